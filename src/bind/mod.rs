@@ -1,0 +1,1 @@
+//! Thin glue between scripts and the domain modules, one file per script-visible type.

@@ -1,0 +1,87 @@
+//! The one error type of everything below the script layer: what was wrong, and what would be right.
+
+use std::path::Path;
+
+/// Result of every fallible operation in the domain modules.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, in words meant for the person at the prompt.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request cannot be carried out.
+    #[error("{message}")]
+    Invalid {
+        /// What was wrong; no full stop, names and values in backticks.
+        message: String,
+        /// What would be right.
+        hint: Option<String>,
+    },
+    /// Ctrl-C was pressed while native code ran.
+    #[error("interrupted")]
+    Interrupted,
+    /// A callback (a script's closure) failed; whoever lent the callback holds the cause.
+    #[error("a callback failed")]
+    Callback,
+}
+
+impl Error {
+    /// An error without a hint.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self::Invalid { message: message.into(), hint: None }
+    }
+
+    /// The same error with what would be right; an earlier hint is kept.
+    pub fn hint(self, text: impl Into<String>) -> Self {
+        match self {
+            Self::Invalid { message, hint: None } => Self::Invalid { message, hint: Some(text.into()) },
+            other => other,
+        }
+    }
+
+    /// The same error with `what` put in front, such as the file or tensor it concerns.
+    pub fn context(self, what: impl std::fmt::Display) -> Self {
+        match self {
+            Self::Invalid { message, hint } => Self::Invalid { message: format!("{what}: {message}"), hint },
+            other => other,
+        }
+    }
+
+    /// An operating-system error on `path`.
+    pub fn io(path: &Path, error: &std::io::Error) -> Self {
+        Self::new(format!("`{}`: {error}", path.display()))
+    }
+
+    /// The hint, if there is one.
+    pub fn hint_text(&self) -> Option<&str> {
+        match self {
+            Self::Invalid { hint, .. } => hint.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+impl From<tch::TchError> for Error {
+    /// Keeps the first line of libtorch's message and drops its C++ backtrace.
+    fn from(error: tch::TchError) -> Self {
+        let text = match error {
+            tch::TchError::Torch(text) => text,
+            other => other.to_string(),
+        };
+        let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("libtorch failed without a message");
+        let error = Self::new(first.trim());
+        if first.contains("out of memory") || first.contains("can't allocate memory") {
+            return error.hint("use a smaller batch, a shorter prompt or a smaller dtype");
+        }
+        error
+    }
+}
+
+/// The entry of `candidates` nearest to `name`, if one is near enough to be what was meant.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    candidates
+        .into_iter()
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, candidate)| *distance <= 2.max(name.len().max(candidate.len()) / 3))
+        .map(|(_, candidate)| candidate)
+}
