@@ -1,1 +1,3 @@
 //! Thin glue between scripts and the domain modules, one file per script-visible type.
+
+pub mod args;
