@@ -1,0 +1,142 @@
+//! Causal attention with grouped queries, rotary positions, sliding windows and soft caps; eager, so that scores and
+//! patterns can be read and changed.
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::{Config, QueryKeyNorm};
+use super::hook::{HookPoint, Site};
+use super::layer::{Linear, Norm, soft_cap};
+use super::rope::{Rotation, wide};
+use super::run::{Hooks, Window};
+use crate::error::Result;
+
+/// Keys (rotated) and values of one layer, each [batch, pos, kv_head, d_head], of the positions seen so far.
+pub type KeyValue = Option<(Tensor, Tensor)>;
+
+/// One layer's attention.
+#[derive(Debug)]
+pub struct Attention {
+    pub query: Linear,
+    pub key: Linear,
+    pub value: Linear,
+    pub output: Linear,
+    pub query_norm: Option<Norm>,
+    pub key_norm: Option<Norm>,
+    /// Which of the decoder's rotary embeddings is used
+    pub rope: Option<usize>,
+    /// Number of positions back that are seen, itself included
+    pub window: Option<i64>,
+}
+
+/// What all layers share in one pass: rotations and masks.
+#[derive(Debug)]
+pub struct Pass {
+    /// The positions computed
+    pub window: Window,
+    /// One per rotary embedding of the decoder
+    pub rotations: Vec<Rotation>,
+    /// One per kind of layer: the layer's window, and where it must not look, [query, key]; None where it may look at all
+    pub masks: Vec<(Option<i64>, Option<Tensor>)>,
+}
+
+/// True where query position `window.start + i` must not see key position `j`; None if it sees everything.
+pub fn causal_mask(window: Window, sliding: Option<i64>, device: Device) -> Result<Option<Tensor>> {
+    let keys = window.start + window.length;
+    if window.length == 1 && sliding.is_none_or(|size| keys <= size) {
+        return Ok(None);
+    }
+    let key = Tensor::f_arange(keys, (Kind::Int64, device))?.f_unsqueeze(0)?;
+    let query = Tensor::f_arange_start_step(window.start, keys, 1, (Kind::Int64, device))?.f_unsqueeze(1)?;
+    let mut hidden = key.f_gt_tensor(&query)?;
+    if let Some(size) = sliding {
+        hidden = hidden.f_logical_or(&key.f_le_tensor(&query.f_sub_scalar(size)?)?)?;
+    }
+    Ok(Some(hidden))
+}
+
+impl Attention {
+    /// What attention makes of the normalised input `x`, [batch, pos, d_model], before any norm of its output.
+    pub fn forward(
+        &self,
+        config: &Config,
+        layer: i64,
+        x: &Tensor,
+        pass: &Pass,
+        past: Option<&mut KeyValue>,
+        hooks: &mut Hooks,
+    ) -> Result<Tensor> {
+        let at = |site| HookPoint { site, layer };
+        let (heads, kv_heads, d_head) = (config.n_heads, config.n_kv_heads, config.d_head);
+        let (batch, length) = (x.size().first().copied().unwrap_or(1), pass.window.length);
+
+        let query = hooks.pass(at(Site::Query), split_heads(&self.query.forward(x)?, heads, d_head)?)?;
+        let key = hooks.pass(at(Site::Key), split_heads(&self.key.forward(x)?, kv_heads, d_head)?)?;
+        let value = hooks.pass(at(Site::Value), split_heads(&self.value.forward(x)?, kv_heads, d_head)?)?;
+
+        let query = normalize(query, self.query_norm.as_ref(), config.query_key_norm)?;
+        let key = normalize(key, self.key_norm.as_ref(), config.query_key_norm)?;
+        let (query, key) = match self.rope.and_then(|index| pass.rotations.get(index)) {
+            Some(rotation) => (
+                hooks.pass(at(Site::RotaryQuery), rotation.apply(&query)?)?,
+                hooks.pass(at(Site::RotaryKey), rotation.apply(&key)?)?,
+            ),
+            None => (query, key),
+        };
+        let (key, value) = match past {
+            None => (key, value),
+            Some(past) => {
+                let (key, value) = match past.take() {
+                    Some((old_key, old_value)) => {
+                        (Tensor::f_cat(&[old_key, key], 1)?, Tensor::f_cat(&[old_value, value], 1)?)
+                    }
+                    None => (key, value),
+                };
+                *past = Some((key.shallow_clone(), value.shallow_clone()));
+                (key, value)
+            }
+        };
+
+        // Heads that share a key are put side by side as more query rows, so that no key or value is copied.
+        let group = heads / kv_heads;
+        let keys = key.size().get(1).copied().unwrap_or(length);
+        let query = query
+            .f_reshape([batch, length, kv_heads, group, d_head])?
+            .f_permute([0, 2, 3, 1, 4])?
+            .f_reshape([batch, kv_heads, group * length, d_head])?;
+        let scores = query.f_matmul(&key.f_permute([0, 2, 3, 1])?)?.f_mul_scalar(config.attention_scale)?;
+        let scores = soft_cap(scores.f_view([batch, heads, length, keys])?, config.attention_soft_cap)?;
+        let scores = match pass.masks.iter().find(|(window, _)| *window == self.window) {
+            Some((_, Some(hidden))) => scores.f_masked_fill(hidden, f64::NEG_INFINITY)?,
+            _ => scores,
+        };
+        let scores = hooks.pass(at(Site::AttentionScores), scores)?;
+        let kind = scores.kind();
+        let pattern = scores.f_softmax(-1, wide(kind))?.f_to_kind(kind)?;
+        let pattern = hooks.pass(at(Site::Pattern), pattern)?;
+
+        let mixed = pattern
+            .f_reshape([batch, kv_heads, group * length, keys])?
+            .f_matmul(&value.f_permute([0, 2, 1, 3])?)?
+            .f_view([batch, heads, length, d_head])?
+            .f_permute([0, 2, 1, 3])?;
+        let mixed = hooks.pass(at(Site::Z), mixed)?;
+        let out = self.output.forward(&mixed.f_reshape([batch, length, heads * d_head])?)?;
+        hooks.pass(at(Site::AttentionRaw), out)
+    }
+}
+
+fn split_heads(x: &Tensor, heads: i64, d_head: i64) -> Result<Tensor> {
+    Ok(x.f_unflatten(-1, [heads, d_head])?)
+}
+
+/// Norms queries or keys, [batch, pos, head, d_head].
+fn normalize(x: Tensor, norm: Option<&Norm>, kind: QueryKeyNorm) -> Result<Tensor> {
+    match (norm, kind) {
+        (Some(norm), QueryKeyNorm::Projection) => {
+            let size = x.size();
+            Ok(norm.forward_plain(&x.f_flatten(2, 3)?)?.f_view(size)?)
+        }
+        (Some(norm), _) => norm.forward_plain(&x),
+        (None, _) => Ok(x),
+    }
+}

@@ -1,0 +1,91 @@
+//! One layer: attention and MLP, and what they add to the residual stream.
+
+use tch::Tensor;
+
+use super::attention::{Attention, KeyValue, Pass};
+use super::config::{Config, NormPlacement};
+use super::hook::{HookPoint, Site};
+use super::layer::{Linear, Norm};
+use super::run::Hooks;
+use crate::error::Result;
+
+/// The MLP: gated (`gate`, `up`, `down`) or plain (`up`, `down`).
+#[derive(Debug)]
+pub struct Mlp {
+    pub gate: Option<Linear>,
+    pub up: Linear,
+    pub down: Linear,
+}
+
+impl Mlp {
+    /// What the MLP makes of the normalised input `x`, before any norm of its output.
+    fn forward(&self, config: &Config, layer: i64, x: &Tensor, hooks: &mut Hooks) -> Result<Tensor> {
+        let at = |site| HookPoint { site, layer };
+        let hidden = match &self.gate {
+            Some(gate) => {
+                let gate = hooks.pass(at(Site::MlpPre), gate.forward(x)?)?;
+                let up = hooks.pass(at(Site::MlpPreLinear), self.up.forward(x)?)?;
+                config.activation.forward(&gate)?.f_mul(&up)?
+            }
+            None => config.activation.forward(&hooks.pass(at(Site::MlpPre), self.up.forward(x)?)?)?,
+        };
+        let hidden = hooks.pass(at(Site::MlpPost), hidden)?;
+        hooks.pass(at(Site::MlpRaw), self.down.forward(&hidden)?)
+    }
+}
+
+/// One layer.
+#[derive(Debug)]
+pub struct Block {
+    /// The layer's number, from 0
+    pub layer: i64,
+    pub attention: Attention,
+    pub mlp: Mlp,
+    /// The attention's norm: before it, or after it in post-norm families
+    pub ln1: Norm,
+    /// The attention's second norm, after it, in families that have both
+    pub ln1_post: Option<Norm>,
+    /// The MLP's norm
+    pub ln2: Norm,
+    /// The MLP's second norm
+    pub ln2_post: Option<Norm>,
+}
+
+impl Block {
+    /// The residual stream after the layer, from the one before it, both [batch, pos, d_model].
+    pub fn forward(
+        &self,
+        config: &Config,
+        x: Tensor,
+        pass: &Pass,
+        past: Option<&mut KeyValue>,
+        hooks: &mut Hooks,
+    ) -> Result<Tensor> {
+        let layer = self.layer;
+        let at = |site| HookPoint { site, layer };
+        let post = config.norm_placement == NormPlacement::Post;
+
+        let before = hooks.pass(at(Site::ResidPre), x)?;
+        let input =
+            if post { before.shallow_clone() } else { self.ln1.forward(&before, at(Site::Ln1Scale), hooks)? };
+        let raw = self.attention.forward(config, layer, &input, pass, past, hooks)?;
+        let added = match (&self.ln1_post, post) {
+            (_, true) => self.ln1.forward(&raw, at(Site::Ln1Scale), hooks)?,
+            (Some(norm), _) => norm.forward(&raw, at(Site::Ln1PostScale), hooks)?,
+            (None, _) => raw,
+        };
+        let added = hooks.pass(at(Site::AttentionOut), added)?;
+        let middle = hooks.pass(at(Site::ResidMid), before.f_add(&added)?)?;
+
+        let source = if config.parallel { &before } else { &middle };
+        let input = if post { source.shallow_clone() } else { self.ln2.forward(source, at(Site::Ln2Scale), hooks)? };
+        let raw = self.mlp.forward(config, layer, &input, hooks)?;
+        let added = match (&self.ln2_post, post) {
+            (_, true) => self.ln2.forward(&raw, at(Site::Ln2Scale), hooks)?,
+            (Some(norm), _) => norm.forward(&raw, at(Site::Ln2PostScale), hooks)?,
+            (None, _) => raw,
+        };
+        let added = hooks.pass(at(Site::MlpOut), added)?;
+        hooks.pass(at(Site::ResidPost), middle.f_add(&added)?)
+    }
+}

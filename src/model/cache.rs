@@ -1,0 +1,55 @@
+//! The activations kept from one run, in order of execution.
+
+use tch::Tensor;
+
+use super::config::Config;
+use super::hook::{self, HookPoint};
+use crate::error::{Error, Result};
+
+/// Activations by hook point.
+#[derive(Debug, Default)]
+pub struct ActivationCache {
+    entries: Vec<(HookPoint, Tensor)>,
+}
+
+impl ActivationCache {
+    /// Keeps an activation; a later one at the same point replaces it.
+    pub fn insert(&mut self, point: HookPoint, value: Tensor) {
+        match self.entries.iter_mut().find(|(found, _)| *found == point) {
+            Some(entry) => entry.1 = value,
+            None => self.entries.push((point, value)),
+        }
+    }
+
+    /// The activation at `point`, if it was kept.
+    pub fn get(&self, point: HookPoint) -> Option<&Tensor> {
+        self.entries.iter().find(|(found, _)| *found == point).map(|(_, value)| value)
+    }
+
+    /// The activation that `name` (or an alias) means.
+    ///
+    /// # Errors
+    /// A name that is no hook, or one that was not kept.
+    pub fn named(&self, name: &str, config: &Config) -> Result<&Tensor> {
+        let point = hook::parse(name, config)?;
+        self.get(point).ok_or_else(|| {
+            Error::new(format!("`{}` was not cached", point.name()))
+                .hint("name it in `run_with_cache(tokens, [names])`; patterns such as `blocks.*.hook_resid_post` work")
+        })
+    }
+
+    /// Points and values in the order in which they were kept.
+    pub fn iter(&self) -> impl Iterator<Item = (&HookPoint, &Tensor)> {
+        self.entries.iter().map(|(point, value)| (point, value))
+    }
+
+    /// Number of activations.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nothing was kept.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}

@@ -1,0 +1,149 @@
+//! What a decoder is, as data: the sizes and the choices in which one family differs from another.
+
+/// The function between an MLP's two projections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// x · sigmoid(x)
+    Silu,
+    /// GELU with the tanh approximation (`gelu_new`, `gelu_pytorch_tanh`)
+    GeluTanh,
+    /// GELU with the error function
+    Gelu,
+    /// max(x, 0)
+    Relu,
+}
+
+impl Activation {
+    /// TransformerLens's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silu => "silu",
+            Self::GeluTanh => "gelu_new",
+            Self::Gelu => "gelu",
+            Self::Relu => "relu",
+        }
+    }
+}
+
+/// The normalisation used everywhere in a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// Root mean square, times a weight
+    Rms,
+    /// Root mean square, times one plus a weight (Gemma)
+    RmsPlusOne,
+    /// LayerNorm with weight and bias
+    Layer,
+}
+
+/// Where a block's norms stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormPlacement {
+    /// Before attention and MLP
+    Pre,
+    /// After them, before the residual sum (OLMo-2, OLMo-3)
+    Post,
+    /// Both (Gemma-2, Gemma-3)
+    Both,
+}
+
+/// Norms on queries and keys before the rotary embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryKeyNorm {
+    /// None
+    Absent,
+    /// Over the whole projection (OLMo-2, OLMo-3)
+    Projection,
+    /// Over each head (Qwen3, Gemma-3)
+    Head,
+}
+
+/// How the rotary frequencies of a checkpoint depart from `theta^(-2i/dim)`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RopeScaling {
+    /// They do not.
+    Default,
+    /// Divided by a factor
+    Linear { factor: f64 },
+    /// Llama 3.1's piecewise scaling
+    Llama3 { factor: f64, low_frequency_factor: f64, high_frequency_factor: f64, original_context: f64 },
+    /// YaRN (Peng et al. 2023)
+    Yarn { factor: f64, attention_factor: f64, beta_fast: f64, beta_slow: f64, original_context: f64, truncate: bool },
+    /// One divisor per frequency, another set beyond the original context (Phi-3)
+    LongRope { short: Vec<f64>, long: Vec<f64>, attention_factor: f64, original_context: i64 },
+    /// One divisor per frequency, kept as a tensor beside the weights (GGUF)
+    Divisors(Vec<f64>),
+}
+
+/// One kind of rotary embedding; a model has one or, with sliding windows, two.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rope {
+    /// Base of the frequencies
+    pub theta: f64,
+    /// Number of dimensions of a head that are rotated, from the first
+    pub dim: i64,
+    /// How the frequencies are scaled
+    pub scaling: RopeScaling,
+}
+
+/// How positions enter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Positions {
+    /// A learned vector per position, added to the embedding (GPT-2)
+    Learned,
+    /// Rotations of queries and keys
+    Rotary,
+}
+
+/// What one layer's attention sees.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerAttention {
+    /// Number of positions back that are seen, itself included; None for all
+    pub window: Option<i64>,
+    /// Its rotary embedding; None with learned positions
+    pub rope: Option<Rope>,
+}
+
+/// A decoder, described. Sizes follow TransformerLens's names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Hugging Face's `model_type`
+    pub model_type: String,
+    pub n_layers: i64,
+    pub d_model: i64,
+    pub n_heads: i64,
+    pub n_kv_heads: i64,
+    pub d_head: i64,
+    pub d_mlp: i64,
+    pub d_vocab: i64,
+    pub n_ctx: i64,
+    pub activation: Activation,
+    /// act(gate) · up rather than act(in)
+    pub gated_mlp: bool,
+    pub norm: NormKind,
+    pub norm_eps: f64,
+    pub norm_placement: NormPlacement,
+    pub query_key_norm: QueryKeyNorm,
+    /// Attention and MLP both read the block's input (GPT-NeoX)
+    pub parallel: bool,
+    pub positions: Positions,
+    /// One entry per layer
+    pub layers: Vec<LayerAttention>,
+    /// What scores are multiplied with, usually 1/√d_head
+    pub attention_scale: f64,
+    /// c · tanh(scores / c)
+    pub attention_soft_cap: Option<f64>,
+    /// c · tanh(logits / c)
+    pub logit_soft_cap: Option<f64>,
+    /// What embeddings are multiplied with (Gemma)
+    pub embedding_scale: Option<f64>,
+    /// The unembedding is the embedding
+    pub tied: bool,
+    pub query_key_value_bias: bool,
+    pub attention_output_bias: bool,
+    pub mlp_bias: bool,
+    /// Standard deviation of a random initialisation
+    pub initializer_range: f64,
+    /// Ids that end a generated text, as far as the config knows
+    pub eos_token_ids: Vec<i64>,
+}

@@ -1,0 +1,203 @@
+//! The decoder: embedding, blocks, final norm, unembedding.
+
+use tch::{Device, Kind, Tensor};
+
+use super::attention::{KeyValue, Pass, causal_mask};
+use super::block::Block;
+use super::config::{Config, Positions, Rope};
+use super::hook::{HookPoint, Site};
+use super::layer::{Linear, Norm, soft_cap};
+use super::run::{Hooks, Window};
+use crate::error::{Error, Result};
+use crate::interrupt;
+
+/// At which positions logits are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logits {
+    /// At every position
+    All,
+    /// At the last only; the position dimension is then 1
+    Last,
+}
+
+/// A loaded decoder.
+#[derive(Debug)]
+pub struct Decoder {
+    pub config: Config,
+    /// Element type of weights and activations
+    pub kind: Kind,
+    pub device: Device,
+    /// [d_vocab, d_model]
+    pub embedding: Tensor,
+    /// [n_ctx, d_model], learned positions only
+    pub position_embedding: Option<Tensor>,
+    pub blocks: Vec<Block>,
+    pub final_norm: Norm,
+    /// weight [d_vocab, d_model]; the embedding itself where tied
+    pub unembedding: Linear,
+    /// The distinct rotary embeddings of the layers
+    pub ropes: Vec<Rope>,
+}
+
+/// Keys and values of the positions seen so far, one entry per layer.
+#[derive(Debug)]
+pub struct KeyValueCache {
+    layers: Vec<KeyValue>,
+    seen: i64,
+    prompt: i64,
+}
+
+impl KeyValueCache {
+    /// An empty cache for `decoder`.
+    pub fn new(decoder: &Decoder) -> Self {
+        Self { layers: decoder.blocks.iter().map(|_| None).collect(), seen: 0, prompt: 0 }
+    }
+}
+
+impl Decoder {
+    /// Logits of `tokens`, int64 [batch, pos], as [batch, pos, d_vocab] (or [batch, 1, d_vocab]).
+    ///
+    /// # Errors
+    /// An empty prompt, ids out of range, a text longer than learned positions allow; whatever a hook raises.
+    pub fn forward(&self, tokens: &Tensor, logits: Logits, hooks: &mut Hooks) -> Result<Tensor> {
+        self.run(tokens, logits, hooks, None)
+    }
+
+    /// Logits of the tokens that follow those `cache` has seen; the cache then has seen them too.
+    pub fn forward_cached(
+        &self,
+        tokens: &Tensor,
+        logits: Logits,
+        hooks: &mut Hooks,
+        cache: &mut KeyValueCache,
+    ) -> Result<Tensor> {
+        self.run(tokens, logits, hooks, Some(cache))
+    }
+
+    fn run(
+        &self,
+        tokens: &Tensor,
+        logits: Logits,
+        hooks: &mut Hooks,
+        mut cache: Option<&mut KeyValueCache>,
+    ) -> Result<Tensor> {
+        self.check_tokens(tokens)?;
+        let length = tokens.size().get(1).copied().unwrap_or(0);
+        let start = cache.as_ref().map_or(0, |cache| cache.seen);
+        let prompt = cache.as_ref().map_or(length, |cache| if cache.seen == 0 { length } else { cache.prompt });
+        let window = Window { start, length, prompt };
+        self.check_length(start + length)?;
+        hooks.begin(window);
+        let pass = self.pass(window)?;
+        let mut x = self.embed(tokens, start, hooks)?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            interrupt::check()?;
+            let past = cache.as_mut().and_then(|cache| cache.layers.get_mut(index));
+            x = block.forward(&self.config, x, &pass, past, hooks)?;
+        }
+        if let Some(cache) = cache {
+            cache.seen = start + length;
+            cache.prompt = prompt;
+        }
+        self.unembed(x, logits, hooks)
+    }
+
+    /// Rotations and masks for the positions of `window`.
+    pub fn pass(&self, window: Window) -> Result<Pass> {
+        let rotations = self
+            .ropes
+            .iter()
+            .map(|rope| rope.rotation(window.start, window.length, self.kind, self.device))
+            .collect::<Result<Vec<_>>>()?;
+        let mut masks: Vec<(Option<i64>, Option<Tensor>)> = Vec::new();
+        for layer in &self.config.layers {
+            if !masks.iter().any(|(size, _)| *size == layer.window) {
+                masks.push((layer.window, causal_mask(window, layer.window, self.device)?));
+            }
+        }
+        Ok(Pass { window, rotations, masks })
+    }
+
+    /// The residual stream before the first block, [batch, pos, d_model].
+    pub fn embed(&self, tokens: &Tensor, start: i64, hooks: &mut Hooks) -> Result<Tensor> {
+        let at = |site| HookPoint { site, layer: 0 };
+        let tokens = tokens.f_to(self.device)?;
+        let mut x = Tensor::f_embedding(&self.embedding, &tokens, -1, false, false)?;
+        if let Some(factor) = self.config.embedding_scale {
+            // The factor is rounded to the model's own precision first, as the reference does.
+            x = x.f_mul(&Tensor::f_scalar_tensor(factor, (self.kind, self.device))?)?;
+        }
+        let x = hooks.pass(at(Site::Embed), x)?;
+        let Some(positions) = &self.position_embedding else { return Ok(x) };
+        let size = x.size();
+        let length = size.get(1).copied().unwrap_or(0);
+        let positions = positions.f_narrow(0, start, length)?.f_unsqueeze(0)?.f_expand(size, false)?;
+        Ok(x.f_add(&hooks.pass(at(Site::PosEmbed), positions)?)?)
+    }
+
+    /// Logits of the residual stream after the last block.
+    pub fn unembed(&self, x: Tensor, logits: Logits, hooks: &mut Hooks) -> Result<Tensor> {
+        let at = |site| HookPoint { site, layer: 0 };
+        let normalized = self.final_norm.forward(&x, at(Site::LnFinalScale), hooks)?;
+        let mut normalized = hooks.pass(at(Site::LnFinalNormalized), normalized)?;
+        if logits == Logits::Last {
+            normalized = normalized.f_narrow(1, -1, 1)?;
+        }
+        soft_cap(self.unembedding.forward(&normalized)?, self.config.logit_soft_cap)
+    }
+
+    /// The tensor that `ids`, one row per sample, make.
+    ///
+    /// # Errors
+    /// No rows, an empty prompt, rows of different lengths, an id out of range (each names the row).
+    pub fn tokens(&self, rows: &[Vec<i64>]) -> Result<Tensor> {
+        let Some(first) = rows.first() else {
+            return Err(Error::new("there are no prompts").hint("give at least one"));
+        };
+        let d_vocab = self.config.d_vocab;
+        for (index, row) in rows.iter().enumerate() {
+            if row.is_empty() {
+                return Err(Error::new(format!("prompt {index} is empty")).hint("a prompt needs at least one token"));
+            }
+            if row.len() != first.len() {
+                return Err(Error::new(format!(
+                    "prompts of different lengths: prompt 0 has {} tokens, prompt {index} has {}",
+                    first.len(),
+                    row.len()
+                ))
+                .hint("run prompts of one length together, and others in another call"));
+            }
+            if let Some((position, id)) = row.iter().enumerate().find(|(_, id)| !(0..d_vocab).contains(*id)) {
+                return Err(Error::new(format!("token id {id} at position {position} of prompt {index} is out of range"))
+                    .hint(format!("this model's ids are 0 to {}", d_vocab - 1)));
+            }
+        }
+        let flat: Vec<i64> = rows.iter().flatten().copied().collect();
+        Ok(Tensor::f_from_slice(&flat)?.f_view([rows.len() as i64, first.len() as i64])?)
+    }
+
+    fn check_tokens(&self, tokens: &Tensor) -> Result<()> {
+        let size = tokens.size();
+        if size.len() != 2 || tokens.kind() != Kind::Int64 {
+            return Err(Error::new(format!("tokens must be int64 [batch, pos], not {:?} {size:?}", tokens.kind())));
+        }
+        if size.contains(&0) {
+            return Err(Error::new("the prompt is empty").hint("a prompt needs at least one token"));
+        }
+        let (low, high) = (tokens.f_min()?.f_int64_value(&[])?, tokens.f_max()?.f_int64_value(&[])?);
+        if low < 0 || high >= self.config.d_vocab {
+            let id = if low < 0 { low } else { high };
+            return Err(Error::new(format!("token id {id} is out of range"))
+                .hint(format!("this model's ids are 0 to {}", self.config.d_vocab - 1)));
+        }
+        Ok(())
+    }
+
+    fn check_length(&self, length: i64) -> Result<()> {
+        if self.config.positions == Positions::Learned && length > self.config.n_ctx {
+            return Err(Error::new(format!("a text of {length} tokens is too long"))
+                .hint(format!("this model has {} learned positions", self.config.n_ctx)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,99 @@
+//! Continues a text token by token, with a cache of keys and values.
+
+use tch::{Kind, Tensor};
+
+use super::decoder::{Decoder, KeyValueCache, Logits};
+use super::rope::wide;
+use super::run::Hooks;
+use crate::error::{Error, Result};
+
+/// How the next token is chosen and when to stop.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// Stop after this many new tokens
+    pub max_tokens: i64,
+    /// 0 is greedy: the token of highest logit; else logits are divided by it and a token is drawn
+    pub temperature: f64,
+    /// Draw among this many of the most likely only
+    pub top_k: Option<i64>,
+    /// Draw among the fewest tokens whose probabilities add up to this only
+    pub top_p: Option<f64>,
+    /// Seed of the draw
+    pub seed: Option<i64>,
+    /// Ids after which a text is complete; they are not part of the result
+    pub stop_ids: Vec<i64>,
+}
+
+impl Default for Generation {
+    fn default() -> Self {
+        Self { max_tokens: 32, temperature: 0.0, top_k: None, top_p: None, seed: None, stop_ids: Vec::new() }
+    }
+}
+
+impl Decoder {
+    /// The new ids that follow each row of `tokens`, int64 [batch, pos].
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`]; an option out of its range.
+    pub fn generate(&self, tokens: &Tensor, options: &Generation, hooks: &mut Hooks) -> Result<Vec<Vec<i64>>> {
+        options.check()?;
+        if let Some(seed) = options.seed {
+            tch::manual_seed(seed);
+        }
+        let batch = tokens.size().first().copied().unwrap_or(0) as usize;
+        let mut cache = KeyValueCache::new(self);
+        let mut rows: Vec<Vec<i64>> = vec![Vec::new(); batch];
+        let mut done = vec![false; batch];
+        let mut input = tokens.shallow_clone();
+        for _ in 0..options.max_tokens {
+            let logits = self.forward_cached(&input, Logits::Last, hooks, &mut cache)?.f_select(1, -1)?;
+            let next = options.choose(&logits)?;
+            let ids = Vec::<i64>::try_from(&next.f_to(tch::Device::Cpu)?)?;
+            for ((row, done), id) in rows.iter_mut().zip(&mut done).zip(ids) {
+                *done |= options.stop_ids.contains(&id);
+                if !*done {
+                    row.push(id);
+                }
+            }
+            if done.iter().all(|done| *done) {
+                break;
+            }
+            input = next.f_unsqueeze(1)?;
+        }
+        Ok(rows)
+    }
+}
+
+impl Generation {
+    fn check(&self) -> Result<()> {
+        let wrong = |option: &str, rule: &str| Err(Error::new(format!("option `{option}` is out of range")).hint(rule));
+        match self {
+            Self { max_tokens, .. } if *max_tokens < 1 => wrong("max_tokens", "at least 1"),
+            Self { temperature, .. } if !(0.0..).contains(temperature) => wrong("temperature", "0 (greedy) or more"),
+            Self { top_k: Some(count), .. } if *count < 1 => wrong("top_k", "at least 1"),
+            Self { top_p: Some(share), .. } if !(*share > 0.0 && *share <= 1.0) => wrong("top_p", "above 0, at most 1"),
+            _ => Ok(()),
+        }
+    }
+
+    /// One id per row of `logits`, [batch, d_vocab].
+    fn choose(&self, logits: &Tensor) -> Result<Tensor> {
+        if self.temperature == 0.0 {
+            return Ok(logits.f_argmax(-1, false)?);
+        }
+        let logits = logits.f_to_kind(wide(logits.kind()))?.f_div_scalar(self.temperature)?;
+        let d_vocab = logits.size().last().copied().unwrap_or(1);
+        let (sorted, ids) = logits.f_sort(-1, true)?;
+        let keep = self.top_k.unwrap_or(d_vocab).min(d_vocab);
+        let probabilities = sorted.f_narrow(-1, 0, keep)?.f_softmax(-1, None::<Kind>)?;
+        let probabilities = match self.top_p {
+            Some(share) => {
+                // A token is kept while those before it have not reached the share.
+                let before = probabilities.f_cumsum(-1, None::<Kind>)?.f_sub(&probabilities)?;
+                probabilities.f_masked_fill(&before.f_ge(share)?, 0.0)?
+            }
+            None => probabilities,
+        };
+        Ok(ids.f_gather(-1, &probabilities.f_multinomial(1, false)?, false)?.f_squeeze_dim(-1)?)
+    }
+}

@@ -1,0 +1,232 @@
+//! A model as users load it: a decoder, its tokenizer where there is one, and where it came from.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::{Config, RopeScaling};
+use super::decoder::Decoder;
+use super::source::{GgufSource, RandomWeights, Safetensors};
+use super::{built_in, family, load};
+use crate::device;
+use crate::error::{Error, Result};
+use crate::gguf::{self, Gguf};
+use crate::hub::{self, Located};
+use crate::text::Tokenizer;
+
+/// How a model is loaded.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// `auto`, `cpu`, `cuda:N`
+    pub device: String,
+    /// Element type of weights and activations
+    pub kind: Kind,
+    /// Branch, tag or commit of a hub repository
+    pub revision: Option<String>,
+    /// Draw the weights from this seed instead of reading them
+    pub random_seed: Option<i64>,
+    /// Never use the network
+    pub offline: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { device: "auto".into(), kind: Kind::Float, revision: None, random_seed: None, offline: false }
+    }
+}
+
+/// A loaded model.
+#[derive(Debug)]
+pub struct LanguageModel {
+    /// The id it was loaded by
+    pub name: String,
+    /// Whether its weights are drawn at random
+    pub random: bool,
+    pub decoder: Decoder,
+    tokenizer: Option<Tokenizer>,
+}
+
+impl LanguageModel {
+    /// Loads a built-in name, a Hugging Face repository, a folder, or a GGUF file.
+    ///
+    /// # Errors
+    /// No such model, a config that is not supported, weights that are missing, damaged or do not fit; an unknown device.
+    pub fn load(id: &str, options: &LoadOptions) -> Result<Self> {
+        let device = device::parse_device(&options.device)?;
+        check_kind(options.kind)?;
+        let built_in = built_in::config(id).filter(|_| options.random_seed.is_some());
+        if let Some(config) = built_in {
+            return Self::build(id, family::parse(&config)?, None, Weights::Absent, options, device);
+        }
+        let want_weights = options.random_seed.is_none();
+        match hub::locate(id, options.revision.as_deref(), options.offline, want_weights)? {
+            Located::Gguf(path) => {
+                let gguf = Gguf::open(&path)?;
+                let in_file = |error: Error| error.context(format!("`{}`", path.display()));
+                let config = gguf_config(&gguf).map_err(in_file)?;
+                let tokenizer = Tokenizer::from_gguf(&gguf).map_err(in_file)?;
+                Self::build(id, config, tokenizer, Weights::Gguf(&gguf), options, device)
+            }
+            Located::Directory(directory) => {
+                let path = directory.join("config.json");
+                let config = family::parse(&read_json(&path)?)
+                    .map_err(|error| error.context(format!("`{}`", path.display())))?;
+                let tokenizer = Tokenizer::from_directory(&directory)?;
+                Self::build(id, config, tokenizer, Weights::Directory(&directory), options, device)
+            }
+        }
+    }
+
+    fn build(
+        id: &str,
+        config: Config,
+        tokenizer: Option<Tokenizer>,
+        weights: Weights,
+        options: &LoadOptions,
+        device: Device,
+    ) -> Result<Self> {
+        let decoder = match (options.random_seed, weights) {
+            (Some(seed), _) => {
+                let source = RandomWeights::new(&config, seed);
+                load::decoder(config, &source, options.kind, device)?
+            }
+            (None, Weights::Gguf(gguf)) => {
+                let described = config.clone();
+                load::decoder(config, &GgufSource::new(gguf, &described)?, options.kind, device)?
+            }
+            (None, Weights::Directory(directory)) => {
+                load::decoder(config, &Safetensors::open(directory)?, options.kind, device)
+                    .map_err(|error| error.context(format!("`{}`", directory.display())))?
+            }
+            (None, Weights::Absent) => {
+                return Err(Error::new(format!("`{id}` has no weights")).hint("load it with `init: \"random\"`"));
+            }
+        };
+        if let Some(size) = tokenizer.as_ref().map(Tokenizer::vocab_size)
+            && size as i64 > decoder.config.d_vocab
+        {
+            return Err(Error::new(format!(
+                "the tokenizer has {size} tokens and the model only {}",
+                decoder.config.d_vocab
+            ))
+            .hint("tokenizer and weights do not belong together"));
+        }
+        Ok(Self { name: id.to_owned(), random: options.random_seed.is_some(), decoder, tokenizer })
+    }
+
+    /// The sizes and choices of the decoder.
+    pub fn config(&self) -> &Config {
+        &self.decoder.config
+    }
+
+    /// Whether text can be used, or token ids only.
+    pub fn has_tokenizer(&self) -> bool {
+        self.tokenizer.is_some()
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// The model came without one.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.tokenizer.as_ref().ok_or_else(|| {
+            Error::new(format!("`{}` has no tokenizer", self.name))
+                .hint("put its tokenizer.json beside config.json, or work on token ids")
+        })
+    }
+
+    /// Ids of `text`; special tokens (such as the one that begins a text) are added only if `add_special`.
+    pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<i64>> {
+        self.tokenizer()?.encode(text, add_special)
+    }
+
+    /// Ids that end a generated text.
+    pub fn eos_ids(&self) -> Vec<i64> {
+        let mut ids = self.decoder.config.eos_token_ids.clone();
+        if let Some(tokenizer) = &self.tokenizer {
+            ids.extend(tokenizer.eos_ids());
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// How many weights there are.
+    pub fn parameter_count(&self) -> i64 {
+        self.decoder.weights().iter().map(|weight| weight.numel() as i64).sum()
+    }
+}
+
+enum Weights<'a> {
+    Gguf(&'a Gguf),
+    Directory(&'a Path),
+    Absent,
+}
+
+fn check_kind(kind: Kind) -> Result<()> {
+    match kind {
+        Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16 => Ok(()),
+        other => Err(Error::new(format!("a model cannot be loaded as {}", crate::tensor::kind_name(other)))
+            .hint("one of f32, bf16, f16, f64")),
+    }
+}
+
+fn read_json(path: &Path) -> Result<serde_json::Value> {
+    let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, &error))?;
+    serde_json::from_str(&text).map_err(|error| Error::new(format!("`{}` is not valid JSON: {error}", path.display())))
+}
+
+/// The config in a GGUF file's metadata, with the rotary divisors that newer Llama files keep as a tensor.
+fn gguf_config(gguf: &Gguf) -> Result<Config> {
+    let mut config = family::parse(&gguf::config_json(gguf)?)?;
+    if gguf.contains(gguf::ROTARY_DIVISORS) {
+        let divisors = Vec::<f64>::try_from(&gguf.load(gguf::ROTARY_DIVISORS)?.f_to_kind(Kind::Double)?)?;
+        for rope in config.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {
+            if divisors.len() as i64 != rope.dim / 2 {
+                return Err(Error::new(format!(
+                    "tensor `{}` has {} entries for {} frequencies",
+                    gguf::ROTARY_DIVISORS,
+                    divisors.len(),
+                    rope.dim / 2
+                )));
+            }
+            rope.scaling = RopeScaling::Divisors(divisors.clone());
+        }
+    }
+    Ok(config)
+}
+
+impl Decoder {
+    /// Every weight once.
+    pub fn weights(&self) -> Vec<&Tensor> {
+        let mut all = vec![&self.embedding];
+        all.extend(&self.position_embedding);
+        for block in &self.blocks {
+            let attention = &block.attention;
+            let linears = [&attention.query, &attention.key, &attention.value, &attention.output]
+                .into_iter()
+                .chain(&block.mlp.gate)
+                .chain([&block.mlp.up, &block.mlp.down]);
+            for linear in linears {
+                all.push(&linear.weight);
+                all.extend(&linear.bias);
+            }
+            let norms = [&block.ln1, &block.ln2]
+                .into_iter()
+                .chain(&block.ln1_post)
+                .chain(&block.ln2_post)
+                .chain(&attention.query_norm)
+                .chain(&attention.key_norm);
+            for norm in norms {
+                all.push(&norm.weight);
+                all.extend(&norm.bias);
+            }
+        }
+        all.push(&self.final_norm.weight);
+        all.extend(&self.final_norm.bias);
+        if !self.config.tied {
+            all.push(&self.unembedding.weight);
+        }
+        all
+    }
+}

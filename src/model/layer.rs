@@ -1,0 +1,88 @@
+//! The two parts every block is made of: linear maps and norms.
+
+use tch::{Kind, Tensor};
+
+use super::config::{Activation, NormKind};
+use super::hook::HookPoint;
+use super::rope::wide;
+use super::run::Hooks;
+use crate::error::Result;
+
+/// x · weightᵀ + bias, with weight [out, in] as Hugging Face keeps it.
+#[derive(Debug)]
+pub struct Linear {
+    /// [out, in]
+    pub weight: Tensor,
+    /// [out]
+    pub bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// [.., in] to [.., out].
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+    }
+}
+
+/// RMS norm or LayerNorm over the last dimension; computed in float32 at least.
+#[derive(Debug)]
+pub struct Norm {
+    /// Which
+    pub kind: NormKind,
+    /// Added to the mean square before the root
+    pub eps: f64,
+    /// [d]; for Gemma the part beyond 1
+    pub weight: Tensor,
+    /// [d], LayerNorm only
+    pub bias: Option<Tensor>,
+}
+
+impl Norm {
+    /// Normalises the last dimension of `x`; the divisor passes through the hook at `scale_point`.
+    pub fn forward(&self, x: &Tensor, scale_point: HookPoint, hooks: &mut Hooks) -> Result<Tensor> {
+        self.apply(x, |scale| hooks.pass(scale_point, scale))
+    }
+
+    /// Normalises the last dimension of `x`.
+    pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
+        self.apply(x, Ok)
+    }
+
+    fn apply(&self, x: &Tensor, scale_hook: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let kind = x.kind();
+        let mut wide_x = x.f_to_kind(wide(kind))?;
+        if self.kind == NormKind::Layer {
+            wide_x = wide_x.f_sub(&wide_x.f_mean_dim(-1, true, None::<Kind>)?)?;
+        }
+        let mean_square = wide_x.f_square()?.f_mean_dim(-1, true, None::<Kind>)?;
+        let scale = scale_hook(mean_square.f_add_scalar(self.eps)?.f_sqrt()?)?;
+        let normalized = wide_x.f_div(&scale)?;
+        let weight = self.weight.f_to_kind(wide(kind))?;
+        let weight = if self.kind == NormKind::RmsPlusOne { weight.f_add_scalar(1.0)? } else { weight };
+        let mut out = normalized.f_mul(&weight)?;
+        if let Some(bias) = &self.bias {
+            out = out.f_add(bias)?;
+        }
+        Ok(out.f_to_kind(kind)?)
+    }
+}
+
+impl Activation {
+    /// Applies the function elementwise.
+    pub fn forward(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Silu => x.f_silu()?,
+            Self::GeluTanh => x.f_gelu("tanh")?,
+            Self::Gelu => x.f_gelu("none")?,
+            Self::Relu => x.f_relu()?,
+        })
+    }
+}
+
+/// c · tanh(x / c), or `x` where there is no cap.
+pub fn soft_cap(x: Tensor, cap: Option<f64>) -> Result<Tensor> {
+    match cap {
+        Some(cap) => Ok(x.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap)?),
+        None => Ok(x),
+    }
+}

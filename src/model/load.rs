@@ -1,0 +1,240 @@
+//! Puts a decoder together from its config and a source of weights.
+
+use std::collections::BTreeSet;
+
+use tch::{Device, Kind, Tensor};
+
+use super::attention::Attention;
+use super::block::{Block, Mlp};
+use super::config::{Config, NormKind, Positions, QueryKeyNorm, Rope};
+use super::decoder::Decoder;
+use super::layer::{Linear, Norm};
+use super::naming::{AttentionNaming, MlpNaming, Naming, naming};
+use super::source::WeightSource;
+use crate::error::{Error, Result};
+use crate::interrupt;
+
+/// Builds the decoder that `config` describes.
+///
+/// # Errors
+/// A tensor that is missing, has another shape, or holds NaN or infinity; a tensor in the checkpoint that the decoder has
+/// no use for (it would compute something else than the checkpoint's own code).
+pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: Device) -> Result<Decoder> {
+    let naming = naming(&config.model_type);
+    let mut loader = Loader { config: &config, source, naming, kind, device, used: BTreeSet::new() };
+    let embedding = loader.tensor(&format!("{}{}.weight", naming.root, naming.embedding), &[config.d_vocab, config.d_model])?;
+    let position_embedding = match config.positions {
+        Positions::Learned => Some(loader.tensor(
+            &format!("{}{}.weight", naming.root, naming.position_embedding),
+            &[config.n_ctx, config.d_model],
+        )?),
+        Positions::Rotary => None,
+    };
+    let ropes = distinct_ropes(&config);
+    let mut blocks = Vec::new();
+    for layer in 0..config.n_layers {
+        interrupt::check()?;
+        blocks.push(loader.block(layer, &ropes)?);
+    }
+    let final_norm = loader.norm(&format!("{}{}", naming.root, naming.final_norm), config.d_model)?;
+    let unembedding_name = format!("{}.weight", naming.unembedding);
+    let unembedding = if config.tied {
+        loader.used.insert(unembedding_name);
+        embedding.shallow_clone()
+    } else {
+        loader.tensor(&unembedding_name, &[config.d_vocab, config.d_model])?
+    };
+    loader.check_nothing_left()?;
+    Ok(Decoder {
+        unembedding: Linear { weight: unembedding, bias: None },
+        config,
+        kind,
+        device,
+        embedding,
+        position_embedding,
+        blocks,
+        final_norm,
+        ropes,
+    })
+}
+
+fn distinct_ropes(config: &Config) -> Vec<Rope> {
+    let mut ropes: Vec<Rope> = Vec::new();
+    for rope in config.layers.iter().filter_map(|layer| layer.rope.as_ref()) {
+        if !ropes.contains(rope) {
+            ropes.push(rope.clone());
+        }
+    }
+    ropes
+}
+
+struct Loader<'a> {
+    config: &'a Config,
+    source: &'a dyn WeightSource,
+    naming: Naming,
+    kind: Kind,
+    device: Device,
+    used: BTreeSet<String>,
+}
+
+impl Loader<'_> {
+    fn tensor(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let stored = match name.strip_prefix(self.naming.root) {
+            Some(bare) if !self.source.contains(name) && self.source.contains(bare) => bare,
+            _ => name,
+        };
+        let tensor = self.source.load(stored, shape, self.kind, self.device)?;
+        if !tensor.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
+            return Err(Error::new(format!("tensor `{stored}` holds NaN or infinity"))
+                .hint("the checkpoint is damaged, or too large for this dtype"));
+        }
+        self.used.insert(stored.to_owned());
+        Ok(tensor)
+    }
+
+    fn linear(&mut self, name: &str, outputs: i64, inputs: i64, bias: bool) -> Result<Linear> {
+        let weight = if self.naming.transposed {
+            self.tensor(&format!("{name}.weight"), &[inputs, outputs])?.f_transpose(0, 1)?
+        } else {
+            self.tensor(&format!("{name}.weight"), &[outputs, inputs])?
+        };
+        let bias = if bias { Some(self.tensor(&format!("{name}.bias"), &[outputs])?) } else { None };
+        Ok(Linear { weight, bias })
+    }
+
+    fn norm(&mut self, name: &str, size: i64) -> Result<Norm> {
+        let weight = self.tensor(&format!("{name}.weight"), &[size])?;
+        let bias = match self.config.norm {
+            NormKind::Layer => Some(self.tensor(&format!("{name}.bias"), &[size])?),
+            _ => None,
+        };
+        Ok(Norm { kind: self.config.norm, eps: self.config.norm_eps, weight, bias })
+    }
+
+    fn optional_norm(&mut self, prefix: &str, name: &str) -> Result<Option<Norm>> {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        self.norm(&format!("{prefix}{name}"), self.config.d_model).map(Some)
+    }
+
+    fn block(&mut self, layer: i64, ropes: &[Rope]) -> Result<Block> {
+        let naming = self.naming;
+        let prefix = format!("{}{}{layer}.", naming.root, naming.layers);
+        let d_model = self.config.d_model;
+        Ok(Block {
+            layer,
+            attention: self.attention(&prefix, layer, ropes)?,
+            mlp: self.mlp(&prefix)?,
+            ln1: self.norm(&format!("{prefix}{}", naming.ln1), d_model)?,
+            ln1_post: self.optional_norm(&prefix, naming.ln1_post)?,
+            ln2: self.norm(&format!("{prefix}{}", naming.ln2), d_model)?,
+            ln2_post: self.optional_norm(&prefix, naming.ln2_post)?,
+        })
+    }
+
+    fn attention(&mut self, prefix: &str, layer: i64, ropes: &[Rope]) -> Result<Attention> {
+        let (config, naming) = (self.config, self.naming);
+        let (d_model, d_head) = (config.d_model, config.d_head);
+        let (queries, keys) = (config.n_heads * d_head, config.n_kv_heads * d_head);
+        let bias = config.query_key_value_bias;
+        let (query, key, value) = match naming.attention {
+            AttentionNaming::Separate { query, key, value } => (
+                self.linear(&format!("{prefix}{query}"), queries, d_model, bias)?,
+                self.linear(&format!("{prefix}{key}"), keys, d_model, bias)?,
+                self.linear(&format!("{prefix}{value}"), keys, d_model, bias)?,
+            ),
+            AttentionNaming::Stacked(name) | AttentionNaming::StackedColumns(name) => {
+                let fused = self.linear(&format!("{prefix}{name}"), queries + 2 * keys, d_model, bias)?;
+                (
+                    rows(&fused, 0, queries)?,
+                    rows(&fused, queries, keys)?,
+                    rows(&fused, queries + keys, keys)?,
+                )
+            }
+            AttentionNaming::PerHead(name) => {
+                let fused = self.linear(&format!("{prefix}{name}"), 3 * queries, d_model, bias)?;
+                (per_head(&fused, d_head, 0)?, per_head(&fused, d_head, 1)?, per_head(&fused, d_head, 2)?)
+            }
+        };
+        let output = format!("{prefix}{}", naming.attention_output);
+        let output = self.linear(&output, d_model, queries, config.attention_output_bias)?;
+        let (query_norm, key_norm) = match config.query_key_norm {
+            QueryKeyNorm::Absent => (None, None),
+            QueryKeyNorm::Projection => (Some(queries), Some(keys)),
+            QueryKeyNorm::Head => (Some(d_head), Some(d_head)),
+        };
+        let mut norm = |name: &str, size: Option<i64>| {
+            size.map(|size| self.norm(&format!("{prefix}{name}"), size)).transpose()
+        };
+        let (query_norm, key_norm) = (norm(naming.query_norm, query_norm)?, norm(naming.key_norm, key_norm)?);
+        let described = config.layers.get(layer as usize);
+        Ok(Attention {
+            query,
+            key,
+            value,
+            output,
+            query_norm,
+            key_norm,
+            rope: described
+                .and_then(|layer| layer.rope.as_ref())
+                .and_then(|rope| ropes.iter().position(|found| found == rope)),
+            window: described.and_then(|layer| layer.window),
+        })
+    }
+
+    fn mlp(&mut self, prefix: &str) -> Result<Mlp> {
+        let (d_model, d_mlp, bias) = (self.config.d_model, self.config.d_mlp, self.config.mlp_bias);
+        let (gate, up) = match self.naming.mlp {
+            MlpNaming::Gated { gate, up } => (
+                Some(self.linear(&format!("{prefix}{gate}"), d_mlp, d_model, bias)?),
+                self.linear(&format!("{prefix}{up}"), d_mlp, d_model, bias)?,
+            ),
+            MlpNaming::GatedStacked(name) => {
+                let fused = self.linear(&format!("{prefix}{name}"), 2 * d_mlp, d_model, bias)?;
+                (Some(rows(&fused, 0, d_mlp)?), rows(&fused, d_mlp, d_mlp)?)
+            }
+            MlpNaming::Plain { up } => (None, self.linear(&format!("{prefix}{up}"), d_mlp, d_model, bias)?),
+        };
+        let down = self.linear(&format!("{prefix}{}", self.naming.mlp_down), d_model, d_mlp, bias)?;
+        Ok(Mlp { gate, up, down })
+    }
+
+    fn check_nothing_left(&self) -> Result<()> {
+        let left = self.source.unused(&self.used);
+        match left.first() {
+            None => Ok(()),
+            Some(first) => Err(Error::new(format!(
+                "the checkpoint has {} tensors that a {} model does not use, the first is `{first}`",
+                left.len(),
+                self.config.model_type
+            ))
+            .hint("its architecture differs from what its config says, and the numbers would be wrong")),
+        }
+    }
+}
+
+
+/// Some of a linear map's outputs.
+fn rows(fused: &Linear, start: i64, count: i64) -> Result<Linear> {
+    Ok(Linear {
+        weight: fused.weight.f_narrow(0, start, count)?,
+        bias: fused.bias.as_ref().map(|bias| bias.f_narrow(0, start, count)).transpose()?,
+    })
+}
+
+/// Query (0), key (1) or value (2) of a map whose outputs are ordered head, part, dimension.
+fn per_head(fused: &Linear, d_head: i64, part: i64) -> Result<Linear> {
+    let inputs = fused.weight.size().get(1).copied().unwrap_or(0);
+    let pick = |tensor: &Tensor, tail: &[i64]| -> Result<Tensor> {
+        let mut by_head = vec![-1, 3, d_head];
+        by_head.extend(tail);
+        let mut flat = vec![-1];
+        flat.extend(tail);
+        Ok(tensor.f_reshape(by_head.as_slice())?.f_select(1, part)?.f_reshape(flat.as_slice())?)
+    };
+    Ok(Linear {
+        weight: pick(&fused.weight, &[inputs])?,
+        bias: fused.bias.as_ref().map(|bias| pick(bias, &[])).transpose()?,
+    })
+}

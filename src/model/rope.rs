@@ -1,0 +1,124 @@
+//! Rotary position embedding: frequencies of each scaling, and the rotation (Hugging Face's rotate-half layout).
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::{Rope, RopeScaling};
+use crate::error::Result;
+
+/// cos and sin, each [pos, 1, dim], for one kind of rotary embedding.
+#[derive(Debug)]
+pub struct Rotation {
+    cos: Tensor,
+    sin: Tensor,
+    dim: i64,
+}
+
+/// `kind`, or float32 where that is wider: what sums, norms and angles are computed in.
+pub fn wide(kind: Kind) -> Kind {
+    match kind {
+        Kind::Double => Kind::Double,
+        _ => Kind::Float,
+    }
+}
+
+impl Rope {
+    /// The rotation of positions `start .. start + length`. Frequencies are rounded to float32 whatever `kind` is, because
+    /// checkpoints were trained with them; angles are computed in float32, or in float64 for a float64 model.
+    pub fn rotation(&self, start: i64, length: i64, kind: Kind, device: Device) -> Result<Rotation> {
+        let wide = wide(kind);
+        let frequencies = self.frequencies(start + length)?.f_to_device_(device, wide, false, false)?;
+        let positions = Tensor::f_arange_start_step(start, start + length, 1, (wide, device))?;
+        let angles = positions.f_outer(&frequencies)?;
+        let angles = Tensor::f_cat(&[&angles, &angles], -1)?.f_unsqueeze(1)?;
+        let factor = self.attention_factor();
+        let finish = |values: Tensor| -> Result<Tensor> {
+            let values = if factor == 1.0 { values } else { values.f_mul_scalar(factor)? };
+            Ok(values.f_to_kind(kind)?)
+        };
+        Ok(Rotation { cos: finish(angles.f_cos()?)?, sin: finish(angles.f_sin()?)?, dim: self.dim })
+    }
+
+    /// What cos and sin are multiplied with.
+    fn attention_factor(&self) -> f64 {
+        match &self.scaling {
+            RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
+                *attention_factor
+            }
+            _ => 1.0,
+        }
+    }
+
+    /// Radians per position, [dim / 2] in float32, for a text of `length` tokens (transformers' modeling_rope_utils.py).
+    fn frequencies(&self, length: i64) -> Result<Tensor> {
+        let cpu = (Kind::Float, Device::Cpu);
+        let steps = Tensor::f_arange_start_step(0, self.dim, 2, cpu)?.f_div_scalar(self.dim as f64)?;
+        let wavelengths = Tensor::f_pow_scalar(self.theta, &steps)?;
+        let plain = wavelengths.f_reciprocal()?;
+        Ok(match &self.scaling {
+            RopeScaling::Default => plain,
+            RopeScaling::Linear { factor } => plain.f_div_scalar(*factor)?,
+            RopeScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context } => {
+                let slow = plain.f_div_scalar(*factor)?;
+                let turns = plain.f_mul_scalar(original_context / (2.0 * std::f64::consts::PI))?;
+                // 0 where a turn is longer than the low wavelength, 1 where it is shorter than the high one.
+                let smooth = turns
+                    .f_sub_scalar(*low_frequency_factor)?
+                    .f_div_scalar(high_frequency_factor - low_frequency_factor)?
+                    .f_clamp(0.0, 1.0)?;
+                mix(&slow, &plain, &smooth)?
+            }
+            RopeScaling::Yarn { factor, beta_fast, beta_slow, original_context, truncate, .. } => {
+                let correction = |turns: f64| {
+                    self.dim as f64 * (original_context / (turns * 2.0 * std::f64::consts::PI)).ln()
+                        / (2.0 * self.theta.ln())
+                };
+                let (mut low, mut high) = (correction(*beta_fast), correction(*beta_slow));
+                if *truncate {
+                    (low, high) = (low.floor(), high.ceil());
+                }
+                let (low, mut high) = (low.max(0.0), high.min(self.dim as f64 - 1.0));
+                if low == high {
+                    high += 0.001;
+                }
+                let ramp = Tensor::f_arange(self.dim / 2, cpu)?
+                    .f_sub_scalar(low)?
+                    .f_div_scalar(high - low)?
+                    .f_clamp(0.0, 1.0)?;
+                mix(&plain, &plain.f_div_scalar(*factor)?, &ramp)?
+            }
+            RopeScaling::LongRope { short, long, original_context, .. } => {
+                divide(&plain, if length > *original_context { long } else { short })?
+            }
+            RopeScaling::Divisors(divisors) => divide(&plain, divisors)?,
+        })
+    }
+}
+
+/// `from` where `share` is 0, `to` where it is 1.
+fn mix(from: &Tensor, to: &Tensor, share: &Tensor) -> Result<Tensor> {
+    let rest = share.f_neg()?.f_add_scalar(1.0)?;
+    Ok(from.f_mul(&rest)?.f_add(&to.f_mul(share)?)?)
+}
+
+fn divide(frequencies: &Tensor, divisors: &[f64]) -> Result<Tensor> {
+    let divisors: Vec<f32> = divisors.iter().map(|value| *value as f32).collect();
+    Ok(frequencies.f_div(&Tensor::f_from_slice(&divisors)?)?)
+}
+
+impl Rotation {
+    /// Rotates the first `dim` dimensions of `x`, [batch, pos, head, d_head].
+    pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let d_head = x.size().last().copied().unwrap_or(self.dim);
+        if d_head == self.dim {
+            return self.rotate(x);
+        }
+        let rotated = self.rotate(&x.f_narrow(-1, 0, self.dim)?)?;
+        Ok(Tensor::f_cat(&[rotated, x.f_narrow(-1, self.dim, d_head - self.dim)?], -1)?)
+    }
+
+    fn rotate(&self, x: &Tensor) -> Result<Tensor> {
+        let half = self.dim / 2;
+        let turned = Tensor::f_cat(&[x.f_narrow(-1, half, half)?.f_neg()?, x.f_narrow(-1, 0, half)?], -1)?;
+        Ok(x.f_mul(&self.cos)?.f_add(&turned.f_mul(&self.sin)?)?)
+    }
+}

@@ -1,0 +1,147 @@
+//! What is done during one run of the decoder: captures, callbacks and interventions, looked up by hook point.
+
+use tch::Tensor;
+
+use super::cache::ActivationCache;
+use super::config::Config;
+use super::hook::HookPoint;
+use super::intervention::Intervention;
+use crate::error::{Error, Result};
+
+/// Which positions a pass of the decoder computes: `start .. start + length`. `prompt` is the length that negative
+/// positions count from; later steps of a generation lie beyond it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// First position of the pass
+    pub start: i64,
+    /// Number of positions in the pass
+    pub length: i64,
+    /// Number of positions in the prompt
+    pub prompt: i64,
+}
+
+/// A function that is given an activation and returns its replacement, or None to leave it.
+pub type Callback<'a> = Box<dyn FnMut(&HookPoint, &Tensor) -> Result<Option<Tensor>> + 'a>;
+
+/// What to do at a hook point.
+pub enum Action<'a> {
+    /// Keep the value in the cache.
+    Capture,
+    /// Call a function with it.
+    Call(Callback<'a>),
+    /// Change it as described.
+    Intervene(Intervention),
+}
+
+struct Entry<'a> {
+    points: Vec<HookPoint>,
+    label: String,
+    action: Action<'a>,
+    fired: bool,
+}
+
+/// Everything that is done during a run. Where nothing is asked for, a hook costs one look at an empty list.
+pub struct Hooks<'a> {
+    entries: Vec<Entry<'a>>,
+    /// For each point's index, the entries that act there, in the order in which they were added
+    at: Vec<Vec<usize>>,
+    cache: ActivationCache,
+    window: Window,
+}
+
+impl<'a> Hooks<'a> {
+    /// Nothing is done.
+    pub fn none() -> Self {
+        Self {
+            entries: Vec::new(),
+            at: Vec::new(),
+            cache: ActivationCache::default(),
+            window: Window { start: 0, length: 0, prompt: 0 },
+        }
+    }
+
+    /// Adds an action at `points`; `label` is how the user named them.
+    pub fn add(&mut self, config: &Config, points: Vec<HookPoint>, label: impl Into<String>, action: Action<'a>) {
+        self.at.resize_with(HookPoint::count(config), Vec::new);
+        for point in &points {
+            if let Some(list) = self.at.get_mut(point.index()) {
+                list.push(self.entries.len());
+            }
+        }
+        self.entries.push(Entry { points, label: label.into(), action, fired: false });
+    }
+
+    /// Adds an intervention at its own point.
+    pub fn intervene(&mut self, config: &Config, intervention: Intervention) {
+        let point = intervention.point;
+        self.add(config, vec![point], point.name(), Action::Intervene(intervention));
+    }
+
+    /// Says which positions the pass about to begin computes.
+    pub fn begin(&mut self, window: Window) {
+        self.window = window;
+    }
+
+    /// Whether anything is done at `point`.
+    pub fn wants(&self, point: HookPoint) -> bool {
+        self.at.get(point.index()).is_some_and(|list| !list.is_empty())
+    }
+
+    /// Passes an activation through whatever is set at `point`.
+    ///
+    /// # Errors
+    /// A callback's error; a replacement of another shape; an intervention that does not fit.
+    pub fn pass(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor> {
+        if !self.wants(point) {
+            return Ok(value);
+        }
+        let mut value = value;
+        let list = self.at.get(point.index()).cloned().unwrap_or_default();
+        for index in list {
+            let Some(entry) = self.entries.get_mut(index) else { continue };
+            let replacement = match &mut entry.action {
+                Action::Capture => {
+                    entry.fired = true;
+                    self.cache.insert(point, value.shallow_clone());
+                    None
+                }
+                Action::Call(callback) => {
+                    entry.fired = true;
+                    callback(&point, &value)?
+                }
+                Action::Intervene(intervention) => {
+                    let changed = intervention.apply(&value, self.window)?;
+                    entry.fired |= changed.is_some();
+                    changed
+                }
+            };
+            if let Some(new) = replacement {
+                if new.size() != value.size() {
+                    return Err(Error::new(format!(
+                        "the hook at `{}` returned a tensor of shape {:?} for one of {:?}",
+                        point.name(),
+                        new.size(),
+                        value.size()
+                    ))
+                    .hint("return a tensor of the same shape, or () to leave the activation as it is"));
+                }
+                value = new.f_to_device_(value.device(), value.kind(), false, false)?;
+            }
+        }
+        Ok(value)
+    }
+
+    /// What was captured.
+    ///
+    /// # Errors
+    /// An action that never took place: a hook that does nothing must not go unnoticed.
+    pub fn finish(self) -> Result<ActivationCache> {
+        for entry in &self.entries {
+            if !entry.fired && !entry.points.is_empty() {
+                return Err(Error::new(format!("the hook at `{}` never ran", entry.label))
+                    .hint("the run did not reach that place, or not those positions"));
+            }
+        }
+        Ok(self.cache)
+    }
+}
