@@ -5,6 +5,7 @@
 
 pub mod bind;
 pub mod error;
+pub mod gguf;
 pub mod interrupt;
 pub mod model;
 pub mod tensor;
