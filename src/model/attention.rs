@@ -134,7 +134,7 @@ fn normalize(x: Tensor, norm: Option<&Norm>, kind: QueryKeyNorm) -> Result<Tenso
     match (norm, kind) {
         (Some(norm), QueryKeyNorm::Projection) => {
             let size = x.size();
-            Ok(norm.forward_plain(&x.f_flatten(2, 3)?)?.f_view(size)?)
+            Ok(norm.forward_plain(&x.f_flatten(2, 3)?)?.f_view(size.as_slice())?)
         }
         (Some(norm), _) => norm.forward_plain(&x),
         (None, _) => Ok(x),

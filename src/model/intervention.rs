@@ -102,7 +102,8 @@ impl Intervention {
                 Some(inside)
             }
         };
-        let whole = value.f_copy()?;
+        let mut whole = value.f_empty_like()?;
+        whole.f_copy_(value)?;
         // The views below share storage with `whole`, except where samples or several positions are picked out.
         let head_dim = match self.head {
             Some(_) => Some(site.head_dim().ok_or_else(|| {
@@ -150,7 +151,6 @@ impl Intervention {
         }
         match picked_rows {
             Some(index) => {
-                let mut whole = whole;
                 let _ = whole.f_index_copy_(0, &index, &rows)?;
                 Ok(Some(whole))
             }

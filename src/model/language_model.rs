@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{Config, RopeScaling};
 use super::decoder::Decoder;
-use super::source::{GgufSource, RandomWeights, Safetensors};
+use super::source::{GgufSource, ROTARY_DIVISORS, RandomWeights, Safetensors};
 use super::{built_in, family, load};
 use crate::device;
 use crate::error::{Error, Result};
@@ -179,13 +179,13 @@ fn read_json(path: &Path) -> Result<serde_json::Value> {
 /// The config in a GGUF file's metadata, with the rotary divisors that newer Llama files keep as a tensor.
 fn gguf_config(gguf: &Gguf) -> Result<Config> {
     let mut config = family::parse(&gguf::config_json(gguf)?)?;
-    if gguf.contains(gguf::ROTARY_DIVISORS) {
-        let divisors = Vec::<f64>::try_from(&gguf.load(gguf::ROTARY_DIVISORS)?.f_to_kind(Kind::Double)?)?;
+    if gguf.contains(ROTARY_DIVISORS) {
+        let divisors = Vec::<f64>::try_from(&gguf.load(ROTARY_DIVISORS)?.f_to_kind(Kind::Double)?)?;
         for rope in config.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {
             if divisors.len() as i64 != rope.dim / 2 {
                 return Err(Error::new(format!(
                     "tensor `{}` has {} entries for {} frequencies",
-                    gguf::ROTARY_DIVISORS,
+                    ROTARY_DIVISORS,
                     divisors.len(),
                     rope.dim / 2
                 )));

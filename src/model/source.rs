@@ -190,6 +190,9 @@ fn contiguous_strides(shape: &[i64]) -> Vec<i64> {
     strides
 }
 
+/// The GGUF tensor that holds the divisors of Llama 3's rotary frequencies.
+pub const ROTARY_DIVISORS: &str = "rope_freqs.weight";
+
 /// A GGUF file, its tensors renamed and rearranged to what Hugging Face's checkpoint of the same model has.
 pub struct GgufSource<'a> {
     gguf: &'a Gguf,
@@ -252,7 +255,7 @@ impl WeightSource for GgufSource<'_> {
         let read: BTreeSet<String> = used.iter().filter_map(|name| self.stored_name(name)).collect();
         let names = self.gguf.tensor_names().iter();
         // The divisors of the rotary frequencies go into the config, not into a weight.
-        names.filter(|name| !read.contains(*name) && *name != gguf::ROTARY_DIVISORS).cloned().collect()
+        names.filter(|name| !read.contains(*name) && *name != ROTARY_DIVISORS).cloned().collect()
     }
 }
 
