@@ -9,3 +9,4 @@ pub mod gguf;
 pub mod interrupt;
 pub mod model;
 pub mod tensor;
+pub mod text;
