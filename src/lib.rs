@@ -5,6 +5,9 @@
 
 pub mod bind;
 pub mod error;
+pub mod file;
 pub mod interrupt;
 pub mod model;
+pub mod plot;
+pub mod progress;
 pub mod tensor;
