@@ -6,7 +6,10 @@
 pub mod bind;
 pub mod error;
 pub mod gguf;
+pub mod file;
 pub mod interrupt;
 pub mod model;
+pub mod plot;
+pub mod progress;
 pub mod tensor;
 pub mod text;

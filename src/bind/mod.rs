@@ -1,3 +1,5 @@
 //! Thin glue between scripts and the domain modules, one file per script-visible type.
 
 pub mod args;
+pub mod plot;
+pub mod progress;

@@ -1,0 +1,338 @@
+//! The functions that make figures, and the figure's own.
+
+use std::io::Write;
+use std::path::Path;
+
+use rhai::plugin::*;
+use rhai::{Array, Map};
+use tch::{Device, Kind};
+
+use crate::bind::args::{Options, ScriptResult, expected, number, raise, type_name};
+use crate::error::{Error, Result};
+use crate::plot::{Chart, ColorMap, Figure, Heatmap, HeatmapOptions, Labels, Screen, Series, short};
+use crate::tensor::Tensor;
+
+/// Makes the functions of this file known to `engine`.
+pub fn register(engine: &mut Engine) {
+    engine.register_type_with_name::<Figure>("Figure");
+    engine.register_global_module(exported_module!(functions).into());
+}
+
+#[export_module]
+mod functions {
+    /// A heatmap of `values` with the default options.
+    ///
+    /// # Example
+    /// ```rhai
+    /// heatmap([[1, 2], [3, 4]]).show();
+    /// ```
+    #[rhai_fn(name = "heatmap", return_raw)]
+    pub fn heatmap(values: Dynamic) -> ScriptResult<Figure> {
+        heatmap_with(values, Map::new())
+    }
+
+    /// A heatmap of `values`: a two-dimensional tensor, or an array of rows of numbers.
+    ///
+    /// Row 0 is at the top, column 0 at the left, in the terminal and in files alike. A NaN (in arrays also `()`) leaves its
+    /// cell blank, such as the redundant half of a symmetric grid. At most 1024 rows and columns.
+    ///
+    /// Options:
+    /// - `title`, `x_label`, `y_label`, `color_label`: texts
+    /// - `x_ticks`, `y_ticks`: one string or number for each column and row; their indices by default. Those that would
+    ///   overlap are left out
+    /// - `color_map`: `"viridis"` or `"diverging"` (blue, white at zero, red). By default diverging if there are values of
+    ///   both signs
+    /// - `range`: `[min, max]`, the values at the ends of the colours. By default those of the values; with `"diverging"`,
+    ///   symmetric around zero
+    /// - `mark`: `[row, column]`, or an array of those: the cells to outline, such as the best one
+    /// - `annotate`: `true` writes the number into each cell
+    ///
+    /// # Example
+    /// ```rhai
+    /// let blank = 0.0 / 0.0;
+    /// let figure = heatmap([[0.1, -0.4, 0.3], [blank, 0.2, 0.9]], #{
+    ///     title: "Effect by start and end", x_label: "end", y_label: "start", mark: [1, 2],
+    /// });
+    /// figure.show();
+    /// ```
+    #[rhai_fn(name = "heatmap", return_raw)]
+    pub fn heatmap_with(values: Dynamic, options: Map) -> ScriptResult<Figure> {
+        let options = heatmap_options(options).map_err(raise)?;
+        let values = matrix(&values).map_err(raise)?;
+        Heatmap::new(values, options).map(Figure::from).map_err(raise)
+    }
+
+    /// Lines through the points (`xs`, `ys`), with the default options.
+    ///
+    /// # Example
+    /// ```rhai
+    /// line_plot([0, 1, 2], [0.1, 0.4, 0.2]).show();
+    /// ```
+    #[rhai_fn(name = "line_plot", return_raw)]
+    pub fn line_plot(xs: Dynamic, ys: Dynamic) -> ScriptResult<Figure> {
+        line_plot_with(xs, ys, Map::new())
+    }
+
+    /// Lines through the points (`xs`, `ys`).
+    ///
+    /// `xs` is a one-dimensional tensor or an array of numbers. `ys` is the same, or a map from the name of each line to its
+    /// values. A NaN leaves its point out.
+    ///
+    /// Options: `title`, `x_label`, `y_label`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let accuracy = #{ probe: [0.5, 0.7, 0.9], chance: [0.5, 0.5, 0.5] };
+    /// line_plot([0, 1, 2], accuracy, #{title: "Accuracy by layer", x_label: "layer"}).show();
+    /// ```
+    #[rhai_fn(name = "line_plot", return_raw)]
+    pub fn line_plot_with(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
+        let make = || {
+            let (labels, _) = chart_options("line_plot", options, &[])?;
+            Chart::lines(vector("`xs` of `line_plot`", &xs)?, series("`ys` of `line_plot`", &ys)?, &labels)
+        };
+        make().map(Figure::from).map_err(raise)
+    }
+
+    /// Bars of `values` over `names`, with the default options.
+    ///
+    /// # Example
+    /// ```rhai
+    /// bar_plot(["before", "after"], [0.4, 0.7]).show();
+    /// ```
+    #[rhai_fn(name = "bar_plot", return_raw)]
+    pub fn bar_plot(names: Array, values: Dynamic) -> ScriptResult<Figure> {
+        bar_plot_with(names, values, Map::new())
+    }
+
+    /// Bars of `values` over `names` (strings or numbers).
+    ///
+    /// `values` is a one-dimensional tensor or an array of numbers, or a map from the name of each colour of bars to its
+    /// values.
+    ///
+    /// Options: `title`, `x_label`, `y_label`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let scores = #{ base: [0.4, 0.6], edited: [0.5, 0.9] };
+    /// bar_plot(["maths", "emotion"], scores, #{y_label: "score"}).show();
+    /// ```
+    #[rhai_fn(name = "bar_plot", return_raw)]
+    pub fn bar_plot_with(names: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
+        let make = || {
+            let (labels, _) = chart_options("bar_plot", options, &[])?;
+            Chart::bars(texts("`names` of `bar_plot`", &names)?, series("`values` of `bar_plot`", &values)?, &labels)
+        };
+        make().map(Figure::from).map_err(raise)
+    }
+
+    /// Points at (`xs`, `ys`), with the default options.
+    ///
+    /// # Example
+    /// ```rhai
+    /// scatter_plot([0.1, 0.5, 0.9], [1, 3, 2]).show();
+    /// ```
+    #[rhai_fn(name = "scatter_plot", return_raw)]
+    pub fn scatter_plot(xs: Dynamic, ys: Dynamic) -> ScriptResult<Figure> {
+        scatter_plot_with(xs, ys, Map::new())
+    }
+
+    /// Points at (`xs`, `ys`), one-dimensional tensors or arrays of numbers. A NaN leaves its point out.
+    ///
+    /// Options: `title`, `x_label`, `y_label`; `groups`: an array with a string or number for each point, which gives it its
+    /// colour.
+    ///
+    /// # Example
+    /// ```rhai
+    /// scatter_plot([0.1, 0.5, 0.9], [1, 3, 2], #{groups: ["a", "b", "a"], title: "Components"}).show();
+    /// ```
+    #[rhai_fn(name = "scatter_plot", return_raw)]
+    pub fn scatter_plot_with(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
+        let make = || {
+            let (labels, mut options) = chart_options("scatter_plot", options, &["groups"])?;
+            let groups = options.array("groups")?.map(|groups| texts("option `groups`", &groups)).transpose()?;
+            let (x, y) = (vector("`xs` of `scatter_plot`", &xs)?, vector("`ys` of `scatter_plot`", &ys)?);
+            Chart::points(&x, &y, groups.as_deref(), &labels)
+        };
+        make().map(Figure::from).map_err(raise)
+    }
+
+    /// How often the `values` fall into equal intervals, with the default options.
+    ///
+    /// # Example
+    /// ```rhai
+    /// histogram([0.1, 0.2, 0.2, 0.7]).show();
+    /// ```
+    #[rhai_fn(name = "histogram", return_raw)]
+    pub fn histogram(values: Dynamic) -> ScriptResult<Figure> {
+        histogram_with(values, Map::new())
+    }
+
+    /// How often the `values`, an array of numbers or a tensor of any shape, fall into equal intervals. NaN is not counted.
+    ///
+    /// Options: `bins`, the number of intervals (by default the square root of the number of values, at most 50); `title`,
+    /// `x_label`, `y_label`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// histogram([0.1, 0.2, 0.2, 0.7], #{bins: 3, x_label: "probability"}).show();
+    /// ```
+    #[rhai_fn(name = "histogram", return_raw)]
+    pub fn histogram_with(values: Dynamic, options: Map) -> ScriptResult<Figure> {
+        let make = || {
+            let (labels, mut options) = chart_options("histogram", options, &["bins"])?;
+            let bins = options.integer("bins")?.map(|bins| index("option `bins`", bins)).transpose()?;
+            let values = match values.read_lock::<Tensor>() {
+                Some(tensor) => numbers(&tensor)?,
+                None => vector("`values` of `histogram`", &values)?,
+            };
+            Chart::histogram(&values, bins, &labels)
+        };
+        make().map(Figure::from).map_err(raise)
+    }
+
+    /// Prints the figure to the terminal, as wide as fits: in colour where there is colour, else in characters.
+    ///
+    /// # Example
+    /// ```rhai
+    /// heatmap([[0.5, -0.5]], #{title: "Signs"}).show();
+    /// ```
+    #[rhai_fn(name = "show", return_raw)]
+    pub fn show(figure: &mut Figure) -> ScriptResult<()> {
+        let text = figure.text(Screen::stdout()).map_err(raise)?;
+        crate::progress::suspend(|| {
+            let mut output = std::io::stdout().lock();
+            output.write_all(text.as_bytes()).and_then(|()| output.flush())
+        })
+        .map_err(|error| raise(Error::new(format!("the figure could not be printed: {error}"))))
+    }
+
+    /// Writes the figure to a file, whose name ends in `.svg` or `.png`. Folders are created, an existing file is replaced.
+    #[rhai_fn(name = "save", return_raw)]
+    pub fn save(figure: &mut Figure, path: &str) -> ScriptResult<()> {
+        figure.save(Path::new(path)).map_err(raise)
+    }
+
+    /// The figure in a line of words: its kind, title and size.
+    #[rhai_fn(name = "to_string", name = "to_debug")]
+    pub fn to_string(figure: &mut Figure) -> String {
+        figure.to_string()
+    }
+}
+
+const LABELS: [&str; 3] = ["title", "x_label", "y_label"];
+
+fn labels(options: &mut Options) -> Result<Labels> {
+    let mut text = |key| options.string(key).map(Option::unwrap_or_default);
+    Ok(Labels { title: text("title")?, x: text("x_label")?, y: text("y_label")? })
+}
+
+fn chart_options(function: &'static str, map: Map, more: &[&str]) -> Result<(Labels, Options)> {
+    let mut options = Options::new(function, map, &[&LABELS, more].concat())?;
+    Ok((labels(&mut options)?, options))
+}
+
+fn heatmap_options(map: Map) -> Result<HeatmapOptions> {
+    let more = ["x_ticks", "y_ticks", "color_map", "range", "mark", "annotate", "color_label"];
+    let (labels, mut options) = chart_options("heatmap", map, &more)?;
+    let mut ticks =
+        |key: &str| options.array(key)?.map(|names| texts(&format!("option `{key}` of `heatmap`"), &names)).transpose();
+    Ok(HeatmapOptions {
+        labels,
+        x_ticks: ticks("x_ticks")?,
+        y_ticks: ticks("y_ticks")?,
+        color_map: options.string("color_map")?.map(|name| ColorMap::parse(&name)).transpose()?,
+        range: options.array("range")?.map(|ends| range(&ends)).transpose()?,
+        marks: options.array("mark")?.map(|mark| marks(&mark)).transpose()?.unwrap_or_default(),
+        annotate: options.boolean("annotate")?.unwrap_or(false),
+        color_label: options.string("color_label")?.unwrap_or_default(),
+    })
+}
+
+fn range(ends: &Array) -> Result<(f64, f64)> {
+    match ends.iter().map(number).collect::<Option<Vec<f64>>>().as_deref() {
+        Some(&[min, max]) => Ok((min, max)),
+        _ => Err(Error::new("option `range` of `heatmap` must be two numbers").hint("such as `range: [-1.0, 1.0]`")),
+    }
+}
+
+/// One `[row, column]`, or an array of those.
+fn marks(mark: &Array) -> Result<Vec<(usize, usize)>> {
+    let pair = |pair: &Array| match pair.iter().map(|item| item.as_int().ok()).collect::<Option<Vec<i64>>>().as_deref()
+    {
+        Some(&[row, column]) => Ok((index("a marked row", row)?, index("a marked column", column)?)),
+        _ => Err(Error::new("option `mark` of `heatmap` must be a row and a column, or an array of such pairs")
+            .hint("such as `mark: [2, 5]` or `mark: [[2, 5], [3, 1]]`")),
+    };
+    if mark.iter().all(|item| item.is_array()) {
+        mark.iter().map(|item| item.as_array_ref().map_or_else(|_| pair(mark), |inner| pair(&inner))).collect()
+    } else {
+        Ok(vec![pair(mark)?])
+    }
+}
+
+fn index(what: &str, value: i64) -> Result<usize> {
+    usize::try_from(value).map_err(|_| Error::new(format!("{what} must not be negative, but is {value}")))
+}
+
+fn texts(what: &str, items: &Array) -> Result<Vec<String>> {
+    let text = |item: &Dynamic| {
+        let text = item.as_immutable_string_ref().ok().map(|text| text.to_string());
+        let text = text.or_else(|| item.as_int().ok().map(|number| number.to_string()));
+        text.or_else(|| item.as_float().ok().map(short))
+            .ok_or_else(|| expected(&format!("each item of {what}"), "a string or a number", item))
+    };
+    items.iter().map(text).collect()
+}
+
+/// Named rows of numbers from a map, or a single nameless one.
+fn series(what: &str, value: &Dynamic) -> Result<Vec<Series>> {
+    match value.as_map_ref() {
+        Ok(map) => map
+            .iter()
+            .map(|(name, values)| Ok(Series { name: name.to_string(), values: vector(&format!("`{name}`"), values)? }))
+            .collect(),
+        Err(_) => Ok(vec![Series { name: String::new(), values: vector(what, value)? }]),
+    }
+}
+
+/// A one-dimensional tensor or an array of numbers, where `()` is NaN.
+fn vector(what: &str, value: &Dynamic) -> Result<Vec<f64>> {
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        let shape = tensor.shape();
+        return match shape.len() {
+            1 => numbers(&tensor),
+            _ => Err(Error::new(format!("{what} must have one dimension, not shape {shape:?}"))),
+        };
+    }
+    let array = value.as_array_ref().map_err(|_| expected(what, "a tensor or an array of numbers", value))?;
+    let entry = |item: &Dynamic| if item.is_unit() { Some(f64::NAN) } else { number(item) };
+    let entry = |item| entry(item).ok_or_else(|| expected(&format!("each item of {what}"), "a number", item));
+    array.iter().map(entry).collect()
+}
+
+/// The rows of a two-dimensional tensor or of an array of rows.
+fn matrix(value: &Dynamic) -> Result<Vec<Vec<f64>>> {
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        let shape = tensor.shape();
+        let &[_, columns] = shape.as_slice() else {
+            return Err(Error::new(format!("a heatmap needs a tensor of two dimensions, not of shape {shape:?}"))
+                .hint("select or average over the other dimensions first"));
+        };
+        let width = usize::try_from(columns).unwrap_or(0).max(1);
+        return Ok(numbers(&tensor)?.chunks(width).map(<[f64]>::to_vec).collect());
+    }
+    let rows =
+        value.as_array_ref().map_err(|_| expected("`values` of `heatmap`", "a tensor or an array of rows", value))?;
+    let row = |(index, row): (usize, &Dynamic)| match type_name(row) {
+        "array" | "tensor" => vector(&format!("row {index} of the heatmap"), row),
+        _ => Err(expected(&format!("row {index} of the heatmap"), "an array of numbers", row)),
+    };
+    rows.iter().enumerate().map(row).collect()
+}
+
+/// All values of a tensor, the last dimension fastest.
+fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
+    let flat = tensor.tch().f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_reshape([-1])?;
+    Ok(Vec::<f64>::try_from(&flat)?)
+}

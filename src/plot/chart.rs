@@ -1,0 +1,281 @@
+//! Lines, bars, points and histograms: what they show, checked, and drawn by the plotting library.
+
+use kuva::backend::terminal::TerminalBackend;
+use kuva::plot::legend::LegendPosition;
+use kuva::plot::{BarPlot, Histogram, LinePlot, ScatterPlot};
+use kuva::render::layout::Layout;
+use kuva::render::plots::Plot;
+use kuva::render::render::{Scene, render_multiple};
+use kuva::render::theme::Theme;
+
+use crate::error::{Error, Result};
+use crate::plot::figure::Labels;
+use crate::plot::label::{LARGEST, clean, clip, literal, short};
+use crate::plot::terminal::{ColorDepth, Screen};
+
+/// Colours that colour-blind readers can tell apart (Okabe and Ito), the most legible on white first.
+const COLORS: [&str; 7] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
+const MOST_SERIES: usize = 100;
+
+/// A named row of numbers.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// Shown in the legend; empty for none.
+    pub name: String,
+    /// One value per position.
+    pub values: Vec<f64>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Lines { x: Vec<f64>, series: Vec<Series> },
+    Bars { names: Vec<String>, series: Vec<Series> },
+    Points { groups: Vec<(String, Vec<(f64, f64)>)> },
+    Histogram { edges: Vec<f64>, counts: Vec<f64> },
+}
+
+/// A checked figure with two numeric or named axes.
+#[derive(Debug)]
+pub struct Chart {
+    labels: Labels,
+    content: Content,
+}
+
+impl Chart {
+    /// Lines through the points (`x`, each series). A NaN leaves its point out.
+    ///
+    /// # Errors
+    /// No series, one of another length than `x`, infinities, no point at all.
+    pub fn lines(x: Vec<f64>, series: Vec<Series>, labels: &Labels) -> Result<Self> {
+        let series = checked(series, x.len())?;
+        check_finite("x", &x)?;
+        let drawn = |series: &Series| x.iter().zip(&series.values).any(|(x, y)| !x.is_nan() && !y.is_nan());
+        if !series.iter().any(drawn) {
+            return Err(Error::new("there is no point to draw"));
+        }
+        Ok(Self { labels: labels.cleaned(), content: Content::Lines { x, series } })
+    }
+
+    /// Bars from zero, one per name and series.
+    ///
+    /// # Errors
+    /// No names, a series of another length, values that are not finite.
+    pub fn bars(names: Vec<String>, series: Vec<Series>, labels: &Labels) -> Result<Self> {
+        let series = checked(series, names.len())?;
+        if names.is_empty() || series.iter().flat_map(|series| &series.values).any(|value| value.is_nan()) {
+            return Err(Error::new("every bar needs a name and a value that is a number"));
+        }
+        let names = names.iter().map(|name| clip(&clean(name), 24)).collect();
+        Ok(Self { labels: labels.cleaned(), content: Content::Bars { names, series } })
+    }
+
+    /// Points (`x`, `y`), coloured by the group each is in if `groups` are given. A NaN leaves its point out.
+    ///
+    /// # Errors
+    /// Different lengths, infinities, no point at all, more than 100 groups.
+    pub fn points(x: &[f64], y: &[f64], groups: Option<&[String]>, labels: &Labels) -> Result<Self> {
+        let wrong = [Some(y.len()), groups.map(<[String]>::len)].into_iter().flatten().find(|count| *count != x.len());
+        if let Some(count) = wrong {
+            return Err(Error::new(format!("{count} entries do not match {} x values", x.len())));
+        }
+        check_finite("x", x)?;
+        check_finite("y", y)?;
+        let mut found: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+        for (index, point) in x.iter().copied().zip(y.iter().copied()).enumerate() {
+            if point.0.is_nan() || point.1.is_nan() {
+                continue;
+            }
+            let name = groups.and_then(|groups| groups.get(index)).map(|name| clean(name)).unwrap_or_default();
+            let full = found.len() == MOST_SERIES;
+            match found.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, points)) => points.push(point),
+                None if full => {
+                    return Err(Error::new(format!("more than {MOST_SERIES} groups cannot be told apart")));
+                }
+                None => found.push((name, vec![point])),
+            }
+        }
+        if found.is_empty() {
+            return Err(Error::new("there is no point to draw"));
+        }
+        Ok(Self { labels: labels.cleaned(), content: Content::Points { groups: found } })
+    }
+
+    /// How many of `values` fall into each of `bins` equal intervals; by default their number grows with the square root
+    /// of the number of values, up to 50. NaN is not counted.
+    ///
+    /// # Errors
+    /// No values, infinities, no bins or more than 1000.
+    pub fn histogram(values: &[f64], bins: Option<usize>, labels: &Labels) -> Result<Self> {
+        check_finite("the values", values)?;
+        let numbers: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
+        let least = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+        let greatest = numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        if numbers.is_empty() {
+            return Err(Error::new("there is no value to count"));
+        }
+        let bins = bins.unwrap_or_else(|| ((numbers.len() as f64).sqrt().ceil() as usize).clamp(1, 50));
+        if bins == 0 || bins > 1000 {
+            return Err(Error::new(format!("a histogram cannot have {bins} bins")).hint("use 1 to 1000"));
+        }
+        let margin = if least < greatest { 0.0 } else { least.abs().max(1.0) * 0.5 };
+        let (low, high) = (least - margin, greatest + margin);
+        let edges = (0..=bins).map(|edge| low + (high - low) * (edge as f64 / bins as f64)).collect();
+        let mut counts = vec![0.0; bins];
+        for value in numbers {
+            // The last interval includes its upper end.
+            let bin = (((value - low) / (high - low) * bins as f64) as usize).min(bins - 1);
+            if let Some(count) = counts.get_mut(bin) {
+                *count += 1.0;
+            }
+        }
+        let mut labels = labels.cleaned();
+        if labels.y.is_empty() {
+            labels.y = "count".to_owned();
+        }
+        Ok(Self { labels, content: Content::Histogram { edges, counts } })
+    }
+
+    /// The kind of chart, as scripts name it.
+    pub fn kind(&self) -> &'static str {
+        match self.content {
+            Content::Lines { .. } => "line_plot",
+            Content::Bars { .. } => "bar_plot",
+            Content::Points { .. } => "scatter_plot",
+            Content::Histogram { .. } => "histogram",
+        }
+    }
+
+    /// Title and axis labels.
+    pub fn labels(&self) -> &Labels {
+        &self.labels
+    }
+
+    /// What it holds, in words.
+    pub fn size(&self) -> String {
+        match &self.content {
+            Content::Lines { x, series } => format!("{} series of {} points", series.len(), x.len()),
+            Content::Bars { names, series } => format!("{} series of {} bars", series.len(), names.len()),
+            Content::Points { groups } => {
+                format!("{} points", groups.iter().map(|(_, points)| points.len()).sum::<usize>())
+            }
+            Content::Histogram { edges, counts } => {
+                let ends = [edges.first(), edges.last()].map(|end| end.copied().map_or_else(String::new, short));
+                format!("{} bins from {} to {}", counts.len(), ends[0], ends[1])
+            }
+        }
+    }
+
+    /// The drawing for a file.
+    pub fn scene(&self) -> Scene {
+        let theme = Theme { grid_color: "#e6e6e6".to_owned(), legend_border: "none".to_owned(), ..Theme::light() };
+        self.render(theme, |layout| {
+            layout.with_width(560.0).with_height(380.0).with_title_size(15).with_label_size(13).with_tick_size(11)
+        })
+    }
+
+    /// The chart in characters, at most 100 columns wide.
+    pub fn text(&self, screen: Screen) -> String {
+        let columns = screen.columns.clamp(40, 100);
+        let rows = (columns * 3 / 10).clamp(14, 26);
+        // Legible on dark and on light terminals.
+        let gray = || "#808080".to_owned();
+        let theme =
+            Theme { text_color: gray(), axis_color: gray(), tick_color: gray(), show_grid: false, ..Theme::light() };
+        let scene = self.render(theme, |layout| {
+            layout.with_width(columns as f64 * 9.0).with_height(rows as f64 * 18.0).with_term_rows(rows as u32)
+        });
+        let drawn = TerminalBackend::new(columns, rows).render_scene(&scene);
+        let lines = drawn.lines().map(|line| match screen.depth {
+            ColorDepth::None => console::strip_ansi_codes(line).trim_end().to_owned(),
+            ColorDepth::Indexed | ColorDepth::True => line.to_owned(),
+        });
+        let mut text = lines.collect::<Vec<_>>().join("\n").trim_end().to_owned();
+        text.push('\n');
+        text
+    }
+
+    fn render(&self, theme: Theme, size: impl FnOnce(Layout) -> Layout) -> Scene {
+        let plots = self.plots();
+        let mut layout = size(Layout::auto_from_plots(&plots)).with_theme(theme);
+        if !self.labels.title.is_empty() {
+            layout = layout.with_title(literal(&self.labels.title)).with_title_wrap(60);
+        }
+        if !self.labels.x.is_empty() {
+            layout = layout.with_x_label(literal(&self.labels.x));
+        }
+        if !self.labels.y.is_empty() {
+            layout = layout.with_y_label(literal(&self.labels.y));
+        }
+        layout = layout.with_legend_position(LegendPosition::OutsideRightTop).with_legend_box(false);
+        render_multiple(plots, layout)
+    }
+
+    fn plots(&self) -> Vec<Plot> {
+        match &self.content {
+            Content::Lines { x, series } => {
+                series.iter().zip(colors()).map(|(series, color)| line(x, series, color)).collect()
+            }
+            Content::Bars { names, series } => {
+                let mut plot = BarPlot::new().with_width(0.75);
+                for (index, name) in names.iter().enumerate() {
+                    let bars = series.iter().zip(colors());
+                    let bars = bars.map(|(series, color)| (series.values.get(index).copied().unwrap_or(0.0), color));
+                    plot = plot.with_group(literal(name), bars);
+                }
+                if series.iter().any(|series| !series.name.is_empty()) {
+                    let legend: Vec<String> = series.iter().map(|series| literal(&series.name)).collect();
+                    plot = plot.with_legend(legend.iter().map(String::as_str).collect());
+                }
+                vec![plot.into()]
+            }
+            Content::Points { groups } => {
+                let opacity =
+                    if groups.iter().map(|(_, points)| points.len()).sum::<usize>() > 200 { 0.5 } else { 0.85 };
+                let plot = |((name, points), color): (&(String, Vec<(f64, f64)>), &'static str)| {
+                    let plot = ScatterPlot::new().with_data(points.iter().copied()).with_color(color);
+                    let plot = plot.with_size(3.5).with_marker_opacity(opacity);
+                    if name.is_empty() { plot.into() } else { plot.with_legend(literal(name)).into() }
+                };
+                groups.iter().zip(colors()).map(plot).collect()
+            }
+            Content::Histogram { edges, counts } => {
+                vec![Histogram::from_bins(edges.clone(), counts.clone()).with_color(COLORS[0]).into()]
+            }
+        }
+    }
+}
+
+fn line(x: &[f64], series: &Series, color: &str) -> Plot {
+    let points = x.iter().copied().zip(series.values.iter().copied()).filter(|(x, y)| !x.is_nan() && !y.is_nan());
+    let plot = LinePlot::new().with_data(points).with_color(color).with_stroke_width(1.8);
+    if series.name.is_empty() { plot.into() } else { plot.with_legend(literal(&series.name)).into() }
+}
+
+fn colors() -> impl Iterator<Item = &'static str> {
+    COLORS.iter().copied().cycle()
+}
+
+fn checked(mut series: Vec<Series>, count: usize) -> Result<Vec<Series>> {
+    if series.is_empty() || series.len() > MOST_SERIES {
+        return Err(Error::new(format!("{} series cannot be drawn", series.len())).hint("give 1 to 100"));
+    }
+    for one in &mut series {
+        one.name = clip(&clean(&one.name), 32);
+        let what = if one.name.is_empty() { "the values".to_owned() } else { format!("series `{}`", one.name) };
+        if one.values.len() != count {
+            let message = format!("{what}: {} entries do not match {count} positions", one.values.len());
+            return Err(Error::new(message));
+        }
+        check_finite(&what, &one.values)?;
+    }
+    Ok(series)
+}
+
+/// NaN passes: it means that there is no value.
+fn check_finite(what: &str, values: &[f64]) -> Result<()> {
+    match values.iter().position(|value| value.abs() > LARGEST) {
+        Some(index) => Err(Error::new(format!("{what}: entry {index} is infinite or too large to draw"))),
+        None => Ok(()),
+    }
+}

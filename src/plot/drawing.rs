@@ -1,0 +1,296 @@
+//! Draws a heatmap: square cells, ticks, colour bar and outlined marks, as shapes and texts at positions in pixels. The
+//! plotting library's own heatmap has no blank cells, marks or fixed colour range.
+
+use kuva::render::color::Color;
+use kuva::render::render::{Primitive, Scene, TextAnchor};
+
+use crate::plot::color::{Rgb, is_light};
+use crate::plot::heatmap::Heatmap;
+use crate::plot::label::{aligned, clip, literal, short, stride};
+
+const TICK_SIZE: u32 = 11;
+const LABEL_SIZE: u32 = 13;
+const TITLE_SIZE: u32 = 15;
+const LINE_HEIGHT: f64 = 20.0;
+/// Space left free around the figure, and between its parts.
+const MARGIN: f64 = 14.0;
+const GAP: f64 = 8.0;
+const TICK_LENGTH: f64 = 4.0;
+const BAR_WIDTH: f64 = 16.0;
+const BAR_STEPS: u32 = 128;
+const INK: Rgb = (34, 34, 34);
+const BLACK: Rgb = (0, 0, 0);
+const WHITE: Rgb = (255, 255, 255);
+/// The longest tick text drawn, in characters.
+const TICK_COLUMNS: usize = 28;
+
+/// The labelled ticks of one axis.
+struct Ticks {
+    /// Index and text of those that are drawn.
+    drawn: Vec<(usize, String)>,
+    /// The width of the longest text.
+    width: f64,
+    /// Whether the texts stand upright, read from below.
+    upright: bool,
+}
+
+/// The drawing of a heatmap.
+pub fn scene(heatmap: &Heatmap) -> Scene {
+    let (rows, columns) = (heatmap.rows(), heatmap.columns());
+    let cell = cell_side(heatmap);
+    let (grid_width, grid_height) = (cell * columns as f64, cell * rows as f64);
+    let labels = &heatmap.options().labels;
+    let color_label = &heatmap.options().color_label;
+    let x_ticks = x_ticks(heatmap, cell);
+    let y_ticks = y_ticks(heatmap, cell);
+    let bar_ticks = heatmap.scale().ticks();
+    let bar_texts = aligned(&bar_ticks);
+    let bar_text_width = bar_texts.iter().map(|text| width(text, TICK_SIZE)).fold(0.0, f64::max);
+    let bar_height = grid_height.max(90.0);
+
+    // Margins that the texts beside the grid need.
+    let label_space = |label: &str| if label.is_empty() { 0.0 } else { f64::from(LABEL_SIZE) + GAP };
+    let mut left = MARGIN + label_space(&labels.y) + y_ticks.width + TICK_LENGTH + GAP;
+    let bar_left = grid_width + 2.0 * GAP;
+    let mut right =
+        bar_left - grid_width + BAR_WIDTH + TICK_LENGTH + GAP + bar_text_width + label_space(color_label) + MARGIN;
+    let title = wrap(&labels.title, (left + grid_width + right - 2.0 * MARGIN).max(300.0));
+    let title_width = title.iter().map(|line| width(line, TITLE_SIZE) * 1.1).fold(0.0, f64::max);
+    let overhang = (width(&labels.x, LABEL_SIZE).max(title_width) - grid_width) / 2.0 + MARGIN;
+    left = left.max(overhang).round();
+    right = right.max(overhang);
+
+    let title_height = if title.is_empty() { 0.0 } else { title.len() as f64 * LINE_HEIGHT + GAP };
+    let top = MARGIN + title_height;
+    let upright = width(&labels.y, LABEL_SIZE).max(width(color_label, LABEL_SIZE));
+    let body = bar_height.max(upright);
+    let grid_top = (top + (body - grid_height) / 2.0).round();
+    let bar_top = (top + (body - bar_height) / 2.0).round();
+    let tick_space = TICK_LENGTH + if x_ticks.upright { x_ticks.width + GAP } else { f64::from(TICK_SIZE) + GAP };
+    let grid_bottom = grid_top + grid_height;
+    let height = (top + body).max(grid_bottom + tick_space + label_space(&labels.x)) + MARGIN;
+
+    let mut scene = Scene::new((left + grid_width + right).ceil(), height.ceil());
+    scene.font_family = Some("DejaVu Sans, Verdana, Liberation Sans, Arial, sans-serif".to_owned());
+    draw_cells(&mut scene, heatmap, left, grid_top, cell);
+    outline(&mut scene, left, grid_top, grid_width, grid_height, INK, 1.0);
+    draw_marks(&mut scene, heatmap, left, grid_top, cell);
+
+    let middle = left + grid_width / 2.0;
+    for (line, words) in title.iter().enumerate() {
+        let y = MARGIN + line as f64 * LINE_HEIGHT + f64::from(TITLE_SIZE);
+        text(&mut scene, words, middle, y, Style { size: TITLE_SIZE, bold: true, ..Style::default() });
+    }
+    for (column, tick) in &x_ticks.drawn {
+        let x = left + (*column as f64 + 0.5) * cell;
+        line(&mut scene, (x, grid_bottom), (x, grid_bottom + TICK_LENGTH));
+        let y = grid_bottom + TICK_LENGTH + 3.0;
+        if x_ticks.upright {
+            let style = Style { anchor: TextAnchor::End, rotate: Some(-90.0), ..Style::default() };
+            text(&mut scene, tick, x + f64::from(TICK_SIZE) * 0.36, y, style);
+        } else {
+            text(&mut scene, tick, x, y + f64::from(TICK_SIZE), Style::default());
+        }
+    }
+    for (row, tick) in &y_ticks.drawn {
+        let y = grid_top + (*row as f64 + 0.5) * cell;
+        line(&mut scene, (left - TICK_LENGTH, y), (left, y));
+        let style = Style { anchor: TextAnchor::End, ..Style::default() };
+        text(&mut scene, tick, left - TICK_LENGTH - 4.0, y + f64::from(TICK_SIZE) * 0.36, style);
+    }
+    let label = Style { size: LABEL_SIZE, ..Style::default() };
+    text(&mut scene, &labels.x, middle, grid_bottom + tick_space + f64::from(LABEL_SIZE), label);
+    let side = Style { rotate: Some(-90.0), ..label };
+    let y_label_x = left - TICK_LENGTH - y_ticks.width - 2.0 * GAP;
+    text(&mut scene, &labels.y, y_label_x, grid_top + grid_height / 2.0, side);
+
+    let bar_left = left + bar_left;
+    draw_bar(&mut scene, heatmap, bar_left, bar_top, bar_height);
+    for (value, words) in bar_ticks.iter().zip(&bar_texts) {
+        let y = bar_top + bar_height * (1.0 - heatmap.scale().fraction(*value));
+        line(&mut scene, (bar_left + BAR_WIDTH, y), (bar_left + BAR_WIDTH + TICK_LENGTH, y));
+        let style = Style { anchor: TextAnchor::Start, ..Style::default() };
+        let x = bar_left + BAR_WIDTH + TICK_LENGTH + 4.0;
+        text(&mut scene, words, x, y + f64::from(TICK_SIZE) * 0.36, style);
+    }
+    let bar_label_x = bar_left + BAR_WIDTH + TICK_LENGTH + GAP + bar_text_width + GAP + f64::from(LABEL_SIZE) - 2.0;
+    text(&mut scene, color_label, bar_label_x, bar_top + bar_height / 2.0, side);
+    scene
+}
+
+/// Whole pixels, so that neighbouring cells leave no seam.
+fn cell_side(heatmap: &Heatmap) -> f64 {
+    let side = (440.0 / heatmap.rows().max(heatmap.columns()) as f64).floor().clamp(2.0, 44.0);
+    if heatmap.options().annotate { side.max(26.0) } else { side }
+}
+
+fn draw_cells(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: f64) {
+    let (mut x, mut y, mut fills) = (Vec::new(), Vec::new(), Vec::new());
+    let mut numbers = Vec::new();
+    for row in 0..heatmap.rows() {
+        for column in 0..heatmap.columns() {
+            let Some(value) = heatmap.value(row, column) else { continue };
+            let color = heatmap.scale().rgb(value);
+            let (cell_left, cell_top) = (left + column as f64 * cell, top + row as f64 * cell);
+            x.push(cell_left);
+            y.push(cell_top);
+            fills.push(paint(color));
+            if heatmap.options().annotate {
+                numbers.push((short_number(value), cell_left, cell_top, if is_light(color) { BLACK } else { WHITE }));
+            }
+        }
+    }
+    let side = vec![cell; x.len()];
+    start_group(scene, "cells");
+    scene.add(Primitive::RectBatch { x, y, w: side.clone(), h: side, fills });
+    scene.add(Primitive::GroupEnd);
+
+    // One size for all, such that the widest number stays within its cell.
+    let widest = numbers.iter().map(|(number, ..)| width(number, TICK_SIZE)).fold(1.0, f64::max);
+    let size = (f64::from(TICK_SIZE) * ((cell - 3.0) / widest).min(1.0)).floor().max(5.0) as u32;
+    for (number, cell_left, cell_top, color) in numbers {
+        let style = Style { size, color, ..Style::default() };
+        let baseline = cell_top + cell / 2.0 + f64::from(size) * 0.36;
+        text(scene, &number, cell_left + cell / 2.0, baseline, style);
+    }
+}
+
+/// A number for inside a cell: two decimals where they say something.
+fn short_number(value: f64) -> String {
+    let magnitude = value.abs();
+    if magnitude >= 0.01 && magnitude < 100.0 && value.fract() != 0.0 { format!("{value:.2}") } else { short(value) }
+}
+
+fn draw_marks(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: f64) {
+    if heatmap.options().marks.is_empty() {
+        return;
+    }
+    start_group(scene, "marks");
+    // White around black shows on every colour; small cells are outlined from outside, so that their colour stays visible.
+    let grow = if cell < 12.0 { 2.0 } else { 0.0 };
+    for &(row, column) in &heatmap.options().marks {
+        let (x, y) = (left + column as f64 * cell - grow, top + row as f64 * cell - grow);
+        let side = cell + 2.0 * grow;
+        outline(scene, x - 1.0, y - 1.0, side + 2.0, side + 2.0, WHITE, 1.5);
+        outline(scene, x, y, side, side, BLACK, 2.0);
+    }
+    scene.add(Primitive::GroupEnd);
+}
+
+fn draw_bar(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, height: f64) {
+    let scale = heatmap.scale();
+    let step = height / f64::from(BAR_STEPS);
+    let (mut y, mut heights, mut fills) = (Vec::new(), Vec::new(), Vec::new());
+    for index in 0..BAR_STEPS {
+        let color = scale.rgb(scale.value(1.0 - (f64::from(index) + 0.5) / f64::from(BAR_STEPS)));
+        let offset = step * f64::from(index);
+        y.push(top + offset);
+        // Overlapping the next step hides the seam.
+        heights.push((step * 1.5).min(height - offset));
+        fills.push(paint(color));
+    }
+    let (x, w) = (vec![left; fills.len()], vec![BAR_WIDTH; fills.len()]);
+    start_group(scene, "colorbar");
+    scene.add(Primitive::RectBatch { x, y, w, h: heights, fills });
+    scene.add(Primitive::GroupEnd);
+    outline(scene, left, top, BAR_WIDTH, height, INK, 1.0);
+}
+
+/// The column ticks: side by side, or upright when they are names that would not fit so.
+fn x_ticks(heatmap: &Heatmap, cell: f64) -> Ticks {
+    let texts = tick_texts(heatmap.columns(), |column| heatmap.x_tick(column));
+    let widest = widest(&texts);
+    let flat = stride(widest + 6.0, cell);
+    let names = texts.iter().any(|text| text.parse::<f64>().is_err());
+    let upright = names && flat > 1;
+    let every = if upright { stride(f64::from(TICK_SIZE) + 1.0, cell) } else { flat };
+    thinned(texts, every, upright)
+}
+
+fn y_ticks(heatmap: &Heatmap, cell: f64) -> Ticks {
+    let texts = tick_texts(heatmap.rows(), |row| heatmap.y_tick(row));
+    thinned(texts, stride(f64::from(TICK_SIZE) + 2.0, cell), false)
+}
+
+fn tick_texts(count: usize, text: impl Fn(usize) -> String) -> Vec<String> {
+    (0..count).map(|index| clip(&text(index), TICK_COLUMNS)).collect()
+}
+
+fn thinned(texts: Vec<String>, every: usize, upright: bool) -> Ticks {
+    let drawn: Vec<(usize, String)> = texts.into_iter().enumerate().step_by(every.max(1)).collect();
+    let width = drawn.iter().map(|(_, text)| width(text, TICK_SIZE)).fold(0.0, f64::max);
+    Ticks { drawn, width, upright }
+}
+
+fn widest(texts: &[String]) -> f64 {
+    texts.iter().map(|text| width(text, TICK_SIZE)).fold(0.0, f64::max)
+}
+
+/// The width of a text in pixels, estimated from above: the library does not give out its font's metrics.
+fn width(text: &str, size: u32) -> f64 {
+    let units = |character: char| match character {
+        'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | '\'' | '|' | ' ' => 0.35,
+        'm' | 'w' | 'M' | 'W' | '%' | '@' => 1.0,
+        'A'..='Z' => 0.72,
+        character if character.is_ascii() => 0.64,
+        _ => 1.0,
+    };
+    text.chars().map(units).sum::<f64>() * f64::from(size)
+}
+
+/// The title in lines no wider than `limit`, as far as its words allow.
+fn wrap(title: &str, limit: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in title.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if width(&format!("{line} {word}"), TITLE_SIZE) * 1.1 <= limit => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// How a text is set; by default a tick's.
+#[derive(Clone, Copy)]
+struct Style {
+    size: u32,
+    bold: bool,
+    anchor: TextAnchor,
+    rotate: Option<f64>,
+    color: Rgb,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self { size: TICK_SIZE, bold: false, anchor: TextAnchor::Middle, rotate: None, color: INK }
+    }
+}
+
+fn text(scene: &mut Scene, content: &str, x: f64, y: f64, style: Style) {
+    if content.is_empty() {
+        return;
+    }
+    let Style { size, bold, anchor, rotate, color } = style;
+    let content = literal(content);
+    scene.add(Primitive::Text { x, y, content, size, anchor, rotate, bold, color: Some(paint(color)) });
+}
+
+fn line(scene: &mut Scene, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
+    scene.add(Primitive::Line { x1, y1, x2, y2, stroke: paint(INK), stroke_width: 1.0, stroke_dasharray: None });
+}
+
+fn outline(scene: &mut Scene, x: f64, y: f64, width: f64, height: f64, color: Rgb, stroke: f64) {
+    let (stroke, stroke_width) = (Some(paint(color)), Some(stroke));
+    scene.add(Primitive::Rect { x, y, width, height, fill: Color::None, stroke, stroke_width, opacity: None });
+}
+
+fn start_group(scene: &mut Scene, class: &str) {
+    scene.add(Primitive::GroupStart { transform: None, title: None, extra_attrs: Some(format!("class=\"{class}\"")) });
+}
+
+fn paint((red, green, blue): Rgb) -> Color {
+    Color::Rgb(red, green, blue)
+}

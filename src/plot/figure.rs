@@ -1,0 +1,103 @@
+//! A figure of any kind: what the script holds, shows and saves.
+
+use std::fmt;
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::error::Result;
+use crate::plot::chart::Chart;
+use crate::plot::export::{self, Format};
+use crate::plot::heatmap::Heatmap;
+use crate::plot::label::{clean, short};
+use crate::plot::terminal::{self, Screen};
+use crate::plot::{drawing, label};
+
+/// A figure's title and axis labels; an empty one is not drawn.
+#[derive(Debug, Clone, Default)]
+pub struct Labels {
+    /// Above the figure.
+    pub title: String,
+    /// Below the horizontal axis.
+    pub x: String,
+    /// Beside the vertical axis.
+    pub y: String,
+}
+
+impl Labels {
+    /// The labels without control characters.
+    pub fn cleaned(&self) -> Self {
+        Self { title: clean(&self.title), x: clean(&self.x), y: clean(&self.y) }
+    }
+}
+
+#[derive(Debug)]
+enum Content {
+    Heatmap(Heatmap),
+    Chart(Chart),
+}
+
+/// A figure; cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Figure(Rc<Content>);
+
+impl Figure {
+    /// Writes the figure to `path`, as SVG or PNG by its extension; folders are created. An existing file is replaced.
+    ///
+    /// # Errors
+    /// Another extension, or a file that cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let format = Format::of(path)?;
+        let bytes = export::render(format, || match &*self.0 {
+            Content::Heatmap(heatmap) => drawing::scene(heatmap),
+            Content::Chart(chart) => chart.scene(),
+        })?;
+        crate::file::write_atomic(path, |file| file.write_all(&bytes))
+    }
+
+    /// The figure as lines of text for a terminal, ending in a newline.
+    ///
+    /// # Errors
+    /// A chart that the drawing library fails on.
+    pub fn text(&self, screen: Screen) -> Result<String> {
+        match &*self.0 {
+            Content::Heatmap(heatmap) => Ok(terminal::heatmap(heatmap, screen)),
+            Content::Chart(chart) => export::guarded(|| Ok(chart.text(screen))),
+        }
+    }
+}
+
+impl From<Heatmap> for Figure {
+    fn from(heatmap: Heatmap) -> Self {
+        Self(Rc::new(Content::Heatmap(heatmap)))
+    }
+}
+
+impl From<Chart> for Figure {
+    fn from(chart: Chart) -> Self {
+        Self(Rc::new(Content::Chart(chart)))
+    }
+}
+
+impl fmt::Display for Figure {
+    /// One line: the kind of figure, its title and its size.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, title, size) = match &*self.0 {
+            Content::Heatmap(heatmap) => {
+                let least = heatmap.numbers().fold(f64::INFINITY, f64::min);
+                let greatest = heatmap.numbers().fold(f64::NEG_INFINITY, f64::max);
+                let size = format!(
+                    "{} × {}, {} values from {} to {}",
+                    heatmap.rows(),
+                    heatmap.columns(),
+                    heatmap.numbers().count(),
+                    short(least),
+                    short(greatest)
+                );
+                ("heatmap", &heatmap.options().labels.title, size)
+            }
+            Content::Chart(chart) => (chart.kind(), &chart.labels().title, chart.size()),
+        };
+        let title = if title.is_empty() { String::new() } else { format!(" `{}`", label::clip(title, 60)) };
+        write!(formatter, "Figure({kind}{title}, {size})")
+    }
+}

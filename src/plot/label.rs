@@ -1,0 +1,119 @@
+//! Text on figures: made safe for every output, numbers made short, ticks thinned until they fit.
+
+/// The greatest magnitude that can be drawn: differences of larger values could overflow.
+pub const LARGEST: f64 = 1e300;
+
+/// `text` as the drawing library takes it literally: it would read `$...$` as mathematics.
+pub fn literal(text: &str) -> String {
+    text.replace('$', "\\$")
+}
+
+/// `text` without control characters and characters that XML forbids, which would otherwise reach the terminal or
+/// spoil an SVG.
+pub fn clean(text: &str) -> String {
+    let forbidden = |character: char| character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}');
+    let text: String = text.chars().map(|c| if forbidden(c) { ' ' } else { c }).collect();
+    text.trim().to_owned()
+}
+
+/// `value` in at most four significant digits.
+pub fn short(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    if !value.is_finite() {
+        return value.to_string();
+    }
+    let scientific = format!("{value:.3e}");
+    let Some((mantissa, exponent)) = scientific.split_once('e') else { return scientific };
+    match exponent.parse::<i32>() {
+        Ok(power @ -4..=6) => trim_zeros(&format!("{value:.*}", usize::try_from(3 - power).unwrap_or(0))),
+        _ => format!("{}e{exponent}", trim_zeros(mantissa)),
+    }
+}
+
+/// The values in as many decimals as tell them all apart, the same number for each.
+pub fn aligned(values: &[f64]) -> Vec<String> {
+    let step = values.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
+    let exact = |decimals: &usize| {
+        values.iter().all(|value| {
+            let text = format!("{value:.decimals$}");
+            text.len() <= 8 && text.parse::<f64>().is_ok_and(|read| (read - value).abs() <= step * 1e-3)
+        })
+    };
+    match (0..=6).find(exact) {
+        Some(decimals) => values.iter().map(|value| format!("{:.decimals$}", value + 0.0)).collect(),
+        None => values.iter().map(|value| short(*value)).collect(),
+    }
+}
+
+fn trim_zeros(number: &str) -> String {
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }.to_owned()
+}
+
+/// The columns that `text` takes in a terminal.
+pub fn columns(text: &str) -> usize {
+    console::measure_text_width(text)
+}
+
+/// `text` cut to `width` terminal columns, an ellipsis showing the cut.
+pub fn clip(text: &str, width: usize) -> String {
+    console::truncate_str(text, width, "…").into_owned()
+}
+
+/// How many ticks apart labels must stand when each needs `extent` and neighbours are `spacing` apart: 1, 2, 5, 10, ...
+pub fn stride(extent: f64, spacing: f64) -> usize {
+    let needed = extent / spacing;
+    let mut decade = 1;
+    while decade < 1_000_000 {
+        for step in [decade, 2 * decade, 5 * decade] {
+            if step as f64 >= needed {
+                return step;
+            }
+        }
+        decade *= 10;
+    }
+    decade
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{aligned, clean, short, stride};
+
+    #[test]
+    fn short_numbers_keep_four_digits() {
+        let cases = [
+            (0.0, "0"),
+            (-0.125, "-0.125"),
+            (0.123_456, "0.1235"),
+            (12345.6, "12346"),
+            (2.0, "2"),
+            (1e-7, "1e-7"),
+            (-2.5e12, "-2.5e12"),
+            (0.000_12, "0.00012"),
+        ];
+        for (value, text) in cases {
+            assert_eq!(short(value), text);
+        }
+    }
+
+    #[test]
+    fn aligned_numbers_share_their_decimals() {
+        assert_eq!(aligned(&[-0.5, -0.25, 0.0, 0.25]), ["-0.50", "-0.25", "0.00", "0.25"]);
+        assert_eq!(aligned(&[0.0, 5.0, 10.0]), ["0", "5", "10"]);
+        assert_eq!(aligned(&[0.0, 1e-9, 2e-9]), ["0", "1e-9", "2e-9"]);
+    }
+
+    #[test]
+    fn labels_lose_control_characters() {
+        assert_eq!(clean("\u{1b}[31mred\nline\u{0}"), "[31mred line");
+    }
+
+    #[test]
+    fn strides_are_round() {
+        assert_eq!(stride(3.0, 4.0), 1);
+        assert_eq!(stride(3.0, 2.0), 2);
+        assert_eq!(stride(9.0, 2.0), 5);
+        assert_eq!(stride(12.0, 2.0), 10);
+    }
+}

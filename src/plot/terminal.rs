@@ -1,0 +1,263 @@
+//! Heatmaps in characters: coloured blocks where the terminal has colours, shading characters where it has none.
+
+use crate::plot::color::{ColorScale, Rgb, is_light};
+use crate::plot::heatmap::Heatmap;
+use crate::plot::label::{clip, columns, short, stride};
+
+/// Low to high, for output without colours; an odd number, so that zero has its own on a diverging scale.
+const SHADES: [char; 9] = ['.', ':', '~', '=', '+', '*', '#', '%', '@'];
+/// The longest tick text, in columns.
+const TICK_COLUMNS: usize = 16;
+/// More rows than this are drawn two to a line where there are colours.
+const TALL: usize = 40;
+
+/// How many colours an output shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColorDepth {
+    /// A file, a pipe, or a user who asked for none.
+    None,
+    /// The 256 colours of an xterm.
+    Indexed,
+    /// Any colour.
+    True,
+}
+
+/// What text is drawn for.
+#[derive(Debug, Clone, Copy)]
+pub struct Screen {
+    /// Characters per line.
+    pub columns: usize,
+    /// Colours.
+    pub depth: ColorDepth,
+}
+
+impl Screen {
+    /// The standard output: 80 columns and no colours unless it is a terminal; `NO_COLOR` is respected.
+    pub fn stdout() -> Self {
+        let terminal = console::Term::stdout();
+        let columns = terminal.size_checked().map_or(80, |(_, columns)| usize::from(columns));
+        let depth = match (console::colors_enabled(), console::true_colors_enabled()) {
+            (false, _) => ColorDepth::None,
+            (true, false) => ColorDepth::Indexed,
+            (true, true) => ColorDepth::True,
+        };
+        Self { columns, depth }
+    }
+}
+
+/// One character position.
+#[derive(Clone, Copy, PartialEq)]
+struct Glyph {
+    character: char,
+    ink: Option<Rgb>,
+    paper: Option<Rgb>,
+}
+
+impl Glyph {
+    fn plain(character: char) -> Self {
+        Self { character, ink: None, paper: None }
+    }
+}
+
+/// The grid as it is shown: each shown cell is the mean of `bin` × `bin` cells, and some characters wide.
+struct Grid<'a> {
+    heatmap: &'a Heatmap,
+    bin: usize,
+    rows: usize,
+    columns: usize,
+    cell: usize,
+    /// Two rows share a line, one in its upper and one in its lower half.
+    halved: bool,
+    depth: ColorDepth,
+}
+
+/// The heatmap as lines of text: title, grid with ticks, the meaning of the colours, and the marked cells.
+pub fn heatmap(heatmap: &Heatmap, screen: Screen) -> String {
+    let width = screen.columns.max(20);
+    let options = heatmap.options();
+    let tick = |row: usize| clip(&heatmap.y_tick(row), TICK_COLUMNS.min(width / 4));
+    let margin = (0..heatmap.rows()).map(|row| columns(&tick(row))).max().unwrap_or(0) + 1;
+    let grid = Grid::fit(heatmap, width - margin, screen.depth);
+    let mut lines = Vec::new();
+    if !options.labels.title.is_empty() {
+        lines.push(clip(&options.labels.title, width));
+    }
+    if !options.labels.y.is_empty() {
+        lines.push(clip(&options.labels.y, width));
+    }
+    let per_line = if grid.halved { 2 } else { 1 };
+    for row in (0..grid.rows).step_by(per_line) {
+        let name = tick(row * grid.bin);
+        let padding = " ".repeat(margin.saturating_sub(columns(&name) + 1));
+        lines.push(format!("{padding}{name} {}", painted(&grid.line(row), screen.depth)));
+    }
+    let indent = " ".repeat(margin);
+    lines.push(format!("{indent}{}", grid.x_ticks()));
+    if !options.labels.x.is_empty() {
+        let label = clip(&options.labels.x, width);
+        let shift = (margin + grid.columns * grid.cell / 2).saturating_sub(columns(&label) / 2);
+        lines.push(format!("{}{label}", " ".repeat(shift.min(width - columns(&label)))));
+    }
+    if grid.bin > 1 {
+        lines.push(format!("each cell shown is the mean of {0} × {0} cells", grid.bin));
+    }
+    let name = if options.color_label.is_empty() { "scale" } else { &options.color_label };
+    lines.extend(legend(name, heatmap, width, screen.depth));
+    let marks = heatmap.marks_in_words();
+    let role = if marks.len() == 1 { "best" } else { "marked" };
+    lines.extend(marks.iter().map(|mark| format!("{role}: {mark}")));
+    let mut text = lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n");
+    text.push('\n');
+    text
+}
+
+impl<'a> Grid<'a> {
+    fn fit(heatmap: &'a Heatmap, width: usize, depth: ColorDepth) -> Self {
+        let width = width.max(1);
+        let bin = heatmap.columns().div_ceil(width);
+        let (rows, columns_shown) = (heatmap.rows().div_ceil(bin), heatmap.columns().div_ceil(bin));
+        let room = width / columns_shown;
+        let halved = depth != ColorDepth::None && (room < 2 || rows > TALL);
+        let longest = |texts: &mut dyn Iterator<Item = String>| texts.map(|text| columns(&text)).max().unwrap_or(0);
+        let mut wanted = 2;
+        if heatmap.options().annotate && bin == 1 {
+            wanted = wanted.max(longest(&mut heatmap.numbers().map(short)) + 1);
+        }
+        if heatmap.options().x_ticks.is_some() {
+            wanted = wanted.max(longest(&mut (0..heatmap.columns()).map(|column| heatmap.x_tick(column))) + 1).min(12);
+        }
+        let cell = if halved { 1 } else { wanted.min(room).max(1) };
+        Self { heatmap, bin, rows, columns: columns_shown, cell, halved, depth }
+    }
+
+    /// The mean of the cells that one shown cell stands for, or none if all of them are blank.
+    fn value(&self, row: usize, column: usize) -> Option<f64> {
+        let span = |index: usize| index * self.bin..(index + 1) * self.bin;
+        let cells = span(row).flat_map(|row| span(column).map(move |column| (row, column)));
+        let values: Vec<f64> = cells.filter_map(|(row, column)| self.heatmap.value(row, column)).collect();
+        if values.is_empty() { None } else { Some(values.iter().map(|value| value / values.len() as f64).sum()) }
+    }
+
+    fn line(&self, row: usize) -> Vec<Glyph> {
+        (0..self.columns)
+            .flat_map(|column| if self.halved { self.half(row, column) } else { self.full(row, column) })
+            .collect()
+    }
+
+    fn half(&self, row: usize, column: usize) -> Vec<Glyph> {
+        let color = |row: usize| self.value(row, column).map(|value| self.heatmap.scale().rgb(value));
+        let (character, ink, paper) = match (color(row), color(row + 1)) {
+            (None, None) => (' ', None, None),
+            (Some(upper), lower) => ('▀', Some(upper), lower),
+            (None, Some(lower)) => ('▄', Some(lower), None),
+        };
+        vec![Glyph { character, ink, paper }]
+    }
+
+    fn full(&self, row: usize, column: usize) -> Vec<Glyph> {
+        let Some(value) = self.value(row, column) else { return vec![Glyph::plain(' '); self.cell] };
+        let scale = self.heatmap.scale();
+        let colored = self.depth != ColorDepth::None;
+        let filler = if colored { ' ' } else { shade(scale, value) };
+        let number = if self.heatmap.options().annotate && self.bin == 1 { short(value) } else { String::new() };
+        let marked = self.bin == 1 && self.heatmap.options().marks.contains(&(row, column));
+        let content = if !number.is_empty() && columns(&number) < self.cell {
+            // The bracket that marks the cell goes around its number where there is room.
+            let number = if marked && columns(&number) + 2 < self.cell { format!("[{number}]") } else { number };
+            format!("{number:>width$}", width = self.cell)
+        } else if marked && self.cell > 1 {
+            format!("[{}]", filler.to_string().repeat(self.cell - 2))
+        } else if marked {
+            "X".to_owned()
+        } else {
+            filler.to_string().repeat(self.cell)
+        };
+        let paper = colored.then(|| scale.rgb(value));
+        let ink = paper.map(|paper| if is_light(paper) { (0, 0, 0) } else { (255, 255, 255) });
+        content.chars().map(|character| Glyph { character, ink, paper }).collect()
+    }
+
+    /// The line of column names, each starting where its column does.
+    fn x_ticks(&self) -> String {
+        let name = |column: usize| clip(&self.heatmap.x_tick(column * self.bin), TICK_COLUMNS);
+        let longest = (0..self.columns).map(|column| columns(&name(column))).max().unwrap_or(0);
+        let mut line = String::new();
+        for column in (0..self.columns).step_by(stride((longest + 1) as f64, self.cell as f64)) {
+            let position = column * self.cell;
+            line.push_str(&" ".repeat(position.saturating_sub(columns(&line))));
+            line.push_str(&name(column));
+        }
+        clip(&line, self.columns * self.cell + longest)
+    }
+}
+
+fn shade(scale: &ColorScale, value: f64) -> char {
+    let level = (scale.fraction(value) * (SHADES.len() - 1) as f64).round() as usize;
+    SHADES.get(level).copied().unwrap_or(' ')
+}
+
+/// What the colours or characters mean, in lines of at most `width` columns.
+fn legend(name: &str, heatmap: &Heatmap, width: usize, depth: ColorDepth) -> Vec<String> {
+    let scale = heatmap.scale();
+    if depth != ColorDepth::None {
+        let steps = 32.min(width / 2);
+        let block = |step: usize| Glyph {
+            character: ' ',
+            ink: None,
+            paper: Some(scale.rgb(scale.value(step as f64 / (steps - 1) as f64))),
+        };
+        let bar = painted(&(0..steps).map(block).collect::<Vec<_>>(), depth);
+        return vec![format!("{}: {} {bar} {}", clip(name, width / 3), short(scale.min()), short(scale.max()))];
+    }
+    let last = (SHADES.len() - 1) as f64;
+    let mut entries: Vec<String> = SHADES
+        .iter()
+        .enumerate()
+        .map(|(level, shade)| format!("{shade} {}", short(scale.value(level as f64 / last))))
+        .collect();
+    if heatmap.numbers().count() < heatmap.rows() * heatmap.columns() {
+        entries.push("(blank: no value)".to_owned());
+    }
+    let mut lines = vec![format!("{}:", clip(name, width / 2))];
+    for entry in entries {
+        match lines.last_mut() {
+            Some(line) if columns(line) + columns(&entry) + 2 <= width => {
+                line.push_str(if line.ends_with(':') && line.len() > 3 { " " } else { "  " });
+                line.push_str(&entry);
+            }
+            _ => lines.push(format!("  {entry}")),
+        }
+    }
+    lines
+}
+
+/// The characters with the escape codes for their colours, if there are any.
+fn painted(glyphs: &[Glyph], depth: ColorDepth) -> String {
+    let mut text = String::new();
+    let mut current = (None, None);
+    for glyph in glyphs {
+        if depth != ColorDepth::None && (glyph.ink, glyph.paper) != current {
+            text.push_str("\x1b[0m");
+            for (layer, color) in [(38, glyph.ink), (48, glyph.paper)] {
+                if let Some(color) = color {
+                    text.push_str(&escape(layer, color, depth));
+                }
+            }
+            current = (glyph.ink, glyph.paper);
+        }
+        text.push(glyph.character);
+    }
+    if current != (None, None) {
+        text.push_str("\x1b[0m");
+    }
+    text
+}
+
+fn escape(layer: u8, (red, green, blue): Rgb, depth: ColorDepth) -> String {
+    if depth == ColorDepth::True {
+        return format!("\x1b[{layer};2;{red};{green};{blue}m");
+    }
+    // The 6 × 6 × 6 colours from 16 on have the levels 0, 95, 135, 175, 215, 255.
+    let level = |channel: u8| if channel < 48 { 0 } else { ((u16::from(channel).max(75) - 35) / 40).min(5) };
+    format!("\x1b[{layer};5;{}m", 16 + 36 * level(red) + 6 * level(green) + level(blue))
+}
