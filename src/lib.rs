@@ -4,9 +4,11 @@
 //! Only `session`, `bind`, `catalog`, `diagnostics` and `repl` may name `rhai`; the other modules know nothing of scripts.
 
 pub mod bind;
+pub mod device;
 pub mod error;
-pub mod gguf;
 pub mod file;
+pub mod gguf;
+pub mod hub;
 pub mod interrupt;
 pub mod model;
 pub mod plot;

@@ -147,3 +147,32 @@ pub struct Config {
     /// Ids that end a generated text, as far as the config knows
     pub eos_token_ids: Vec<i64>,
 }
+
+impl Config {
+    /// TransformerLens's name of the norm: `RMS` or `LN`.
+    pub fn normalization_type(&self) -> &'static str {
+        if self.norm == NormKind::Layer { "LN" } else { "RMS" }
+    }
+
+    /// Where the norms stand: `pre`, `post`, `both`.
+    pub fn norm_placement_name(&self) -> &'static str {
+        match self.norm_placement {
+            NormPlacement::Pre => "pre",
+            NormPlacement::Post => "post",
+            NormPlacement::Both => "both",
+        }
+    }
+
+    /// Whether queries and keys are normed.
+    pub fn has_query_key_norm(&self) -> bool {
+        self.query_key_norm != QueryKeyNorm::Absent
+    }
+
+    /// TransformerLens's name of how positions enter: `standard` (learned) or `rotary`.
+    pub fn positional_embedding_type(&self) -> &'static str {
+        match self.positions {
+            Positions::Learned => "standard",
+            Positions::Rotary => "rotary",
+        }
+    }
+}

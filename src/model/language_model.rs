@@ -12,7 +12,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::gguf::{self, Gguf};
 use crate::hub::{self, Located};
-use crate::text::Tokenizer;
+use crate::text::tokenizer::Tokenizer;
 
 /// How a model is loaded.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ pub mod family;
 pub mod generate;
 pub mod hook;
 pub mod intervention;
-//pub mod language_model;
+pub mod language_model;
 pub mod layer;
 pub mod load;
 pub mod naming;

@@ -87,9 +87,10 @@ impl Rope {
                 mix(&plain, &plain.f_div_scalar(*factor)?, &ramp)?
             }
             RopeScaling::LongRope { short, long, original_context, .. } => {
-                divide(&plain, if length > *original_context { long } else { short })?
+                let divisors = factors(if length > *original_context { long } else { short })?;
+                divisors.f_mul(&wavelengths)?.f_reciprocal()?
             }
-            RopeScaling::Divisors(divisors) => divide(&plain, divisors)?,
+            RopeScaling::Divisors(divisors) => plain.f_div(&factors(divisors)?)?,
         })
     }
 }
@@ -100,9 +101,9 @@ fn mix(from: &Tensor, to: &Tensor, share: &Tensor) -> Result<Tensor> {
     Ok(from.f_mul(&rest)?.f_add(&to.f_mul(share)?)?)
 }
 
-fn divide(frequencies: &Tensor, divisors: &[f64]) -> Result<Tensor> {
-    let divisors: Vec<f32> = divisors.iter().map(|value| *value as f32).collect();
-    Ok(frequencies.f_div(&Tensor::f_from_slice(&divisors)?)?)
+fn factors(values: &[f64]) -> Result<Tensor> {
+    let values: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+    Ok(Tensor::f_from_slice(&values)?)
 }
 
 impl Rotation {

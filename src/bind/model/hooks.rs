@@ -1,0 +1,108 @@
+//! The hooks that a script passes to a run: `[name, function]` pairs and interventions.
+
+use std::cell::RefCell;
+
+use rhai::{Array, Dynamic, EvalAltResult, FnPtr, NativeCallContext};
+
+use super::intervention::Planned;
+use super::run::Names;
+use crate::bind::args::{ScriptResult, expected, raise};
+use crate::error::{Error, Result};
+use crate::model::config::Config;
+use crate::model::hook::{self, HookPoint};
+use crate::model::run::{Action, Callback, Hooks};
+use crate::tensor::Tensor;
+
+/// Where a failing closure leaves its error while it passes through the decoder.
+pub type Failure = RefCell<Option<Box<EvalAltResult>>>;
+
+/// Adds a script's hooks to a run.
+///
+/// # Errors
+/// An entry that is neither a pair nor an intervention, an unknown hook, an unknown position.
+pub fn add<'a>(
+    hooks: &mut Hooks<'a>,
+    entries: &Array,
+    config: &Config,
+    names: &Names,
+    context: &'a NativeCallContext<'a>,
+    failure: &'a Failure,
+) -> Result<()> {
+    for entry in entries {
+        if let Some(planned) = entry.read_lock::<Planned>() {
+            for intervention in planned.resolve(config, names)? {
+                hooks.intervene(config, intervention);
+            }
+            continue;
+        }
+        let pair = entry.read_lock::<Array>().ok_or_else(|| not_a_hook(entry))?;
+        let [name, function] = pair.as_slice() else { return Err(not_a_hook(entry)) };
+        let name = name.clone().into_string().map_err(|_| not_a_hook(entry))?;
+        let function = function.clone().try_cast::<FnPtr>().ok_or_else(|| not_a_hook(entry))?;
+        let points = hook::matching(&name, config)?;
+        hooks.add(config, points, name, Action::Call(callback(function, context, failure)));
+    }
+    Ok(())
+}
+
+fn not_a_hook(entry: &Dynamic) -> Error {
+    expected("a hook", "[name, |value| ...] or an intervention such as patch(name, position, tensor)", entry)
+}
+
+fn callback<'a>(function: FnPtr, context: &'a NativeCallContext<'a>, failure: &'a Failure) -> Callback<'a> {
+    Box::new(move |point, value| {
+        let value = Tensor::new(value.shallow_clone());
+        call(&function, context, point, value).map_err(|error| {
+            *failure.borrow_mut() = Some(error);
+            Error::Callback
+        })
+    })
+}
+
+/// Calls `|value|`, or `|value, name|` if the function takes two arguments.
+fn call(
+    function: &FnPtr,
+    context: &NativeCallContext,
+    point: &HookPoint,
+    value: Tensor,
+) -> ScriptResult<Option<tch::Tensor>> {
+    let one = function.call_within_context::<Dynamic>(context, (value.clone(),));
+    let result = match one {
+        Err(error) if takes_other_arguments(&error, function) => {
+            match function.call_within_context::<Dynamic>(context, (value, point.name())) {
+                Err(error) if takes_other_arguments(&error, function) => {
+                    return Err(raise(
+                        Error::new(format!("the function of the hook at `{}` takes the wrong number of arguments", point.name()))
+                            .hint("|value| ... or |value, name| ..."),
+                    ));
+                }
+                other => other?,
+            }
+        }
+        other => other?,
+    };
+    if result.is_unit() {
+        return Ok(None);
+    }
+    match result.read_lock::<Tensor>() {
+        Some(tensor) => Ok(Some(tensor.share())),
+        None => Err(raise(expected(
+            &format!("what the hook at `{}` returns", point.name()),
+            "a tensor, or () to leave the activation as it is",
+            &result,
+        ))),
+    }
+}
+
+fn takes_other_arguments(error: &EvalAltResult, function: &FnPtr) -> bool {
+    matches!(error, EvalAltResult::ErrorFunctionNotFound(signature, _)
+        if signature.split([' ', '(']).next() == Some(function.fn_name()))
+}
+
+/// What to raise for a failed run: the closure's own error if that is what stopped it.
+pub fn blame(error: Error, failure: &Failure) -> Box<EvalAltResult> {
+    match (error, failure.borrow_mut().take()) {
+        (Error::Callback, Some(cause)) => cause,
+        (error, _) => raise(error),
+    }
+}

@@ -1,0 +1,196 @@
+//! Interventions that scripts write as plain data: `patch`, `zero`, `add`, `scale`.
+
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Map};
+
+use super::run::Names;
+use crate::bind::args::{Options, ScriptResult, expected, integers, number, raise};
+use crate::error::{Error, Result, nearest};
+use crate::model::config::Config;
+use crate::model::hook::{self, HookPoint};
+use crate::model::intervention::{Change, Intervention, Positions};
+use crate::tensor::Tensor;
+
+/// What happens, as the script said it.
+#[derive(Debug, Clone)]
+enum Deed {
+    Patch(Tensor),
+    Zero,
+    Add(Tensor),
+    Scale(f64),
+}
+
+/// An intervention before it meets a model: its hook and positions may still be names.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    name: String,
+    position: Dynamic,
+    rows: Option<Vec<i64>>,
+    head: Option<i64>,
+    deed: Deed,
+}
+
+impl Planned {
+    fn new(name: &str, position: Dynamic, deed: Deed, options: Map) -> Result<Self> {
+        let mut options = Options::new("intervention", options, &["rows", "head"])?;
+        let rows = options.array("rows")?.map(|rows| integers("option `rows`", &rows)).transpose()?;
+        Ok(Self { name: name.to_owned(), position, rows, head: options.integer("head")?, deed })
+    }
+
+    /// The interventions for one model, one per hook that the name means.
+    pub fn resolve(&self, config: &Config, names: &Names) -> Result<Vec<Intervention>> {
+        let positions = positions(&self.position, names)?;
+        let points = hook::matching(&self.name, config)?;
+        Ok(points.into_iter().map(|point| self.at(point, positions.clone())).collect())
+    }
+
+    fn at(&self, point: HookPoint, positions: Positions) -> Intervention {
+        let change = match &self.deed {
+            Deed::Patch(value) => Change::Patch(value.share()),
+            Deed::Zero => Change::Zero,
+            Deed::Add(value) => Change::Add(value.share()),
+            Deed::Scale(factor) => Change::Scale(*factor),
+        };
+        Intervention { point, positions, rows: self.rows.clone(), head: self.head, change }
+    }
+}
+
+/// A position: an integer, an array of them, a range, `"all"`, `"first"`, `"last"`, or a name that the run defines.
+fn positions(value: &Dynamic, names: &Names) -> Result<Positions> {
+    if value.is_unit() {
+        return Ok(Positions::All);
+    }
+    if let Ok(position) = value.as_int() {
+        return Ok(Positions::One(position));
+    }
+    if let Some(array) = value.read_lock::<Array>() {
+        return Ok(Positions::Several(integers("positions", &array)?));
+    }
+    if let Some(range) = value.read_lock::<std::ops::Range<i64>>() {
+        return Ok(Positions::Several(range.clone().collect()));
+    }
+    if let Some(range) = value.read_lock::<std::ops::RangeInclusive<i64>>() {
+        return Ok(Positions::Several(range.clone().collect()));
+    }
+    let Ok(name) = value.clone().into_string() else {
+        return Err(expected("a position", "an integer, an array, a range or a name", value));
+    };
+    match (name.as_str(), names.get(name.as_str())) {
+        (_, Some(defined)) if defined.is_string() => {
+            Err(Error::new(format!("position `{name}` is defined by another name")).hint("define it by a number"))
+        }
+        (_, Some(defined)) => positions(defined, names),
+        ("all", None) => Ok(Positions::All),
+        ("first", None) => Ok(Positions::One(0)),
+        ("last", None) => Ok(Positions::One(-1)),
+        (_, None) => {
+            let known = ["all", "first", "last"].into_iter().chain(names.keys().map(|key| key.as_str()));
+            let error = Error::new(format!("no position is named `{name}`"));
+            Err(match nearest(&name, known) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint("all, first, last, or define it: run_with_hooks(tokens, hooks, #{ positions: #{ name: 3 } })"),
+            })
+        }
+    }
+}
+
+fn vector(what: &str, value: &Dynamic) -> Result<Tensor> {
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        return Ok(tensor.clone());
+    }
+    match number(value) {
+        Some(number) => Ok(Tensor::new(tch::Tensor::f_from_slice(&[number])?)),
+        None => Err(expected(what, "a tensor or a number", value)),
+    }
+}
+
+#[export_module]
+pub mod functions {
+    /// An intervention that replaces the activation at hook `name` (or at all that match a pattern), at `position`, by a
+    /// tensor.
+    ///
+    /// `position` is an integer (negative from the end of the prompt), an array or range of them, `"all"`, `"first"`,
+    /// `"last"`, or a name defined by the run's option `positions`. The tensor broadcasts against what is selected:
+    /// [batch, d_model] for one position of a residual hook, [batch, n, d_model] for several.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// let source = model.run_with_cache("A b c", ["blocks.3.hook_resid_post"]);
+    /// let vector = source.cache["blocks.3.hook_resid_post"].at([0, -1]);
+    /// let logits = model.run_with_hooks("x y z", [patch("blocks.3.hook_resid_post", 0, vector)]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn patch(name: &str, position: Dynamic, value: Dynamic) -> ScriptResult<Planned> {
+        patch_with(name, position, value, Map::new())
+    }
+
+    /// As `patch`, with options: `rows` (array of the batch's samples that are touched), `head` (for q, k, v, z, scores and
+    /// pattern: the one head that is).
+    #[rhai_fn(name = "patch", return_raw)]
+    pub fn patch_with(name: &str, position: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Planned> {
+        vector("the value of `patch`", &value)
+            .and_then(|value| Planned::new(name, position, Deed::Patch(value), options))
+            .map_err(raise)
+    }
+
+    /// An intervention that sets the activation at hook `name` to zero, at all positions.
+    #[rhai_fn(return_raw)]
+    pub fn zero(name: &str) -> ScriptResult<Planned> {
+        zero_with(name, Dynamic::UNIT, Map::new())
+    }
+
+    /// An intervention that sets the activation at hook `name` to zero at `position`.
+    #[rhai_fn(name = "zero", return_raw)]
+    pub fn zero_at(name: &str, position: Dynamic) -> ScriptResult<Planned> {
+        zero_with(name, position, Map::new())
+    }
+
+    /// As `zero`, with options `rows` and `head` (see `patch`).
+    #[rhai_fn(name = "zero", return_raw)]
+    pub fn zero_with(name: &str, position: Dynamic, options: Map) -> ScriptResult<Planned> {
+        Planned::new(name, position, Deed::Zero, options).map_err(raise)
+    }
+
+    /// An intervention that adds a tensor (such as a steering vector) to the activation at hook `name` and `position`.
+    #[rhai_fn(return_raw)]
+    pub fn add(name: &str, position: Dynamic, value: Dynamic) -> ScriptResult<Planned> {
+        add_with(name, position, value, Map::new())
+    }
+
+    /// As `add`, with options `rows` and `head` (see `patch`).
+    #[rhai_fn(name = "add", return_raw)]
+    pub fn add_with(name: &str, position: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Planned> {
+        vector("the value of `add`", &value)
+            .and_then(|value| Planned::new(name, position, Deed::Add(value), options))
+            .map_err(raise)
+    }
+
+    /// An intervention that multiplies the activation at hook `name` and `position` with a number.
+    #[rhai_fn(return_raw)]
+    pub fn scale(name: &str, position: Dynamic, factor: Dynamic) -> ScriptResult<Planned> {
+        scale_with(name, position, factor, Map::new())
+    }
+
+    /// As `scale`, with options `rows` and `head` (see `patch`).
+    #[rhai_fn(name = "scale", return_raw)]
+    pub fn scale_with(name: &str, position: Dynamic, factor: Dynamic, options: Map) -> ScriptResult<Planned> {
+        number(&factor)
+            .ok_or_else(|| expected("the factor of `scale`", "a number", &factor))
+            .and_then(|factor| Planned::new(name, position, Deed::Scale(factor), options))
+            .map_err(raise)
+    }
+
+    /// One line about the intervention.
+    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
+    pub fn describe(planned: &mut Planned) -> String {
+        let deed = match &planned.deed {
+            Deed::Patch(_) => "patch",
+            Deed::Zero => "zero",
+            Deed::Add(_) => "add",
+            Deed::Scale(_) => "scale",
+        };
+        let position = if planned.position.is_unit() { "all".to_owned() } else { planned.position.to_string() };
+        format!("{deed} {} at position {position}", planned.name)
+    }
+}

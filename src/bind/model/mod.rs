@@ -1,0 +1,194 @@
+//! Models in scripts: loading, tokens, running with caches and hooks, generating, weights.
+
+mod hooks;
+mod intervention;
+mod run;
+mod tokens;
+mod weights;
+
+use std::rc::Rc;
+
+use rhai::plugin::*;
+use rhai::{Dynamic, Engine, Map};
+
+use super::args::{Options, ScriptResult, raise};
+use crate::error::{Error, Result};
+use crate::model::hook;
+use crate::model::language_model::{LanguageModel, LoadOptions};
+use crate::tensor::{kind_name, parse_kind};
+
+/// The script's handle of a loaded model.
+#[derive(Debug, Clone)]
+pub struct Model(Rc<LanguageModel>);
+
+impl Model {
+    /// The model itself.
+    pub fn get(&self) -> &LanguageModel {
+        &self.0
+    }
+}
+
+/// Registers everything about models.
+pub fn register(engine: &mut Engine) {
+    engine.register_type_with_name::<Model>("model");
+    engine.register_type_with_name::<run::Cache>("cache");
+    engine.register_type_with_name::<intervention::Planned>("intervention");
+    engine.register_global_module(exported_module!(loading).into());
+    engine.register_global_module(exported_module!(tokens::functions).into());
+    engine.register_global_module(exported_module!(run::functions).into());
+    engine.register_global_module(exported_module!(intervention::functions).into());
+    engine.register_global_module(exported_module!(weights::functions).into());
+}
+
+fn load(id: &str, options: Map) -> Result<Model> {
+    let mut options =
+        Options::new("load_model", options, &["device", "dtype", "revision", "init", "seed", "offline"])?;
+    let mut load = LoadOptions { offline: crate::hub::offline(), ..LoadOptions::default() };
+    if let Some(device) = options.string("device")? {
+        load.device = device;
+    }
+    if let Some(dtype) = options.string("dtype")? {
+        load.kind = parse_kind(&dtype)?;
+    }
+    load.revision = options.string("revision")?;
+    load.offline |= options.boolean("offline")?.unwrap_or(false);
+    let seed = options.integer("seed")?;
+    match options.string("init")?.as_deref() {
+        None | Some("pretrained") if seed.is_some() => {
+            return Err(Error::new("option `seed` of `load_model` goes with `init: \"random\"`"));
+        }
+        None | Some("pretrained") => {}
+        Some("random") => load.random_seed = Some(seed.unwrap_or(0)),
+        Some(other) => {
+            return Err(Error::new(format!("option `init` of `load_model` is `{other}`"))
+                .hint("\"pretrained\" (the checkpoint's weights) or \"random\""));
+        }
+    }
+    Ok(Model(Rc::new(LanguageModel::load(id, &load)?)))
+}
+
+fn configuration(model: &LanguageModel) -> Map {
+    let config = model.config();
+    let decoder = &model.decoder;
+    let mut map = Map::new();
+    let mut set = |key: &str, value: Dynamic| {
+        map.insert(key.into(), value);
+    };
+    set("model_name", model.name.clone().into());
+    set("model_type", config.model_type.clone().into());
+    set("n_layers", config.n_layers.into());
+    set("d_model", config.d_model.into());
+    set("n_heads", config.n_heads.into());
+    set("n_key_value_heads", config.n_kv_heads.into());
+    set("d_head", config.d_head.into());
+    set("d_mlp", config.d_mlp.into());
+    set("d_vocab", config.d_vocab.into());
+    set("n_ctx", config.n_ctx.into());
+    set("act_fn", config.activation.name().into());
+    set("gated_mlp", config.gated_mlp.into());
+    set("normalization_type", config.normalization_type().into());
+    set("norm_placement", config.norm_placement_name().into());
+    set("eps", config.norm_eps.into());
+    set("use_qk_norm", config.has_query_key_norm().into());
+    set("parallel_attn_mlp", config.parallel.into());
+    set("positional_embedding_type", config.positional_embedding_type().into());
+    let rope = config.layers.iter().find(|layer| layer.window.is_none()).or(config.layers.first());
+    let rope = rope.and_then(|layer| layer.rope.as_ref());
+    set("rotary_base", rope.map_or(Dynamic::UNIT, |rope| rope.theta.into()));
+    set("rotary_dim", rope.map_or(Dynamic::UNIT, |rope| rope.dim.into()));
+    let windows = config.layers.iter().map(|layer| layer.window.map_or(Dynamic::UNIT, Dynamic::from));
+    set("window_size", windows.collect::<rhai::Array>().into());
+    set("attn_scale", config.attention_scale.into());
+    set("attn_scores_soft_cap", config.attention_soft_cap.map_or(Dynamic::UNIT, Dynamic::from));
+    set("output_logits_soft_cap", config.logit_soft_cap.map_or(Dynamic::UNIT, Dynamic::from));
+    set("tied_embeddings", config.tied.into());
+    set("n_params", model.parameter_count().into());
+    set("init_weights", model.random.into());
+    set("has_tokenizer", model.has_tokenizer().into());
+    set("dtype", kind_name(decoder.kind).into());
+    set("device", crate::device::device_name(decoder.device).into());
+    map
+}
+
+#[export_module]
+mod loading {
+    /// Loads a language model.
+    ///
+    /// `id` is a built-in name (`smollm2`, `olmo2-1b`, ...), a Hugging Face repository (`allenai/OLMo-2-0425-1B`), a folder
+    /// with `config.json` and `model.safetensors`, or a `.gguf` file.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// print(model.cfg.n_layers);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn load_model(id: &str) -> ScriptResult<Model> {
+        load(id, Map::new()).map_err(raise)
+    }
+
+    /// Loads a language model with options:
+    /// `device` ("auto", "cpu", "cuda:0"; "auto" takes a GPU if there is one), `dtype` ("f32", "bf16", "f16", "f64"),
+    /// `revision` (of a repository), `init` ("random" draws the weights instead of reading them) with `seed`,
+    /// `offline` (true: never use the network).
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2", #{ device: "cpu", dtype: "f32", init: "random", seed: 1 });
+    /// ```
+    #[rhai_fn(name = "load_model", return_raw)]
+    pub fn load_model_with(id: &str, options: Map) -> ScriptResult<Model> {
+        load(id, options).map_err(raise)
+    }
+
+    /// The model's sizes and choices, by TransformerLens's names: `n_layers`, `d_model`, `n_heads`, `n_key_value_heads`,
+    /// `d_head`, `d_mlp`, `d_vocab`, `n_ctx`, `act_fn`, `normalization_type`, `dtype`, `device`, ...
+    #[rhai_fn(get = "cfg", pure)]
+    pub fn cfg(model: &mut Model) -> Map {
+        configuration(model.get())
+    }
+
+    /// The id that the model was loaded by.
+    #[rhai_fn(get = "name", pure)]
+    pub fn name(model: &mut Model) -> String {
+        model.get().name.clone()
+    }
+
+    /// The names of all hooks of the model, in order of execution.
+    #[rhai_fn(get = "hook_names", pure)]
+    pub fn hook_names(model: &mut Model) -> rhai::Array {
+        hook::points(model.get().config()).iter().map(|point| point.name().into()).collect()
+    }
+
+    /// The full name of the hook that `name` means: an alias such as `resid_post.3`, `layers_output[3]` or
+    /// `model.layers.3.mlp.output`.
+    #[rhai_fn(return_raw, pure)]
+    pub fn hook_name(model: &mut Model, name: &str) -> ScriptResult<String> {
+        hook::parse(name, model.get().config()).map(|point| point.name()).map_err(raise)
+    }
+
+    /// The full name of the hook of a kind (`resid_post`, `attn_out`, `z`, ...) at a layer.
+    #[rhai_fn(name = "hook_name", return_raw, pure)]
+    pub fn hook_name_at(model: &mut Model, kind: &str, layer: i64) -> ScriptResult<String> {
+        hook::parse(&format!("{kind}.{layer}"), model.get().config()).map(|point| point.name()).map_err(raise)
+    }
+
+    /// One line about the model.
+    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
+    pub fn describe(model: &mut Model) -> String {
+        let model = model.get();
+        let config = model.config();
+        format!(
+            "model {} ({}, {} layers, d_model {}, {} heads, {:.0}M parameters{}, {} on {})",
+            model.name,
+            config.model_type,
+            config.n_layers,
+            config.d_model,
+            config.n_heads,
+            model.parameter_count() as f64 / 1e6,
+            if model.random { ", random weights" } else { "" },
+            kind_name(model.decoder.kind),
+            crate::device::device_name(model.decoder.device)
+        )
+    }
+}

@@ -1,0 +1,370 @@
+//! Running a model from a script: logits, caches, hooks, generation.
+
+use std::rc::Rc;
+
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Map, NativeCallContext};
+
+use super::hooks::{self, Failure};
+use super::{Model, tokens};
+use crate::bind::args::{Options, ScriptResult, expected, integers, raise};
+use crate::error::{Error, Result};
+use crate::model::cache::ActivationCache;
+use crate::model::decoder::Logits;
+use crate::model::generate::Generation;
+use crate::model::hook;
+use crate::model::run::{Action, Hooks};
+use crate::tensor::Tensor;
+
+/// Names of positions that a run defines.
+pub type Names = Map;
+
+/// The script's handle of cached activations.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    activations: Rc<ActivationCache>,
+    model: Model,
+}
+
+impl Cache {
+    fn get(&self, name: &str) -> Result<Tensor> {
+        Ok(Tensor::new(self.activations.named(name, self.model.get().config())?.shallow_clone()))
+    }
+}
+
+/// Options that every way of running shares.
+struct RunOptions {
+    logits: Logits,
+    positions: Names,
+}
+
+impl RunOptions {
+    fn read(function: &'static str, options: Map) -> Result<Self> {
+        let mut options = Options::new(function, options, &["logits", "positions"])?;
+        let logits = match options.string("logits")?.as_deref() {
+            None | Some("all") => Logits::All,
+            Some("last") => Logits::Last,
+            Some(other) => {
+                return Err(Error::new(format!("option `logits` of `{function}` is `{other}`"))
+                    .hint("\"all\" or \"last\" (of the last position only)"));
+            }
+        };
+        Ok(Self { logits, positions: options.map("positions")?.unwrap_or_default() })
+    }
+}
+
+fn run<'a>(
+    context: &'a NativeCallContext<'a>,
+    failure: &'a Failure,
+    function: &'static str,
+    model: &Model,
+    prompt: &Dynamic,
+    (cached, entries): (Vec<String>, &Array),
+    options: Map,
+) -> Result<(Tensor, ActivationCache)> {
+    let options = RunOptions::read(function, options)?;
+    let language_model = model.get();
+    let config = language_model.config();
+    let decoder = &language_model.decoder;
+    let rows = tokens::prompts(language_model, prompt)?;
+    let input = decoder.tokens(&rows)?;
+    let mut all = Hooks::none();
+    hooks::add(&mut all, entries, config, &options.positions, context, failure)?;
+    for name in cached {
+        // After the script's own hooks, so that the cache holds what the run went on with.
+        all.add(config, hook::matching(&name, config)?, name, Action::Capture);
+    }
+    let logits = decoder.forward(&input, options.logits, &mut all)?;
+    Ok((Tensor::new(logits), all.finish()?))
+}
+
+fn names_of(value: &Array) -> Result<Vec<String>> {
+    value
+        .iter()
+        .map(|name| match name.read_lock::<Array>() {
+            Some(pair) => short_name(&pair).ok_or_else(|| expected("a hook name", "a string or [kind, layer]", name)),
+            None => name.clone().into_string().map_err(|_| expected("a hook name", "a string", name)),
+        })
+        .collect()
+}
+
+/// `["resid_post", 3]` as a name.
+fn short_name(pair: &Array) -> Option<String> {
+    match pair.as_slice() {
+        [kind, layer] => Some(format!("{}.{}", kind.clone().into_string().ok()?, layer.as_int().ok()?)),
+        _ => None,
+    }
+}
+
+fn cached_run(
+    context: &NativeCallContext,
+    model: &Model,
+    prompt: &Dynamic,
+    names: Vec<String>,
+    mut options: Map,
+) -> ScriptResult<Map> {
+    let failure = Failure::default();
+    let entries = match options.remove("hooks") {
+        None => Array::new(),
+        Some(value) => match value.try_cast_result::<Array>() {
+            Ok(entries) => entries,
+            Err(value) => return Err(raise(expected("option `hooks` of `run_with_cache`", "an array", &value))),
+        },
+    };
+    let (logits, activations) =
+        run(context, &failure, "run_with_cache", model, prompt, (names, &entries), options)
+            .map_err(|error| hooks::blame(error, &failure))?;
+    let cache = Cache { activations: Rc::new(activations), model: model.clone() };
+    let mut result = Map::new();
+    result.insert("logits".into(), Dynamic::from(logits));
+    result.insert("cache".into(), Dynamic::from(cache));
+    Ok(result)
+}
+
+fn generation(model: &Model, options: &mut Options) -> Result<Generation> {
+    let mut generation = Generation { stop_ids: model.get().eos_ids(), ..Generation::default() };
+    if let Some(count) = options.integer("max_tokens")? {
+        generation.max_tokens = count;
+    }
+    if let Some(temperature) = options.number("temperature")? {
+        generation.temperature = temperature;
+    }
+    generation.top_k = options.integer("top_k")?;
+    generation.top_p = options.number("top_p")?;
+    generation.seed = options.integer("seed")?;
+    if let Some(ids) = options.array("stop_ids")? {
+        generation.stop_ids = integers("option `stop_ids`", &ids)?;
+    }
+    Ok(generation)
+}
+
+fn generated<'a>(
+    context: &'a NativeCallContext<'a>,
+    failure: &'a Failure,
+    model: &Model,
+    prompt: &Dynamic,
+    options: Map,
+) -> Result<Dynamic> {
+    const ALLOWED: &[&str] =
+        &["max_tokens", "temperature", "top_k", "top_p", "seed", "stop_ids", "hooks", "positions"];
+    let mut options = Options::new("generate", options, ALLOWED)?;
+    let generation = generation(model, &mut options)?;
+    let entries = options.array("hooks")?.unwrap_or_default();
+    let positions = options.map("positions")?.unwrap_or_default();
+    let language_model = model.get();
+    let decoder = &language_model.decoder;
+    let input = decoder.tokens(&tokens::prompts(language_model, prompt)?)?;
+    let mut all = Hooks::none();
+    hooks::add(&mut all, &entries, language_model.config(), &positions, context, failure)?;
+    let rows = decoder.generate(&input, &generation, &mut all)?;
+    all.finish()?;
+    let nested = prompt.read_lock::<Array>().is_some_and(|array| array.iter().any(|item| !item.is_int()))
+        || prompt.read_lock::<Tensor>().is_some_and(|tensor| tensor.shape().len() == 2);
+    let is_text = prompt.is_string()
+        || prompt.read_lock::<Array>().is_some_and(|array| array.first().is_some_and(Dynamic::is_string));
+    let mut results = rows
+        .into_iter()
+        .map(|ids| {
+            if is_text {
+                language_model.tokenizer()?.decode(&ids).map(Dynamic::from)
+            } else {
+                Ok(ids.into_iter().map(Dynamic::from).collect::<Array>().into())
+            }
+        })
+        .collect::<Result<Array>>()?;
+    Ok(if nested { results.into() } else { results.pop().unwrap_or_default() })
+}
+
+#[export_module]
+pub mod functions {
+    /// The logits of a prompt, [batch, pos, d_vocab].
+    ///
+    /// `tokens` is text, an array of token ids, an array of such arrays of one length, or an integer tensor.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// let logits = model.forward("The capital of France is");
+    /// print(model.to_string(logits.at([0, -1]).argmax()));
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn forward(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Tensor> {
+        forward_with(context, model, tokens, Map::new())
+    }
+
+    /// The logits of a prompt, with option `logits`: "all" positions, or the "last" only ([batch, 1, d_vocab]).
+    #[rhai_fn(name = "forward", return_raw)]
+    pub fn forward_with(
+        context: NativeCallContext,
+        model: &mut Model,
+        tokens: Dynamic,
+        options: Map,
+    ) -> ScriptResult<Tensor> {
+        let failure = Failure::default();
+        run(&context, &failure, "forward", model, &tokens, (Vec::new(), &Array::new()), options)
+            .map(|(logits, _)| logits)
+            .map_err(raise)
+    }
+
+    /// Runs a prompt and keeps every activation: `#{ logits, cache }`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// let run = model.run_with_cache("Hello world");
+    /// print(run.cache["blocks.3.hook_resid_post"].shape);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn run_with_cache(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Map> {
+        let names = hook::points(model.get().config()).iter().map(|point| point.name()).collect();
+        cached_run(&context, model, &tokens, names, Map::new())
+    }
+
+    /// Runs a prompt and keeps the activations named, each by its name, an alias, or a pattern such as
+    /// `blocks.*.hook_resid_post`: `#{ logits, cache }`.
+    #[rhai_fn(name = "run_with_cache", return_raw)]
+    pub fn run_with_cache_named(
+        context: NativeCallContext,
+        model: &mut Model,
+        tokens: Dynamic,
+        names: Array,
+    ) -> ScriptResult<Map> {
+        cached_run(&context, model, &tokens, names_of(&names).map_err(raise)?, Map::new())
+    }
+
+    /// Runs a prompt and keeps the activations named, with options: `hooks` (as in `run_with_hooks`; the cache then holds
+    /// what the hooks left), `positions` (names of positions), `logits` ("all" or "last").
+    #[rhai_fn(name = "run_with_cache", return_raw)]
+    pub fn run_with_cache_with(
+        context: NativeCallContext,
+        model: &mut Model,
+        tokens: Dynamic,
+        names: Array,
+        options: Map,
+    ) -> ScriptResult<Map> {
+        cached_run(&context, model, &tokens, names_of(&names).map_err(raise)?, options)
+    }
+
+    /// The logits of a prompt, [batch, pos, d_vocab], run with hooks: an array of `[name, |value| ...]` pairs and
+    /// interventions (`patch`, `zero`, `add`, `scale`), applied in order.
+    ///
+    /// The function is given the activation and returns its replacement, of the same shape, or () to leave it; with two
+    /// parameters it is also given the hook's name. A name may be a pattern. A hook that never runs is an error.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// let logits = model.run_with_hooks("Hello world", [
+    ///     ["blocks.3.attn.hook_z", |z| z * 0.5],
+    ///     zero("blocks.5.hook_mlp_out", -1),
+    /// ]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn run_with_hooks(
+        context: NativeCallContext,
+        model: &mut Model,
+        tokens: Dynamic,
+        hooks: Array,
+    ) -> ScriptResult<Tensor> {
+        run_with_hooks_with(context, model, tokens, hooks, Map::new())
+    }
+
+    /// As `run_with_hooks`, with options: `positions` (a map of names that interventions may use as positions, such as
+    /// `#{ T_inst: 7 }`), `logits` ("all" or "last").
+    #[rhai_fn(name = "run_with_hooks", return_raw)]
+    pub fn run_with_hooks_with(
+        context: NativeCallContext,
+        model: &mut Model,
+        tokens: Dynamic,
+        hooks: Array,
+        options: Map,
+    ) -> ScriptResult<Tensor> {
+        let failure = Failure::default();
+        run(&context, &failure, "run_with_hooks", model, &tokens, (Vec::new(), &hooks), options)
+            .map(|(logits, _)| logits)
+            .map_err(|error| super::hooks::blame(error, &failure))
+    }
+
+    /// Continues a prompt greedily for at most 32 tokens and returns what is new: text for text, ids for ids.
+    #[rhai_fn(return_raw)]
+    pub fn generate(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Dynamic> {
+        generate_with(context, model, tokens, Map::new())
+    }
+
+    /// Continues a prompt and returns what is new: text for text, ids for ids (arrays of them for several prompts).
+    ///
+    /// Options: `max_tokens` (32), `temperature` (0, greedy), `top_k`, `top_p`, `seed`, `stop_ids` (the model's own
+    /// end-of-text tokens), `hooks` (as in `run_with_hooks`; a function is called at every step with the new positions
+    /// only, an intervention at a position of the prompt acts once), `positions`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// print(model.generate("The capital of France is", #{ max_tokens: 5 }));
+    /// ```
+    #[rhai_fn(name = "generate", return_raw)]
+    pub fn generate_with(
+        context: NativeCallContext,
+        model: &mut Model,
+        tokens: Dynamic,
+        options: Map,
+    ) -> ScriptResult<Dynamic> {
+        let failure = Failure::default();
+        generated(&context, &failure, model, &tokens, options)
+            .map_err(|error| super::hooks::blame(error, &failure))
+    }
+
+    /// The activation kept under a hook's name or alias.
+    #[rhai_fn(index_get, return_raw, pure)]
+    pub fn cache_get(cache: &mut Cache, name: &str) -> ScriptResult<Tensor> {
+        cache.get(name).map_err(raise)
+    }
+
+    /// The activation kept at `[kind, layer]`, as in `cache[["resid_post", 3]]`.
+    #[rhai_fn(index_get, return_raw, pure)]
+    pub fn cache_get_at(cache: &mut Cache, kind_and_layer: Array) -> ScriptResult<Tensor> {
+        let name = short_name(&kind_and_layer)
+            .ok_or_else(|| raise(Error::new("an index of a cache must be a hook name or [kind, layer]")))?;
+        cache.get(&name).map_err(raise)
+    }
+
+    /// The activation of a kind (`resid_post`, `attn_out`, `z`, ...) at a layer.
+    #[rhai_fn(name = "get", return_raw, pure)]
+    pub fn cache_get_kind(cache: &mut Cache, kind: &str, layer: i64) -> ScriptResult<Tensor> {
+        cache.get(&format!("{kind}.{layer}")).map_err(raise)
+    }
+
+    /// The names of the activations in a cache, in order of execution.
+    #[rhai_fn(name = "keys", pure)]
+    pub fn cache_keys(cache: &mut Cache) -> Array {
+        cache.activations.iter().map(|(point, _)| point.name().into()).collect()
+    }
+
+    /// The number of activations in a cache.
+    #[rhai_fn(name = "len", pure)]
+    pub fn cache_len(cache: &mut Cache) -> i64 {
+        cache.activations.len() as i64
+    }
+
+    /// Whether a cache holds the activation of a hook; also `name in cache`.
+    #[rhai_fn(name = "contains", pure)]
+    pub fn cache_contains(cache: &mut Cache, name: &str) -> bool {
+        cache.get(name).is_ok()
+    }
+
+    /// The activations of a cache as a map by name, for example for `save_safetensors`.
+    #[rhai_fn(name = "to_map", pure)]
+    pub fn cache_to_map(cache: &mut Cache) -> Map {
+        cache
+            .activations
+            .iter()
+            .map(|(point, value)| (point.name().into(), Dynamic::from(Tensor::new(value.shallow_clone()))))
+            .collect()
+    }
+
+    /// One line about a cache.
+    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
+    pub fn cache_describe(cache: &mut Cache) -> String {
+        format!("cache of {} activations", cache.activations.len())
+    }
+}

@@ -1,0 +1,209 @@
+//! Text and token ids: what scripts give to a model's functions, and the tokenizer's own functions.
+
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Map};
+use tch::Kind;
+
+use super::Model;
+use crate::bind::args::{Options, ScriptResult, expected, integers, raise};
+use crate::error::{Error, Result};
+use crate::model::language_model::LanguageModel;
+use crate::tensor::Tensor;
+use crate::text::chat::{self, Message};
+
+/// Prompts as a script gives them: text, ids, several of either, or a tensor of ids. Returns one row of ids per prompt.
+pub fn prompts(model: &LanguageModel, tokens: &Dynamic) -> Result<Vec<Vec<i64>>> {
+    const WANTED: &str = "text, an array of token ids, an array of such arrays, or an integer tensor";
+    if let Some(tensor) = tokens.read_lock::<Tensor>() {
+        return tensor_rows(&tensor);
+    }
+    if tokens.is_string() {
+        return Ok(vec![encode(model, &tokens.clone().into_string().unwrap_or_default())?]);
+    }
+    let Some(array) = tokens.read_lock::<Array>() else { return Err(expected("tokens", WANTED, tokens)) };
+    if array.iter().all(Dynamic::is_int) {
+        return Ok(vec![integers("tokens", &array)?]);
+    }
+    array
+        .iter()
+        .map(|row| match row.read_lock::<Array>() {
+            Some(ids) => integers("tokens", &ids),
+            None if row.is_string() => encode(model, &row.clone().into_string().unwrap_or_default()),
+            None => Err(expected("tokens", WANTED, row)),
+        })
+        .collect()
+}
+
+fn encode(model: &LanguageModel, text: &str) -> Result<Vec<i64>> {
+    let ids = model.encode(text, false)?;
+    if ids.is_empty() {
+        return Err(Error::new("the prompt is empty").hint("a prompt needs at least one token"));
+    }
+    Ok(ids)
+}
+
+fn tensor_rows(tensor: &Tensor) -> Result<Vec<Vec<i64>>> {
+    if !matches!(tensor.kind(), Kind::Int64 | Kind::Int | Kind::Int16 | Kind::Int8 | Kind::Uint8) {
+        return Err(Error::new("a tensor of tokens must hold integers").hint("convert it with .to(\"i64\")"));
+    }
+    let shape = tensor.shape();
+    let (rows, length) = match shape.as_slice() {
+        [length] => (1, *length),
+        [rows, length] => (*rows, *length),
+        _ => return Err(Error::new(format!("a tensor of tokens must be [pos] or [batch, pos], not {shape:?}"))),
+    };
+    let flat = tensor.tch().f_to_device_(tch::Device::Cpu, Kind::Int64, false, false)?.f_reshape([-1])?;
+    let flat = Vec::<i64>::try_from(&flat)?;
+    if length == 0 {
+        return Ok(vec![Vec::new(); rows.max(0) as usize]);
+    }
+    Ok(flat.chunks(length as usize).map(<[i64]>::to_vec).collect())
+}
+
+/// Ids as a script gives them: an array, one integer, or a tensor of one dimension.
+fn ids(value: &Dynamic) -> Result<Vec<i64>> {
+    if let Ok(id) = value.as_int() {
+        return Ok(vec![id]);
+    }
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        let mut rows = tensor_rows(&Tensor::new(tensor.tch().f_reshape([-1])?))?;
+        return Ok(rows.pop().unwrap_or_default());
+    }
+    match value.read_lock::<Array>() {
+        Some(array) => integers("ids", &array),
+        None => Err(expected("ids", "an array of token ids", value)),
+    }
+}
+
+fn to_array(ids: Vec<i64>) -> Array {
+    ids.into_iter().map(Dynamic::from).collect()
+}
+
+fn messages(array: &Array) -> Result<Vec<Message>> {
+    let text = |map: &Map, key: &str| -> Result<String> {
+        map.get(key)
+            .and_then(|value| value.clone().into_string().ok())
+            .ok_or_else(|| Error::new(format!("a message has no text `{key}`")).hint("#{ role: \"user\", content: \"...\" }"))
+    };
+    array
+        .iter()
+        .map(|item| match item.read_lock::<Map>() {
+            Some(map) => Ok(Message { role: text(&map, "role")?, content: text(&map, "content")? }),
+            None => Err(expected("each message", "a map #{ role, content }", item)),
+        })
+        .collect()
+}
+
+fn render(model: &LanguageModel, array: &Array, options: Map) -> Result<String> {
+    let mut options = Options::new("apply_chat_template", options, &["add_generation_prompt", "variables"])?;
+    let tokenizer = model.tokenizer()?;
+    let template = tokenizer.chat_template().ok_or_else(|| {
+        Error::new(format!("`{}` has no chat template", model.name)).hint("a base model is prompted with plain text")
+    })?;
+    let text_of = |id: Option<i64>| -> Result<String> {
+        id.map_or(Ok(String::new()), |id| tokenizer.decode(&[id]))
+    };
+    let variables = match options.map("variables")? {
+        Some(map) => serde_json::from_str(&rhai::format_map_as_json(&map))
+            .map_err(|_| Error::new("option `variables` holds something that is not plain data"))?,
+        None => serde_json::Map::new(),
+    };
+    let chat = chat::Options {
+        add_generation_prompt: options.boolean("add_generation_prompt")?.unwrap_or(true),
+        bos_token: text_of(tokenizer.bos())?,
+        eos_token: text_of(tokenizer.eos())?,
+        variables,
+    };
+    chat::render(template, &messages(array)?, &chat)
+}
+
+fn text_or_texts(model: &LanguageModel, text: &Dynamic, add_special: bool) -> Result<Array> {
+    if let Some(texts) = text.read_lock::<Array>() {
+        return texts.iter().map(|text| text_or_texts(model, text, add_special).map(Dynamic::from)).collect();
+    }
+    let text = text.clone().into_string().map_err(|_| expected("text", "a string or an array of strings", text))?;
+    model.encode(&text, add_special).map(to_array)
+}
+
+#[export_module]
+pub mod functions {
+    /// The token ids of `text` (for an array of texts: an array of arrays). No special token is added.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// assert_eq(model.to_string(model.to_tokens("Hello world")), "Hello world");
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn to_tokens(model: &mut Model, text: Dynamic) -> ScriptResult<Array> {
+        text_or_texts(model.get(), &text, false).map_err(raise)
+    }
+
+    /// The token ids of `text`; with `add_special: true` also the special tokens that the tokenizer puts around a text.
+    #[rhai_fn(name = "to_tokens", return_raw, pure)]
+    pub fn to_tokens_with(model: &mut Model, text: Dynamic, options: Map) -> ScriptResult<Array> {
+        let add_special = Options::new("to_tokens", options, &["add_special"])
+            .and_then(|mut options| options.boolean("add_special"))
+            .map_err(raise)?;
+        text_or_texts(model.get(), &text, add_special.unwrap_or(false)).map_err(raise)
+    }
+
+    /// The one token that `text` is.
+    /// Raises an error if it is none or several.
+    #[rhai_fn(return_raw, pure)]
+    pub fn to_single_token(model: &mut Model, text: &str) -> ScriptResult<i64> {
+        match model.get().encode(text, false).map_err(raise)?.as_slice() {
+            [id] => Ok(*id),
+            other => Err(raise(
+                Error::new(format!("`{text}` is {} tokens", other.len()))
+                    .hint("most words are one token with a space in front, as in \" word\""),
+            )),
+        }
+    }
+
+    /// The text of token ids (an array, a tensor, or one id); special tokens are shown.
+    #[rhai_fn(name = "to_string", return_raw, pure)]
+    pub fn ids_to_string(model: &mut Model, token_ids: Dynamic) -> ScriptResult<String> {
+        ids(&token_ids).and_then(|ids| model.get().tokenizer()?.decode(&ids)).map_err(raise)
+    }
+
+    /// The text of each token of a text, or of each id of an array.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// assert_eq(model.to_str_tokens("Hello world"), ["Hello", " world"]);
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn to_str_tokens(model: &mut Model, tokens: Dynamic) -> ScriptResult<Array> {
+        let model = model.get();
+        let ids = if tokens.is_string() {
+            tokens.into_string().map_or_else(|_| Ok(Vec::new()), |text| model.encode(&text, false))
+        } else {
+            ids(&tokens)
+        };
+        let texts = ids.and_then(|ids| model.tokenizer()?.tokens(&ids)).map_err(raise)?;
+        Ok(texts.into_iter().map(Dynamic::from).collect())
+    }
+
+    /// A conversation, an array of `#{ role, content }`, as the text that the model was trained on, ending where the
+    /// assistant's answer begins.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// let text = model.apply_chat_template([#{ role: "user", content: "Say hello." }]);
+    /// assert(text.contains("Say hello."));
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn apply_chat_template(model: &mut Model, conversation: Array) -> ScriptResult<String> {
+        render(model.get(), &conversation, Map::new()).map_err(raise)
+    }
+
+    /// A conversation as text, with options: `add_generation_prompt` (default true), `variables` (a map of further
+    /// variables for the template).
+    #[rhai_fn(name = "apply_chat_template", return_raw, pure)]
+    pub fn apply_chat_template_with(model: &mut Model, conversation: Array, options: Map) -> ScriptResult<String> {
+        render(model.get(), &conversation, options).map_err(raise)
+    }
+}

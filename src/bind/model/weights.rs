@@ -1,0 +1,143 @@
+//! A model's weights in scripts, by TransformerLens's names and in its shapes.
+
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Map};
+
+use super::Model;
+use crate::bind::args::{ScriptResult, raise};
+use crate::error::Result;
+use crate::model::block::Block;
+use crate::model::config::Config;
+use crate::model::decoder::Logits;
+use crate::model::layer::{Linear, Norm};
+use crate::model::run::Hooks;
+use crate::tensor::Tensor;
+
+/// A projection into heads, [head, d_model, d_head], from its [head · d_head, d_model].
+fn into_heads(linear: &Linear, heads: i64, d_head: i64) -> Result<tch::Tensor> {
+    Ok(linear.weight.f_unflatten(0, [heads, d_head])?.f_transpose(1, 2)?)
+}
+
+fn norm_map(norm: &Norm) -> Map {
+    let mut map = Map::new();
+    map.insert("w".into(), Dynamic::from(Tensor::new(norm.weight.shallow_clone())));
+    if let Some(bias) = &norm.bias {
+        map.insert("b".into(), Dynamic::from(Tensor::new(bias.shallow_clone())));
+    }
+    map
+}
+
+fn attention_map(block: &Block, config: &Config) -> Result<Map> {
+    let attention = &block.attention;
+    let mut map = Map::new();
+    let mut set = |key: &str, tensor: tch::Tensor| {
+        map.insert(key.into(), Dynamic::from(Tensor::new(tensor)));
+    };
+    let parts = [
+        ("Q", &attention.query, config.n_heads),
+        ("K", &attention.key, config.n_kv_heads),
+        ("V", &attention.value, config.n_kv_heads),
+    ];
+    for (name, linear, heads) in parts {
+        set(&format!("W_{name}"), into_heads(linear, heads, config.d_head)?);
+        if let Some(bias) = &linear.bias {
+            set(&format!("b_{name}"), bias.f_unflatten(0, [heads, config.d_head])?);
+        }
+    }
+    let output = &attention.output.weight;
+    set("W_O", output.f_transpose(0, 1)?.f_unflatten(0, [config.n_heads, config.d_head])?);
+    if let Some(bias) = &attention.output.bias {
+        set("b_O", bias.shallow_clone());
+    }
+    for (name, norm) in [("q_norm", &attention.query_norm), ("k_norm", &attention.key_norm)] {
+        if let Some(norm) = norm {
+            map.insert(name.into(), norm_map(norm).into());
+        }
+    }
+    Ok(map)
+}
+
+fn mlp_map(block: &Block) -> Result<Map> {
+    let mlp = &block.mlp;
+    let mut map = Map::new();
+    let mut set = |weight: &str, bias: &str, linear: &Linear| -> Result<()> {
+        map.insert(weight.into(), Dynamic::from(Tensor::new(linear.weight.f_transpose(0, 1)?)));
+        if let Some(values) = &linear.bias {
+            map.insert(bias.into(), Dynamic::from(Tensor::new(values.shallow_clone())));
+        }
+        Ok(())
+    };
+    // TransformerLens calls the map that the activation acts on W_gate in gated MLPs and W_in in plain ones.
+    if let Some(gate) = &mlp.gate {
+        set("W_gate", "b_gate", gate)?;
+    }
+    set("W_in", "b_in", &mlp.up)?;
+    set("W_out", "b_out", &mlp.down)?;
+    Ok(map)
+}
+
+fn block_map(block: &Block, config: &Config) -> Result<Map> {
+    let mut map = Map::new();
+    map.insert("attn".into(), attention_map(block, config)?.into());
+    map.insert("mlp".into(), mlp_map(block)?.into());
+    map.insert("ln1".into(), norm_map(&block.ln1).into());
+    map.insert("ln2".into(), norm_map(&block.ln2).into());
+    for (name, norm) in [("ln1_post", &block.ln1_post), ("ln2_post", &block.ln2_post)] {
+        if let Some(norm) = norm {
+            map.insert(name.into(), norm_map(norm).into());
+        }
+    }
+    Ok(map)
+}
+
+#[export_module]
+pub mod functions {
+    /// The embedding, [d_vocab, d_model].
+    #[rhai_fn(get = "W_E", pure)]
+    pub fn embedding(model: &mut Model) -> Tensor {
+        Tensor::new(model.get().decoder.embedding.shallow_clone())
+    }
+
+    /// The learned positions, [n_ctx, d_model]; () for a model with rotary positions.
+    #[rhai_fn(get = "W_pos", pure)]
+    pub fn position_embedding(model: &mut Model) -> Dynamic {
+        let positions = model.get().decoder.position_embedding.as_ref();
+        positions.map_or(Dynamic::UNIT, |positions| Dynamic::from(Tensor::new(positions.shallow_clone())))
+    }
+
+    /// The unembedding, [d_model, d_vocab].
+    #[rhai_fn(get = "W_U", return_raw, pure)]
+    pub fn unembedding(model: &mut Model) -> ScriptResult<Tensor> {
+        let weight = &model.get().decoder.unembedding.weight;
+        weight.f_transpose(0, 1).map(Tensor::new).map_err(|error| raise(error.into()))
+    }
+
+    /// The weights of each layer: `model.blocks[3].attn.W_Q` [head, d_model, d_head], `W_K`, `W_V` [kv_head, d_model,
+    /// d_head], `W_O` [head, d_head, d_model], `b_Q` ...; `.mlp.W_in` [d_model, d_mlp], `W_gate`, `W_out` [d_mlp, d_model];
+    /// `.ln1.w`, `.ln2.w` [d_model].
+    #[rhai_fn(get = "blocks", return_raw, pure)]
+    pub fn blocks(model: &mut Model) -> ScriptResult<Array> {
+        let decoder = &model.get().decoder;
+        decoder
+            .blocks
+            .iter()
+            .map(|block| block_map(block, &decoder.config).map(Dynamic::from))
+            .collect::<Result<Array>>()
+            .map_err(raise)
+    }
+
+    /// Applies the final norm to residual vectors, [batch, pos, d_model].
+    #[rhai_fn(return_raw, pure)]
+    pub fn ln_final(model: &mut Model, residual: Tensor) -> ScriptResult<Tensor> {
+        let normalized = model.get().decoder.final_norm.forward_plain(residual.tch());
+        normalized.map(Tensor::new).map_err(raise)
+    }
+
+    /// The logits that residual vectors, [batch, pos, d_model], give when read by the final norm and the unembedding (the
+    /// logit lens), [batch, pos, d_vocab].
+    #[rhai_fn(return_raw, pure)]
+    pub fn logit_lens(model: &mut Model, residual: Tensor) -> ScriptResult<Tensor> {
+        let decoder = &model.get().decoder;
+        decoder.unembed(residual.share(), Logits::All, &mut Hooks::none()).map(Tensor::new).map_err(raise)
+    }
+}
