@@ -4,7 +4,10 @@
 //! Only `session`, `bind`, `catalog`, `diagnostics` and `repl` may name `rhai`; the other modules know nothing of scripts.
 
 pub mod bind;
+pub mod device;
+pub mod doctor;
 pub mod error;
+pub mod hub;
 pub mod interrupt;
 pub mod model;
 pub mod tensor;
