@@ -96,6 +96,13 @@ def is_current(folder):
     return recorded.is_file() and recorded.read_text().strip() == VERSION
 
 
+def check_cuda():
+    """A binary prefers vendor/libtorch-cuda, so it must not be left from another version."""
+    folder = VENDOR / "libtorch-cuda"
+    if folder.is_dir() and not is_current(folder):
+        raise SetupError("`{}` is not version {}\nhint: run `make libtorch-cuda`, or remove it".format(folder, VERSION))
+
+
 def fetch(final, requirements, rules, size):
     """Fills `final` from the wheels that `requirements` pins."""
     require_platform()
@@ -123,10 +130,12 @@ def main():
         check_pytorch()
     elif os.environ.get("LIBTORCH"):
         check_given(Path(os.environ["LIBTORCH"]))
-    elif is_current(VENDOR / "libtorch"):
-        print("libtorch: vendor/libtorch is there already")
     else:
-        fetch(VENDOR / "libtorch", "libtorch.txt", CPU_RULES, "540 MB to download, 540 MB on disk")
+        check_cuda()
+        if is_current(VENDOR / "libtorch"):
+            print("libtorch: vendor/libtorch is there already")
+        else:
+            fetch(VENDOR / "libtorch", "libtorch.txt", CPU_RULES, "540 MB to download, 500 MB on disk")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ pub mod device;
 pub mod error;
 pub mod file;
 pub mod gguf;
+pub mod doctor;
+pub mod error;
 pub mod hub;
 pub mod interrupt;
 pub mod model;

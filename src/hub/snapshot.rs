@@ -1,0 +1,78 @@
+//! What a folder of a model's files holds and lacks.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Located, is_plain};
+use crate::error::{Error, Result};
+
+/// The weights in one file, as the hub's convention names it.
+pub(super) const WEIGHTS: &str = "model.safetensors";
+/// The list of the files over which the weights are spread.
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// What was asked for, compared with what a folder holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Snapshot {
+    /// All that is wanted is there.
+    Complete(Located),
+    /// There is no `config.json`, but exactly one GGUF file.
+    OneGguf(PathBuf),
+    /// These files are missing.
+    Lacks(Vec<String>),
+}
+
+impl Snapshot {
+    /// Looks for the one file `gguf`, or else for a configuration and, if they are wanted, the weights.
+    pub(super) fn read(folder: &Path, gguf: Option<&str>, weights: bool) -> Self {
+        if let Some(file) = gguf {
+            let path = folder.join(file);
+            return if path.is_file() {
+                Self::Complete(Located::Gguf(path))
+            } else {
+                Self::Lacks(vec![file.to_owned()])
+            };
+        }
+        if !folder.join("config.json").is_file() {
+            let mut files = gguf_files(folder);
+            return match (files.pop(), files.pop()) {
+                (Some(file), None) => Self::OneGguf(file),
+                _ => Self::Lacks(vec!["config.json".into()]),
+            };
+        }
+        let lacking = if weights { lacking_weights(folder) } else { Vec::new() };
+        if lacking.is_empty() { Self::Complete(Located::Directory(folder.to_owned())) } else { Self::Lacks(lacking) }
+    }
+}
+
+fn gguf_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|path| path.is_file() && path.extension().is_some_and(|extension| extension == "gguf")).collect()
+}
+
+/// The weight files that are missing. One file with all weights wins over an index, as in the Python library.
+fn lacking_weights(folder: &Path) -> Vec<String> {
+    if folder.join(WEIGHTS).is_file() {
+        return Vec::new();
+    }
+    match shards(&folder.join(INDEX)) {
+        Ok(files) => files.into_iter().filter(|file| !folder.join(file).is_file()).collect(),
+        Err(_) => vec![WEIGHTS.to_owned()],
+    }
+}
+
+/// The files that an index of weights names.
+pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
+    let text = std::fs::read_to_string(index).map_err(|error| Error::io(index, &error))?;
+    let bad = |what: &str| Error::new(format!("`{}` is not an index of weights: {what}", index.display()));
+    let json: Value = serde_json::from_str(&text).map_err(|error| bad(&error.to_string()))?;
+    let map = json.get("weight_map").and_then(Value::as_object).ok_or_else(|| bad("it has no `weight_map`"))?;
+    let files: BTreeSet<String> = map.values().filter_map(Value::as_str).map(str::to_owned).collect();
+    match files.iter().find(|file| !is_plain(file)) {
+        _ if files.is_empty() => Err(bad("`weight_map` is empty")),
+        Some(file) => Err(bad(&format!("`{file}` leads out of its folder"))),
+        None => Ok(files),
+    }
+}
