@@ -69,6 +69,39 @@ fn byte_level_ids_agree() {
 }
 
 #[test]
+fn ways_to_split_words_agree() {
+    let expected = &json("tokens.json")["splittings"];
+    for (name, composes) in [("gpt-2", false), ("qwen2", true), ("smollm", false)] {
+        let tokenizer = from_gguf(&fixture(&format!("split_{name}.gguf")));
+        for case in expected[name].as_array().unwrap() {
+            let text = case["text"].as_str().unwrap();
+            let ids = tokenizer.encode(text, true).unwrap();
+            assert_eq!(serde_json::json!(ids), case["ids"], "{name} {text:?}: {:?}", tokenizer.tokens(&ids));
+            let expected = if composes { text.replace("e\u{301}", "é") } else { text.to_owned() };
+            assert_eq!(tokenizer.decode(&ids).unwrap(), expected, "{name}");
+        }
+    }
+    // The three do differ.
+    assert_ne!(expected["gpt-2"], expected["qwen2"]);
+    assert_ne!(expected["gpt-2"], expected["smollm"]);
+}
+
+#[test]
+fn unknown_kinds_of_vocabulary_are_refused() {
+    let bytes = std::fs::read(fixture("split_smollm.gguf")).unwrap();
+    for (known, unknown) in [(&b"smollm"[..], &b"smolln"[..]), (b"gpt2", b"bert")] {
+        let at = bytes.windows(known.len()).position(|window| window == known).unwrap();
+        let mut changed = bytes.clone();
+        changed[at..at + known.len()].copy_from_slice(unknown);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), changed).unwrap();
+        let message = failure(Tokenizer::from_gguf(&Gguf::open(file.path()).unwrap()));
+        assert!(message.contains(&format!("`{}`", String::from_utf8_lossy(unknown))), "{message}");
+    }
+    assert!(Tokenizer::from_gguf(&Gguf::open(&fixture("quantized.gguf")).unwrap()).unwrap().is_none());
+}
+
+#[test]
 fn sentencepiece_ids_agree() {
     let expected = &json("tokens.json")["sentencepiece"];
     check(&from_gguf(&fixture("sentencepiece.gguf")), &expected["prefix"], false);

@@ -134,14 +134,9 @@ impl Vocabulary<'_> {
                 continue;
             }
             let token = if kind == USER_DEFINED { separated(token) } else { token.clone() };
-            let mut ways: Vec<_> = token
-                .char_indices()
-                .skip(1)
-                .filter_map(|(at, _)| token.split_at_checked(at))
-                .filter_map(|(left, right)| Some((*ids.get(left)?, *ids.get(right)?, left, right)))
-                .collect();
-            ways.sort_by_key(|(left, right, ..)| (*left, *right));
-            merges.extend(ways.into_iter().map(|(.., left, right)| (*score, left.to_owned(), right.to_owned())));
+            let parts = token.char_indices().skip(1).filter_map(|(at, _)| token.split_at_checked(at));
+            let known = parts.filter(|(left, right)| ids.contains_key(*left) && ids.contains_key(*right));
+            merges.extend(known.map(|(left, right)| (*score, left.to_owned(), right.to_owned())));
         }
         let lengths = |left: &str, right: &str| Reverse((left.chars().count(), right.chars().count()));
         merges.sort_by(|(score, left, right), (other, other_left, other_right)| {
