@@ -97,6 +97,11 @@ impl Reader<'_> {
         if self.optional_integer("expert_count")?.unwrap_or(0) > 0 {
             return Err(self.error("mixtures of experts are not supported"));
         }
+        if self.gguf.integer("split.count")?.unwrap_or(1) > 1 {
+            return Err(self
+                .error("the file is one part of a model that is split over several")
+                .hint("join the parts with `llama-gguf-split --merge`"));
+        }
         let mut config = Map::new();
         config.insert("model_type".into(), model_type.into());
         config.insert("vocab_size".into(), self.vocabulary_size()?.into());

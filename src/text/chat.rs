@@ -41,7 +41,8 @@ pub struct Options {
 /// A template that cannot be parsed or that fails, also by its own `raise_exception`; the message names the line.
 pub fn render(template: &str, messages: &[Message], options: &Options) -> Result<String> {
     let environment = environment().map_err(|error| describe(&error))?;
-    let template = environment.template_from_str(template).map_err(|error| describe(&error))?;
+    let template = without_generation_tags(template);
+    let template = environment.template_from_str(&template).map_err(|error| describe(&error))?;
     let mut variables = Map::new();
     variables.insert("messages".into(), serde_json::to_value(messages).unwrap_or_default());
     variables.insert("tools".into(), Json::Null);
@@ -64,6 +65,24 @@ fn environment() -> std::result::Result<Environment<'static>, minijinja::Error> 
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", to_json);
     Ok(environment)
+}
+
+/// Transformers' own `generation` block marks what the assistant says and changes nothing: a condition that holds.
+fn without_generation_tags(template: &str) -> String {
+    let mut text = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{%") {
+        let Some((tag, after)) = after.split_once("%}") else { break };
+        let name = tag.trim_matches(|character: char| character.is_whitespace() || matches!(character, '-' | '+'));
+        let tag = match name {
+            "generation" => tag.replace(name, "if true"),
+            "endgeneration" => tag.replace(name, "endif"),
+            _ => tag.to_owned(),
+        };
+        text.extend([before, "{%", &tag, "%}"]);
+        rest = after;
+    }
+    text + rest
 }
 
 /// The present time, in UTC.

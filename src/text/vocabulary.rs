@@ -134,14 +134,9 @@ impl Vocabulary<'_> {
                 continue;
             }
             let token = if kind == USER_DEFINED { separated(token) } else { token.clone() };
-            let mut ways: Vec<_> = token
-                .char_indices()
-                .skip(1)
-                .filter_map(|(at, _)| token.split_at_checked(at))
-                .filter_map(|(left, right)| Some((*ids.get(left)?, *ids.get(right)?, left, right)))
-                .collect();
-            ways.sort_by_key(|(left, right, ..)| (*left, *right));
-            merges.extend(ways.into_iter().map(|(.., left, right)| (*score, left.to_owned(), right.to_owned())));
+            let parts = token.char_indices().skip(1).filter_map(|(at, _)| token.split_at_checked(at));
+            let known = parts.filter(|(left, right)| ids.contains_key(*left) && ids.contains_key(*right));
+            merges.extend(known.map(|(left, right)| (*score, left.to_owned(), right.to_owned())));
         }
         let lengths = |left: &str, right: &str| Reverse((left.chars().count(), right.chars().count()));
         merges.sort_by(|(score, left, right), (other, other_left, other_right)| {
@@ -166,7 +161,12 @@ impl Vocabulary<'_> {
             let types = self.types.unwrap_or_default().iter();
             types.zip(self.tokens).filter(|(kind, token)| wanted.contains(kind) && !token.is_empty())
         };
-        let special = of_kind(&[UNKNOWN, CONTROL]).map(|(_, token)| AddedToken::from(token.as_str(), true));
+        // Phi-3's special tokens swallow the white space after them, which no metadata tells.
+        let swallows =
+            self.gguf.architecture()? == "phi3" && self.gguf.string("tokenizer.ggml.model")? == Some("llama");
+        let swallows = |token: &str| swallows && !matches!(token, "<unk>" | "<s>" | "<|endoftext|>");
+        let special = of_kind(&[UNKNOWN, CONTROL])
+            .map(|(_, token)| AddedToken::from(token.as_str(), true).rstrip(swallows(token)));
         let user = of_kind(&[USER_DEFINED]).map(|(_, token)| AddedToken::from(separated(token), false));
         tokenizer.add_special_tokens(special.map(|token| token.normalized(false))).map_err(outside)?;
         tokenizer.add_tokens(user.map(|token| token.normalized(false))).map_err(outside)?;
@@ -237,11 +237,24 @@ enum Words {
     Pattern(&'static str),
 }
 
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const QWEN2: &str =
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const QWEN2: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}",
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const TEKKEN: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
+const GPT4O: &str = concat!(
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?",
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
 
 impl Splitting {
     fn of(name: &str) -> Result<Self> {
