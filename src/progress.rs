@@ -3,9 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{IsTerminal, Write};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The time between two lines where there is no terminal to draw a bar in.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -13,10 +14,15 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 thread_local! {
     /// The bars on the screen, so that nested ones stand below each other and output can go above them.
     static BARS: RefCell<MultiProgress> = RefCell::new(MultiProgress::new());
+    /// Whether the cursor may stand at the end of a bar.
+    static DRAWN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// The progress of one loop. Dropping it leaves the bar as it stands.
-pub struct Progress {
+/// The progress of one loop; cloning shares it. Dropping the last clone leaves the bar as it stands.
+#[derive(Clone)]
+pub struct Progress(Rc<Count>);
+
+struct Count {
     bar: ProgressBar,
     label: String,
     started: Instant,
@@ -33,15 +39,17 @@ impl Progress {
         let terminal = std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         let bar = if terminal { BARS.with_borrow(|bars| bars.add(bar)) } else { bar };
+        DRAWN.set(DRAWN.get() || terminal);
         bar.set_style(style(!label.is_empty()));
         bar.set_prefix(label.clone());
-        Self { bar, label, started: now, last_line: (!terminal).then(|| Cell::new(now)), finished: Cell::new(false) }
+        let last_line = (!terminal).then(|| Cell::new(now));
+        Self(Rc::new(Count { bar, label, started: now, last_line, finished: Cell::new(false) }))
     }
 
     /// Counts `steps` more as done.
     pub fn tick(&self, steps: u64) {
-        self.bar.inc(steps);
-        if let Some(last) = &self.last_line {
+        self.0.bar.inc(steps);
+        if let Some(last) = &self.0.last_line {
             let now = Instant::now();
             if now.duration_since(last.get()) >= LINE_INTERVAL {
                 last.set(now);
@@ -52,39 +60,39 @@ impl Progress {
 
     /// Shows `text` behind the bar until the next message.
     pub fn message(&self, text: &str) {
-        self.bar.set_message(one_line(text));
+        self.0.bar.set_message(one_line(text));
     }
 
     /// Ends the display; the bar stays on the screen. The steps done stay as counted.
     pub fn finish(&self) {
-        if self.finished.replace(true) {
+        if self.0.finished.replace(true) {
             return;
         }
-        self.bar.abandon();
+        self.0.bar.abandon();
         // A loop too short for a line needs no last one either.
-        if self.last_line.is_some() && self.started.elapsed() >= LINE_INTERVAL {
+        if self.0.last_line.is_some() && self.0.started.elapsed() >= LINE_INTERVAL {
             self.write_line();
         }
     }
 
     /// The steps done.
     pub fn position(&self) -> u64 {
-        self.bar.position()
+        self.0.bar.position()
     }
 
     /// All steps.
     pub fn total(&self) -> u64 {
-        self.bar.length().unwrap_or(0)
+        self.0.bar.length().unwrap_or(0)
     }
 
     fn write_line(&self) {
         // There is nowhere to report that standard error is closed.
-        let _ = writeln!(std::io::stderr().lock(), "{}", self.line(self.started.elapsed()));
+        let _ = writeln!(std::io::stderr().lock(), "{}", self.line(self.0.started.elapsed()));
     }
 
     fn line(&self, elapsed: Duration) -> String {
         let (done, total) = (self.position(), self.total());
-        let name = if self.label.is_empty() { String::new() } else { format!("{}: ", self.label) };
+        let name = if self.0.label.is_empty() { String::new() } else { format!("{}: ", self.0.label) };
         let percent = if total == 0 { 100.0 } else { done as f64 / total as f64 * 100.0 };
         let rate = done as f64 / elapsed.as_secs_f64().max(1e-9);
         let mut line = format!("{name}{done}/{total} ({percent:.0}%), {}, {} elapsed", per_time(rate), clock(elapsed));
@@ -92,7 +100,7 @@ impl Progress {
             let left = Duration::try_from_secs_f64((total - done) as f64 / rate).unwrap_or(Duration::MAX);
             line.push_str(&format!(", {} left", clock(left)));
         }
-        let message = self.bar.message();
+        let message = self.0.bar.message();
         if !message.is_empty() {
             line.push_str(&format!(" | {message}"));
         }
@@ -100,7 +108,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for Count {
     fn drop(&mut self) {
         self.bar.abandon();
     }
@@ -108,7 +116,7 @@ impl Drop for Progress {
 
 impl fmt::Display for Progress {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = if self.label.is_empty() { String::new() } else { format!("`{}`, ", self.label) };
+        let name = if self.0.label.is_empty() { String::new() } else { format!("`{}`, ", self.0.label) };
         write!(formatter, "Progress({name}{} of {})", self.position(), self.total())
     }
 }
@@ -124,6 +132,9 @@ pub fn suspend<T>(print: impl FnOnce() -> T) -> T {
 pub fn settle() {
     let old = BARS.replace(MultiProgress::new());
     old.set_draw_target(ProgressDrawTarget::hidden());
+    if DRAWN.take() {
+        let _ = writeln!(std::io::stderr().lock());
+    }
 }
 
 fn style(labelled: bool) -> ProgressStyle {
@@ -154,15 +165,11 @@ fn per_time(rate: f64) -> String {
     }
 }
 
-/// Minutes and seconds, hours in front where there are some; days in words.
+/// Minutes and seconds, with hours in front where there are some.
 fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match hours {
-        0 => format!("{minutes}:{seconds:02}"),
-        1..=99 => format!("{hours}:{minutes:02}:{seconds:02}"),
-        _ => HumanDuration(time).to_string(),
-    }
+    if hours == 0 { format!("{minutes}:{seconds:02}") } else { format!("{hours}:{minutes:02}:{seconds:02}") }
 }
 
 fn one_line(text: &str) -> String {
@@ -196,7 +203,7 @@ mod tests {
     #[test]
     fn times_are_short() {
         assert_eq!(clock(Duration::from_secs(3_725)), "1:02:05");
-        assert_eq!(clock(Duration::from_secs(86_400 * 10)), "10 days");
+        assert_eq!(clock(Duration::from_secs(59)), "0:59");
         assert_eq!(per_time(0.05), "3.0/min");
     }
 }

@@ -78,7 +78,7 @@ fn assert_well_formed(svg: &str) {
         }
         let end = start + rest[start..].find('>').expect("a closed tag");
         let tag = &rest[start + 1..end];
-        assert!(!tag.contains('<') && tag.matches('"').count() % 2 == 0, "{tag}");
+        assert!(!tag.contains('<') && tag.matches('"').count().is_multiple_of(2), "{tag}");
         let name = tag.trim_start_matches('/').split([' ', '\n']).next().unwrap();
         if tag.starts_with('/') {
             assert_eq!(open.pop(), Some(name));
@@ -91,7 +91,7 @@ fn assert_well_formed(svg: &str) {
 }
 
 fn message(result: Result<Heatmap>) -> String {
-    let error = result.err().expect("an error");
+    let error = result.expect_err("it is refused");
     format!("{error}\n{}", error.hint_text().unwrap_or_default())
 }
 
@@ -272,12 +272,23 @@ fn charts_are_drawn_everywhere() {
         }
         let (width, height, pixels) = png(&figure);
         assert!(width >= 800 && height >= 600, "{kind}: {width} × {height}");
-        assert!(pixels.iter().any(|pixel| *pixel == [0x00, 0x72, 0xb2]), "{kind} shows its first color");
+        assert!(pixels.contains(&[0x00, 0x72, 0xb2]), "{kind} shows its first color");
         let text = figure.text(PLAIN).unwrap();
         assert!(text.contains(&title) && !text.contains('\u{1b}'), "{text}");
         assert!(text.lines().all(|line| console::measure_text_width(line) <= 80));
         assert!(figure.text(Screen { columns: 30, depth: ColorDepth::True }).unwrap().contains('\u{1b}'));
     }
+}
+
+#[test]
+fn series_differ_without_colours() {
+    let up = Series { name: "up".into(), values: vec![0.0, 1.0, 2.0] };
+    let down = Series { name: "down".into(), values: vec![2.0, 1.0, 0.0] };
+    let label = Labels { title: "Two lines".into(), ..Labels::default() };
+    let lines = Chart::lines(vec![0.0, 1.0, 2.0], vec![up.clone(), down.clone()], &label).unwrap();
+    let bars = Chart::bars(["a", "b", "c"].map(String::from).to_vec(), vec![up, down], &label).unwrap();
+    let text = |chart: Chart| Figure::from(chart).text(Screen { columns: 50, depth: ColorDepth::None }).unwrap();
+    insta::assert_snapshot!([text(lines), text(bars)].concat());
 }
 
 #[test]

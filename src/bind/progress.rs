@@ -1,7 +1,5 @@
 //! `progress` and its object.
 
-use std::rc::Rc;
-
 use rhai::plugin::*;
 
 use crate::bind::args::{ScriptResult, raise};
@@ -10,7 +8,7 @@ use crate::progress::Progress;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Rc<Progress>>("Progress");
+    engine.register_type_with_name::<Progress>("Progress");
     engine.register_global_module(exported_module!(functions).into());
 }
 
@@ -34,7 +32,7 @@ mod functions {
     /// steps.finish();
     /// ```
     #[rhai_fn(name = "progress", return_raw)]
-    pub fn progress(total: i64) -> ScriptResult<Rc<Progress>> {
+    pub fn progress(total: i64) -> ScriptResult<Progress> {
         progress_labelled(total, "")
     }
 
@@ -48,39 +46,39 @@ mod functions {
     /// steps.finish();
     /// ```
     #[rhai_fn(name = "progress", return_raw)]
-    pub fn progress_labelled(total: i64, label: &str) -> ScriptResult<Rc<Progress>> {
+    pub fn progress_labelled(total: i64, label: &str) -> ScriptResult<Progress> {
         let total = count("`progress`: the total", total).map_err(raise)?;
-        Ok(Rc::new(Progress::new(total, label)))
+        Ok(Progress::new(total, label))
     }
 
     /// Counts one more step as done.
     #[rhai_fn(name = "tick")]
-    pub fn tick(progress: &mut Rc<Progress>) {
+    pub fn tick(progress: &mut Progress) {
         progress.tick(1);
     }
 
     /// Counts `steps` more steps as done.
     #[rhai_fn(name = "tick", return_raw)]
-    pub fn tick_many(progress: &mut Rc<Progress>, steps: i64) -> ScriptResult<()> {
+    pub fn tick_many(progress: &mut Progress, steps: i64) -> ScriptResult<()> {
         progress.tick(count("`tick`: the number of steps", steps).map_err(raise)?);
         Ok(())
     }
 
     /// Shows `text` behind the bar until the next message.
     #[rhai_fn(name = "message")]
-    pub fn message(progress: &mut Rc<Progress>, text: &str) {
+    pub fn message(progress: &mut Progress, text: &str) {
         progress.message(text);
     }
 
     /// Ends the display. The bar stays on the screen as it is.
     #[rhai_fn(name = "finish")]
-    pub fn finish(progress: &mut Rc<Progress>) {
+    pub fn finish(progress: &mut Progress) {
         progress.finish();
     }
 
     /// The progress in words, such as `Progress(3 of 10)`.
     #[rhai_fn(name = "to_string", name = "to_debug")]
-    pub fn to_string(progress: &mut Rc<Progress>) -> String {
+    pub fn to_string(progress: &mut Progress) -> String {
         progress.to_string()
     }
 }

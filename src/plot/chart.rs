@@ -1,20 +1,30 @@
 //! Lines, bars, points and histograms: what they show, checked, and drawn by the plotting library.
 
-use kuva::backend::terminal::TerminalBackend;
 use kuva::plot::legend::LegendPosition;
 use kuva::plot::{BarPlot, Histogram, LinePlot, ScatterPlot};
-use kuva::render::layout::Layout;
+use kuva::render::layout::{AxisLabelOverlap, Layout};
 use kuva::render::plots::Plot;
 use kuva::render::render::{Scene, render_multiple};
+use kuva::render::render_utils::compute_tick_step;
 use kuva::render::theme::Theme;
 
 use crate::error::{Error, Result};
+use crate::plot::color::Rgb;
 use crate::plot::figure::Labels;
-use crate::plot::label::{LARGEST, clean, clip, literal, short};
-use crate::plot::terminal::{ColorDepth, Screen};
+use crate::plot::label::{LARGEST, clean, clip, literal, pixels, short};
 
 /// Colours that colour-blind readers can tell apart (Okabe and Ito), the most legible on white first.
-const COLORS: [&str; 7] = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"];
+const COLORS: [Rgb; 7] = [
+    (0x00, 0x72, 0xb2),
+    (0xd5, 0x5e, 0x00),
+    (0x00, 0x9e, 0x73),
+    (0xcc, 0x79, 0xa7),
+    (0xe6, 0x9f, 0x00),
+    (0x56, 0xb4, 0xe9),
+    (0x99, 0x99, 0x99),
+];
+/// The longest name of a bar, in characters.
+const NAME_COLUMNS: usize = 24;
 const MOST_SERIES: usize = 100;
 
 /// A named row of numbers.
@@ -26,11 +36,14 @@ pub struct Series {
     pub values: Vec<f64>,
 }
 
+/// Points of one colour: their name in the legend and their positions.
+type Group = (String, Vec<(f64, f64)>);
+
 #[derive(Debug)]
 enum Content {
     Lines { x: Vec<f64>, series: Vec<Series> },
     Bars { names: Vec<String>, series: Vec<Series> },
-    Points { groups: Vec<(String, Vec<(f64, f64)>)> },
+    Points { groups: Vec<Group> },
     Histogram { edges: Vec<f64>, counts: Vec<f64> },
 }
 
@@ -65,7 +78,7 @@ impl Chart {
         if names.is_empty() || series.iter().flat_map(|series| &series.values).any(|value| value.is_nan()) {
             return Err(Error::new("every bar needs a name and a value that is a number"));
         }
-        let names = names.iter().map(|name| clip(&clean(name), 24)).collect();
+        let names = names.iter().map(|name| clip(&clean(name), NAME_COLUMNS)).collect();
         Ok(Self { labels: labels.cleaned(), content: Content::Bars { names, series } })
     }
 
@@ -80,7 +93,7 @@ impl Chart {
         }
         check_finite("x", x)?;
         check_finite("y", y)?;
-        let mut found: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
+        let mut found: Vec<Group> = Vec::new();
         for (index, point) in x.iter().copied().zip(y.iter().copied()).enumerate() {
             if point.0.is_nan() || point.1.is_nan() {
                 continue;
@@ -146,6 +159,14 @@ impl Chart {
         }
     }
 
+    /// The names along the horizontal axis; none if it has numbers.
+    pub fn bar_names(&self) -> &[String] {
+        match &self.content {
+            Content::Bars { names, .. } => names,
+            _ => &[],
+        }
+    }
+
     /// Title and axis labels.
     pub fn labels(&self) -> &Labels {
         &self.labels
@@ -166,38 +187,61 @@ impl Chart {
         }
     }
 
+    /// The names that the colours stand for, if there are any.
+    pub fn names(&self) -> Vec<&str> {
+        match &self.content {
+            Content::Lines { series, .. } | Content::Bars { series, .. } => {
+                series.iter().map(|one| one.name.as_str()).filter(|name| !name.is_empty()).collect()
+            }
+            Content::Points { groups } => {
+                groups.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty()).collect()
+            }
+            Content::Histogram { .. } => Vec::new(),
+        }
+    }
+
     /// The drawing for a file.
     pub fn scene(&self) -> Scene {
         let theme = Theme { grid_color: "#e6e6e6".to_owned(), legend_border: "none".to_owned(), ..Theme::light() };
-        self.render(theme, |layout| {
-            layout.with_width(560.0).with_height(380.0).with_title_size(15).with_label_size(13).with_tick_size(11)
+        self.draw(theme, true, self.bar_names(), |layout| {
+            let mut layout =
+                layout.with_width(560.0).with_height(380.0).with_title_size(15).with_label_size(13).with_tick_size(11);
+            let names = self.bar_names();
+            let widest = names.iter().map(|name| pixels(name, 11) + 8.0).fold(0.0, f64::max);
+            if widest * names.len() as f64 > 440.0 {
+                layout = layout.with_x_tick_rotate(-45.0).with_x_label_overlap(AxisLabelOverlap::Thin);
+            }
+            layout
         })
     }
 
-    /// The chart in characters, at most 100 columns wide.
-    pub fn text(&self, screen: Screen) -> String {
-        let columns = screen.columns.clamp(40, 100);
-        let rows = (columns * 3 / 10).clamp(14, 26);
-        // Legible on dark and on light terminals.
-        let gray = || "#808080".to_owned();
-        let theme =
-            Theme { text_color: gray(), axis_color: gray(), tick_color: gray(), show_grid: false, ..Theme::light() };
-        let scene = self.render(theme, |layout| {
-            layout.with_width(columns as f64 * 9.0).with_height(rows as f64 * 18.0).with_term_rows(rows as u32)
-        });
-        let drawn = TerminalBackend::new(columns, rows).render_scene(&scene);
-        let lines = drawn.lines().map(|line| match screen.depth {
-            ColorDepth::None => console::strip_ansi_codes(line).trim_end().to_owned(),
-            ColorDepth::Indexed | ColorDepth::True => line.to_owned(),
-        });
-        let mut text = lines.collect::<Vec<_>>().join("\n").trim_end().to_owned();
-        text.push('\n');
-        text
-    }
-
-    fn render(&self, theme: Theme, size: impl FnOnce(Layout) -> Layout) -> Scene {
-        let plots = self.plots();
-        let mut layout = size(Layout::auto_from_plots(&plots)).with_theme(theme);
+    /// The drawing in a `theme`, with or without the legend, the bars named by `bar_names`.
+    pub fn draw(
+        &self,
+        theme: Theme,
+        legend: bool,
+        bar_names: &[String],
+        adjust: impl FnOnce(Layout) -> Layout,
+    ) -> Scene {
+        let plots = self.plots(legend, bar_names);
+        let mut layout = Layout::auto_from_plots(&plots);
+        if let Content::Histogram { edges, .. } = &self.content
+            && let [low, .., high] = edges.as_slice()
+        {
+            layout = layout.with_x_tick_step(compute_tick_step(*low, *high, 6));
+        }
+        if let Content::Points { groups } = &self.content {
+            // Points on the edge would be cut in half.
+            let points = || groups.iter().flat_map(|(_, points)| points);
+            if let Some((low, high)) = with_margin(points().map(|(x, _)| *x)) {
+                layout = layout.with_x_axis_min(low).with_x_axis_max(high);
+            }
+            if let Some((low, high)) = with_margin(points().map(|(_, y)| *y)) {
+                layout = layout.with_y_axis_min(low).with_y_axis_max(high);
+            }
+        }
+        layout = adjust(layout).with_theme(theme).with_legend_position(LegendPosition::OutsideRightTop);
+        layout = layout.with_legend_box(false);
         if !self.labels.title.is_empty() {
             layout = layout.with_title(literal(&self.labels.title)).with_title_wrap(60);
         }
@@ -207,53 +251,72 @@ impl Chart {
         if !self.labels.y.is_empty() {
             layout = layout.with_y_label(literal(&self.labels.y));
         }
-        layout = layout.with_legend_position(LegendPosition::OutsideRightTop).with_legend_box(false);
         render_multiple(plots, layout)
     }
 
-    fn plots(&self) -> Vec<Plot> {
+    fn plots(&self, legend: bool, bar_names: &[String]) -> Vec<Plot> {
+        let legend = |name: &str| (legend && !name.is_empty()).then(|| literal(name));
         match &self.content {
             Content::Lines { x, series } => {
-                series.iter().zip(colors()).map(|(series, color)| line(x, series, color)).collect()
+                let plot = |(series, color): (&Series, String)| {
+                    let points = x.iter().copied().zip(series.values.iter().copied());
+                    let points = points.filter(|(x, y)| !x.is_nan() && !y.is_nan());
+                    let plot = LinePlot::new().with_data(points).with_color(color).with_stroke_width(1.8);
+                    match legend(&series.name) {
+                        Some(name) => plot.with_legend(name).into(),
+                        None => plot.into(),
+                    }
+                };
+                series.iter().zip(css_colors()).map(plot).collect()
             }
-            Content::Bars { names, series } => {
+            Content::Bars { series, .. } => {
                 let mut plot = BarPlot::new().with_width(0.75);
-                for (index, name) in names.iter().enumerate() {
-                    let bars = series.iter().zip(colors());
+                for (index, name) in bar_names.iter().enumerate() {
+                    let bars = series.iter().zip(css_colors());
                     let bars = bars.map(|(series, color)| (series.values.get(index).copied().unwrap_or(0.0), color));
                     plot = plot.with_group(literal(name), bars);
                 }
-                if series.iter().any(|series| !series.name.is_empty()) {
-                    let legend: Vec<String> = series.iter().map(|series| literal(&series.name)).collect();
+                let legend: Vec<String> = series.iter().filter_map(|series| legend(&series.name)).collect();
+                if !legend.is_empty() {
                     plot = plot.with_legend(legend.iter().map(String::as_str).collect());
                 }
                 vec![plot.into()]
             }
             Content::Points { groups } => {
-                let opacity =
-                    if groups.iter().map(|(_, points)| points.len()).sum::<usize>() > 200 { 0.5 } else { 0.85 };
-                let plot = |((name, points), color): (&(String, Vec<(f64, f64)>), &'static str)| {
-                    let plot = ScatterPlot::new().with_data(points.iter().copied()).with_color(color);
-                    let plot = plot.with_size(3.5).with_marker_opacity(opacity);
-                    if name.is_empty() { plot.into() } else { plot.with_legend(literal(name)).into() }
+                let crowded = groups.iter().map(|(_, points)| points.len()).sum::<usize>() > 200;
+                let plot = |((name, points), color): (&Group, String)| {
+                    let plot = ScatterPlot::new().with_data(points.iter().copied()).with_color(color).with_size(3.5);
+                    let plot = plot.with_marker_opacity(if crowded { 0.5 } else { 0.9 });
+                    match legend(name) {
+                        Some(name) => plot.with_legend(name).into(),
+                        None => plot.into(),
+                    }
                 };
-                groups.iter().zip(colors()).map(plot).collect()
+                groups.iter().zip(css_colors()).map(plot).collect()
             }
             Content::Histogram { edges, counts } => {
-                vec![Histogram::from_bins(edges.clone(), counts.clone()).with_color(COLORS[0]).into()]
+                let histogram = Histogram::from_bins(edges.clone(), counts.clone());
+                css_colors().take(1).map(|color| histogram.clone().with_color(color).into()).collect()
             }
         }
     }
 }
 
-fn line(x: &[f64], series: &Series, color: &str) -> Plot {
-    let points = x.iter().copied().zip(series.values.iter().copied()).filter(|(x, y)| !x.is_nan() && !y.is_nan());
-    let plot = LinePlot::new().with_data(points).with_color(color).with_stroke_width(1.8);
-    if series.name.is_empty() { plot.into() } else { plot.with_legend(literal(&series.name)).into() }
+/// The least and greatest value, with a little room around them; none if they are equal.
+fn with_margin(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
+    let (low, high) =
+        values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    let margin = (high - low) * 0.04;
+    (margin > 0.0).then_some((low - margin, high + margin))
 }
 
-fn colors() -> impl Iterator<Item = &'static str> {
+/// The colour of each series, over and over.
+pub fn colors() -> impl Iterator<Item = Rgb> {
     COLORS.iter().copied().cycle()
+}
+
+fn css_colors() -> impl Iterator<Item = String> {
+    colors().map(|(red, green, blue)| format!("#{red:02x}{green:02x}{blue:02x}"))
 }
 
 fn checked(mut series: Vec<Series>, count: usize) -> Result<Vec<Series>> {

@@ -6,7 +6,7 @@ use kuva::render::render::{Primitive, Scene, TextAnchor};
 
 use crate::plot::color::{Rgb, is_light};
 use crate::plot::heatmap::Heatmap;
-use crate::plot::label::{aligned, clip, literal, short, stride};
+use crate::plot::label::{aligned, clip, decimals, in_decimals, literal, pixels, stride};
 
 const TICK_SIZE: u32 = 11;
 const LABEL_SIZE: u32 = 13;
@@ -16,6 +16,8 @@ const LINE_HEIGHT: f64 = 20.0;
 const MARGIN: f64 = 14.0;
 const GAP: f64 = 8.0;
 const TICK_LENGTH: f64 = 4.0;
+/// The longer side of the grid where cells can be as large as they please.
+const GRID_SIDE: f64 = 440.0;
 const BAR_WIDTH: f64 = 16.0;
 const BAR_STEPS: u32 = 128;
 const INK: Rgb = (34, 34, 34);
@@ -45,7 +47,7 @@ pub fn scene(heatmap: &Heatmap) -> Scene {
     let y_ticks = y_ticks(heatmap, cell);
     let bar_ticks = heatmap.scale().ticks();
     let bar_texts = aligned(&bar_ticks);
-    let bar_text_width = bar_texts.iter().map(|text| width(text, TICK_SIZE)).fold(0.0, f64::max);
+    let bar_text_width = bar_texts.iter().map(|text| pixels(text, TICK_SIZE)).fold(0.0, f64::max);
     let bar_height = grid_height.max(90.0);
 
     // Margins that the texts beside the grid need.
@@ -55,14 +57,14 @@ pub fn scene(heatmap: &Heatmap) -> Scene {
     let mut right =
         bar_left - grid_width + BAR_WIDTH + TICK_LENGTH + GAP + bar_text_width + label_space(color_label) + MARGIN;
     let title = wrap(&labels.title, (left + grid_width + right - 2.0 * MARGIN).max(300.0));
-    let title_width = title.iter().map(|line| width(line, TITLE_SIZE) * 1.1).fold(0.0, f64::max);
-    let overhang = (width(&labels.x, LABEL_SIZE).max(title_width) - grid_width) / 2.0 + MARGIN;
+    let title_width = title.iter().map(|line| pixels(line, TITLE_SIZE) * 1.1).fold(0.0, f64::max);
+    let overhang = (pixels(&labels.x, LABEL_SIZE).max(title_width) - grid_width) / 2.0 + MARGIN;
     left = left.max(overhang).round();
     right = right.max(overhang);
 
     let title_height = if title.is_empty() { 0.0 } else { title.len() as f64 * LINE_HEIGHT + GAP };
     let top = MARGIN + title_height;
-    let upright = width(&labels.y, LABEL_SIZE).max(width(color_label, LABEL_SIZE));
+    let upright = pixels(&labels.y, LABEL_SIZE).max(pixels(color_label, LABEL_SIZE));
     let body = bar_height.max(upright);
     let grid_top = (top + (body - grid_height) / 2.0).round();
     let bar_top = (top + (body - bar_height) / 2.0).round();
@@ -77,9 +79,11 @@ pub fn scene(heatmap: &Heatmap) -> Scene {
     draw_marks(&mut scene, heatmap, left, grid_top, cell);
 
     let middle = left + grid_width / 2.0;
+    // Beside a label taller than the grid, the title stays with the grid if it is no wider.
+    let lowered = if title_width <= grid_width { grid_top - top } else { 0.0 };
     for (line, words) in title.iter().enumerate() {
-        let y = MARGIN + line as f64 * LINE_HEIGHT + f64::from(TITLE_SIZE);
-        text(&mut scene, words, middle, y, Style { size: TITLE_SIZE, bold: true, ..Style::default() });
+        let y = MARGIN + lowered + line as f64 * LINE_HEIGHT + f64::from(TITLE_SIZE);
+        text(&mut scene, words, middle, y, Style { size: TITLE_SIZE, ..Style::default() });
     }
     for (column, tick) in &x_ticks.drawn {
         let x = left + (*column as f64 + 0.5) * cell;
@@ -113,20 +117,28 @@ pub fn scene(heatmap: &Heatmap) -> Scene {
         let x = bar_left + BAR_WIDTH + TICK_LENGTH + 4.0;
         text(&mut scene, words, x, y + f64::from(TICK_SIZE) * 0.36, style);
     }
-    let bar_label_x = bar_left + BAR_WIDTH + TICK_LENGTH + GAP + bar_text_width + GAP + f64::from(LABEL_SIZE) - 2.0;
+    let bar_label_x = bar_left + BAR_WIDTH + TICK_LENGTH + GAP + bar_text_width + f64::from(LABEL_SIZE);
     text(&mut scene, color_label, bar_label_x, bar_top + bar_height / 2.0, side);
     scene
 }
 
 /// Whole pixels, so that neighbouring cells leave no seam.
 fn cell_side(heatmap: &Heatmap) -> f64 {
-    let side = (440.0 / heatmap.rows().max(heatmap.columns()) as f64).floor().clamp(2.0, 44.0);
-    if heatmap.options().annotate { side.max(26.0) } else { side }
+    let room = (GRID_SIDE / heatmap.rows().max(heatmap.columns()) as f64).floor();
+    // Few columns are as wide as their names.
+    let names =
+        (0..heatmap.columns()).map(|column| pixels(&heatmap.x_tick(column), TICK_SIZE) + 6.0).fold(0.0, f64::max);
+    let side = room.clamp(2.0, if names <= 72.0 { names.ceil().max(44.0) } else { 44.0 });
+    if heatmap.options().annotate {
+        return side.max(26.0);
+    }
+    side
 }
 
 fn draw_cells(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: f64) {
     let (mut x, mut y, mut fills) = (Vec::new(), Vec::new(), Vec::new());
     let mut numbers = Vec::new();
+    let decimals = decimals(heatmap.numbers());
     for row in 0..heatmap.rows() {
         for column in 0..heatmap.columns() {
             let Some(value) = heatmap.value(row, column) else { continue };
@@ -136,7 +148,8 @@ fn draw_cells(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: f
             y.push(cell_top);
             fills.push(paint(color));
             if heatmap.options().annotate {
-                numbers.push((short_number(value), cell_left, cell_top, if is_light(color) { BLACK } else { WHITE }));
+                let ink = if is_light(color) { BLACK } else { WHITE };
+                numbers.push((in_decimals(value, decimals), cell_left, cell_top, ink));
             }
         }
     }
@@ -146,19 +159,13 @@ fn draw_cells(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: f
     scene.add(Primitive::GroupEnd);
 
     // One size for all, such that the widest number stays within its cell.
-    let widest = numbers.iter().map(|(number, ..)| width(number, TICK_SIZE)).fold(1.0, f64::max);
+    let widest = numbers.iter().map(|(number, ..)| pixels(number, TICK_SIZE)).fold(1.0, f64::max);
     let size = (f64::from(TICK_SIZE) * ((cell - 3.0) / widest).min(1.0)).floor().max(5.0) as u32;
     for (number, cell_left, cell_top, color) in numbers {
         let style = Style { size, color, ..Style::default() };
         let baseline = cell_top + cell / 2.0 + f64::from(size) * 0.36;
         text(scene, &number, cell_left + cell / 2.0, baseline, style);
     }
-}
-
-/// A number for inside a cell: two decimals where they say something.
-fn short_number(value: f64) -> String {
-    let magnitude = value.abs();
-    if magnitude >= 0.01 && magnitude < 100.0 && value.fract() != 0.0 { format!("{value:.2}") } else { short(value) }
 }
 
 fn draw_marks(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: f64) {
@@ -218,24 +225,12 @@ fn tick_texts(count: usize, text: impl Fn(usize) -> String) -> Vec<String> {
 
 fn thinned(texts: Vec<String>, every: usize, upright: bool) -> Ticks {
     let drawn: Vec<(usize, String)> = texts.into_iter().enumerate().step_by(every.max(1)).collect();
-    let width = drawn.iter().map(|(_, text)| width(text, TICK_SIZE)).fold(0.0, f64::max);
+    let width = drawn.iter().map(|(_, text)| pixels(text, TICK_SIZE)).fold(0.0, f64::max);
     Ticks { drawn, width, upright }
 }
 
 fn widest(texts: &[String]) -> f64 {
-    texts.iter().map(|text| width(text, TICK_SIZE)).fold(0.0, f64::max)
-}
-
-/// The width of a text in pixels, estimated from above: the library does not give out its font's metrics.
-fn width(text: &str, size: u32) -> f64 {
-    let units = |character: char| match character {
-        'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | '\'' | '|' | ' ' => 0.35,
-        'm' | 'w' | 'M' | 'W' | '%' | '@' => 1.0,
-        'A'..='Z' => 0.72,
-        character if character.is_ascii() => 0.64,
-        _ => 1.0,
-    };
-    text.chars().map(units).sum::<f64>() * f64::from(size)
+    texts.iter().map(|text| pixels(text, TICK_SIZE)).fold(0.0, f64::max)
 }
 
 /// The title in lines no wider than `limit`, as far as its words allow.
@@ -243,7 +238,7 @@ fn wrap(title: &str, limit: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in title.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if width(&format!("{line} {word}"), TITLE_SIZE) * 1.1 <= limit => {
+            Some(line) if pixels(&format!("{line} {word}"), TITLE_SIZE) * 1.1 <= limit => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -257,7 +252,6 @@ fn wrap(title: &str, limit: f64) -> Vec<String> {
 #[derive(Clone, Copy)]
 struct Style {
     size: u32,
-    bold: bool,
     anchor: TextAnchor,
     rotate: Option<f64>,
     color: Rgb,
@@ -265,7 +259,7 @@ struct Style {
 
 impl Default for Style {
     fn default() -> Self {
-        Self { size: TICK_SIZE, bold: false, anchor: TextAnchor::Middle, rotate: None, color: INK }
+        Self { size: TICK_SIZE, anchor: TextAnchor::Middle, rotate: None, color: INK }
     }
 }
 
@@ -273,9 +267,9 @@ fn text(scene: &mut Scene, content: &str, x: f64, y: f64, style: Style) {
     if content.is_empty() {
         return;
     }
-    let Style { size, bold, anchor, rotate, color } = style;
+    let Style { size, anchor, rotate, color } = style;
     let content = literal(content);
-    scene.add(Primitive::Text { x, y, content, size, anchor, rotate, bold, color: Some(paint(color)) });
+    scene.add(Primitive::Text { x, y, content, size, anchor, rotate, bold: false, color: Some(paint(color)) });
 }
 
 fn line(scene: &mut Scene, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {

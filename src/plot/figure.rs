@@ -10,7 +10,7 @@ use crate::plot::export::{self, Format};
 use crate::plot::heatmap::Heatmap;
 use crate::plot::label::{clean, short};
 use crate::plot::terminal::{self, Screen};
-use crate::plot::{drawing, label};
+use crate::plot::{drawing, label, sketch};
 
 /// A figure's title and axis labels; an empty one is not drawn.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +61,7 @@ impl Figure {
     pub fn text(&self, screen: Screen) -> Result<String> {
         match &*self.0 {
             Content::Heatmap(heatmap) => Ok(terminal::heatmap(heatmap, screen)),
-            Content::Chart(chart) => export::guarded(|| Ok(chart.text(screen))),
+            Content::Chart(chart) => export::guarded(|| Ok(sketch::chart(chart, screen))),
         }
     }
 }

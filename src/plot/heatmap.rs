@@ -109,7 +109,7 @@ impl Heatmap {
     }
 
     /// The values that are not blank, row by row.
-    pub fn numbers(&self) -> impl Iterator<Item = f64> + '_ {
+    pub fn numbers(&self) -> impl Iterator<Item = f64> + Clone {
         self.values.iter().flatten().copied().filter(|value| !value.is_nan())
     }
 

@@ -47,6 +47,45 @@ pub fn aligned(values: &[f64]) -> Vec<String> {
     }
 }
 
+/// How many decimals show the greatest of `values` in about three digits, or none if they are better shown in
+/// scientific notation.
+pub fn decimals(mut values: impl Iterator<Item = f64> + Clone) -> Option<usize> {
+    let greatest = values.clone().map(f64::abs).fold(0.0, f64::max);
+    match greatest {
+        1e6.. => None,
+        _ if values.all(|value| value.fract() == 0.0) => Some(0),
+        100.0.. => Some(0),
+        10.0.. => Some(1),
+        0.1.. => Some(2),
+        0.01.. => Some(3),
+        _ => None,
+    }
+}
+
+/// `value` in that many decimals; without any, the shortest form.
+pub fn in_decimals(value: f64, decimals: Option<usize>) -> String {
+    match decimals {
+        Some(decimals) => {
+            let text = format!("{value:.decimals$}");
+            let zero = text.chars().all(|character| matches!(character, '-' | '0' | '.'));
+            if zero { text.trim_start_matches('-').to_owned() } else { text }
+        }
+        None => short(value),
+    }
+}
+
+/// The width of a text in pixels, estimated from above: the drawing library does not give out its font's metrics.
+pub fn pixels(text: &str, size: u32) -> f64 {
+    let units = |character: char| match character {
+        'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | '\'' | '|' | ' ' | '-' => 0.35,
+        'm' | 'w' | 'M' | 'W' | '%' | '@' => 1.0,
+        'A'..='Z' => 0.72,
+        character if character.is_ascii() => 0.64,
+        _ => 1.0,
+    };
+    text.chars().map(units).sum::<f64>() * f64::from(size)
+}
+
 fn trim_zeros(number: &str) -> String {
     if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { number }.to_owned()
 }
@@ -78,7 +117,7 @@ pub fn stride(extent: f64, spacing: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{aligned, clean, short, stride};
+    use super::{aligned, clean, decimals, in_decimals, short, stride};
 
     #[test]
     fn short_numbers_keep_four_digits() {
@@ -102,6 +141,17 @@ mod tests {
         assert_eq!(aligned(&[-0.5, -0.25, 0.0, 0.25]), ["-0.50", "-0.25", "0.00", "0.25"]);
         assert_eq!(aligned(&[0.0, 5.0, 10.0]), ["0", "5", "10"]);
         assert_eq!(aligned(&[0.0, 1e-9, 2e-9]), ["0", "1e-9", "2e-9"]);
+    }
+
+    #[test]
+    fn cells_share_their_decimals() {
+        let texts = |values: &[f64]| -> Vec<String> {
+            values.iter().map(|value| in_decimals(*value, decimals(values.iter().copied()))).collect()
+        };
+        assert_eq!(texts(&[0.5, -0.001, 0.123]), ["0.50", "0.00", "0.12"]);
+        assert_eq!(texts(&[3.0, -12.0]), ["3", "-12"]);
+        assert_eq!(texts(&[31.26, 2.0]), ["31.3", "2.0"]);
+        assert_eq!(texts(&[1e-9, 0.0]), ["1e-9", "0"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod export;
 mod figure;
 mod heatmap;
 mod label;
+mod sketch;
 mod terminal;
 
 pub use chart::{Chart, Series};

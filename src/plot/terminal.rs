@@ -2,7 +2,7 @@
 
 use crate::plot::color::{ColorScale, Rgb, is_light};
 use crate::plot::heatmap::Heatmap;
-use crate::plot::label::{clip, columns, short, stride};
+use crate::plot::label::{clip, columns, decimals, in_decimals, short, stride};
 
 /// Low to high, for output without colours; an odd number, so that zero has its own on a diverging scale.
 const SHADES: [char; 9] = ['.', ':', '~', '=', '+', '*', '#', '%', '@'];
@@ -46,15 +46,15 @@ impl Screen {
 }
 
 /// One character position.
-#[derive(Clone, Copy, PartialEq)]
-struct Glyph {
-    character: char,
-    ink: Option<Rgb>,
-    paper: Option<Rgb>,
+#[derive(Clone, Copy)]
+pub(super) struct Glyph {
+    pub character: char,
+    pub ink: Option<Rgb>,
+    pub paper: Option<Rgb>,
 }
 
 impl Glyph {
-    fn plain(character: char) -> Self {
+    pub fn plain(character: char) -> Self {
         Self { character, ink: None, paper: None }
     }
 }
@@ -69,6 +69,8 @@ struct Grid<'a> {
     /// Two rows share a line, one in its upper and one in its lower half.
     halved: bool,
     depth: ColorDepth,
+    /// The decimals of the numbers in the cells, if there are numbers.
+    numbers: Option<Option<usize>>,
 }
 
 /// The heatmap as lines of text: title, grid with ticks, the meaning of the colours, and the marked cells.
@@ -102,7 +104,11 @@ pub fn heatmap(heatmap: &Heatmap, screen: Screen) -> String {
         lines.push(format!("each cell shown is the mean of {0} × {0} cells", grid.bin));
     }
     let name = if options.color_label.is_empty() { "scale" } else { &options.color_label };
-    lines.extend(legend(name, heatmap, width, screen.depth));
+    if grid.numbers.is_none() || screen.depth != ColorDepth::None {
+        lines.extend(legend(name, heatmap, width, screen.depth));
+    } else if !options.color_label.is_empty() {
+        lines.push(clip(&format!("values: {name}"), width));
+    }
     let marks = heatmap.marks_in_words();
     let role = if marks.len() == 1 { "best" } else { "marked" };
     lines.extend(marks.iter().map(|mark| format!("{role}: {mark}")));
@@ -119,15 +125,19 @@ impl<'a> Grid<'a> {
         let room = width / columns_shown;
         let halved = depth != ColorDepth::None && (room < 2 || rows > TALL);
         let longest = |texts: &mut dyn Iterator<Item = String>| texts.map(|text| columns(&text)).max().unwrap_or(0);
-        let mut wanted = 2;
-        if heatmap.options().annotate && bin == 1 {
-            wanted = wanted.max(longest(&mut heatmap.numbers().map(short)) + 1);
-        }
+        let decimals = decimals(heatmap.numbers());
+        let number = longest(&mut heatmap.numbers().map(|value| in_decimals(value, decimals))) + 1;
+        let annotated = heatmap.options().annotate && bin == 1 && !halved && number <= room;
+        let brackets = if heatmap.options().marks.is_empty() { 0 } else { 1 };
+        let mut wanted = if annotated { number.max(2) + brackets } else { 2 };
         if heatmap.options().x_ticks.is_some() {
-            wanted = wanted.max(longest(&mut (0..heatmap.columns()).map(|column| heatmap.x_tick(column))) + 1).min(12);
+            wanted = wanted
+                .max(longest(&mut (0..heatmap.columns()).map(|column| heatmap.x_tick(column))) + 1)
+                .min(12.max(number));
         }
         let cell = if halved { 1 } else { wanted.min(room).max(1) };
-        Self { heatmap, bin, rows, columns: columns_shown, cell, halved, depth }
+        let numbers = annotated.then_some(decimals);
+        Self { heatmap, bin, rows, columns: columns_shown, cell, halved, depth, numbers }
     }
 
     /// The mean of the cells that one shown cell stands for, or none if all of them are blank.
@@ -159,11 +169,11 @@ impl<'a> Grid<'a> {
         let scale = self.heatmap.scale();
         let colored = self.depth != ColorDepth::None;
         let filler = if colored { ' ' } else { shade(scale, value) };
-        let number = if self.heatmap.options().annotate && self.bin == 1 { short(value) } else { String::new() };
         let marked = self.bin == 1 && self.heatmap.options().marks.contains(&(row, column));
-        let content = if !number.is_empty() && columns(&number) < self.cell {
-            // The bracket that marks the cell goes around its number where there is room.
-            let number = if marked && columns(&number) + 2 < self.cell { format!("[{number}]") } else { number };
+        let content = if let Some(decimals) = self.numbers {
+            let number = in_decimals(value, decimals);
+            // The brackets that mark the cell go around its number where there is room.
+            let number = if marked && columns(&number) + 2 <= self.cell { format!("[{number}]") } else { number };
             format!("{number:>width$}", width = self.cell)
         } else if marked && self.cell > 1 {
             format!("[{}]", filler.to_string().repeat(self.cell - 2))
@@ -232,7 +242,7 @@ fn legend(name: &str, heatmap: &Heatmap, width: usize, depth: ColorDepth) -> Vec
 }
 
 /// The characters with the escape codes for their colours, if there are any.
-fn painted(glyphs: &[Glyph], depth: ColorDepth) -> String {
+pub(super) fn painted(glyphs: &[Glyph], depth: ColorDepth) -> String {
     let mut text = String::new();
     let mut current = (None, None);
     for glyph in glyphs {
