@@ -4,7 +4,14 @@
 //! Only `session`, `bind`, `catalog`, `diagnostics` and `repl` may name `rhai`; the other modules know nothing of scripts.
 
 pub mod bind;
+pub mod catalog;
+pub mod cli;
+pub mod diagnostics;
+pub mod doctor;
 pub mod error;
 pub mod interrupt;
 pub mod model;
+pub mod output;
+pub mod repl;
+pub mod session;
 pub mod tensor;

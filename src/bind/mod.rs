@@ -1,3 +1,11 @@
 //! Thin glue between scripts and the domain modules, one file per script-visible type.
 
 pub mod args;
+pub mod arguments;
+pub mod display;
+pub mod script;
+
+/// Registers everything that scripts can call.
+pub fn register(engine: &mut rhai::Engine) {
+    script::register(engine);
+}
