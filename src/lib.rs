@@ -5,6 +5,10 @@
 
 pub mod bind;
 pub mod device;
+pub mod catalog;
+pub mod cli;
+pub mod diagnostics;
+pub mod doctor;
 pub mod error;
 pub mod file;
 pub mod gguf;
@@ -15,5 +19,8 @@ pub mod interrupt;
 pub mod model;
 pub mod plot;
 pub mod progress;
+pub mod output;
+pub mod repl;
+pub mod session;
 pub mod tensor;
 pub mod text;

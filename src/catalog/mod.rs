@@ -1,0 +1,209 @@
+//! Everything a script can call, read from the engine: help, search, completion, error hints, the printed reference and
+//! the tests of the examples all derive from it.
+
+mod page;
+mod types;
+
+use std::rc::Rc;
+
+use rhai::{AST, Engine, FnAccess, FuncInfo, NativeCallContext, ScriptFnMetadata};
+
+pub use types::script_type;
+
+/// How an entry is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// `value.name`
+    Property,
+    /// `value.name = ...`
+    Setter,
+    /// `value[index]`
+    Index,
+    /// `value[index] = ...`
+    IndexSetter,
+    /// `name(...)`, or `first.name(...)`
+    Function,
+    /// `a + b`
+    Operator,
+}
+
+/// A parameter and the script's name of its type; `any` if any will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// The type, such as `integer`, `tensor` or `any`.
+    pub kind: String,
+}
+
+/// One signature of a function, property or operator.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The name, with its module (`std::zip`) if it has to be named.
+    pub name: String,
+    /// How it is used.
+    pub kind: Kind,
+    /// What it takes; of a method the first is the value before the dot.
+    pub parameters: Vec<Parameter>,
+    /// The type of what it gives; empty if nothing.
+    pub returns: String,
+    /// The text of its doc comment.
+    pub doc: String,
+    /// Whether it belongs to the Rhai language rather than to Lancet.
+    pub language: bool,
+}
+
+impl Entry {
+    /// The type of the first parameter, or nothing.
+    pub fn receiver(&self) -> &str {
+        self.parameters.first().map_or("", |parameter| &parameter.kind)
+    }
+
+    /// The first line of the doc comment.
+    pub fn summary(&self) -> &str {
+        self.doc.lines().next().unwrap_or_default()
+    }
+
+    /// The code of the ```` ```rhai ```` blocks in the doc comment.
+    pub fn examples(&self) -> Vec<String> {
+        page::code_blocks(&self.doc)
+    }
+
+    /// How it is written, with types.
+    pub fn signature(&self) -> String {
+        let list = |parameters: &[Parameter]| {
+            parameters.iter().map(|p| format!("{}: {}", p.name, p.kind)).collect::<Vec<_>>().join(", ")
+        };
+        let types: Vec<&str> = self.parameters.iter().map(|parameter| parameter.kind.as_str()).collect();
+        let [first, rest @ ..] = types.as_slice() else {
+            return format!("{}(){}", self.name, self.arrow());
+        };
+        let second = rest.first().copied().unwrap_or_default();
+        match self.kind {
+            Kind::Property => format!("{first}.{}{}", self.name, self.arrow()),
+            Kind::Setter => format!("{first}.{} = {second}", self.name),
+            Kind::Index => format!("{first}[{second}]{}", self.arrow()),
+            Kind::IndexSetter => format!("{first}[{second}] = {}", rest.last().unwrap_or(&"any")),
+            Kind::Operator if rest.is_empty() => format!("{}{first}{}", self.name, self.arrow()),
+            Kind::Operator => format!("{first} {} {second}{}", self.name, self.arrow()),
+            Kind::Function => format!("{}({}){}", self.name, list(&self.parameters), self.arrow()),
+        }
+    }
+
+    fn arrow(&self) -> String {
+        if self.returns.is_empty() { String::new() } else { format!(" -> {}", self.returns) }
+    }
+}
+
+/// All entries, in order of name.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog {
+    registered: Rc<Vec<Entry>>,
+    own: Vec<Entry>,
+}
+
+impl Catalog {
+    /// What `engine` has registered; with a call's context, also what the calling script defines and imports.
+    pub fn of(engine: &Engine, context: Option<&NativeCallContext>) -> Self {
+        let mut all = engine.collect_fn_metadata(context, |info| entry(engine, &info), true);
+        let ours = engine.collect_fn_metadata(context, |info| entry(engine, &info), false);
+        for item in &mut all {
+            item.language = !ours.iter().any(|own| own.name == item.name && own.parameters == item.parameters);
+        }
+        all.sort_by(|a, b| (&a.name, a.kind, a.parameters.len()).cmp(&(&b.name, b.kind, b.parameters.len())));
+        all.dedup_by(|a, b| a.name == b.name && a.kind == b.kind && a.parameters == b.parameters && a.doc == b.doc);
+        Self { registered: all.into(), own: Vec::new() }
+    }
+
+    /// The same with the functions of `ast`.
+    pub fn with_functions(&self, ast: &AST) -> Self {
+        let own = ast
+            .iter_functions()
+            .filter(|function| !function.name.starts_with("anon$"))
+            .map(|function| script_entry("", &function));
+        Self { registered: self.registered.clone(), own: own.collect() }
+    }
+
+    /// Every entry.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.own.iter().chain(self.registered.iter())
+    }
+
+    /// All signatures of `name`.
+    pub fn named<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Entry> {
+        self.entries().filter(move |entry| entry.name == name)
+    }
+
+    /// The properties and methods of values of type `kind`.
+    pub fn members<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Entry> {
+        self.entries().filter(move |entry| {
+            matches!(entry.kind, Kind::Property | Kind::Function)
+                && entry.receiver() == kind
+                && !entry.name.contains("::")
+        })
+    }
+}
+
+fn entry(engine: &Engine, info: &FuncInfo) -> Option<Entry> {
+    if let Some(script) = &info.script {
+        let hidden = script.access == FnAccess::Private || script.name.starts_with("anon$");
+        return (!hidden).then(|| script_entry(&info.namespace, script));
+    }
+    let function = info.metadata;
+    let (kind, name) = kind_and_name(&function.name);
+    let parameters: Vec<Parameter> = (0..function.num_params)
+        .map(|index| {
+            let text = function.params_info.get(index).map_or("", |text| text.as_str());
+            let (name, kind) = text.split_once(':').unwrap_or((text, ""));
+            let name = match name.trim().trim_start_matches("mut ").trim_start_matches('_') {
+                "" => "value",
+                name => name,
+            };
+            Parameter { name: name.to_owned(), kind: types::of_parameter(engine, kind) }
+        })
+        .collect();
+    let returns = types::of_result(engine, &function.return_type);
+    if parameters.iter().any(|parameter| types::is_foreign(&parameter.kind)) || types::is_foreign(&returns) {
+        return None;
+    }
+    let comments = function.comments.iter().map(|text| text.as_str());
+    Some(Entry {
+        name: qualified(&info.namespace, name),
+        kind,
+        parameters,
+        returns,
+        doc: page::doc_text(comments),
+        language: false,
+    })
+}
+
+fn script_entry(namespace: &str, function: &ScriptFnMetadata) -> Entry {
+    let parameter = |name: &&str| Parameter { name: (*name).to_owned(), kind: types::ANY.to_owned() };
+    Entry {
+        name: qualified(namespace, function.name),
+        kind: Kind::Function,
+        parameters: function.params.iter().map(parameter).collect(),
+        returns: String::new(),
+        doc: page::doc_text(function.comments.iter().copied()),
+        language: false,
+    }
+}
+
+fn qualified(namespace: &str, name: &str) -> String {
+    if namespace.is_empty() { name.to_owned() } else { format!("{namespace}::{name}") }
+}
+
+fn kind_and_name(name: &str) -> (Kind, &str) {
+    if let Some(property) = name.strip_prefix("get$") {
+        return (Kind::Property, property);
+    }
+    if let Some(property) = name.strip_prefix("set$") {
+        return (Kind::Setter, property);
+    }
+    match name {
+        "index$get$" => (Kind::Index, "[]"),
+        "index$set$" => (Kind::IndexSetter, "[]"),
+        _ if name.starts_with(|c: char| c.is_alphabetic() || c == '_') => (Kind::Function, name),
+        _ => (Kind::Operator, name),
+    }
+}

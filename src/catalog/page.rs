@@ -1,0 +1,153 @@
+//! The catalogue as text: the help of one name, the result of a search, the whole reference.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::{Catalog, Entry, Kind};
+use crate::error::nearest;
+
+impl Catalog {
+    /// The help text of a name: every way to call it, then what it does.
+    ///
+    /// # Errors
+    /// The nearest known name, if there is one.
+    pub fn help(&self, name: &str) -> Result<String, Option<String>> {
+        let plain = name.rsplit_once('.').map_or(name, |(_, member)| member).trim_end_matches("()");
+        let receiver = name.rsplit_once('.').map(|(receiver, _)| receiver);
+        let fits = |entry: &&Entry| receiver.is_none_or(|receiver| entry.receiver() == receiver);
+        let entries: Vec<&Entry> = self.named(plain).filter(fits).collect();
+        if entries.is_empty() {
+            let near = nearest(plain, self.entries().map(|entry| entry.name.as_str()));
+            return Err(near.map(str::to_owned));
+        }
+        let mut text = String::new();
+        for group in by_doc(&entries) {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            for entry in &group {
+                let _ = writeln!(text, "{}", entry.signature());
+            }
+            let doc = group.first().map_or("", |entry| entry.doc.as_str());
+            for line in doc.lines() {
+                let _ = writeln!(text, "{}", format!("  {line}").trim_end());
+            }
+        }
+        Ok(text.trim_end().to_owned())
+    }
+
+    /// One line per name whose name or text holds `word`: Lancet's own first, then those of the language.
+    pub fn search(&self, word: &str) -> Vec<String> {
+        let word = word.to_lowercase();
+        let mut found: Vec<&Entry> = self
+            .entries()
+            .filter(|entry| entry.kind != Kind::Operator && entry.name != "[]")
+            .filter(|entry| entry.name.to_lowercase().contains(&word) || entry.doc.to_lowercase().contains(&word))
+            .collect();
+        found.sort_by_key(|entry| (entry.language, !entry.name.to_lowercase().contains(&word), entry.name.clone()));
+        found.dedup_by(|a, b| a.name == b.name);
+        let width = found.iter().map(|entry| entry.name.len()).max().unwrap_or(0).min(28);
+        found.iter().map(|entry| format!("{:width$}  {}", entry.name, entry.summary()).trim_end().to_owned()).collect()
+    }
+
+    /// The reference of Lancet's own functions as Markdown, by the type they belong to.
+    pub fn markdown(&self) -> String {
+        let mut groups: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
+        for entry in self.entries().filter(|entry| !entry.language) {
+            groups.entry(topic(entry)).or_default().push(entry);
+        }
+        let mut text = String::from("# Reference\n");
+        for (topic, entries) in groups {
+            let _ = write!(text, "\n## {topic}\n");
+            for group in by_doc(&entries) {
+                let Some(first) = group.first() else { continue };
+                let _ = write!(text, "\n### {}\n\n```\n", first.name);
+                for entry in &group {
+                    let _ = writeln!(text, "{}", entry.signature());
+                }
+                text.push_str("```\n");
+                if !first.doc.is_empty() {
+                    // Headings inside a doc comment stand below the entry's own.
+                    let doc = first.doc.replace("\n# ", "\n#### ");
+                    let _ = write!(text, "\n{doc}\n");
+                }
+            }
+        }
+        text
+    }
+}
+
+/// The heading an entry stands under.
+fn topic(entry: &Entry) -> &str {
+    match entry.name.split_once("::") {
+        Some((module, _)) => module,
+        None => match entry.receiver() {
+            "" | "any" | "integer" | "float" | "bool" => "general",
+            receiver => receiver,
+        },
+    }
+}
+
+/// Signatures that share a name and a text, or lack a text of their own, stand together.
+fn by_doc<'a>(entries: &[&'a Entry]) -> Vec<Vec<&'a Entry>> {
+    let mut groups: Vec<Vec<&Entry>> = Vec::new();
+    for entry in entries {
+        let group = groups.iter_mut().find(|group| {
+            group
+                .first()
+                .is_some_and(|first| first.name == entry.name && (entry.doc.is_empty() || first.doc == entry.doc))
+        });
+        match group {
+            Some(group) => group.push(entry),
+            None => groups.push(vec![entry]),
+        }
+    }
+    groups
+}
+
+/// The text of doc comments, without their markers.
+pub fn doc_text<'a>(comments: impl Iterator<Item = &'a str>) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    for comment in comments {
+        let block = comment.strip_prefix("/**").map(|inner| inner.trim_end_matches("*/"));
+        for line in block.unwrap_or(comment).lines() {
+            let line = match block {
+                Some(_) => line.trim_start().trim_start_matches('*'),
+                None => line.trim_start().trim_start_matches("///"),
+            };
+            lines.push(line.strip_prefix(' ').unwrap_or(line).trim_end());
+        }
+    }
+    lines.join("\n").trim().to_owned()
+}
+
+/// The contents of the ```` ```rhai ```` blocks of a text.
+pub fn code_blocks(text: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut open: Option<String> = None;
+    for line in text.lines() {
+        match (&mut open, line.trim()) {
+            (None, "```rhai") => open = Some(String::new()),
+            (Some(_), "```") => blocks.extend(open.take()),
+            (Some(block), _) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, _) => {}
+        }
+    }
+    blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doc_comments_lose_their_markers() {
+        let text = doc_text(["/// One.\n///\n/// # Example\n/// ```rhai\n///   f(1)\n/// ```"].into_iter());
+        assert_eq!(text, "One.\n\n# Example\n```rhai\n  f(1)\n```");
+        assert_eq!(code_blocks(&text), ["  f(1)\n"]);
+        assert_eq!(doc_text(["/** One.\n * Two. */"].into_iter()), "One.\nTwo.");
+    }
+}

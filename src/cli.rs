@@ -1,0 +1,263 @@
+//! The command line: what to run, and the exit code that comes of it.
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use clap::{Parser, Subcommand};
+
+use crate::session::{self, Options, ScriptError, Session};
+use crate::{bind, doctor, interrupt, output, repl};
+
+/// A scripting environment for mechanistic interpretability of language models.
+///
+/// Without a command: a prompt, or the script on standard input.
+#[derive(Parser)]
+#[command(name = "lancet", version, disable_help_subcommand = true)]
+struct Cli {
+    /// Use only models and data that were downloaded before
+    #[arg(long)]
+    offline: bool,
+    /// Run CODE and print its value; what follows are its arguments
+    #[arg(short = 'e', value_names = ["CODE", "ARGS"], num_args = 1.., allow_hyphen_values = true)]
+    execute: Vec<String>,
+    /// Run FILE, then show a prompt; what follows are its arguments
+    #[arg(short = 'i', value_names = ["FILE", "ARGS"], num_args = 0.., allow_hyphen_values = true, conflicts_with = "execute")]
+    interactive: Option<Vec<String>>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a script; everything after FILE belongs to it
+    Run {
+        /// The script, or - for standard input
+        #[arg(value_names = ["FILE", "ARGS"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        file: Vec<String>,
+    },
+    /// Look for faults in a script without running it
+    Check {
+        /// The script, or - for standard input
+        file: String,
+    },
+    /// Explain a function, or how to use this program
+    Help {
+        /// A function, property or method
+        name: Option<String>,
+    },
+    /// Print the reference of all functions as Markdown
+    Doc,
+    /// Check this machine: libraries, devices, memory
+    Doctor,
+}
+
+/// How `lancet` ended.
+struct Code;
+
+impl Code {
+    const SUCCESS: u8 = 0;
+    const FAILURE: u8 = 1;
+    const USAGE: u8 = 2;
+    const INTERRUPTED: u8 = 130;
+}
+
+/// Reads the command line, does what it asks, and gives the exit code: 0 success, 1 the script failed, 2 the command
+/// line is wrong, 130 interrupted, otherwise what the script gave `exit`.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no faults; a closed pipe is not worth a word.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Code::USAGE } else { Code::SUCCESS });
+        }
+    };
+    if cli.offline {
+        // SAFETY: no other thread has been started.
+        unsafe { std::env::set_var("HF_HUB_OFFLINE", "1") };
+    }
+    catch_interrupts();
+    let thread = std::thread::Builder::new().name("script".into()).stack_size(session::engine::STACK_BYTES);
+    let code = match thread.spawn(move || run(cli)).map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        _ => Code::FAILURE,
+    };
+    ExitCode::from(code)
+}
+
+/// Ctrl-C stops the evaluation; the second says what is being waited for, the third ends the program.
+fn catch_interrupts() {
+    static PRESSED: AtomicU8 = AtomicU8::new(0);
+    let installed = ctrlc::set_handler(|| {
+        if !interrupt::request() {
+            PRESSED.store(1, Ordering::Relaxed);
+            return;
+        }
+        match PRESSED.fetch_add(1, Ordering::Relaxed) {
+            0 | 1 => output::error_line("waiting for a native call to finish; press Ctrl-C again to quit"),
+            _ => std::process::exit(Code::INTERRUPTED.into()),
+        }
+    });
+    if let Err(error) = installed {
+        output::error_line(&format!("warning: Ctrl-C will end the program: {error}"));
+    }
+}
+
+fn run(cli: Cli) -> u8 {
+    let outcome = match (cli.command, cli.interactive, cli.execute) {
+        (Some(command), ..) => run_command(command),
+        (None, Some(words), _) => prompt(words),
+        (None, None, words) => match split_first(words) {
+            Some((code, arguments)) => execute(&code, arguments),
+            None if std::io::stdin().is_terminal() => prompt(Vec::new()),
+            None => run_file("-", Vec::new()),
+        },
+    };
+    outcome.unwrap_or_else(|code| code)
+}
+
+fn run_command(command: Command) -> Result<u8, u8> {
+    match command {
+        Command::Run { file } => match split_first(file) {
+            Some((file, arguments)) => run_file(&file, arguments),
+            None => Err(Code::USAGE),
+        },
+        Command::Check { file } => {
+            let script = Script::read(&file)?;
+            let mut session = start(script.options(Vec::new()))?;
+            let checked = session.check(&script.name, &script.text);
+            finish(&session, checked)
+        }
+        Command::Help { name: None } => {
+            use clap::CommandFactory;
+            output::line(Cli::command().render_help().to_string().trim_end());
+            Ok(Code::SUCCESS)
+        }
+        Command::Help { name: Some(name) } => match start(Options::default())?.catalog().help(&name) {
+            Ok(text) => {
+                output::line(&text);
+                Ok(Code::SUCCESS)
+            }
+            Err(near) => {
+                output::error_line(&format!("error: there is no help on `{name}`"));
+                if let Some(near) = near {
+                    output::error_line(&format!("hint: did you mean `{near}`?"));
+                }
+                Err(Code::FAILURE)
+            }
+        },
+        Command::Doc => {
+            output::line(start(Options::default())?.catalog().markdown().trim_end());
+            Ok(Code::SUCCESS)
+        }
+        Command::Doctor => match doctor::run(&mut std::io::stdout().lock()) {
+            Ok(true) => Ok(Code::SUCCESS),
+            Ok(false) => Err(Code::FAILURE),
+            Err(error) => Err(complain(&error)),
+        },
+    }
+}
+
+fn run_file(file: &str, arguments: Vec<String>) -> Result<u8, u8> {
+    let script = Script::read(file)?;
+    let mut session = start(script.options(arguments))?;
+    let result = session.eval(&script.name, &script.text);
+    finish(&session, result.map(|_| ()))
+}
+
+fn execute(code: &str, arguments: Vec<String>) -> Result<u8, u8> {
+    let mut session = start(Options { script: None, arguments, text: String::new() })?;
+    let result = session.eval("<command line>", code).map(|value| {
+        if !value.is_unit() {
+            output::line(&bind::display::display(&value));
+        }
+    });
+    finish(&session, result)
+}
+
+fn prompt(words: Vec<String>) -> Result<u8, u8> {
+    let Some((file, arguments)) = split_first(words) else {
+        return Ok(repl::run(start(Options::default())?));
+    };
+    let script = Script::read(&file)?;
+    let mut session = start(script.options(arguments))?;
+    match session.eval(&script.name, &script.text) {
+        Err(ScriptError::Exit(code)) => Ok(code),
+        result => {
+            // The prompt is shown after a failure too, to look at what the script left.
+            let _ = finish(&session, result.map(|_| ()));
+            Ok(repl::run(session))
+        }
+    }
+}
+
+fn start(options: Options) -> Result<Session, u8> {
+    Session::new(options).map_err(|error| {
+        if let ScriptError::Failed(diagnostic) = error {
+            output::error_line(&diagnostic.render(&Default::default(), output::color_errors()));
+        }
+        Code::FAILURE
+    })
+}
+
+/// Reports a failure, and gives the exit code.
+fn finish(session: &Session, result: Result<(), ScriptError>) -> Result<u8, u8> {
+    match result {
+        Ok(()) => Ok(Code::SUCCESS),
+        Err(ScriptError::Exit(code)) => Ok(code),
+        Err(ScriptError::Interrupted) if output::is_closed() => Ok(Code::SUCCESS),
+        Err(ScriptError::Interrupted) => {
+            output::error_line("interrupted");
+            Err(Code::INTERRUPTED)
+        }
+        Err(ScriptError::Failed(diagnostic)) => {
+            output::error_line(&session.render(&diagnostic, output::color_errors()));
+            Err(Code::FAILURE)
+        }
+    }
+}
+
+fn complain(error: &crate::error::Error) -> u8 {
+    output::error_line(&format!("error: {error}"));
+    if let Some(hint) = error.hint_text() {
+        output::error_line(&format!("hint: {hint}"));
+    }
+    Code::FAILURE
+}
+
+fn split_first(words: Vec<String>) -> Option<(String, Vec<String>)> {
+    let mut words = words.into_iter();
+    words.next().map(|first| (first, words.collect()))
+}
+
+/// A script's text and its name in errors.
+struct Script {
+    name: String,
+    path: Option<PathBuf>,
+    text: String,
+}
+
+impl Script {
+    fn read(file: &str) -> Result<Self, u8> {
+        let (name, path, text) = if file == "-" {
+            let mut text = String::new();
+            let read = std::io::stdin().read_to_string(&mut text).map(|_| text);
+            ("<standard input>".to_owned(), None, read)
+        } else {
+            (file.to_owned(), Some(PathBuf::from(file)), std::fs::read_to_string(file))
+        };
+        match text {
+            Ok(text) => Ok(Self { name, path, text }),
+            Err(error) => {
+                output::error_line(&format!("error: `{name}`: {error}"));
+                Err(Code::FAILURE)
+            }
+        }
+    }
+
+    fn options(&self, arguments: Vec<String>) -> Options {
+        Options { script: self.path.clone(), arguments, text: self.text.clone() }
+    }
+}

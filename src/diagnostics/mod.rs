@@ -1,0 +1,159 @@
+//! What is shown when a script fails: what was wrong, where, what would be right, and who called whom.
+
+mod call;
+mod parse;
+mod report;
+mod trace;
+mod words;
+
+use std::ops::Range;
+
+use rhai::{EvalAltResult, Position, Scope};
+
+use crate::catalog::Catalog;
+use crate::session::source::SourceMap;
+
+/// What an explanation may draw on.
+pub struct Context<'a> {
+    /// The texts compiled so far.
+    pub sources: &'a SourceMap,
+    /// What can be called.
+    pub catalog: &'a Catalog,
+    /// The session's variables.
+    pub scope: &'a Scope<'a>,
+}
+
+/// An error, ready to be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// What was wrong.
+    pub message: String,
+    /// What is written beside the marked place.
+    pub label: Option<String>,
+    /// What would be right.
+    pub hint: Option<String>,
+    /// Where it happened.
+    pub place: Option<Place>,
+    /// The calls that led there, innermost first.
+    pub calls: Vec<Call>,
+}
+
+/// A place in a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The text's name: a path, or `<repl:3>`.
+    pub source: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column, from 1.
+    pub column: usize,
+    /// The bytes of the token there.
+    pub span: Range<usize>,
+}
+
+/// A call on the way to an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// What was called, in words.
+    pub function: String,
+    /// Where the call stands.
+    pub place: Option<Place>,
+}
+
+/// An error in words: the parts that do not depend on where it happened.
+#[derive(Debug, Default, Clone)]
+struct Explanation {
+    message: String,
+    label: Option<String>,
+    hint: Option<String>,
+}
+
+impl Explanation {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), ..Self::default() }
+    }
+
+    fn label(mut self, text: impl Into<String>) -> Self {
+        self.label = Some(text.into());
+        self
+    }
+
+    fn hint(mut self, text: impl Into<String>) -> Self {
+        self.hint = Some(text.into());
+        self
+    }
+
+    fn maybe_hint(mut self, text: Option<String>) -> Self {
+        self.hint = text.or(self.hint);
+        self
+    }
+}
+
+/// The root of an error and its surroundings, for the explanations.
+struct Site<'a> {
+    context: &'a Context<'a>,
+    /// The text it is in.
+    text: &'a str,
+    /// The bytes of the token it points at.
+    span: Option<Range<usize>>,
+}
+
+impl Site<'_> {
+    /// The token the error points at.
+    fn token(&self) -> &str {
+        self.span.clone().and_then(|span| self.text.get(span)).unwrap_or_default()
+    }
+
+    /// The text before the token.
+    fn before(&self) -> &str {
+        self.span.as_ref().and_then(|span| self.text.get(..span.start)).unwrap_or_default()
+    }
+
+    /// Whether the token is called as a method, `value.token(...)`.
+    fn is_method(&self) -> bool {
+        let before = self.before().trim_end();
+        before.ends_with('.') && !before.ends_with("..")
+    }
+
+    /// The variables that the text or the session declares, visible or not.
+    fn variables(&self) -> Vec<String> {
+        let declared = crate::session::scan::declared(self.text, &["let", "const", "for"]);
+        self.context.scope.iter_raw().map(|(name, ..)| name.to_owned()).chain(declared).collect()
+    }
+}
+
+/// Explains `error`, which evaluating the text `source` gave.
+pub fn explain(source: &str, error: &EvalAltResult, context: &Context) -> Diagnostic {
+    let trace = trace::walk(source, error, context.sources);
+    let place = place(&trace.source, trace.position, context.sources);
+    let site = Site {
+        context,
+        text: context.sources.text(&trace.source).unwrap_or_default(),
+        span: place.as_ref().map(|place| place.span.clone()),
+    };
+    let Explanation { message, label, hint } = words::explain(trace.root, &site);
+    Diagnostic { message, label, hint, place, calls: trace.calls }
+}
+
+/// A panic of native code.
+pub fn fault(panic: &str) -> Diagnostic {
+    Diagnostic {
+        message: format!("a fault inside Lancet: {panic}"),
+        label: None,
+        hint: Some(
+            "this is not the script's doing; please report it together with the script. Variables are kept".to_owned(),
+        ),
+        place: None,
+        calls: Vec::new(),
+    }
+}
+
+/// The place that `position` in the text `source` stands for.
+fn place(source: &str, position: Position, sources: &SourceMap) -> Option<Place> {
+    Some(Place {
+        source: source.to_owned(),
+        line: position.line()?,
+        column: position.position().unwrap_or(1),
+        span: sources.span(source, position)?,
+    })
+}

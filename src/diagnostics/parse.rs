@@ -1,0 +1,82 @@
+//! Faults of the text itself.
+
+use rhai::{LexError, ParseErrorType};
+
+use super::call::article;
+use super::words::{foreign_word, unknown_module, unknown_variable};
+use super::{Explanation, Site};
+use crate::catalog::script_type;
+
+/// Explains a fault that the parser found.
+pub fn explain(error: &ParseErrorType, site: &Site) -> Explanation {
+    match error {
+        ParseErrorType::VariableUndefined(name) => return unknown_variable(name, site),
+        ParseErrorType::ModuleUndefined(name) => return unknown_module(name, site),
+        _ => {}
+    }
+    let explanation = Explanation::new(message(error, site)).maybe_hint(own_hint(error));
+    // Words of other languages end up as names before the token that cannot follow them.
+    let words = [site.token(), previous_word(site.before())];
+    explanation.maybe_hint(words.into_iter().find_map(foreign_word))
+}
+
+fn message(error: &ParseErrorType, site: &Site) -> String {
+    match error {
+        ParseErrorType::UnexpectedEOF => "the text ends before the statement does".to_owned(),
+        ParseErrorType::BadInput(LexError::UnterminatedString) => "this string has no closing quote".to_owned(),
+        ParseErrorType::BadInput(LexError::UnexpectedInput(text)) => format!("`{text}` is not expected here"),
+        ParseErrorType::BadInput(LexError::MalformedEscapeSequence(text)) => format!("`{text}` is no escape sequence"),
+        ParseErrorType::BadInput(LexError::MalformedNumber(text)) => format!("`{text}` is not a number"),
+        ParseErrorType::BadInput(LexError::ImproperSymbol(symbol, _)) if !symbol.is_empty() => {
+            format!("`{symbol}` is not an operator here")
+        }
+        ParseErrorType::UnknownOperator(symbol) => format!("`{symbol}` is not an operator"),
+        ParseErrorType::MissingToken(token, why) => format!("expected `{token}` {why}").trim_end().to_owned(),
+        ParseErrorType::ExprExpected(what) => format!("expected {}", article(&format!("{what} expression"))),
+        ParseErrorType::Reserved(word) => format!("`{word}` is a word of the language and cannot be used here"),
+        ParseErrorType::AssignmentToConstant(name) => format!("`{name}` is a constant and cannot be changed"),
+        ParseErrorType::AssignmentToInvalidLHS(_) => "this cannot be assigned to".to_owned(),
+        ParseErrorType::FnDuplicatedDefinition(name, count) => {
+            format!("the function `{name}` with {count} parameters is defined twice")
+        }
+        ParseErrorType::FnDuplicatedParam(function, name) => {
+            format!("two parameters of `{function}` are named `{name}`")
+        }
+        ParseErrorType::FnMissingParams(name) => format!("the function `{name}` has no list of parameters"),
+        ParseErrorType::DuplicatedProperty(name) => format!("the key `{name}` is given twice"),
+        ParseErrorType::WrongFnDefinition => "functions are defined at the top level, not inside others".to_owned(),
+        ParseErrorType::MismatchedType(wanted, found) => {
+            format!("expected {}, not {}", article(&script_type(wanted)), found)
+        }
+        ParseErrorType::ExprTooDeep => "this expression is nested too deeply".to_owned(),
+        ParseErrorType::LoopBreak => format!("`{}` stands outside a loop", site.token()),
+        other => lower_first(&other.to_string().replace('\'', "`")),
+    }
+}
+
+fn own_hint(error: &ParseErrorType) -> Option<String> {
+    let text = match error {
+        ParseErrorType::BadInput(LexError::UnterminatedString) => {
+            "text over several lines goes between backquotes, `...`"
+        }
+        ParseErrorType::AssignmentToConstant(_) => "declare it with `let` to change it later",
+        ParseErrorType::WrongFnDefinition => {
+            "inside a function, use a closure: `let f = |x| x + 1;`, called as `f.call(2)`"
+        }
+        ParseErrorType::MissingToken(token, _) if token == ";" => "statements end with `;`",
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn previous_word(before: &str) -> &str {
+    let before = before.trim_end();
+    let start = before.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |at| at + 1);
+    before.get(start..).unwrap_or_default()
+}
+
+/// The text with a small first letter.
+pub fn lower_first(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
+}

@@ -1,0 +1,101 @@
+//! The script engine: its limits, its output, and how text is compiled.
+
+use rhai::{AST, Engine, OptimizationLevel, ParseError, Position, Scope, Token};
+
+use super::scan;
+use crate::{bind, interrupt, output};
+
+/// How deep functions may call each other.
+pub const CALL_LEVELS: usize = 256;
+const EXPRESSION_DEPTH: usize = 128;
+
+/// The stack that calls of that depth need in a build without optimisation.
+pub const STACK_BYTES: usize = 256 << 20;
+
+/// An engine with everything that scripts can call, apart from the standard library.
+pub fn new() -> Engine {
+    let mut engine = Engine::new();
+    configure(&mut engine);
+    engine.set_strict_variables(true);
+    engine.set_fail_on_invalid_map_property(true);
+    engine.set_optimization_level(OptimizationLevel::Simple);
+    engine.on_progress(|_| interrupt::is_pending().then(|| "interrupted".into()));
+    engine.on_print(output::line);
+    engine.on_debug(|text, source, position| output::error_line(&debug_line(text, source, position)));
+    bind::register(&mut engine);
+    engine
+}
+
+/// An engine that can only parse, and knows no names.
+pub fn parser() -> Engine {
+    let mut engine = Engine::new_raw();
+    configure(&mut engine);
+    engine
+}
+
+fn configure(engine: &mut Engine) {
+    // Rhai reserves `default` without using it; option maps do.
+    #[expect(deprecated, reason = "marked so only because it may change")]
+    engine.on_parse_token(|token, _, _| match token {
+        Token::Reserved(word) if *word == "default" => Token::Identifier(word),
+        other => other,
+    });
+    engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
+}
+
+fn debug_line(text: &str, source: Option<&str>, position: Position) -> String {
+    match position.line() {
+        Some(line) => format!("{}:{line}: {text}", source.unwrap_or("script")),
+        None => text.to_owned(),
+    }
+}
+
+/// Compiles `text`. A variable it uses must be declared in it or be among `known`; functions count as variables, so that
+/// they can be passed by name.
+///
+/// # Errors
+/// The first fault of the text.
+pub fn compile<'a>(engine: &Engine, text: &str, known: impl Iterator<Item = &'a str>) -> Result<AST, ParseError> {
+    let mut names = Scope::new();
+    for name in known.map(str::to_owned).chain(scan::declared(text, &["fn"])).chain(["ARGS".to_owned()]) {
+        names.push(name, ());
+    }
+    engine.compile_with_scope(&names, text)
+}
+
+/// Whether the parser could go on if more lines followed.
+pub fn is_incomplete(parser: &Engine, text: &str) -> bool {
+    use rhai::{LexError, ParseErrorType};
+    let Err(error) = parser.compile(text) else { return false };
+    match error.err_type() {
+        ParseErrorType::UnexpectedEOF => true,
+        ParseErrorType::BadInput(LexError::UnterminatedString) => {
+            scan::scan(text).last().is_some_and(|token| token.text(text).starts_with('`'))
+        }
+        _ => {
+            let last = text.trim_end();
+            let line = last.lines().count();
+            let column = last.lines().next_back().map_or(0, |line| line.chars().count());
+            let position = error.position();
+            position.line().is_some_and(|at| at > line || (at == line && position.position().unwrap_or(0) > column))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn incomplete_input_is_what_more_lines_could_complete() {
+        let parser = parser();
+        let incomplete =
+            ["fn f(x) {", "let x = [1,", "f(1,", "if a {\n  b", "`open", "x.map(|y| {", "let x =", "#{a: 1,", "1 +"];
+        for text in incomplete {
+            assert!(is_incomplete(&parser, text), "{text}");
+        }
+        for text in ["1 + 1", "let x = 1;", "fn f(x) { x }", "\"open", "1 +* 2", "}", "let 3 = 4", "x.y(z)", ""] {
+            assert!(!is_incomplete(&parser, text), "{text}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Turns a panic of native code into an error, so that one bad call does not end the session.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::Once;
+
+thread_local! {
+    static GUARDED: Cell<bool> = const { Cell::new(false) };
+    static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Runs `work`; a panic in it is returned as text, with the place in the program where it happened.
+pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let default = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if GUARDED.get() {
+                LAST.set(Some(describe(info)));
+            } else {
+                default(info);
+            }
+        }));
+    });
+    let outer = GUARDED.replace(true);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    GUARDED.set(outer);
+    result.map_err(|_| LAST.take().unwrap_or_else(|| "no message".to_owned()))
+}
+
+fn describe(info: &PanicHookInfo) -> String {
+    let payload = info.payload();
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    let first = text.lines().next().unwrap_or_default();
+    match info.location() {
+        Some(place) => format!("{first} ({}:{})", place.file(), place.line()),
+        None => first.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_text() {
+        assert_eq!(catch(|| 3), Ok(3));
+        let text = catch(|| panic!("first line\nsecond")).map(|()| ()).unwrap_err();
+        assert!(text.starts_with("first line (") && text.contains("guard.rs"), "{text}");
+    }
+}

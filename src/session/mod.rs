@@ -1,0 +1,197 @@
+//! One live interpreter: its variables, functions and imports, carried from one entry to the next.
+
+pub mod engine;
+mod guard;
+pub mod module;
+pub mod scan;
+pub mod source;
+
+use std::cell::{OnceCell, RefCell};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Module, Scope};
+
+use crate::bind::script::ScriptContext;
+use crate::catalog::Catalog;
+use crate::diagnostics::{self, Diagnostic};
+use crate::{interrupt, output};
+use module::Modules;
+use source::SourceMap;
+
+/// Candidates for a string that is being typed as an argument of `method` of `receiver`.
+pub type StringCompletion = fn(receiver: &Dynamic, method: &str) -> Vec<String>;
+
+/// What a session is started for.
+#[derive(Debug, Default, Clone)]
+pub struct Options {
+    /// The script that is run; none at the prompt.
+    pub script: Option<PathBuf>,
+    /// The script's arguments.
+    pub arguments: Vec<String>,
+    /// The script's text, from which its help is taken.
+    pub text: String,
+}
+
+/// Why an evaluation gave no value.
+#[derive(Debug)]
+pub enum ScriptError {
+    /// The script is wrong, or something it asked for could not be done.
+    Failed(Box<Diagnostic>),
+    /// Ctrl-C.
+    Interrupted,
+    /// The script ended itself with this exit code.
+    Exit(u8),
+}
+
+/// A live interpreter. It stays on the thread that made it.
+pub struct Session {
+    engine: Engine,
+    scope: Scope<'static>,
+    functions: AST,
+    sources: Rc<RefCell<SourceMap>>,
+    modules: Modules,
+    context: ScriptContext,
+    catalog: OnceCell<Rc<Catalog>>,
+    /// Asked when a string argument is completed at the prompt.
+    pub completions: Vec<StringCompletion>,
+    _no_grad: tch::NoGradGuard,
+}
+
+impl Session {
+    /// A fresh session.
+    ///
+    /// # Errors
+    /// A fault in the standard library.
+    pub fn new(options: Options) -> Result<Self, ScriptError> {
+        let sources = Rc::new(RefCell::new(SourceMap::default()));
+        let modules = Modules::new(sources.clone());
+        let mut engine = engine::new();
+        let mut constants = Module::new();
+        let arguments: Array = options.arguments.iter().map(|argument| argument.clone().into()).collect();
+        constants.set_var("ARGS", arguments);
+        engine.register_global_module(constants.into());
+        let context = ScriptContext::new(options.script, options.arguments, &options.text);
+        engine.set_default_tag(Dynamic::from(context.clone()));
+        engine.set_module_resolver(modules.clone());
+        let loaded = modules.register_standard(&mut engine);
+        let session = Self {
+            engine,
+            scope: Scope::new(),
+            functions: AST::empty(),
+            sources,
+            modules,
+            context,
+            catalog: OnceCell::new(),
+            completions: Vec::new(),
+            _no_grad: tch::no_grad_guard(),
+        };
+        match loaded {
+            Ok(()) => Ok(session),
+            Err(error) => Err(session.explain("std", &error)),
+        }
+    }
+
+    /// Evaluates `text`, known as `name` in errors. Variables, functions and imports stay for the next call, also those
+    /// made before an error.
+    ///
+    /// # Errors
+    /// The text cannot be parsed, fails, is interrupted or ends itself.
+    pub fn eval(&mut self, name: &str, text: &str) -> Result<Dynamic, ScriptError> {
+        interrupt::clear();
+        let entry = self.compile(name, text)?;
+        let mut program = self.functions.merge(&entry);
+        program.set_source(name);
+        self.functions = program.clone_functions_only();
+        let (engine, scope) = (&self.engine, &mut self.scope);
+        let result = guard::catch(|| engine.eval_ast_with_scope::<Dynamic>(scope, &program));
+        self.scope = self.scope.clone_visible();
+        self.keep_imports(name, &entry);
+        if let Some(code) = self.context.take_exit() {
+            return Err(ScriptError::Exit(code));
+        }
+        match result {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(self.explain(name, &error)),
+            Err(panic) => Err(ScriptError::Failed(Box::new(diagnostics::fault(&panic)))),
+        }
+    }
+
+    /// Parses `text` without running it.
+    ///
+    /// # Errors
+    /// The first fault of the text.
+    pub fn check(&mut self, name: &str, text: &str) -> Result<(), ScriptError> {
+        self.compile(name, text).map(|_| ())
+    }
+
+    fn compile(&mut self, name: &str, text: &str) -> Result<AST, ScriptError> {
+        self.sources.borrow_mut().insert(name, text);
+        let known = self.scope.iter_raw().map(|(name, ..)| name).chain(self.functions.iter_functions().map(|f| f.name));
+        match engine::compile(&self.engine, text, known) {
+            Ok(mut ast) => {
+                ast.set_source(name);
+                self.sources.borrow_mut().record(name, &ast);
+                Ok(ast)
+            }
+            Err(error) => Err(self.explain(name, &error.into())),
+        }
+    }
+
+    /// What an entry imported under a name stays known under it, also inside functions.
+    fn keep_imports(&mut self, name: &str, entry: &AST) {
+        use rhai::{Expr, Stmt};
+        for statement in entry.statements() {
+            let Stmt::Import(import, _) = statement else { continue };
+            let (Expr::StringConstant(path, _), alias) = &**import else { continue };
+            if alias.name.is_empty() {
+                continue;
+            }
+            if let Some(module) = self.modules.loaded(name, path) {
+                self.engine.register_static_module(alias.name.as_str(), module);
+                self.catalog.take();
+            }
+        }
+    }
+
+    fn explain(&self, name: &str, error: &EvalAltResult) -> ScriptError {
+        if interrupt::is_pending() || output::is_closed() {
+            return ScriptError::Interrupted;
+        }
+        let context =
+            diagnostics::Context { sources: &self.sources.borrow(), catalog: &self.catalog(), scope: &self.scope };
+        ScriptError::Failed(Box::new(diagnostics::explain(name, error, &context)))
+    }
+
+    /// The report of a failure, as shown on a terminal or in plain text.
+    pub fn render(&self, diagnostic: &Diagnostic, color: bool) -> String {
+        diagnostic.render(&self.sources.borrow(), color)
+    }
+
+    /// What scripts can call, with the functions defined so far.
+    pub fn catalog(&self) -> Catalog {
+        let registered = self.catalog.get_or_init(|| Rc::new(Catalog::of(&self.engine, None)));
+        registered.with_functions(&self.functions)
+    }
+
+    /// The variables, oldest first: name, whether constant, value.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, bool, &Dynamic)> {
+        self.scope.iter_raw()
+    }
+
+    /// The variable of that name.
+    pub fn variable(&self, name: &str) -> Option<&Dynamic> {
+        self.scope.get(name)
+    }
+
+    /// Sets a variable, in place of an earlier one of that name.
+    pub fn set_variable(&mut self, name: &str, value: Dynamic) {
+        self.scope.push_dynamic(name, value);
+        self.scope = self.scope.clone_visible();
+    }
+
+    /// Makes imports read their files again.
+    pub fn forget_modules(&mut self) {
+        self.modules.forget_files();
+    }
+}

@@ -1,0 +1,178 @@
+//! Where `import` looks: beside the importing file, in `LANCET_PATH`, in the standard library inside the program.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use include_dir::{Dir, include_dir};
+use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
+
+use super::engine;
+use super::source::SourceMap;
+
+static STANDARD_LIBRARY: Dir = include_dir!("$CARGO_MANIFEST_DIR/stdlib");
+
+/// The standard library's file whose content is known everywhere.
+pub const PRELUDE: &str = "prelude";
+
+type Shareable<T> = Rc<RefCell<T>>;
+
+/// The modules loaded so far and the texts they came from.
+#[derive(Clone, Default)]
+pub struct Modules {
+    loaded: Shareable<HashMap<String, Shared<Module>>>,
+    loading: Shareable<Vec<String>>,
+    sources: Shareable<SourceMap>,
+}
+
+struct Found {
+    name: String,
+    text: String,
+}
+
+impl Modules {
+    /// Modules whose texts are kept in `sources`.
+    pub fn new(sources: Shareable<SourceMap>) -> Self {
+        Self { sources, ..Self::default() }
+    }
+
+    /// Forgets what was loaded from files, so that the next import reads them again.
+    pub fn forget_files(&self) {
+        self.loaded.borrow_mut().retain(|name, _| name.starts_with("std/"));
+    }
+
+    /// The module that an import of `path` in the text `source` has loaded.
+    pub fn loaded(&self, source: &str, path: &str) -> Option<Shared<Module>> {
+        self.loaded.borrow().get(&find(Some(source), path)?.name).cloned()
+    }
+
+    /// Loads the whole standard library: the prelude for everywhere, the others as `name::`.
+    ///
+    /// # Errors
+    /// A fault in the library itself.
+    pub fn register_standard(&self, engine: &mut Engine) -> Result<(), Box<EvalAltResult>> {
+        for name in standard_names() {
+            let module = self.load(engine, standard(name), Position::NONE)?;
+            if name == PRELUDE {
+                engine.register_global_module(module);
+            } else {
+                engine.register_static_module(name, module);
+            }
+        }
+        Ok(())
+    }
+
+    fn load(
+        &self,
+        engine: &Engine,
+        found: Option<Found>,
+        position: Position,
+    ) -> Result<Shared<Module>, Box<EvalAltResult>> {
+        let Some(Found { name, text }) = found else {
+            return Err(EvalAltResult::ErrorModuleNotFound(String::new(), position).into());
+        };
+        if let Some(module) = self.loaded.borrow().get(&name) {
+            return Ok(module.clone());
+        }
+        let within = |error| Box::new(EvalAltResult::ErrorInModule(name.clone(), error, position));
+        if self.loading.borrow().contains(&name) {
+            return Err(within(format!("`{name}` imports itself, directly or through another file").into()));
+        }
+        self.sources.borrow_mut().insert(&name, &text);
+        let mut ast =
+            engine::compile(engine, &text, std::iter::empty()).map_err(|error| within(Box::new(error.into())))?;
+        ast.set_source(name.as_str());
+        self.sources.borrow_mut().record(&name, &ast);
+        self.loading.borrow_mut().push(name.clone());
+        let module = Module::eval_ast_as_new(Scope::new(), &ast, engine);
+        self.loading.borrow_mut().pop();
+        let module: Shared<Module> = module.map_err(within)?.into();
+        self.loaded.borrow_mut().insert(name.clone(), module.clone());
+        Ok(module)
+    }
+}
+
+impl ModuleResolver for Modules {
+    fn resolve(
+        &self,
+        engine: &Engine,
+        source: Option<&str>,
+        path: &str,
+        position: Position,
+    ) -> Result<Shared<Module>, Box<EvalAltResult>> {
+        self.load(engine, find(source, path), position).map_err(|error| match *error {
+            EvalAltResult::ErrorModuleNotFound(name, position) if name.is_empty() => {
+                EvalAltResult::ErrorModuleNotFound(path.to_owned(), position).into()
+            }
+            _ => error,
+        })
+    }
+}
+
+/// The names of the standard library's modules.
+pub fn standard_names() -> impl Iterator<Item = &'static str> {
+    let mut names: Vec<&'static str> = STANDARD_LIBRARY
+        .files()
+        .map(include_dir::File::path)
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rhai"))
+        .filter_map(|path| path.file_stem().and_then(std::ffi::OsStr::to_str))
+        .collect();
+    // The prelude is known to the others.
+    names.sort_by_key(|name| (*name != PRELUDE, *name));
+    names.into_iter()
+}
+
+fn standard(name: &str) -> Option<Found> {
+    let file = STANDARD_LIBRARY.get_file(format!("{name}.rhai"))?;
+    Some(Found { name: format!("std/{name}.rhai"), text: file.contents_utf8()?.to_owned() })
+}
+
+fn find(source: Option<&str>, path: &str) -> Option<Found> {
+    let beside = source.and_then(|source| Path::new(source).parent()).map(Path::to_path_buf).unwrap_or_default();
+    std::iter::once(beside).chain(search_path()).find_map(|folder| read(&folder.join(path))).or_else(|| {
+        let name = path.strip_prefix("std/")?;
+        standard(name.strip_suffix(".rhai").unwrap_or(name))
+    })
+}
+
+/// The folders of `LANCET_PATH`.
+fn search_path() -> Vec<PathBuf> {
+    std::env::var_os("LANCET_PATH").map(|value| std::env::split_paths(&value).collect()).unwrap_or_default()
+}
+
+fn read(path: &Path) -> Option<Found> {
+    let mut path = path.to_path_buf();
+    if path.extension().is_none_or(|extension| extension != "rhai") {
+        path.as_mut_os_string().push(".rhai");
+    }
+    let text = std::fs::read_to_string(&path).ok()?;
+    Some(Found { name: path.display().to_string(), text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_standard_module_stands_alone() {
+        for name in standard_names() {
+            let mut engine = Engine::new();
+            crate::bind::register(&mut engine);
+            engine.set_strict_variables(true);
+            let modules = Modules::default();
+            if name != PRELUDE {
+                let prelude = modules.load(&engine, standard(PRELUDE), Position::NONE).expect("prelude");
+                engine.register_global_module(prelude);
+            }
+            modules.load(&engine, standard(name), Position::NONE).map_err(|error| error.to_string()).expect(name);
+        }
+    }
+
+    #[test]
+    fn a_missing_module_is_named() {
+        let error =
+            Modules::default().resolve(&Engine::new(), None, "no/such", Position::NONE).err().map(|e| e.to_string());
+        assert_eq!(error.as_deref(), Some("Module not found: no/such"));
+    }
+}
