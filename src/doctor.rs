@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! What `lancet doctor` tells: whether libtorch computes rightly on each device, which models are there, how the hub is
 //! reached, and how to mend what is missing.
 
@@ -215,19 +214,4 @@ fn models_in(cache: &Path) -> usize {
 /// A number of bytes in words.
 fn size(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
-=======
-//! Checks of the machine that scripts will run on.
-
-use std::io::Write;
-
-use crate::error::{Error, Result};
-
-/// Writes what was found to `out`; true if scripts can run here.
-///
-/// # Errors
-/// `out` cannot be written to.
-pub fn run(out: &mut dyn Write) -> Result<bool> {
-    writeln!(out, "lancet {}", env!("CARGO_PKG_VERSION")).map_err(|error| Error::new(error.to_string()))?;
-    Ok(true)
->>>>>>> refs/heads/session
 }

@@ -4,22 +4,20 @@
 //! Only `session`, `bind`, `catalog`, `diagnostics` and `repl` may name `rhai`; the other modules know nothing of scripts.
 
 pub mod bind;
-pub mod device;
 pub mod catalog;
 pub mod cli;
+pub mod device;
 pub mod diagnostics;
 pub mod doctor;
 pub mod error;
 pub mod file;
 pub mod gguf;
-pub mod doctor;
-pub mod error;
 pub mod hub;
 pub mod interrupt;
 pub mod model;
+pub mod output;
 pub mod plot;
 pub mod progress;
-pub mod output;
 pub mod repl;
 pub mod session;
 pub mod tensor;
