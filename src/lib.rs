@@ -4,7 +4,11 @@
 //! Only `session`, `bind`, `catalog`, `diagnostics` and `repl` may name `rhai`; the other modules know nothing of scripts.
 
 pub mod bind;
+pub mod data;
+pub mod device;
 pub mod error;
+pub mod file;
+pub mod format;
 pub mod interrupt;
 pub mod model;
 pub mod tensor;
