@@ -1,31 +1,112 @@
-//! Writing files so that a reader never sees half of one.
+//! Reading and writing whole files. A file is either written completely or left as it was.
 
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Writes the file at `path` through `write`, creating the folders above it. The file appears, or is replaced, only once
-/// it is complete.
+/// Writes a file through `write`. The bytes go to a temporary file in the same folder, which takes the place of `path`
+/// once they are safely on disk; until then an older file stays untouched. Missing folders are made. Where `path` is a
+/// device or a pipe, the bytes go straight to it.
 ///
 /// # Errors
-/// Whatever the operating system reports; nothing is left behind then.
+/// Whatever stops the writing; the message names the path.
 pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    persist(path, write).map_err(|error| Error::io(path, &error))
+    // A link stays a link: the file it leads to is replaced.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let outcome = match fs::metadata(&target) {
+        Ok(metadata) if metadata.is_dir() => Err(io::Error::from(io::ErrorKind::IsADirectory)),
+        Ok(metadata) if metadata.is_file() => replace(&target, Some(metadata.permissions()), write),
+        Ok(_) => write_through(&target, write),
+        Err(_) => replace(&target, None, write),
+    };
+    outcome.map_err(|error| failure(path, error))
 }
 
-fn persist(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
+fn replace(
+    target: &Path,
+    permissions: Option<Permissions>,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
+        _ => PathBuf::from("."),
     };
-    std::fs::create_dir_all(folder)?;
+    fs::create_dir_all(&folder)?;
     let mut builder = tempfile::Builder::new();
-    // The default mode keeps temporary files private; this one becomes an ordinary file, subject to the umask.
+    builder.prefix(".lancet-").suffix(".tmp");
     #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = BufWriter::new(builder.tempfile_in(folder)?);
-    write(&mut file)?;
-    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(Permissions::from_mode(0o666));
+    }
+    let mut temporary = builder.tempfile_in(&folder)?;
+    let mut buffer = BufWriter::new(temporary.as_file_mut());
+    write(&mut buffer)?;
+    buffer.flush()?;
+    drop(buffer);
+    if let Some(permissions) = permissions {
+        temporary.as_file().set_permissions(permissions)?;
+    }
+    temporary.as_file().sync_all()?;
+    temporary.persist(target).map_err(|error| error.error)?;
+    // The new name itself must reach the disk too; not every file system offers that.
+    if let Ok(folder) = File::open(&folder) {
+        let _ = folder.sync_all();
+    }
+    Ok(())
+}
+
+fn write_through(target: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut buffer = BufWriter::new(OpenOptions::new().write(true).open(target)?);
+    write(&mut buffer)?;
+    buffer.flush()
+}
+
+/// The error for a file: one of ours that a writer passed on, or the system's with what would help.
+fn failure(path: &Path, error: io::Error) -> Error {
+    let kind = error.kind();
+    match error.downcast::<Error>() {
+        Ok(ours) => ours.context(format!("`{}`", path.display())),
+        Err(error) => {
+            let error = Error::io(path, &error);
+            match kind {
+                io::ErrorKind::StorageFull => error.hint("free some space or write somewhere else"),
+                io::ErrorKind::PermissionDenied => error.hint("write to a folder of your own"),
+                _ => error,
+            }
+        }
+    }
+}
+
+/// Writes a text file; see [`write_atomic`].
+///
+/// # Errors
+/// Whatever stops the writing; the message names the path.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_atomic(path, |file| file.write_all(text.as_bytes()))
+}
+
+/// The text of a file.
+///
+/// # Errors
+/// A file that cannot be read, or whose bytes are not UTF-8.
+pub fn read_text(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(|error| Error::io(path, &error))?;
+    String::from_utf8(bytes).map_err(|error| {
+        Error::new(format!(
+            "`{}` is not UTF-8 text: byte {} is wrong",
+            path.display(),
+            error.utf8_error().valid_up_to()
+        ))
+    })
+}
+
+/// Makes a folder and those above it; one that is there already is fine.
+///
+/// # Errors
+/// A folder that cannot be made; the message names the path.
+pub fn make_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|error| failure(path, error))
 }

@@ -6,11 +6,13 @@
 pub mod bind;
 pub mod catalog;
 pub mod cli;
+pub mod data;
 pub mod device;
 pub mod diagnostics;
 pub mod doctor;
 pub mod error;
 pub mod file;
+pub mod format;
 pub mod gguf;
 pub mod hub;
 pub mod interrupt;

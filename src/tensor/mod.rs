@@ -2,11 +2,22 @@
 //! is an error and not an abort. Operations live in this folder, one file per kind; the script's names are bound in
 //! `bind::tensor`.
 
+pub mod arithmetic;
+pub mod create;
+pub mod display;
+pub mod element;
+pub mod elementwise;
+pub mod index;
+pub mod linalg;
+pub mod order;
+pub mod reduce;
+pub mod shape;
+
 use std::rc::Rc;
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, TchError};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A tensor with value semantics: cloning shares the storage, and whatever would change it makes a new one.
 #[derive(Debug, Clone)]
@@ -41,6 +52,88 @@ impl Tensor {
     /// A libtorch tensor that shares the storage.
     pub fn share(&self) -> tch::Tensor {
         self.0.shallow_clone()
+    }
+
+    /// The number of dimensions.
+    pub fn ndim(&self) -> usize {
+        self.0.dim()
+    }
+
+    /// The number of elements.
+    pub fn numel(&self) -> usize {
+        self.0.numel()
+    }
+
+    /// The size of the elements in bytes.
+    pub fn nbytes(&self) -> usize {
+        self.numel() * self.kind().elt_size_in_bytes()
+    }
+
+    /// Whether the elements are floating-point numbers.
+    pub fn is_float(&self) -> bool {
+        is_float(self.kind())
+    }
+
+    /// Shape, element type and, off the CPU, device: `[2, 3] f32`.
+    pub fn describe(&self) -> String {
+        let place = match self.device() {
+            Device::Cpu => String::new(),
+            device => format!(" on {}", device_name(device)),
+        };
+        format!("{:?} {}{place}", self.shape(), kind_name(self.kind()))
+    }
+
+    /// The dimension `dim`, where -1 is the last, counted from the front.
+    ///
+    /// # Errors
+    /// A dimension that the tensor doesn't have.
+    pub fn resolve_dim(&self, dim: i64) -> Result<i64> {
+        let count = self.ndim() as i64;
+        let resolved = if dim < 0 { dim.saturating_add(count) } else { dim };
+        if (0..count).contains(&resolved) {
+            return Ok(resolved);
+        }
+        let error = Error::new(format!("a tensor of shape {:?} has no dimension {dim}", self.shape()));
+        Err(match count {
+            0 => error.hint("it holds a single number and has no dimensions"),
+            1 => error.hint("the only dimension is 0"),
+            _ => error.hint(format!("dimensions go from 0 to {}, or from -1 back to -{count}", count - 1)),
+        })
+    }
+
+    /// The size of dimension `dim`, which may count from the end.
+    ///
+    /// # Errors
+    /// A dimension that the tensor doesn't have.
+    pub fn size_of(&self, dim: i64) -> Result<i64> {
+        let dim = self.resolve_dim(dim)?;
+        Ok(self.shape().get(dim as usize).copied().unwrap_or_default())
+    }
+}
+
+/// Wraps what a libtorch call returned; a refusal names the operation and its operands.
+fn named(operation: &str, operands: &[&Tensor], result: std::result::Result<tch::Tensor, TchError>) -> Result<Tensor> {
+    result.map(Tensor::new).map_err(|error| refusal(operation, operands, error))
+}
+
+/// libtorch's error with the operation and the shapes it concerns.
+fn refusal(operation: &str, operands: &[&Tensor], error: TchError) -> Error {
+    let operands: Vec<String> = operands.iter().map(|operand| operand.describe()).collect();
+    Error::from(error).context(format!("`{operation}` of {}", operands.join(" and ")))
+}
+
+/// Whether elements of this type are floating-point numbers.
+pub fn is_float(kind: Kind) -> bool {
+    matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
+}
+
+/// The script's name of a device (`cpu`, `cuda:0`).
+pub fn device_name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Mps => "mps".to_owned(),
+        Device::Vulkan => "vulkan".to_owned(),
     }
 }
 
@@ -84,7 +177,7 @@ pub fn parse_kind(name: &str) -> Result<Kind> {
         "u8" | "uint8" => Kind::Uint8,
         "bool" => Kind::Bool,
         other => {
-            return Err(crate::error::Error::new(format!("unknown dtype `{other}`"))
+            return Err(Error::new(format!("unknown dtype `{other}`"))
                 .hint("one of f32, f64, f16, bf16, i64, i32, i16, i8, u8, bool"));
         }
     })

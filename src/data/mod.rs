@@ -1,0 +1,4 @@
+//! Data in files: tables and named tensors.
+
+pub mod safetensors;
+pub mod table;

@@ -1,0 +1,181 @@
+//! Elements as Rust values: what a tensor is made from and what comes back out of it.
+
+use tch::{Device, Kind, Scalar};
+
+use super::{Tensor, is_float, kind_name, named, refusal};
+use crate::error::{Error, Result};
+
+/// One number of a script.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Number {
+    /// True or false.
+    Bool(bool),
+    /// An integer.
+    Integer(i64),
+    /// A floating-point number.
+    Float(f64),
+}
+
+impl Number {
+    /// The libtorch scalar; a bool becomes 0 or 1.
+    pub fn scalar(self) -> Scalar {
+        match self {
+            Self::Bool(value) => Scalar::int(value.into()),
+            Self::Integer(value) => Scalar::int(value),
+            Self::Float(value) => Scalar::float(value),
+        }
+    }
+
+    /// The element type that a tensor of such numbers has by default.
+    pub fn default_kind(self) -> Kind {
+        match self {
+            Self::Bool(_) => Kind::Bool,
+            Self::Integer(_) => Kind::Int64,
+            Self::Float(_) => Kind::Float,
+        }
+    }
+
+    /// The element type of a result that mixes this number with a tensor of `kind`: a number only widens the category.
+    pub fn kind_beside(self, kind: Kind) -> Kind {
+        match self {
+            Self::Float(_) if !is_float(kind) => Kind::Float,
+            Self::Integer(_) if kind == Kind::Bool => Kind::Int64,
+            _ => kind,
+        }
+    }
+
+    /// Whether an element of `kind` can hold the number without losing its meaning.
+    pub fn fits(self, kind: Kind) -> bool {
+        match self {
+            Self::Bool(_) => true,
+            Self::Integer(value) => kind != Kind::Bool || value == 0 || value == 1,
+            Self::Float(value) => is_float(kind) || (kind != Kind::Bool && value.fract() == 0.0),
+        }
+    }
+
+    /// The number as a tensor without dimensions.
+    pub fn to_tensor(self, kind: Kind, device: Device) -> Result<Tensor> {
+        Ok(tch::Tensor::f_full([0i64; 0], self.scalar(), (kind, device))?.into())
+    }
+}
+
+/// The elements of a tensor in row-major order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Elements {
+    /// Of a bool tensor.
+    Bools(Vec<bool>),
+    /// Of an integer tensor.
+    Integers(Vec<i64>),
+    /// Of a floating-point tensor.
+    Floats(Vec<f64>),
+}
+
+impl Elements {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Bools(values) => values.len(),
+            Self::Integers(values) => values.len(),
+            Self::Floats(values) => values.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The element at `position`, if there is one.
+    pub fn get(&self, position: usize) -> Option<Number> {
+        match self {
+            Self::Bools(values) => values.get(position).copied().map(Number::Bool),
+            Self::Integers(values) => values.get(position).copied().map(Number::Integer),
+            Self::Floats(values) => values.get(position).copied().map(Number::Float),
+        }
+    }
+}
+
+impl Tensor {
+    /// A tensor of `elements`. Without `kind`, bools stay bools, integers become i64 and floats f32.
+    ///
+    /// # Errors
+    /// Elements that don't fill `shape`.
+    pub fn from_elements(elements: &Elements, shape: &[i64], kind: Option<Kind>, device: Device) -> Result<Self> {
+        let (flat, default) = match elements {
+            Elements::Bools(values) => (tch::Tensor::f_from_slice(values), Kind::Bool),
+            Elements::Integers(values) => (tch::Tensor::f_from_slice(values), Kind::Int64),
+            Elements::Floats(values) => (tch::Tensor::f_from_slice(values), Kind::Float),
+        };
+        let tensor = Self::new(flat?);
+        named("tensor", &[&tensor], tensor.tch().f_reshape(shape))?.to(Some(kind.unwrap_or(default)), Some(device))
+    }
+
+    /// The elements in row-major order, copied to main memory.
+    pub fn elements(&self) -> Result<Elements> {
+        fn copy<T: tch::kind::Element + Clone>(tensor: &Tensor, zero: T) -> Result<Vec<T>> {
+            let converted = tensor.tch().f_to_kind(T::KIND)?;
+            let mut values = vec![zero; tensor.numel()];
+            converted.f_copy_data(&mut values, tensor.numel()).map_err(|error| refusal("copy", &[tensor], error))?;
+            Ok(values)
+        }
+        Ok(match self.kind() {
+            Kind::Bool => Elements::Bools(copy(self, false)?),
+            kind if is_float(kind) => Elements::Floats(copy(self, 0.0)?),
+            _ => Elements::Integers(copy(self, 0)?),
+        })
+    }
+
+    /// The only element.
+    ///
+    /// # Errors
+    /// A tensor with more or fewer than one.
+    pub fn item(&self) -> Result<Number> {
+        if self.numel() != 1 {
+            return Err(Error::new(format!("`item` needs a tensor of one element, not {}", self.describe()))
+                .hint("pick an element with `t[i]`, or take all with `to_array`"));
+        }
+        self.elements()?.get(0).ok_or_else(|| Error::new("the tensor has no elements"))
+    }
+
+    /// The tensor with another element type, on another device, or both; shares the storage where nothing changes.
+    pub fn to(&self, kind: Option<Kind>, device: Option<Device>) -> Result<Self> {
+        let moved = match device {
+            Some(device) if device != self.device() => named("to", &[self], self.tch().f_to_device(device))?,
+            _ => self.clone(),
+        };
+        match kind {
+            Some(kind) if kind != moved.kind() => named("to", &[self], moved.tch().f_to_kind(kind)),
+            _ => Ok(moved),
+        }
+    }
+
+    /// The tensor itself if it holds floats, otherwise its numbers as f32.
+    pub fn as_float(&self) -> Result<Self> {
+        if self.is_float() { Ok(self.clone()) } else { self.to(Some(Kind::Float), None) }
+    }
+
+    /// The bytes of the elements in row-major order, little-endian.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.nbytes()];
+        self.tch().f_copy_data_u8(&mut bytes, self.numel()).map_err(|error| refusal("copy", &[self], error))?;
+        Ok(bytes)
+    }
+
+    /// A tensor from the bytes of its elements in row-major order, little-endian.
+    ///
+    /// # Errors
+    /// Too few or too many bytes for the shape.
+    pub fn from_bytes(bytes: &[u8], shape: &[i64], kind: Kind) -> Result<Self> {
+        let wanted = shape
+            .iter()
+            .try_fold(kind.elt_size_in_bytes(), |size, &length| size.checked_mul(usize::try_from(length).ok()?));
+        if wanted != Some(bytes.len()) {
+            return Err(Error::new(format!(
+                "{} bytes do not make a tensor of shape {shape:?} and dtype {}",
+                bytes.len(),
+                kind_name(kind)
+            )));
+        }
+        Ok(tch::Tensor::f_from_data_size(bytes, shape, kind)?.into())
+    }
+}

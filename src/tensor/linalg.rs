@@ -1,0 +1,121 @@
+//! Products of tensors, and linear algebra on matrices.
+
+use super::{Tensor, named, refusal};
+use crate::error::{Error, Result};
+
+/// Contracts tensors as an Einstein summation says, such as `bpd,dv->bpv`.
+///
+/// # Errors
+/// An equation that isn't one, or that doesn't fit the shapes.
+pub fn einsum(equation: &str, tensors: &[Tensor]) -> Result<Tensor> {
+    let parts: Vec<&tch::Tensor> = tensors.iter().map(Tensor::tch).collect();
+    let operands: Vec<&Tensor> = tensors.iter().collect();
+    named(&format!("einsum {equation}"), &operands, tch::Tensor::f_einsum(equation, &parts, None::<&[i64]>))
+}
+
+/// The cosine of the angle between vectors along `dim`.
+///
+/// # Errors
+/// Shapes that do not broadcast.
+pub fn cosine_similarity(left: &Tensor, right: &Tensor, dim: i64) -> Result<Tensor> {
+    let (first, second) = (left.as_float()?, right.as_float()?);
+    named("cosine_similarity", &[left, right], tch::Tensor::f_cosine_similarity(first.tch(), second.tch(), dim, 1e-8))
+}
+
+impl Tensor {
+    /// The matrix product over the last two dimensions; vectors count as a row or a column.
+    pub fn matmul(&self, other: &Self) -> Result<Self> {
+        named("matmul", &[self, other], self.tch().f_matmul(other.tch()))
+    }
+
+    /// The inner product of two vectors.
+    pub fn dot(&self, other: &Self) -> Result<Self> {
+        named("dot", &[self, other], self.tch().f_dot(other.tch()))
+    }
+
+    /// The outer product of two vectors, a matrix.
+    pub fn outer(&self, other: &Self) -> Result<Self> {
+        named("outer", &[self, other], self.tch().f_outer(other.tch()))
+    }
+
+    /// The sum of the diagonal of a matrix.
+    pub fn trace(&self) -> Result<Self> {
+        named("trace", &[self], self.tch().f_trace())
+    }
+
+    /// U [.., m, k], S [.., k] and Vh [.., k, n] with k = min(m, n), whose product U diag(S) Vh is this matrix.
+    pub fn svd(&self) -> Result<(Self, Self, Self)> {
+        self.need_matrix("svd")?;
+        let (u, s, v) = self.tch().f_svd(true, true).map_err(|error| refusal("svd", &[self], error))?;
+        let vh = v.f_transpose(-2, -1)?;
+        Ok((u.into(), s.into(), vh.into()))
+    }
+
+    /// The eigenvalues, ascending, and eigenvectors, in columns, of a symmetric matrix; only its lower half is read.
+    pub fn eigh(&self) -> Result<(Self, Self)> {
+        self.need_matrix("eigh")?;
+        let (values, vectors) = self.tch().f_linalg_eigh("L").map_err(|error| refusal("eigh", &[self], error))?;
+        Ok((values.into(), vectors.into()))
+    }
+
+    /// Q, with orthonormal columns, and the upper triangular R whose product is this matrix.
+    pub fn qr(&self) -> Result<(Self, Self)> {
+        self.need_matrix("qr")?;
+        let (q, r) = tch::Tensor::f_linalg_qr(self.tch(), "reduced").map_err(|error| refusal("qr", &[self], error))?;
+        Ok((q.into(), r.into()))
+    }
+
+    /// The X for which this matrix times X is `right`.
+    pub fn solve(&self, right: &Self) -> Result<Self> {
+        named("solve", &[self, right], tch::Tensor::f_linalg_solve(self.tch(), right.tch(), true))
+    }
+
+    /// The X that brings this matrix times X closest to `right`, the one of least norm among several.
+    pub fn lstsq(&self, right: &Self) -> Result<Self> {
+        self.need_matrix("lstsq")?;
+        let driver = if self.device() == tch::Device::Cpu { "gelsd" } else { "gels" };
+        let column = right.ndim() == 1;
+        let target = if column { right.unsqueeze(1)? } else { right.clone() };
+        let (solution, _, _, _) = self
+            .tch()
+            .f_linalg_lstsq(target.tch(), None, driver)
+            .map_err(|error| refusal("lstsq", &[self, right], error))?;
+        let solution = Self::new(solution);
+        if column { solution.squeeze(Some(1)) } else { Ok(solution) }
+    }
+
+    /// The inverse of a matrix.
+    pub fn inv(&self) -> Result<Self> {
+        named("inv", &[self], tch::Tensor::f_linalg_inv(self.tch()))
+    }
+
+    /// The Moore-Penrose inverse of a matrix.
+    pub fn pinv(&self) -> Result<Self> {
+        self.need_matrix("pinv")?;
+        named("pinv", &[self], self.tch().f_linalg_pinv_atol_rtol_float(None, None, false))
+    }
+
+    /// The determinant of a matrix.
+    pub fn det(&self) -> Result<Self> {
+        named("det", &[self], tch::Tensor::f_linalg_det(self.tch()))
+    }
+
+    /// The lower triangular L for which L times its transpose is this matrix.
+    pub fn cholesky(&self) -> Result<Self> {
+        self.need_matrix("cholesky")?;
+        named("cholesky", &[self], self.tch().f_linalg_cholesky(false))
+    }
+
+    /// The rank of a matrix, as i64.
+    pub fn matrix_rank(&self) -> Result<Self> {
+        self.need_matrix("matrix_rank")?;
+        named("matrix_rank", &[self], self.tch().f_linalg_matrix_rank_atol_rtol_float(None, None, false))
+    }
+
+    fn need_matrix(&self, operation: &str) -> Result<()> {
+        if self.ndim() >= 2 {
+            return Ok(());
+        }
+        Err(Error::new(format!("`{operation}` needs a matrix, not {}", self.describe())))
+    }
+}

@@ -1,0 +1,187 @@
+//! Rearranging elements: reshaping, permuting, joining and splitting.
+
+use super::{Tensor, named, refusal};
+use crate::error::{Error, Result};
+
+/// The shape that `left` and `right` broadcast to, if they do.
+pub fn broadcast(left: &[i64], right: &[i64]) -> Option<Vec<i64>> {
+    let length = left.len().max(right.len());
+    let size = |shape: &[i64], position: usize| {
+        (position + shape.len()).checked_sub(length).and_then(|offset| shape.get(offset).copied()).unwrap_or(1)
+    };
+    (0..length)
+        .map(|position| match (size(left, position), size(right, position)) {
+            (left, right) if left == right || right == 1 => Some(left),
+            (1, right) => Some(right),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Joins tensors along an existing dimension.
+///
+/// # Errors
+/// No tensors, or shapes that differ elsewhere than in `dim`.
+pub fn cat(tensors: &[Tensor], dim: i64) -> Result<Tensor> {
+    join("cat", tensors, |parts| tch::Tensor::f_cat(parts, dim))
+}
+
+/// Joins tensors of one shape along a new dimension.
+///
+/// # Errors
+/// No tensors, or shapes that differ.
+pub fn stack(tensors: &[Tensor], dim: i64) -> Result<Tensor> {
+    join("stack", tensors, |parts| tch::Tensor::f_stack(parts, dim))
+}
+
+fn join(
+    operation: &str,
+    tensors: &[Tensor],
+    apply: impl FnOnce(&[&tch::Tensor]) -> std::result::Result<tch::Tensor, tch::TchError>,
+) -> Result<Tensor> {
+    let (Some(first), parts) = (tensors.first(), tensors.iter().map(Tensor::tch).collect::<Vec<_>>()) else {
+        return Err(Error::new(format!("`{operation}` needs at least one tensor")));
+    };
+    let odd = tensors.iter().find(|tensor| tensor.shape() != first.shape()).unwrap_or(first);
+    named(operation, &[first, odd], apply(&parts))
+}
+
+impl Tensor {
+    /// The elements in another shape; one length may be -1 and is worked out.
+    ///
+    /// # Errors
+    /// A shape with another number of elements.
+    pub fn reshape(&self, shape: &[i64]) -> Result<Self> {
+        let known =
+            shape.iter().filter(|&&length| length != -1).try_fold(1i64, |size, &length| size.checked_mul(length));
+        let free = shape.iter().filter(|&&length| length == -1).count();
+        let total = self.numel() as i64;
+        let fits = match (known, free) {
+            (Some(known), 0) => known == total,
+            (Some(known), 1) => known > 0 && total % known == 0,
+            _ => false,
+        };
+        if !fits || shape.iter().any(|&length| length < -1) {
+            return Err(Error::new(format!(
+                "a tensor of shape {:?} ({total} elements) cannot take the shape {shape:?}",
+                self.shape()
+            ))
+            .hint("the lengths must multiply to the number of elements; one may be -1"));
+        }
+        named("reshape", &[self], self.tch().f_reshape(shape))
+    }
+
+    /// Joins the dimensions from `start` to `end` into one.
+    pub fn flatten(&self, start: i64, end: i64) -> Result<Self> {
+        named("flatten", &[self], self.tch().f_flatten(start, end))
+    }
+
+    /// Swaps two dimensions.
+    pub fn transpose(&self, first: i64, second: i64) -> Result<Self> {
+        named("transpose", &[self], self.tch().f_transpose(self.resolve_dim(first)?, self.resolve_dim(second)?))
+    }
+
+    /// A matrix with rows and columns swapped.
+    ///
+    /// # Errors
+    /// A tensor that isn't a matrix.
+    pub fn transposed(&self) -> Result<Self> {
+        if self.ndim() != 2 {
+            return Err(Error::new(format!("`T` needs a matrix, not {}", self.describe()))
+                .hint("use `transpose(a, b)` or `permute(dims)`"));
+        }
+        self.transpose(0, 1)
+    }
+
+    /// Puts the dimensions in the order `dims`.
+    pub fn permute(&self, dims: &[i64]) -> Result<Self> {
+        let mut order = dims.iter().map(|&dim| self.resolve_dim(dim)).collect::<Result<Vec<_>>>()?;
+        order.sort_unstable();
+        if !order.iter().copied().eq(0..self.ndim() as i64) {
+            return Err(Error::new(format!(
+                "{dims:?} does not order the dimensions of a tensor of shape {:?}",
+                self.shape()
+            ))
+            .hint("name each dimension once"));
+        }
+        named("permute", &[self], self.tch().f_permute(dims))
+    }
+
+    /// Drops dimension `dim` if its length is 1; without `dim`, all such dimensions.
+    pub fn squeeze(&self, dim: Option<i64>) -> Result<Self> {
+        let result = match dim {
+            Some(dim) => self.tch().f_squeeze_dim(self.resolve_dim(dim)?),
+            None => self.tch().f_squeeze(),
+        };
+        named("squeeze", &[self], result)
+    }
+
+    /// Puts a dimension of length 1 at `dim`.
+    pub fn unsqueeze(&self, dim: i64) -> Result<Self> {
+        named("unsqueeze", &[self], self.tch().f_unsqueeze(dim))
+    }
+
+    /// Repeats dimensions of length 1 to fill `shape`, where -1 keeps a length; no elements are copied.
+    pub fn expand(&self, shape: &[i64]) -> Result<Self> {
+        self.tch().f_expand(shape, false).map(Self::new).map_err(|_| {
+            Error::new(format!("a tensor of shape {:?} does not expand to {shape:?}", self.shape()))
+                .hint("aligned from the last dimension, a length must be equal, -1, or 1 in the tensor")
+        })
+    }
+
+    /// Repeats the tensor `times` along each dimension.
+    pub fn repeat(&self, times: &[i64]) -> Result<Self> {
+        named("repeat", &[self], self.tch().f_repeat(times))
+    }
+
+    /// Reverses the order along `dims`.
+    pub fn flip(&self, dims: &[i64]) -> Result<Self> {
+        named("flip", &[self], self.tch().f_flip(dims))
+    }
+
+    /// Moves elements `shift` places on along `dim`; what leaves at the end comes in at the start.
+    pub fn roll(&self, shift: i64, dim: i64) -> Result<Self> {
+        named("roll", &[self], self.tch().f_roll(shift, self.resolve_dim(dim)?))
+    }
+
+    /// The part on and below a diagonal; the rest is zero.
+    pub fn tril(&self, diagonal: i64) -> Result<Self> {
+        named("tril", &[self], self.tch().f_tril(diagonal))
+    }
+
+    /// The part on and above a diagonal; the rest is zero.
+    pub fn triu(&self, diagonal: i64) -> Result<Self> {
+        named("triu", &[self], self.tch().f_triu(diagonal))
+    }
+
+    /// The diagonal of a matrix, or the matrix with this diagonal.
+    pub fn diag(&self) -> Result<Self> {
+        named("diag", &[self], self.tch().f_diag(0))
+    }
+
+    /// Pieces of `size` along `dim`; the last may be shorter.
+    pub fn split(&self, size: i64, dim: i64) -> Result<Vec<Self>> {
+        if size < 1 {
+            return Err(Error::new(format!("`split` needs a positive length, not {size}")));
+        }
+        self.pieces("split", self.tch().f_split(size, self.resolve_dim(dim)?))
+    }
+
+    /// Pieces of the given sizes along `dim`.
+    pub fn split_sizes(&self, sizes: &[i64], dim: i64) -> Result<Vec<Self>> {
+        self.pieces("split", self.tch().f_split_sizes(sizes, self.resolve_dim(dim)?))
+    }
+
+    /// At most `count` pieces of equal length along `dim`; the last may be shorter.
+    pub fn chunk(&self, count: i64, dim: i64) -> Result<Vec<Self>> {
+        self.pieces("chunk", self.tch().f_chunk(count, self.resolve_dim(dim)?))
+    }
+
+    fn pieces(
+        &self,
+        operation: &str,
+        result: std::result::Result<Vec<tch::Tensor>, tch::TchError>,
+    ) -> Result<Vec<Self>> {
+        Ok(result.map_err(|error| refusal(operation, &[self], error))?.into_iter().map(Self::new).collect())
+    }
+}
