@@ -43,7 +43,7 @@ pub fn register(engine: &mut Engine) {
 fn load(id: &str, options: Map) -> Result<Model> {
     let mut options =
         Options::new("load_model", options, &["device", "dtype", "revision", "init", "seed", "offline"])?;
-    let mut load = LoadOptions { offline: crate::hub::offline(), ..LoadOptions::default() };
+    let mut load = LoadOptions::default();
     if let Some(device) = options.string("device")? {
         load.device = device;
     }
@@ -51,7 +51,7 @@ fn load(id: &str, options: Map) -> Result<Model> {
         load.kind = parse_kind(&dtype)?;
     }
     load.revision = options.string("revision")?;
-    load.offline |= options.boolean("offline")?.unwrap_or(false);
+    load.offline = options.boolean("offline")?.unwrap_or(false);
     let seed = options.integer("seed")?;
     match options.string("init")?.as_deref() {
         None | Some("pretrained") if seed.is_some() => {
