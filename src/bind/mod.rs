@@ -3,15 +3,21 @@
 pub mod args;
 pub mod arguments;
 pub mod display;
+pub mod file;
 pub mod model;
 pub mod plot;
 pub mod progress;
 pub mod script;
+pub mod tensor;
+pub mod utility;
 
 /// Registers everything that scripts can call.
 pub fn register(engine: &mut rhai::Engine) {
+    file::register(engine);
     model::register(engine);
     plot::register(engine);
     progress::register(engine);
     script::register(engine);
+    tensor::register(engine);
+    utility::register(engine);
 }

@@ -20,14 +20,6 @@ const LENGTH_BYTES: u64 = 8;
 /// As the reference implementation; a longer header is taken for damage.
 const LONGEST_HEADER: u64 = 100_000_000;
 
-/// What a file holds.
-pub struct Contents {
-    /// The tensors, on the CPU.
-    pub tensors: BTreeMap<String, Tensor>,
-    /// The texts stored beside them.
-    pub metadata: BTreeMap<String, String>,
-}
-
 /// Writes `tensors` and `metadata`; see [`write_atomic`] for what happens to an older file.
 ///
 /// # Errors
@@ -75,18 +67,50 @@ fn header(tensors: &[(&String, &Tensor)], metadata: &BTreeMap<String, String>) -
     Ok(text)
 }
 
-/// Reads a file.
+/// Reads the tensors of a file, to the CPU.
 ///
 /// # Errors
 /// A file that cannot be read or is damaged; the message names the file and the tensor.
-pub fn read(path: &Path) -> Result<Contents> {
-    let mut file = File::open(path).map_err(|error| Error::io(path, &error))?;
-    read_from(&mut file).map_err(|error| error.context(format!("`{}`", path.display())))
+pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    named(path, |file| {
+        let header = read_header(file)?;
+        let mut tensors = BTreeMap::new();
+        for (name, entry) in header.entries {
+            interrupt::check()?;
+            let tensor = read_tensor(file, entry, header.data, header.total)
+                .map_err(|error| error.context(format!("tensor `{name}`")))?;
+            tensors.insert(name, tensor);
+        }
+        Ok(tensors)
+    })
 }
 
-fn read_from(file: &mut File) -> Result<Contents> {
-    let damaged = |error: io::Error| Error::new(error.to_string());
-    let total = file.metadata().map_err(damaged)?.len();
+/// Reads the texts stored beside the tensors of a file.
+///
+/// # Errors
+/// A file that cannot be read or is damaged; the message names the file.
+pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
+    named(path, |file| Ok(read_header(file)?.metadata))
+}
+
+fn named<T>(path: &Path, read: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
+    let mut file = File::open(path).map_err(|error| Error::io(path, &error))?;
+    read(&mut file).map_err(|error| error.context(format!("`{}`", path.display())))
+}
+
+struct Header {
+    /// What is said of each tensor.
+    entries: Map<String, Value>,
+    metadata: BTreeMap<String, String>,
+    /// Where in the file the data starts.
+    data: u64,
+    /// The length of the file.
+    total: u64,
+}
+
+fn read_header(file: &mut File) -> Result<Header> {
+    let system = |error: io::Error| Error::new(error.to_string());
+    let total = file.metadata().map_err(system)?.len();
     let mut length = [0; LENGTH_BYTES as usize];
     file.read_exact(&mut length).map_err(|_| Error::new("too short for a safetensors file"))?;
     let length = u64::from_le_bytes(length);
@@ -95,22 +119,15 @@ fn read_from(file: &mut File) -> Result<Contents> {
         return Err(Error::new(format!("not a safetensors file, or cut off: a header of {length} bytes in {total}")));
     }
     let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(damaged)?;
-    let entries: Map<String, Value> = serde_json::from_slice(&header)
+    file.read_exact(&mut header).map_err(system)?;
+    let mut entries: Map<String, Value> = serde_json::from_slice(&header)
         .map_err(|error| Error::new(format!("not a safetensors file: its header is not JSON ({error})")))?;
-    let mut contents = Contents { tensors: BTreeMap::new(), metadata: BTreeMap::new() };
-    for (name, entry) in entries {
-        interrupt::check()?;
-        if name == METADATA {
-            contents.metadata = serde_json::from_value(entry)
-                .map_err(|error| Error::new(format!("`{METADATA}` is not a map of texts ({error})")))?;
-            continue;
-        }
-        let tensor =
-            read_tensor(file, entry, data, total).map_err(|error| error.context(format!("tensor `{name}`")))?;
-        contents.tensors.insert(name, tensor);
-    }
-    Ok(contents)
+    let metadata = match entries.remove(METADATA) {
+        Some(texts) => serde_json::from_value(texts)
+            .map_err(|error| Error::new(format!("`{METADATA}` is not a map of texts ({error})")))?,
+        None => BTreeMap::new(),
+    };
+    Ok(Header { entries, metadata, data, total })
 }
 
 /// Reads the tensor that a header entry describes from a file of `total` bytes whose data starts at `data`.

@@ -291,7 +291,7 @@ impl Tensor {
         if self.shape() != other.shape() {
             return Ok(false);
         }
-        Ok(matches!(Operator::Equal.between(self, other)?.all_true()?.item()?, Number::Bool(true)))
+        Ok(!Operator::NotEqual.between(self, other)?.any_true()?)
     }
 
     /// Whether all elements are close.
@@ -307,7 +307,8 @@ impl Tensor {
             .map_err(|error| refusal("allclose", &[self, other], error))
     }
 
-    fn all_true(&self) -> Result<Self> {
-        named("all", &[self], self.tch().f_all())
+    /// Whether any element is true or not zero.
+    pub fn any_true(&self) -> Result<bool> {
+        Ok(named("any", &[self], self.tch().f_any())?.item()? == Number::Bool(true))
     }
 }

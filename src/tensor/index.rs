@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 pub enum Index {
     /// One position, from the end if negative; the dimension goes.
     At(i64),
-    /// Positions from `start` to just before `end`.
-    Range(i64, i64),
+    /// Positions from the first number to just before the second, or to the last position.
+    Range(i64, Option<i64>),
     /// Every position.
     All,
     /// The positions listed.
@@ -237,8 +237,9 @@ fn position(index: i64, dim: i64, size: i64) -> Result<i64> {
 }
 
 /// The ends of a range in a dimension of `size`, counted from the front.
-fn range(start: i64, end: i64, dim: i64, size: i64) -> Result<(i64, i64)> {
+fn range(start: i64, end: Option<i64>, dim: i64, size: i64) -> Result<(i64, i64)> {
     let resolve = |end: i64| if end < 0 { end.saturating_add(size) } else { end };
+    let end = end.unwrap_or(size);
     let (first, last) = (resolve(start), resolve(end));
     if (0..=size).contains(&first) && (0..=size).contains(&last) {
         return Ok((first, last));

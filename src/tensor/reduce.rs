@@ -98,14 +98,14 @@ pub const REDUCTIONS: &[Reduction] = &[
         },
     },
     Reduction {
-        name: "var",
+        name: "variance",
         summary: "The variance of the elements.",
         detail: "Divides by n - 1; with `#{unbiased: false}`, by n.",
         options: &["unbiased"],
         apply: |tensor, settings| {
             let (axes, floats) = (settings.axes(tensor)?, tensor.as_float()?);
             let result = floats.tch().f_var_correction(Some(axes), i64::from(settings.unbiased), settings.keepdim);
-            named("var", &[tensor], result)
+            named("variance", &[tensor], result)
         },
     },
     Reduction {

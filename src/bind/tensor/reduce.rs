@@ -1,0 +1,147 @@
+//! Reductions and functions along a dimension.
+
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Engine, FuncRegistration, Map};
+
+use super::convert::{from_number, lengths};
+use crate::bind::args::{Options, ScriptResult, expected, raise};
+use crate::error::Result;
+use crate::tensor::Tensor;
+use crate::tensor::reduce::{self, REDUCTIONS, Reduction, Settings};
+
+/// Registers reductions and functions.
+pub fn register(engine: &mut Engine) {
+    for reduction in REDUCTIONS {
+        let name = reduction.name;
+        let options = match reduction.options {
+            [] => "`keepdim`".to_owned(),
+            more => format!("`keepdim` and `{}`", more.join("`, `")),
+        };
+        let comment = |scope: &str| {
+            let detail =
+                if reduction.detail.is_empty() { String::new() } else { format!("\n///\n/// {}", reduction.detail) };
+            format!("/// {}\n///\n/// {scope}{detail}", reduction.summary)
+        };
+        FuncRegistration::new(name)
+            .with_params_info(["t: tensor", "tensor"])
+            .with_comments([comment("Over all elements; the result has no dimensions.")])
+            .register_into_engine(engine, |t: Tensor| reduction.apply(&t, &Settings::default()).map_err(raise));
+        FuncRegistration::new(name)
+            .with_params_info(["t: tensor", "dim: integer or array", "tensor"])
+            .with_comments([comment(&format!(
+                "Over dimension `dim`, or over several in an array; a map in its place holds the options {options}."
+            ))])
+            .register_into_engine(engine, |t: Tensor, dim: Dynamic| run(reduction, &t, &dim, None));
+        FuncRegistration::new(name)
+            .with_params_info(["t: tensor", "dim: integer or array", "options: map", "tensor"])
+            .with_comments([comment(&format!("Over dimension `dim`, or `()` for all, with the options {options}."))])
+            .register_into_engine(engine, |t: Tensor, dim: Dynamic, options: Map| {
+                run(reduction, &t, &dim, Some(options))
+            });
+    }
+    engine.register_global_module(exported_module!(reduce_functions).into());
+}
+
+fn run(reduction: &'static Reduction, tensor: &Tensor, dim: &Dynamic, options: Option<Map>) -> ScriptResult<Tensor> {
+    settings(reduction.name, reduction.options, dim, options)
+        .and_then(|settings| reduction.apply(tensor, &settings))
+        .map_err(raise)
+}
+
+/// The dimensions and the options; a map in the place of the dimensions is the options.
+fn settings(function: &'static str, more: &[&str], dim: &Dynamic, options: Option<Map>) -> Result<Settings> {
+    let (dims, options) = match (dim.clone().try_cast::<Map>(), options) {
+        (Some(map), None) => (None, map),
+        (_, options) => (dimensions(function, dim)?, options.unwrap_or_default()),
+    };
+    let allowed: Vec<&str> = std::iter::once("keepdim").chain(more.iter().copied()).collect();
+    let mut options = Options::new(function, options, &allowed)?;
+    let default = Settings::default();
+    Ok(Settings {
+        dims,
+        keepdim: options.boolean("keepdim")?.unwrap_or(default.keepdim),
+        unbiased: options.boolean("unbiased")?.unwrap_or(default.unbiased),
+        order: options.number("p")?.unwrap_or(default.order),
+    })
+}
+
+fn dimensions(function: &str, dim: &Dynamic) -> Result<Option<Vec<i64>>> {
+    if dim.is_unit() {
+        return Ok(None);
+    }
+    let what = format!("the dimension of `{function}`");
+    if dim.is_int() || dim.is::<Array>() {
+        return lengths(&what, dim).map(Some);
+    }
+    let error = expected(&what, "an integer, an array of integers or ()", dim);
+    Err(match function {
+        "max" => error.hint("`maximum(a, b)` gives the larger of two elements each"),
+        "min" => error.hint("`minimum(a, b)` gives the smaller of two elements each"),
+        _ => error,
+    })
+}
+
+#[export_module]
+mod reduce_functions {
+    /// Whether any element is true or not zero: one bool, fit for `if`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert((tensor([1, 2]) > 1).any());
+    /// ```
+    #[rhai_fn(name = "any", return_raw)]
+    pub fn any(t: Tensor) -> ScriptResult<Dynamic> {
+        reduce::any(&t, &Settings::default()).and_then(|any| any.item()).map(from_number).map_err(raise)
+    }
+
+    /// Whether any element along dimension `dim` (or several in an array) is true or not zero, as a bool tensor.
+    #[rhai_fn(name = "any", return_raw)]
+    pub fn any_along(t: Tensor, dim: Dynamic) -> ScriptResult<Tensor> {
+        settings("any", &[], &dim, None).and_then(|settings| reduce::any(&t, &settings)).map_err(raise)
+    }
+
+    /// Whether all elements are true or not zero: one bool, fit for `if`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert((tensor([1, 2]) > 0).all());
+    /// ```
+    #[rhai_fn(name = "all", return_raw)]
+    pub fn all(t: Tensor) -> ScriptResult<Dynamic> {
+        reduce::all(&t, &Settings::default()).and_then(|all| all.item()).map(from_number).map_err(raise)
+    }
+
+    /// Whether all elements along dimension `dim` (or several in an array) are true or not zero, as a bool tensor.
+    #[rhai_fn(name = "all", return_raw)]
+    pub fn all_along(t: Tensor, dim: Dynamic) -> ScriptResult<Tensor> {
+        settings("all", &[], &dim, None).and_then(|settings| reduce::all(&t, &settings)).map_err(raise)
+    }
+
+    /// Exponentials along dimension `dim`, scaled to sum to 1.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(tensor([0.0, 0.0]).softmax(0).to_array(), [0.5, 0.5]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn softmax(t: Tensor, dim: i64) -> ScriptResult<Tensor> {
+        t.softmax(dim).map_err(raise)
+    }
+
+    /// The logarithm of the softmax along dimension `dim`, computed without overflow.
+    #[rhai_fn(return_raw)]
+    pub fn log_softmax(t: Tensor, dim: i64) -> ScriptResult<Tensor> {
+        t.log_softmax(dim).map_err(raise)
+    }
+
+    /// Running sums along dimension `dim`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(tensor([1, 2, 3]).cumsum(0).to_array(), [1, 3, 6]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn cumsum(t: Tensor, dim: i64) -> ScriptResult<Tensor> {
+        t.cumsum(dim).map_err(raise)
+    }
+}

@@ -1,0 +1,262 @@
+//! Rearranging, joining and splitting.
+
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Engine};
+
+use super::convert::{lengths, tensors};
+use crate::bind::args::{ScriptResult, integers, raise};
+use crate::error::Result;
+use crate::tensor::{Tensor, shape};
+
+/// Registers the functions.
+pub fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(shape_functions).into());
+    engine.register_global_module(exported_module!(join_functions).into());
+}
+
+fn pieces(result: Result<Vec<Tensor>>) -> ScriptResult<Array> {
+    Ok(result.map_err(raise)?.into_iter().map(Dynamic::from).collect())
+}
+
+fn split_by(t: &Tensor, size: &Dynamic, dim: i64) -> Result<Vec<Tensor>> {
+    match size.as_int() {
+        Ok(size) => t.split(size, dim),
+        Err(_) => t.split_sizes(&lengths("the sizes", size)?, dim),
+    }
+}
+
+#[export_module]
+mod shape_functions {
+    /// The elements in another shape; one length may be -1 and is worked out.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(arange(6).reshape([2, -1]).shape, [2, 3]);
+    /// ```
+    #[rhai_fn(name = "reshape", name = "view", return_raw)]
+    pub fn reshape(t: Tensor, shape: Dynamic) -> ScriptResult<Tensor> {
+        lengths("the shape", &shape).and_then(|shape| t.reshape(&shape)).map_err(raise)
+    }
+
+    /// All elements in one dimension.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(zeros([2, 3]).flatten().shape, [6]);
+    /// ```
+    #[rhai_fn(name = "flatten", return_raw)]
+    pub fn flatten(t: Tensor) -> ScriptResult<Tensor> {
+        t.flatten(0, -1).map_err(raise)
+    }
+
+    /// The dimensions from `start` to `end` joined into one.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(zeros([2, 3, 4]).flatten(1, 2).shape, [2, 12]);
+    /// ```
+    #[rhai_fn(name = "flatten", return_raw)]
+    pub fn flatten_between(t: Tensor, start: i64, end: i64) -> ScriptResult<Tensor> {
+        t.flatten(start, end).map_err(raise)
+    }
+
+    /// Two dimensions swapped; for a matrix `t.T` does the same.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(zeros([2, 3, 4]).transpose(0, 2).shape, [4, 3, 2]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn transpose(t: Tensor, a: i64, b: i64) -> ScriptResult<Tensor> {
+        t.transpose(a, b).map_err(raise)
+    }
+
+    /// The dimensions in another order.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(zeros([2, 3, 4]).permute([2, 0, 1]).shape, [4, 2, 3]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn permute(t: Tensor, dims: Array) -> ScriptResult<Tensor> {
+        integers("the dimensions", &dims).and_then(|dims| t.permute(&dims)).map_err(raise)
+    }
+
+    /// Without the dimensions of length 1.
+    #[rhai_fn(name = "squeeze", return_raw)]
+    pub fn squeeze(t: Tensor) -> ScriptResult<Tensor> {
+        t.squeeze(None).map_err(raise)
+    }
+
+    /// Without dimension `dim` if its length is 1.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(zeros([1, 3, 1]).squeeze(0).shape, [3, 1]);
+    /// ```
+    #[rhai_fn(name = "squeeze", return_raw)]
+    pub fn squeeze_at(t: Tensor, dim: i64) -> ScriptResult<Tensor> {
+        t.squeeze(Some(dim)).map_err(raise)
+    }
+
+    /// With a new dimension of length 1 at `dim`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(zeros([3]).unsqueeze(0).shape, [1, 3]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn unsqueeze(t: Tensor, dim: i64) -> ScriptResult<Tensor> {
+        t.unsqueeze(dim).map_err(raise)
+    }
+
+    /// Dimensions of length 1 repeated to fill a shape; -1 keeps a length. No elements are copied.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(zeros([3, 1]).expand([-1, 4]).shape, [3, 4]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn expand(t: Tensor, shape: Dynamic) -> ScriptResult<Tensor> {
+        lengths("the shape", &shape).and_then(|shape| t.expand(&shape)).map_err(raise)
+    }
+
+    /// The tensor repeated so many times along each dimension.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(tensor([1, 2]).repeat(2).to_array(), [1, 2, 1, 2]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn repeat(t: Tensor, times: Dynamic) -> ScriptResult<Tensor> {
+        lengths("the counts", &times).and_then(|times| t.repeat(&times)).map_err(raise)
+    }
+
+    /// The order reversed along a dimension, or along several in an array.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(arange(3).flip(0).to_array(), [2, 1, 0]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn flip(t: Tensor, dims: Dynamic) -> ScriptResult<Tensor> {
+        lengths("the dimensions", &dims).and_then(|dims| t.flip(&dims)).map_err(raise)
+    }
+
+    /// The elements moved `shift` places on along dimension `dim`; those pushed out come in at the start.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(arange(3).roll(1, 0).to_array(), [2, 0, 1]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn roll(t: Tensor, shift: i64, dim: i64) -> ScriptResult<Tensor> {
+        t.roll(shift, dim).map_err(raise)
+    }
+
+    /// The lower triangle of a matrix; the rest is zero.
+    #[rhai_fn(name = "tril", return_raw)]
+    pub fn tril(t: Tensor) -> ScriptResult<Tensor> {
+        t.tril(0).map_err(raise)
+    }
+
+    /// The part of a matrix on and below a diagonal, 0 the main one and 1 the one above it; the rest is zero.
+    #[rhai_fn(name = "tril", return_raw)]
+    pub fn tril_from(t: Tensor, diagonal: i64) -> ScriptResult<Tensor> {
+        t.tril(diagonal).map_err(raise)
+    }
+
+    /// The upper triangle of a matrix; the rest is zero.
+    #[rhai_fn(name = "triu", return_raw)]
+    pub fn triu(t: Tensor) -> ScriptResult<Tensor> {
+        t.triu(0).map_err(raise)
+    }
+
+    /// The part of a matrix on and above a diagonal, 0 the main one and 1 the one above it; the rest is zero.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(ones([2, 2]).triu(1).to_array(), [[0.0, 1.0], [0.0, 0.0]]);
+    /// ```
+    #[rhai_fn(name = "triu", return_raw)]
+    pub fn triu_from(t: Tensor, diagonal: i64) -> ScriptResult<Tensor> {
+        t.triu(diagonal).map_err(raise)
+    }
+
+    /// The diagonal of a matrix, or the matrix that has a vector as its diagonal.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(tensor([[1, 2], [3, 4]]).diag().to_array(), [1, 4]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn diag(t: Tensor) -> ScriptResult<Tensor> {
+        t.diag().map_err(raise)
+    }
+}
+
+#[export_module]
+mod join_functions {
+    /// Tensors joined along the first dimension.
+    #[rhai_fn(name = "cat", return_raw)]
+    pub fn cat(tensors: Array) -> ScriptResult<Tensor> {
+        cat_along(tensors, 0)
+    }
+
+    /// Tensors joined along dimension `dim`; the other lengths must be equal.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(cat([zeros([2, 3]), zeros([2, 1])], 1).shape, [2, 4]);
+    /// ```
+    #[rhai_fn(name = "cat", return_raw)]
+    pub fn cat_along(tensors: Array, dim: i64) -> ScriptResult<Tensor> {
+        super::tensors("`cat`", &tensors).and_then(|tensors| shape::cat(&tensors, dim)).map_err(raise)
+    }
+
+    /// Tensors of one shape joined along a new first dimension.
+    #[rhai_fn(name = "stack", return_raw)]
+    pub fn stack(tensors: Array) -> ScriptResult<Tensor> {
+        stack_along(tensors, 0)
+    }
+
+    /// Tensors of one shape joined along a new dimension `dim`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(stack([zeros(3), ones(3)], 1).shape, [3, 2]);
+    /// ```
+    #[rhai_fn(name = "stack", return_raw)]
+    pub fn stack_along(tensors: Array, dim: i64) -> ScriptResult<Tensor> {
+        super::tensors("`stack`", &tensors).and_then(|tensors| shape::stack(&tensors, dim)).map_err(raise)
+    }
+
+    /// An array of pieces along the first dimension: of one length (the last may be shorter), or of the lengths in an
+    /// array.
+    #[rhai_fn(name = "split", return_raw)]
+    pub fn split(t: Tensor, size: Dynamic) -> ScriptResult<Array> {
+        pieces(split_by(&t, &size, 0))
+    }
+
+    /// An array of pieces along dimension `dim`: of one length (the last may be shorter), or of the lengths in an array.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(arange(5).split([1, 4], 0)[1].to_array(), [1, 2, 3, 4]);
+    /// ```
+    #[rhai_fn(name = "split", return_raw)]
+    pub fn split_along(t: Tensor, size: Dynamic, dim: i64) -> ScriptResult<Array> {
+        pieces(split_by(&t, &size, dim))
+    }
+
+    /// An array of at most `count` pieces of one length along dimension `dim`; the last may be shorter.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(arange(5).chunk(2, 0).len(), 2);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn chunk(t: Tensor, count: i64, dim: i64) -> ScriptResult<Array> {
+        pieces(t.chunk(count, dim))
+    }
+}

@@ -1,0 +1,162 @@
+//! Small functions for any script: number formats, defaults, assertions, the environment.
+
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Engine, Map};
+
+use super::args::{ScriptResult, expected, number, raise};
+use super::display::literal;
+use crate::error::{Error, Result};
+use crate::format::{Item, format};
+use crate::tensor::Tensor;
+
+/// Registers the functions.
+pub fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(utility_functions).into());
+}
+
+/// Whether two values are equal, all the way down: integers equal floats of the same value, tensors are equal in shape
+/// and elements.
+///
+/// # Errors
+/// Tensors that cannot be compared, such as ones on different devices.
+pub fn same(left: &Dynamic, right: &Dynamic) -> Result<bool> {
+    if let (Some(left), Some(right)) = (number(left), number(right)) {
+        return Ok(left == right);
+    }
+    if let (Some(left), Some(right)) = (left.read_lock::<Array>(), right.read_lock::<Array>()) {
+        return Ok(left.len() == right.len() && all(left.iter().zip(right.iter()))?);
+    }
+    if let (Some(left), Some(right)) = (left.read_lock::<Map>(), right.read_lock::<Map>()) {
+        return Ok(left.keys().eq(right.keys()) && all(left.values().zip(right.values()))?);
+    }
+    if let (Some(left), Some(right)) = (left.read_lock::<Tensor>(), right.read_lock::<Tensor>()) {
+        return left.equal(&right);
+    }
+    Ok(left.type_id() == right.type_id() && !left.is::<Tensor>() && left.to_string() == right.to_string())
+}
+
+fn all<'a>(mut pairs: impl Iterator<Item = (&'a Dynamic, &'a Dynamic)>) -> Result<bool> {
+    pairs.try_fold(true, |equal, (left, right)| Ok(equal && same(left, right)?))
+}
+
+#[export_module]
+mod utility_functions {
+    /// A number or string laid out by a format: `[<>^][+][0][width][,][.digits][f|e|g|%]`.
+    ///
+    /// `.3` is three digits after the point, `8.3` the same in eight characters, `+.2` always with a sign, `.2e` with an
+    /// exponent, `.4g` four significant digits, `.1%` a percentage, `,` commas between thousands. Strings take only
+    /// alignment and width.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(fmt(3.14159, ".2"), "3.14");
+    /// assert_eq(fmt(0.123, ".1%"), "12.3%");
+    /// assert_eq(fmt("a", ">3"), "  a");
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn fmt(value: Dynamic, specification: &str) -> ScriptResult<String> {
+        let text = value.clone().into_string().ok();
+        let single = value.read_lock::<Tensor>().map(|tensor| tensor.clone());
+        match (value.as_int(), value.as_float(), text.as_deref(), single) {
+            (Ok(integer), ..) => format(Item::Integer(integer), specification).map_err(raise),
+            (_, Ok(float), ..) => format(Item::Float(float), specification).map_err(raise),
+            (_, _, Some(text), _) => format(Item::Text(text), specification).map_err(raise),
+            (_, _, _, Some(tensor)) => fmt(super::item(&tensor).map_err(raise)?, specification),
+            _ => Err(raise(expected("what `fmt` lays out", "a number or a string", &value))),
+        }
+    }
+
+    /// The entry `key` of a map, or `fallback` if it has none.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(opt(#{a: 1}, "b", 2), 2);
+    /// ```
+    pub fn opt(map: Map, key: &str, fallback: Dynamic) -> Dynamic {
+        match map.get(key) {
+            Some(value) if !value.is_unit() => value.clone(),
+            _ => fallback,
+        }
+    }
+
+    /// Stops with an error unless the condition is true.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert(1 + 1 == 2);
+    /// ```
+    #[rhai_fn(name = "assert", return_raw)]
+    pub fn assert(condition: Dynamic) -> ScriptResult<()> {
+        assert_saying(condition, Dynamic::from("assertion failed"))
+    }
+
+    /// Stops with an error that says `message` unless the condition is true.
+    #[rhai_fn(name = "assert", return_raw)]
+    pub fn assert_saying(condition: Dynamic, message: Dynamic) -> ScriptResult<()> {
+        match condition.as_bool() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(raise(Error::new(crate::bind::display::display(&message)))),
+            Err(_) => {
+                let error = expected("the condition of `assert`", "true or false", &condition);
+                Err(raise(if condition.is::<Tensor>() {
+                    error.hint("comparing tensors gives a bool tensor; use `.all()`, `.any()`, `equal` or `allclose`")
+                } else {
+                    error
+                }))
+            }
+        }
+    }
+
+    /// Stops with an error that shows both values unless they are equal.
+    ///
+    /// Arrays and maps are compared all the way down, tensors by shape and elements, and 1 equals 1.0.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq([1, #{a: "x"}], [1, #{a: "x"}]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn assert_eq(left: Dynamic, right: Dynamic) -> ScriptResult<()> {
+        if super::same(&left, &right).map_err(raise)? {
+            return Ok(());
+        }
+        Err(raise(Error::new(format!("assertion failed: {} is not {}", literal(&left), literal(&right)))))
+    }
+
+    /// The value of an environment variable.
+    ///
+    /// # Errors
+    /// A variable that isn't set.
+    #[rhai_fn(name = "env", return_raw, volatile)]
+    pub fn env(name: &str) -> ScriptResult<String> {
+        super::variable(name).ok_or_else(|| {
+            raise(
+                Error::new(format!("the environment variable `{name}` is not set"))
+                    .hint("give a default, as in `env(\"NAME\", \"default\")`"),
+            )
+        })
+    }
+
+    /// The value of an environment variable, or `fallback` if it isn't set.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(env("NO_SUCH_VARIABLE", "none"), "none");
+    /// ```
+    #[rhai_fn(name = "env", volatile)]
+    pub fn env_or(name: &str, fallback: Dynamic) -> Dynamic {
+        super::variable(name).map_or(fallback, Dynamic::from)
+    }
+}
+
+fn item(tensor: &Tensor) -> Result<Dynamic> {
+    tensor.item().map(super::tensor::convert::from_number)
+}
+
+/// A name that no variable can have counts as not set.
+fn variable(name: &str) -> Option<String> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return None;
+    }
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}

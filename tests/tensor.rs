@@ -1,0 +1,165 @@
+//! Tensors as scripts see them: against PyTorch's values, and the behaviour scripts in `scripts/tensor`.
+
+use std::path::{Path, PathBuf};
+
+use lancet::bind;
+use lancet::tensor::Tensor;
+use lancet::tensor::element::{Elements, Number};
+use lancet::tensor::{kind_name, parse_kind};
+use rhai::{Dynamic, Engine, EvalAltResult, Map, Scope};
+use serde_json::Value;
+use tch::{Device, Kind};
+
+fn engine() -> Engine {
+    let mut engine = Engine::new();
+    engine.set_max_expr_depths(128, 128).set_max_call_levels(256);
+    bind::tensor::register(&mut engine);
+    bind::display::register(&mut engine);
+    bind::file::register(&mut engine);
+    bind::utility::register(&mut engine);
+    // `message(|| ...)` is the error that a closure raises, with its hint.
+    engine.register_fn("message", |context: rhai::NativeCallContext, closure: rhai::FnPtr| {
+        match closure.call_within_context::<Dynamic>(&context, ()) {
+            Ok(value) => format!("no error but {}", bind::display::literal(&value)),
+            Err(error) => message(&error),
+        }
+    });
+    engine
+}
+
+fn message(error: &EvalAltResult) -> String {
+    match error.unwrap_inner() {
+        EvalAltResult::ErrorRuntime(value, _) => match value.read_lock::<Map>() {
+            Some(map) => map.values().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            None => value.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// The tensor that a fixture describes.
+fn stored(value: &Value) -> Tensor {
+    let number = |value: &Value| match value {
+        Value::Bool(value) => f64::from(*value),
+        Value::String(text) => text.parse().unwrap(),
+        other => other.as_f64().unwrap(),
+    };
+    let values = value["values"].as_array().unwrap().iter().map(number).collect();
+    let shape: Vec<i64> = value["shape"].as_array().unwrap().iter().map(|length| length.as_i64().unwrap()).collect();
+    let kind = parse_kind(value["dtype"].as_str().unwrap()).unwrap();
+    Tensor::from_elements(&Elements::Floats(values), &shape, Some(kind), Device::Cpu).unwrap()
+}
+
+fn tolerance(kind: Kind) -> (f64, f64) {
+    match kind {
+        Kind::Double => (1e-10, 1e-10),
+        Kind::Float => (1e-5, 1e-6),
+        Kind::BFloat16 | Kind::Half => (1e-2, 1e-3),
+        _ => (0.0, 0.0),
+    }
+}
+
+fn differences(got: &Tensor, wanted: &Tensor) -> Option<String> {
+    if got.shape() != wanted.shape() || got.kind() != wanted.kind() {
+        return Some(format!("{} instead of {}", got.describe(), wanted.describe()));
+    }
+    let (relative, absolute) = tolerance(wanted.kind());
+    let float = |number| match number {
+        Number::Bool(value) => f64::from(value),
+        Number::Integer(value) => value as f64,
+        Number::Float(value) => value,
+    };
+    let (got, wanted) = (got.elements().unwrap(), wanted.elements().unwrap());
+    (0..wanted.len()).find_map(|position| {
+        let (got, wanted) = (float(got.get(position)?), float(wanted.get(position)?));
+        let equal = got == wanted
+            || (got.is_nan() && wanted.is_nan())
+            || (got - wanted).abs() <= absolute + relative * wanted.abs();
+        (!equal).then(|| format!("element {position} is {got} instead of {wanted}"))
+    })
+}
+
+#[test]
+fn values_are_pytorchs() {
+    let fixtures: Value = serde_json::from_slice(&std::fs::read(fixture("tensor_cases.json")).unwrap()).unwrap();
+    let engine = engine();
+    let mut failures = Vec::new();
+    for case in fixtures["cases"].as_array().unwrap() {
+        let mut scope = Scope::new();
+        for (name, value) in fixtures["inputs"].as_object().unwrap() {
+            scope.push(name.as_str(), stored(value));
+        }
+        let script = case["script"].as_str().unwrap();
+        match engine.eval_with_scope::<Dynamic>(&mut scope, script) {
+            Err(error) => failures.push(format!("{script}: {}", message(&error))),
+            Ok(value) => match value.clone().try_cast::<Tensor>() {
+                None => failures.push(format!("{script}: gives {value}")),
+                Some(got) => failures.extend(
+                    differences(&got, &stored(&case["expected"])).map(|difference| format!("{script}: {difference}")),
+                ),
+            },
+        }
+        for (name, value) in fixtures["inputs"].as_object().unwrap() {
+            let kept = scope.get_value::<Tensor>(name).unwrap();
+            if let Some(difference) = differences(&kept, &stored(value)) {
+                failures.push(format!("{script} changed `{name}`: {difference}"));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} cases differ:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn scripts_behave() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/tensor");
+    let mut scripts: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    scripts.sort();
+    assert!(!scripts.is_empty());
+    let mut failures = Vec::new();
+    for script in scripts {
+        let scratch = tempfile::tempdir().unwrap();
+        let mut scope = Scope::new();
+        scope.push("folder", scratch.path().to_string_lossy().into_owned());
+        scope.push("fixtures", fixture("").to_string_lossy().into_owned());
+        if let Err(error) = engine().run_file_with_scope(&mut scope, script.clone()) {
+            failures.push(format!("{}: {} at {}", script.display(), message(&error), error.position()));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// The examples in the help texts, and that there is a help text for every function.
+#[test]
+fn help_is_complete_and_its_examples_run() {
+    let engine = engine();
+    let metadata: Value = serde_json::from_str(&engine.gen_fn_metadata_to_json(false).unwrap()).unwrap();
+    let mut failures = Vec::new();
+    let mut examples = 0;
+    for function in metadata["functions"].as_array().unwrap() {
+        let name = function["name"].as_str().unwrap();
+        let text: String = function["docComments"]
+            .as_array()
+            .map(|lines| lines.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n"))
+            .unwrap_or_default();
+        if text.is_empty() && name != "message" {
+            failures.push(format!("`{name}` has no help"));
+        }
+        let code: Vec<&str> = text
+            .lines()
+            .map(|line| line.trim_start().trim_start_matches("///").trim())
+            .skip_while(|line| *line != "```rhai")
+            .skip(1)
+            .take_while(|line| *line != "```")
+            .collect();
+        examples += usize::from(!code.is_empty());
+        if let Err(error) = engine.run(&code.join("\n")) {
+            failures.push(format!("the example of `{name}`: {}", message(&error)));
+        }
+    }
+    assert!(examples > 50, "only {examples} examples were found");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
