@@ -130,25 +130,6 @@ mod functions {
         stop(&context, code)
     }
 
-    /// Fails unless `condition` is true; `message` says what was expected.
-    ///
-    /// # Example
-    ///
-    /// ```rhai
-    /// assert(1 + 1 == 2);
-    /// assert([1, 2].len() == 2, "two items");
-    /// ```
-    #[rhai_fn(return_raw)]
-    pub fn assert(condition: bool) -> ScriptResult<()> {
-        if condition { Ok(()) } else { Err(raise(Error::new("the assertion does not hold"))) }
-    }
-
-    /// Fails unless `condition` is true; `message` says what was expected.
-    #[rhai_fn(return_raw, name = "assert")]
-    pub fn assert_with(condition: bool, message: &str) -> ScriptResult<()> {
-        if condition { Ok(()) } else { Err(raise(Error::new(format!("the assertion does not hold: {message}")))) }
-    }
-
     /// Prints what is known about a function, property or method: `help("zip")`, `help("tensor.shape")`.
     ///
     /// # Example
