@@ -71,8 +71,9 @@ impl Entry {
 
     /// How it is written, with types.
     pub fn signature(&self) -> String {
-        let list = |parameters: &[Parameter]| {
-            parameters.iter().map(|p| format!("{}: {}", p.name, p.kind)).collect::<Vec<_>>().join(", ")
+        let typed = |parameter: &Parameter| match parameter.kind.as_str() {
+            types::ANY => parameter.name.clone(),
+            kind => format!("{}: {kind}", parameter.name),
         };
         let types: Vec<&str> = self.parameters.iter().map(|parameter| parameter.kind.as_str()).collect();
         let [first, rest @ ..] = types.as_slice() else {
@@ -86,7 +87,10 @@ impl Entry {
             Kind::IndexSetter => format!("{first}[{second}] = {}", rest.last().unwrap_or(&"any")),
             Kind::Operator if rest.is_empty() => format!("{}{first}{}", self.name, self.arrow()),
             Kind::Operator => format!("{first} {} {second}{}", self.name, self.arrow()),
-            Kind::Function => format!("{}({}){}", self.name, list(&self.parameters), self.arrow()),
+            Kind::Function => {
+                let parameters: Vec<String> = self.parameters.iter().map(typed).collect();
+                format!("{}({}){}", self.name, parameters.join(", "), self.arrow())
+            }
         }
     }
 

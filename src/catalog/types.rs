@@ -17,6 +17,8 @@ pub fn script_type(name: &str) -> String {
         "Array" | "rhai::Array" => "array",
         "Map" | "rhai::Map" => "map",
         "Blob" | "rhai::Blob" => "blob",
+        // Rhai's own operators on text are written for all its kinds at once.
+        _ if name.contains("ImmutableString") => "string",
         "range=" => "range",
         "Instant" => "timestamp",
         _ if name.contains("Range") => "range",
@@ -63,6 +65,7 @@ mod tests {
             ("&mut Tensor", "tensor"),
             ("INT", "integer"),
             ("&str", "string"),
+            ("&str | ImmutableString | String", "string"),
             ("rhai::Dynamic", "any"),
             ("lancet::tensor::Tensor", "tensor"),
             ("core::ops::range::Range<i64>", "range"),

@@ -4,10 +4,9 @@ use rhai::{Dynamic, EvalAltResult, Map};
 
 use super::call::article;
 use super::parse::lower_first;
-use super::{Explanation, Site, call, parse};
+use super::{Explanation, Site, call, nearest, parse};
 use crate::bind::display::display;
 use crate::catalog::{Kind, script_type};
-use crate::error::nearest;
 use crate::session::{engine::CALL_LEVELS, module, scan};
 
 /// Explains the root of an error.
@@ -55,12 +54,12 @@ pub fn explain(error: &EvalAltResult, site: &Site) -> Explanation {
 /// A value that was thrown: by native functions a map of message and hint, by scripts anything.
 fn thrown(value: &Dynamic) -> Explanation {
     let text = |map: &Map, key: &str| map.get(key).filter(|value| value.is_string()).map(ToString::to_string);
-    if let Some(map) = value.read_lock::<Map>() {
-        if let Some(error) = text(&map, "error") {
-            // An error of Rhai's own that was caught and thrown again keeps its kind apart from its message.
-            let message = text(&map, "message").map(|message| lower_first(&message));
-            return Explanation::new(message.unwrap_or(error)).maybe_hint(text(&map, "hint"));
-        }
+    if let Some(map) = value.read_lock::<Map>()
+        && let Some(error) = text(&map, "error")
+    {
+        // An error of Rhai's own that was caught and thrown again keeps its kind apart from its message.
+        let message = text(&map, "message").map(|message| lower_first(&message));
+        return Explanation::new(message.unwrap_or(error)).maybe_hint(text(&map, "hint"));
     }
     if value.is_unit() {
         return Explanation::new("the script stopped with `throw`");
