@@ -44,7 +44,7 @@ fn code_given_on_the_command_line_prints_its_value() {
 #[test]
 fn a_script_prints_only_what_it_prints() {
     let folder = tempfile::tempdir().expect("folder");
-    let file = script(folder.path(), "#!/usr/bin/env lancet\nprint(ARGS); print(script_dir()); 1 + 1");
+    let file = script(folder.path(), "#!/usr/bin/env -S lancet run\nprint(ARGS); print(script_dir()); 1 + 1");
     let expected = format!("[\"--model\", \"x\", \"--\", \"-h\"]\n{}\n", folder.path().display());
     lancet().args(["run", &file, "--model", "x", "--", "-h"]).assert().success().stdout(expected).stderr("");
 }

@@ -292,7 +292,10 @@ mod tests {
 
     #[test]
     fn the_leading_comment_is_the_description() {
-        assert_eq!(about("#!/usr/bin/env lancet\n//! One.\n//!\n//! Two.\n\nlet x = 1; // no\n"), "One.\n\nTwo.");
+        assert_eq!(
+            about("#!/usr/bin/env -S lancet run\n//! One.\n//!\n//! Two.\n\nlet x = 1; // no\n"),
+            "One.\n\nTwo."
+        );
         assert_eq!(about("let x = 1;\n// later\n"), "");
     }
 }

@@ -1,6 +1,8 @@
 //! The names that types go by in scripts and their help.
 
-use rhai::Engine;
+use std::any::TypeId;
+
+use rhai::{Array, Dynamic, Engine, FnPtr, ImmutableString, Map};
 
 /// The name for a parameter that takes anything.
 pub const ANY: &str = "any";
@@ -47,6 +49,23 @@ pub fn of_result(engine: &Engine, written: &str) -> String {
         None => &compact,
     };
     if inner.is_empty() || inner == "()" { String::new() } else { of_parameter(engine, inner) }
+}
+
+/// The script's name of a type of which only the identity is known; `i32` stands for all that scripts never hold.
+pub fn of_id(id: TypeId) -> &'static str {
+    let known = [
+        (TypeId::of::<Dynamic>(), ANY),
+        (TypeId::of::<i64>(), "integer"),
+        (TypeId::of::<f64>(), "float"),
+        (TypeId::of::<bool>(), "bool"),
+        (TypeId::of::<char>(), "char"),
+        (TypeId::of::<ImmutableString>(), "string"),
+        (TypeId::of::<Array>(), "array"),
+        (TypeId::of::<Map>(), "map"),
+        (TypeId::of::<FnPtr>(), "function"),
+        (TypeId::of::<()>(), "()"),
+    ];
+    known.iter().find(|(other, _)| *other == id).map_or("i32", |(_, name)| name)
 }
 
 /// Whether scripts never hold values of that type: Rhai also registers its numbers for Rust's other widths.

@@ -58,7 +58,11 @@ fn thrown(value: &Dynamic) -> Explanation {
         && let Some(error) = text(&map, "error")
     {
         // An error of Rhai's own that was caught and thrown again keeps its kind apart from its message.
-        let message = text(&map, "message").map(|message| lower_first(&message));
+        // The message ends with places as text, which here would read as the place of the `throw`.
+        let message = text(&map, "message").map(|message| {
+            let line = message.lines().next().unwrap_or_default();
+            lower_first(line.split(" @ '").next().unwrap_or(line))
+        });
         return Explanation::new(message.unwrap_or(error)).maybe_hint(text(&map, "hint"));
     }
     if value.is_unit() {
@@ -76,7 +80,9 @@ pub fn unknown_variable(name: &str, site: &Site) -> Explanation {
     let variables = site.variables();
     let function = site.span.as_ref().and_then(|span| scan::enclosing_function(site.text, span.start));
     if variables.iter().any(|variable| variable == name) {
+        let constant = scan::declared(site.text, &["const"]).iter().any(|constant| constant == name);
         return explanation.hint(match function {
+            Some(_) if constant => format!("functions see a constant of their file as `global::{name}`"),
             Some(function) => {
                 format!("functions see no variables from outside; pass `{name}` to `{function}` as an argument")
             }

@@ -39,8 +39,12 @@ impl Input {
     /// A line editor, or plain lines where the terminal cannot have one.
     pub fn terminal(session: Rc<RefCell<Session>>) -> Self {
         let color = if output::color_output() { ColorMode::Enabled } else { ColorMode::Disabled };
-        let config =
-            Config::builder().completion_type(CompletionType::List).color_mode(color).auto_add_history(false).build();
+        let config = Config::builder()
+            .completion_type(CompletionType::List)
+            .completion_show_all_if_ambiguous(true)
+            .color_mode(color)
+            .auto_add_history(false)
+            .build();
         let mut editor = match Editor::with_config(config) {
             Ok(editor) => editor,
             Err(error) => {
