@@ -70,11 +70,12 @@ impl Declaration {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (name, None),
             };
-            if let Some(flag) = name.strip_prefix("no-").and_then(|name| self.find(name)) {
-                if flag.kind == Kind::Flag && inline.is_none() {
-                    values.insert(flag.name.as_str().into(), false.into());
-                    continue;
-                }
+            if let Some(flag) = name.strip_prefix("no-").and_then(|name| self.find(name))
+                && flag.kind == Kind::Flag
+                && inline.is_none()
+            {
+                values.insert(flag.name.as_str().into(), false.into());
+                continue;
             }
             let option = self
                 .find(name)
@@ -235,9 +236,9 @@ mod tests {
     fn declaration() -> Declaration {
         let engine = rhai::Engine::new();
         let map = engine.eval::<Map>(
-            r#"#{ model: #{ default: "tiny", help: "which" }, max_tokens: #{ default: 5 }, rate: #{ default: 0.5 },
-                  fast: #{ default: false }, slow: #{ default: true }, layer: #{ default: [] }, out: #{},
-                  task: #{ default: "a", choices: ["a", "bee"] } }"#,
+            r#"#{ model: #{ "default": "tiny", help: "which" }, max_tokens: #{ "default": 5 }, rate: #{ "default": 0.5 },
+                  fast: #{ "default": false }, slow: #{ "default": true }, layer: #{ "default": [] }, out: #{},
+                  task: #{ "default": "a", choices: ["a", "bee"] } }"#,
         );
         Declaration::new(map.expect("map")).expect("declaration")
     }
@@ -291,7 +292,10 @@ mod tests {
 
     #[test]
     fn the_leading_comment_is_the_description() {
-        assert_eq!(about("#!/usr/bin/env lancet\n//! One.\n//!\n//! Two.\n\nlet x = 1; // no\n"), "One.\n\nTwo.");
+        assert_eq!(
+            about("#!/usr/bin/env -S lancet run\n//! One.\n//!\n//! Two.\n\nlet x = 1; // no\n"),
+            "One.\n\nTwo."
+        );
         assert_eq!(about("let x = 1;\n// later\n"), "");
     }
 }

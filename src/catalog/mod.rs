@@ -28,7 +28,7 @@ pub enum Kind {
 }
 
 /// A parameter and the script's name of its type; `any` if any will do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Parameter {
     /// Its name.
     pub name: String,
@@ -71,8 +71,9 @@ impl Entry {
 
     /// How it is written, with types.
     pub fn signature(&self) -> String {
-        let list = |parameters: &[Parameter]| {
-            parameters.iter().map(|p| format!("{}: {}", p.name, p.kind)).collect::<Vec<_>>().join(", ")
+        let typed = |parameter: &Parameter| match parameter.kind.as_str() {
+            types::ANY => parameter.name.clone(),
+            kind => format!("{}: {kind}", parameter.name),
         };
         let types: Vec<&str> = self.parameters.iter().map(|parameter| parameter.kind.as_str()).collect();
         let [first, rest @ ..] = types.as_slice() else {
@@ -86,7 +87,10 @@ impl Entry {
             Kind::IndexSetter => format!("{first}[{second}] = {}", rest.last().unwrap_or(&"any")),
             Kind::Operator if rest.is_empty() => format!("{}{first}{}", self.name, self.arrow()),
             Kind::Operator => format!("{first} {} {second}{}", self.name, self.arrow()),
-            Kind::Function => format!("{}({}){}", self.name, list(&self.parameters), self.arrow()),
+            Kind::Function => {
+                let parameters: Vec<String> = self.parameters.iter().map(typed).collect();
+                format!("{}({}){}", self.name, parameters.join(", "), self.arrow())
+            }
         }
     }
 
@@ -105,13 +109,16 @@ pub struct Catalog {
 impl Catalog {
     /// What `engine` has registered; with a call's context, also what the calling script defines and imports.
     pub fn of(engine: &Engine, context: Option<&NativeCallContext>) -> Self {
-        let mut all = engine.collect_fn_metadata(context, |info| entry(engine, &info), true);
-        let ours = engine.collect_fn_metadata(context, |info| entry(engine, &info), false);
-        for item in &mut all {
-            item.language = !ours.iter().any(|own| own.name == item.name && own.parameters == item.parameters);
-        }
+        let mut all = engine.collect_fn_metadata(context, |info| entry(engine, &info), false);
+        let everything = engine.collect_fn_metadata(context, |info| entry(engine, &info), true);
+        let language = everything.into_iter().map(|entry| Entry { language: true, ..entry });
+        // Lancet's own come first, so that of two alike the language's is dropped.
+        all.extend(language);
+        all.sort_by(|a, b| {
+            (&a.name, a.kind, &a.parameters, a.language).cmp(&(&b.name, b.kind, &b.parameters, b.language))
+        });
+        all.dedup_by(|a, b| a.name == b.name && a.kind == b.kind && a.parameters == b.parameters);
         all.sort_by(|a, b| (&a.name, a.kind, a.parameters.len()).cmp(&(&b.name, b.kind, b.parameters.len())));
-        all.dedup_by(|a, b| a.name == b.name && a.kind == b.kind && a.parameters == b.parameters && a.doc == b.doc);
         Self { registered: all.into(), own: Vec::new() }
     }
 
@@ -159,7 +166,12 @@ fn entry(engine: &Engine, info: &FuncInfo) -> Option<Entry> {
                 "" => "value",
                 name => name,
             };
-            Parameter { name: name.to_owned(), kind: types::of_parameter(engine, kind) }
+            let kind = match function.param_types.get(index) {
+                // Functions that Rhai registers by macro have no names for their types.
+                Some(id) if kind.trim().is_empty() => types::of_id(*id).to_owned(),
+                _ => types::of_parameter(engine, kind),
+            };
+            Parameter { name: name.to_owned(), kind }
         })
         .collect();
     let returns = types::of_result(engine, &function.return_type);

@@ -28,8 +28,7 @@ impl Catalog {
             for entry in &group {
                 let _ = writeln!(text, "{}", entry.signature());
             }
-            let doc = group.first().map_or("", |entry| entry.doc.as_str());
-            for line in doc.lines() {
+            for line in fullest(&group).lines() {
                 let _ = writeln!(text, "{}", format!("  {line}").trim_end());
             }
         }
@@ -66,9 +65,10 @@ impl Catalog {
                     let _ = writeln!(text, "{}", entry.signature());
                 }
                 text.push_str("```\n");
-                if !first.doc.is_empty() {
+                let doc = fullest(&group);
+                if !doc.is_empty() {
                     // Headings inside a doc comment stand below the entry's own.
-                    let doc = first.doc.replace("\n# ", "\n#### ");
+                    let doc = doc.replace("\n# ", "\n#### ");
                     let _ = write!(text, "\n{doc}\n");
                 }
             }
@@ -88,14 +88,19 @@ fn topic(entry: &Entry) -> &str {
     }
 }
 
-/// Signatures that share a name and a text, or lack a text of their own, stand together.
+/// The longest text among signatures that stand together.
+fn fullest<'a>(group: &[&'a Entry]) -> &'a str {
+    group.iter().map(|entry| entry.doc.as_str()).max_by_key(|doc| doc.len()).unwrap_or_default()
+}
+
+/// Signatures that share a name and a summary, or lack a text of their own, stand together.
 fn by_doc<'a>(entries: &[&'a Entry]) -> Vec<Vec<&'a Entry>> {
     let mut groups: Vec<Vec<&Entry>> = Vec::new();
     for entry in entries {
         let group = groups.iter_mut().find(|group| {
-            group
-                .first()
-                .is_some_and(|first| first.name == entry.name && (entry.doc.is_empty() || first.doc == entry.doc))
+            group.first().is_some_and(|first| {
+                first.name == entry.name && (entry.doc.is_empty() || first.summary() == entry.summary())
+            })
         });
         match group {
             Some(group) => group.push(entry),

@@ -1,6 +1,8 @@
 //! The names that types go by in scripts and their help.
 
-use rhai::Engine;
+use std::any::TypeId;
+
+use rhai::{Array, Dynamic, Engine, FnPtr, ImmutableString, Map};
 
 /// The name for a parameter that takes anything.
 pub const ANY: &str = "any";
@@ -17,6 +19,8 @@ pub fn script_type(name: &str) -> String {
         "Array" | "rhai::Array" => "array",
         "Map" | "rhai::Map" => "map",
         "Blob" | "rhai::Blob" => "blob",
+        // Rhai's own operators on text are written for all its kinds at once.
+        _ if name.contains("ImmutableString") => "string",
         "range=" => "range",
         "Instant" => "timestamp",
         _ if name.contains("Range") => "range",
@@ -47,6 +51,23 @@ pub fn of_result(engine: &Engine, written: &str) -> String {
     if inner.is_empty() || inner == "()" { String::new() } else { of_parameter(engine, inner) }
 }
 
+/// The script's name of a type of which only the identity is known; `i32` stands for all that scripts never hold.
+pub fn of_id(id: TypeId) -> &'static str {
+    let known = [
+        (TypeId::of::<Dynamic>(), ANY),
+        (TypeId::of::<i64>(), "integer"),
+        (TypeId::of::<f64>(), "float"),
+        (TypeId::of::<bool>(), "bool"),
+        (TypeId::of::<char>(), "char"),
+        (TypeId::of::<ImmutableString>(), "string"),
+        (TypeId::of::<Array>(), "array"),
+        (TypeId::of::<Map>(), "map"),
+        (TypeId::of::<FnPtr>(), "function"),
+        (TypeId::of::<()>(), "()"),
+    ];
+    known.iter().find(|(other, _)| *other == id).map_or("i32", |(_, name)| name)
+}
+
 /// Whether scripts never hold values of that type: Rhai also registers its numbers for Rust's other widths.
 pub fn is_foreign(kind: &str) -> bool {
     matches!(kind, "i8" | "i16" | "i32" | "i128" | "u8" | "u16" | "u32" | "u64" | "u128" | "f32" | "usize" | "isize")
@@ -63,6 +84,7 @@ mod tests {
             ("&mut Tensor", "tensor"),
             ("INT", "integer"),
             ("&str", "string"),
+            ("&str | ImmutableString | String", "string"),
             ("rhai::Dynamic", "any"),
             ("lancet::tensor::Tensor", "tensor"),
             ("core::ops::range::Range<i64>", "range"),

@@ -1,8 +1,7 @@
 //! Calls that fit no function: which argument is wrong, or which name was meant.
 
-use super::{Explanation, Site};
+use super::{Explanation, Site, nearest};
 use crate::catalog::{Entry, Kind, script_type};
-use crate::error::nearest;
 
 const SIGNATURES_SHOWN: usize = 6;
 
@@ -17,8 +16,18 @@ pub fn explain(signature: &str, site: &Site) -> Explanation {
     if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
         return operator(name, &types, site);
     }
-    let entries: Vec<&Entry> = site.context.catalog.named(name).filter(|entry| entry.kind == Kind::Function).collect();
-    if entries.is_empty() { unknown(name, &types, site) } else { misfit(name, &types, &entries) }
+    let method = site.is_method();
+    let entries: Vec<&Entry> = site
+        .context
+        .catalog
+        .named(name)
+        .filter(|entry| entry.kind == Kind::Function)
+        // Methods of other types are none of this value's.
+        .filter(|entry| {
+            !method || entry.receiver() == "any" || types.first().is_some_and(|kind| kind == entry.receiver())
+        })
+        .collect();
+    if entries.is_empty() { unknown(name, &types, site) } else { misfit(name, &types, &entries, method) }
 }
 
 fn closure(name: &str, types: &[String], site: &Site) -> Explanation {
@@ -40,7 +49,8 @@ fn operator(name: &str, types: &[String], site: &Site) -> Explanation {
         _ => format!("`{name}` does not work here"),
     };
     let takes = |entry: &&Entry| {
-        let involved = entry.parameters.iter().any(|p| types.iter().any(|kind| *kind == p.kind));
+        let same = |index: usize| entry.parameters.get(index).map(|p| &p.kind) == types.get(index);
+        let involved = same(0) || (!entry.language && types.len() > 1 && same(1));
         entry.kind == Kind::Operator && entry.parameters.len() == types.len() && involved
     };
     let fitting: Vec<String> = site.context.catalog.named(name).filter(takes).map(Entry::signature).collect();
@@ -84,18 +94,22 @@ fn unknown(name: &str, types: &[String], site: &Site) -> Explanation {
     }
 }
 
-fn misfit(name: &str, types: &[String], entries: &[&Entry]) -> Explanation {
-    let signatures: Vec<String> = entries.iter().take(SIGNATURES_SHOWN).map(|entry| entry.signature()).collect();
-    let more = if entries.len() > SIGNATURES_SHOWN { ", and others" } else { "" };
+fn misfit(name: &str, types: &[String], entries: &[&Entry], method: bool) -> Explanation {
+    let mut signatures: Vec<String> = entries.iter().map(|entry| entry.signature()).collect();
+    signatures.dedup();
+    let more = if signatures.len() > SIGNATURES_SHOWN { ", and others" } else { "" };
+    signatures.truncate(SIGNATURES_SHOWN);
     let hint = format!("{}{more}", listed(&signatures));
     let same_length: Vec<&&Entry> = entries.iter().filter(|entry| entry.parameters.len() == types.len()).collect();
     if same_length.is_empty() {
-        let mut counts: Vec<usize> = entries.iter().map(|entry| entry.parameters.len()).collect();
+        // The value before the dot is not counted.
+        let counted = |length: usize| length - usize::from(method && length > 0);
+        let mut counts: Vec<usize> = entries.iter().map(|entry| counted(entry.parameters.len())).collect();
         counts.sort_unstable();
         counts.dedup();
         let counts: Vec<String> = counts.iter().map(ToString::to_string).collect();
         let noun = if counts == ["1"] { "argument" } else { "arguments" };
-        let message = format!("`{name}` takes {} {noun}, not {}", counts.join(" or "), types.len());
+        let message = format!("`{name}` takes {} {noun}, not {}", counts.join(" or "), counted(types.len()));
         return Explanation::new(message).hint(hint);
     }
     let first_misfit = |entry: &Entry| {

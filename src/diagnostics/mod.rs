@@ -66,6 +66,8 @@ struct Explanation {
     message: String,
     label: Option<String>,
     hint: Option<String>,
+    /// The bytes to mark, where Rhai's own place is not the right one.
+    span: Option<Range<usize>>,
 }
 
 impl Explanation {
@@ -131,7 +133,11 @@ pub fn explain(source: &str, error: &EvalAltResult, context: &Context) -> Diagno
         text: context.sources.text(&trace.source).unwrap_or_default(),
         span: place.as_ref().map(|place| place.span.clone()),
     };
-    let Explanation { message, label, hint } = words::explain(trace.root, &site);
+    let Explanation { message, label, hint, span } = words::explain(trace.root, &site);
+    let place = match (span, place) {
+        (Some(span), Some(place)) => Some(moved(place, site.text, span)),
+        (_, place) => place,
+    };
     Diagnostic { message, label, hint, place, calls: trace.calls }
 }
 
@@ -156,4 +162,23 @@ fn place(source: &str, position: Position, sources: &SourceMap) -> Option<Place>
         column: position.position().unwrap_or(1),
         span: sources.span(source, position)?,
     })
+}
+
+/// The same place with other bytes marked.
+fn moved(place: Place, text: &str, span: Range<usize>) -> Place {
+    let before = text.get(..span.start).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    Place { line, column, span, ..place }
+}
+
+/// The candidate that was probably meant: near by edits and alike as a whole, which short names often are not; or a name
+/// that one of the two abbreviates, as `len` does `length`.
+fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const ALIKE: f64 = 0.75;
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    let abbreviates = |short: &str, long: &str| short.len() >= 3 && long.starts_with(short);
+    crate::error::nearest(name, candidates.iter().copied())
+        .filter(|near| strsim::jaro_winkler(name, near) >= ALIKE)
+        .or_else(|| candidates.into_iter().find(|other| abbreviates(name, other) || abbreviates(other, name)))
 }

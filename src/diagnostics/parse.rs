@@ -6,6 +6,7 @@ use super::call::article;
 use super::words::{foreign_word, unknown_module, unknown_variable};
 use super::{Explanation, Site};
 use crate::catalog::script_type;
+use crate::session::scan;
 
 /// Explains a fault that the parser found.
 pub fn explain(error: &ParseErrorType, site: &Site) -> Explanation {
@@ -14,14 +15,30 @@ pub fn explain(error: &ParseErrorType, site: &Site) -> Explanation {
         ParseErrorType::ModuleUndefined(name) => return unknown_module(name, site),
         _ => {}
     }
-    let explanation = Explanation::new(message(error, site)).maybe_hint(own_hint(error));
+    let mut explanation = Explanation::new(message(error, site)).maybe_hint(own_hint(error));
+    if matches!(error, ParseErrorType::MissingToken(token, _) if token == ";") && !ended(site) {
+        // The parser only notices at the next token; what lacks its end is the one before.
+        let before = scan::scan(site.before()).into_iter().rev().find(|token| token.kind != scan::Kind::Comment);
+        explanation.span = before.map(|token| token.range);
+        explanation.label = Some("after this".to_owned());
+    }
     // Words of other languages end up as names before the token that cannot follow them.
     let words = [site.token(), previous_word(site.before())];
     explanation.maybe_hint(words.into_iter().find_map(foreign_word))
 }
 
+/// Whether nothing follows the place of the error.
+fn ended(site: &Site) -> bool {
+    let rest = site.span.as_ref().and_then(|span| site.text.get(span.end..));
+    rest.is_none_or(|rest| rest.trim().is_empty())
+}
+
 fn message(error: &ParseErrorType, site: &Site) -> String {
     match error {
+        // At the end of the text only a statement inside a block lacks anything.
+        ParseErrorType::MissingToken(token, _) if token == ";" && ended(site) => {
+            "the text ends inside a block; a `}` is missing".to_owned()
+        }
         ParseErrorType::UnexpectedEOF => "the text ends before the statement does".to_owned(),
         ParseErrorType::BadInput(LexError::UnterminatedString) => "this string has no closing quote".to_owned(),
         ParseErrorType::BadInput(LexError::UnexpectedInput(text)) => format!("`{text}` is not expected here"),
@@ -31,6 +48,9 @@ fn message(error: &ParseErrorType, site: &Site) -> String {
             format!("`{symbol}` is not an operator here")
         }
         ParseErrorType::UnknownOperator(symbol) => format!("`{symbol}` is not an operator"),
+        ParseErrorType::MissingToken(token, _) if token == ";" => {
+            "expected `;` at the end of this statement".to_owned()
+        }
         ParseErrorType::MissingToken(token, why) => format!("expected `{token}` {why}").trim_end().to_owned(),
         ParseErrorType::ExprExpected(what) => format!("expected {}", article(&format!("{what} expression"))),
         ParseErrorType::Reserved(word) => format!("`{word}` is a word of the language and cannot be used here"),
@@ -46,7 +66,9 @@ fn message(error: &ParseErrorType, site: &Site) -> String {
         ParseErrorType::DuplicatedProperty(name) => format!("the key `{name}` is given twice"),
         ParseErrorType::WrongFnDefinition => "functions are defined at the top level, not inside others".to_owned(),
         ParseErrorType::MismatchedType(wanted, found) => {
-            format!("expected {}, not {}", article(&script_type(wanted)), found)
+            // Rhai gives a type here, or words of its own.
+            let wanted = if wanted.contains(' ') { wanted.clone() } else { article(&script_type(wanted)) };
+            format!("expected {wanted}, not {found}")
         }
         ParseErrorType::ExprTooDeep => "this expression is nested too deeply".to_owned(),
         ParseErrorType::LoopBreak => format!("`{}` stands outside a loop", site.token()),
@@ -63,7 +85,9 @@ fn own_hint(error: &ParseErrorType) -> Option<String> {
         ParseErrorType::WrongFnDefinition => {
             "inside a function, use a closure: `let f = |x| x + 1;`, called as `f.call(2)`"
         }
-        ParseErrorType::MissingToken(token, _) if token == ";" => "statements end with `;`",
+        ParseErrorType::BadInput(LexError::UnexpectedInput(text)) if text.starts_with(char::is_alphabetic) => {
+            "names are made of the letters a to z, digits and `_`"
+        }
         _ => return None,
     };
     Some(text.to_owned())

@@ -42,6 +42,7 @@ impl Diagnostic {
             .with_char_set(if color { CharSet::Unicode } else { CharSet::Ascii })
             .with_index_type(IndexType::Byte);
         let span = || (place.source.as_str(), place.span.clone());
+        // A label without a message is not drawn.
         let label = Label::new(span()).with_color(Color::Red).with_message(self.label.as_deref().unwrap_or("here"));
         let report = Report::build(ReportKind::Custom("error", Color::Red), span())
             .with_config(config)

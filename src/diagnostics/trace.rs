@@ -65,8 +65,9 @@ pub fn walk<'a>(source: &str, error: &'a EvalAltResult, sources: &SourceMap) -> 
             _ => break,
         }
     }
-    // A native function's frame says no more than the error itself when the error is the native function's own.
-    let position = root.position();
+    // In code given to `eval` a position counts from the start of that code, which is in no text.
+    let evaluated = native.as_deref() == Some("eval");
+    let position = if evaluated { Position::NONE } else { root.position() };
     calls.reverse();
     if position.is_none() {
         let (source, position) = fallback;

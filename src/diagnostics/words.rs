@@ -4,10 +4,9 @@ use rhai::{Dynamic, EvalAltResult, Map};
 
 use super::call::article;
 use super::parse::lower_first;
-use super::{Explanation, Site, call, parse};
+use super::{Explanation, Site, call, nearest, parse};
 use crate::bind::display::display;
 use crate::catalog::{Kind, script_type};
-use crate::error::nearest;
 use crate::session::{engine::CALL_LEVELS, module, scan};
 
 /// Explains the root of an error.
@@ -55,12 +54,16 @@ pub fn explain(error: &EvalAltResult, site: &Site) -> Explanation {
 /// A value that was thrown: by native functions a map of message and hint, by scripts anything.
 fn thrown(value: &Dynamic) -> Explanation {
     let text = |map: &Map, key: &str| map.get(key).filter(|value| value.is_string()).map(ToString::to_string);
-    if let Some(map) = value.read_lock::<Map>() {
-        if let Some(error) = text(&map, "error") {
-            // An error of Rhai's own that was caught and thrown again keeps its kind apart from its message.
-            let message = text(&map, "message").map(|message| lower_first(&message));
-            return Explanation::new(message.unwrap_or(error)).maybe_hint(text(&map, "hint"));
-        }
+    if let Some(map) = value.read_lock::<Map>()
+        && let Some(error) = text(&map, "error")
+    {
+        // An error of Rhai's own that was caught and thrown again keeps its kind apart from its message.
+        // The message ends with places as text, which here would read as the place of the `throw`.
+        let message = text(&map, "message").map(|message| {
+            let line = message.lines().next().unwrap_or_default();
+            lower_first(line.split(" @ '").next().unwrap_or(line))
+        });
+        return Explanation::new(message.unwrap_or(error)).maybe_hint(text(&map, "hint"));
     }
     if value.is_unit() {
         return Explanation::new("the script stopped with `throw`");
@@ -77,7 +80,9 @@ pub fn unknown_variable(name: &str, site: &Site) -> Explanation {
     let variables = site.variables();
     let function = site.span.as_ref().and_then(|span| scan::enclosing_function(site.text, span.start));
     if variables.iter().any(|variable| variable == name) {
+        let constant = scan::declared(site.text, &["const"]).iter().any(|constant| constant == name);
         return explanation.hint(match function {
+            Some(_) if constant => format!("functions see a constant of their file as `global::{name}`"),
             Some(function) => {
                 format!("functions see no variables from outside; pass `{name}` to `{function}` as an argument")
             }

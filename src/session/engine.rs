@@ -60,7 +60,11 @@ pub fn compile<'a>(engine: &Engine, text: &str, known: impl Iterator<Item = &'a 
     for name in known.map(str::to_owned).chain(scan::declared(text, &["fn"])).chain(["ARGS".to_owned()]) {
         names.push(name, ());
     }
-    engine.compile_with_scope(&names, text)
+    // A first line for the shell, `#!/usr/bin/env -S lancet run`, is a comment.
+    match text.strip_prefix("#!") {
+        Some(rest) => engine.compile_with_scope(&names, format!("// {rest}")),
+        None => engine.compile_with_scope(&names, text),
+    }
 }
 
 /// Whether the parser could go on if more lines followed.

@@ -55,7 +55,6 @@ pub struct Session {
     catalog: OnceCell<Rc<Catalog>>,
     /// Asked when a string argument is completed at the prompt.
     pub completions: Vec<StringCompletion>,
-    _no_grad: tch::NoGradGuard,
 }
 
 impl Session {
@@ -64,6 +63,8 @@ impl Session {
     /// # Errors
     /// A fault in the standard library.
     pub fn new(options: Options) -> Result<Self, ScriptError> {
+        // The mode belongs to the thread, and operations that want gradients turn them on for themselves.
+        std::mem::forget(tch::no_grad_guard());
         let sources = Rc::new(RefCell::new(SourceMap::default()));
         let modules = Modules::new(sources.clone());
         let mut engine = engine::new();
@@ -84,7 +85,6 @@ impl Session {
             context,
             catalog: OnceCell::new(),
             completions: Vec::new(),
-            _no_grad: tch::no_grad_guard(),
         };
         match loaded {
             Ok(()) => Ok(session),

@@ -1,0 +1,254 @@
+//! What could stand at the cursor: variables, functions, members of the value before a dot, keys of maps, commands,
+//! files inside strings.
+
+use rhai::{Dynamic, Map};
+use rustyline::completion::{FilenameCompleter, Pair};
+
+use super::command::COMMANDS;
+use crate::bind::args::type_name;
+use crate::catalog::{Catalog, Entry, Kind};
+use crate::session::Session;
+use crate::session::scan::{self, KEYWORDS, Token};
+
+/// The candidates for the word that ends at `position`, and where that word starts.
+pub fn candidates(session: &Session, line: &str, position: usize) -> (usize, Vec<Pair>) {
+    let typed = line.get(..position).unwrap_or(line);
+    if let Some(command) = typed.strip_prefix(':') {
+        return command_candidates(session, line, typed, command);
+    }
+    code_candidates(session, typed)
+}
+
+fn command_candidates(session: &Session, line: &str, typed: &str, command: &str) -> (usize, Vec<Pair>) {
+    match command.split_once(char::is_whitespace).map(|(name, _)| name) {
+        None => {
+            let names = COMMANDS.iter().map(|command| command.name.to_owned()).filter(|name| name.len() > 1);
+            (1, matching(names.collect(), command))
+        }
+        Some("load" | "save") => files(line, typed),
+        Some(_) => code_candidates(session, typed),
+    }
+}
+
+fn code_candidates(session: &Session, typed: &str) -> (usize, Vec<Pair>) {
+    let tokens = scan::scan(typed);
+    if let Some((token, before)) = tokens.split_last() {
+        let text = token.text(typed);
+        if token.kind == scan::Kind::Text && text.starts_with('"') && (text.len() == 1 || !text.ends_with('"')) {
+            return string_candidates(session, typed, token, before);
+        }
+    }
+    let start = typed
+        .rfind(|c: char| !c.is_alphanumeric() && c != '_')
+        .map_or(0, |at| at + typed.get(at..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8));
+    let word = typed.get(start..).unwrap_or_default();
+    let before: Vec<&Token> = tokens.iter().filter(|token| token.range.end <= start).collect();
+    let catalog = session.catalog();
+    let names = match before.split_last() {
+        Some((last, rest)) if matches!(last.text(typed), "." | "?.") => member_names(session, &catalog, typed, rest),
+        Some((last, rest)) if last.text(typed) == "::" => {
+            let module = rest.last().map_or("", |name| name.text(typed));
+            module_names(&catalog, module)
+        }
+        _ => plain_names(session, &catalog),
+    };
+    (start, matching(names, word))
+}
+
+/// A function as it is typed: with its parenthesis, and the closing one if it takes nothing more.
+fn call(entry: &Entry, name: &str, given: usize) -> String {
+    match entry.kind {
+        Kind::Function if entry.parameters.len() == given => format!("{name}()"),
+        Kind::Function => format!("{name}("),
+        _ => name.to_owned(),
+    }
+}
+
+fn plain_names(session: &Session, catalog: &Catalog) -> Vec<String> {
+    let functions = catalog.entries().filter(|entry| entry.kind == Kind::Function);
+    let mut names: Vec<String> = session.variables().map(|(name, ..)| name.to_owned()).collect();
+    names.extend(KEYWORDS.iter().map(ToString::to_string));
+    for entry in functions {
+        match entry.name.split_once("::") {
+            Some((module, _)) => names.push(format!("{module}::")),
+            None => names.push(call(entry, &entry.name, 0)),
+        }
+    }
+    names
+}
+
+fn module_names(catalog: &Catalog, module: &str) -> Vec<String> {
+    let prefix = format!("{module}::");
+    catalog.entries().filter_map(|entry| Some(call(entry, entry.name.strip_prefix(&prefix)?, 0))).collect()
+}
+
+fn member_names(session: &Session, catalog: &Catalog, typed: &str, before: &[&Token]) -> Vec<String> {
+    let mut names = Vec::new();
+    let kind = match value(session, typed, before) {
+        Some(value) => {
+            if let Some(map) = value.read_lock::<Map>() {
+                names.extend(map.keys().map(ToString::to_string));
+            }
+            type_name(&value).to_owned()
+        }
+        None => result_type(catalog, typed, before).unwrap_or_default(),
+    };
+    names.extend(catalog.members(&kind).map(|entry| call(entry, &entry.name, 1)));
+    names
+}
+
+/// The value of `name` or `name.key.key` at the end of the tokens.
+fn value(session: &Session, typed: &str, tokens: &[&Token]) -> Option<Dynamic> {
+    let (last, rest) = tokens.split_last()?;
+    let name = last.text(typed);
+    if last.kind == scan::Kind::Text && last.range.len() > 1 {
+        return Some(Dynamic::from(String::new()));
+    }
+    match rest.split_last() {
+        Some((dot, receiver)) if dot.text(typed) == "." => {
+            let receiver = value(session, typed, receiver)?;
+            let map = receiver.read_lock::<Map>()?;
+            map.get(name).cloned()
+        }
+        _ => session.variable(name).cloned(),
+    }
+}
+
+/// The type that a call at the end of the tokens gives, if all functions of its name agree.
+fn result_type(catalog: &Catalog, typed: &str, tokens: &[&Token]) -> Option<String> {
+    if tokens.last()?.text(typed) == "]" {
+        return None;
+    }
+    let mut depth = 0_usize;
+    for (index, token) in tokens.iter().enumerate().rev() {
+        match token.text(typed) {
+            ")" => depth += 1,
+            "(" => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        if depth == 0 {
+            let name = if token.text(typed) == "(" { tokens.get(index.checked_sub(1)?)? } else { token };
+            let mut types = catalog.named(name.text(typed)).map(|entry| entry.returns.clone());
+            let first = types.next()?;
+            return types.all(|other| other == first).then_some(first);
+        }
+    }
+    None
+}
+
+/// Inside a string: what the session's values offer for it, otherwise files.
+fn string_candidates(session: &Session, typed: &str, token: &Token, before: &[Token]) -> (usize, Vec<Pair>) {
+    let start = token.range.start + 1;
+    let word = typed.get(start..).unwrap_or_default();
+    let before: Vec<&Token> = before.iter().collect();
+    // The innermost call that is still open, past earlier arguments and brackets.
+    let mut depth = 0_usize;
+    let open = before.iter().rposition(|token| match token.text(typed) {
+        ")" | "]" | "}" => {
+            depth += 1;
+            false
+        }
+        "(" if depth == 0 => true,
+        "(" | "[" | "{" | "#{" => {
+            depth = depth.saturating_sub(1);
+            false
+        }
+        _ => false,
+    });
+    if let Some([receiver @ .., dot, method]) = open.and_then(|open| before.get(..open))
+        && dot.text(typed) == "."
+        && let Some(value) = value(session, typed, receiver)
+    {
+        let offered: Vec<String> =
+            session.completions.iter().flat_map(|offer| offer(&value, method.text(typed))).collect();
+        if !offered.is_empty() {
+            return (start, matching(offered, word));
+        }
+    }
+    if let Some([.., name]) = before.get(..before.len().saturating_sub(1)) {
+        // `map["`: the keys of the map.
+        if before.last().is_some_and(|bracket| bracket.text(typed) == "[")
+            && let Some(map) = session.variable(name.text(typed)).and_then(|value| value.read_lock::<Map>())
+        {
+            return (start, matching(map.keys().map(ToString::to_string).collect(), word));
+        }
+    }
+    files(typed, typed)
+}
+
+fn files(line: &str, typed: &str) -> (usize, Vec<Pair>) {
+    FilenameCompleter::new().complete_path(line, typed.len()).unwrap_or((typed.len(), Vec::new()))
+}
+
+fn matching(mut names: Vec<String>, word: &str) -> Vec<Pair> {
+    names.retain(|name| name.starts_with(word));
+    names.sort();
+    names.dedup();
+    // A name that can be called with and without arguments is offered once.
+    let open: Vec<String> = names.iter().filter(|name| name.ends_with('(')).cloned().collect();
+    names.retain(|name| name.strip_suffix(')').is_none_or(|bare| !open.iter().any(|other| other == bare)));
+    names.into_iter().map(|name| Pair { display: name.clone(), replacement: name }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Options;
+
+    fn complete(session: &Session, line: &str) -> Vec<String> {
+        candidates(session, line, line.len()).1.into_iter().map(|pair| pair.replacement).collect()
+    }
+
+    fn session() -> Session {
+        let mut session = Session::new(Options::default()).map_err(|_| ()).expect("session");
+        let text = "let model_name = \"a\"; let config = #{ layers: 2, inner: #{ width: 3 } }; fn twice(x) { 2 * x } fn tick() {}";
+        assert!(session.eval("test", text).is_ok());
+        session
+    }
+
+    #[test]
+    fn names_members_and_keys() {
+        let session = session();
+        assert_eq!(complete(&session, "let y = model_n"), ["model_name"]);
+        assert_eq!(complete(&session, "twi"), ["twice("]);
+        assert_eq!(complete(&session, "f(tic"), ["tick()"]);
+        assert_eq!(complete(&session, "config.lay"), ["layers"]);
+        assert_eq!(complete(&session, "config.inner.w"), ["width"]);
+        assert_eq!(complete(&session, "config[\"lay"), ["layers"]);
+        assert!(complete(&session, "model_name.to_up").contains(&"to_upper()".to_owned()));
+        assert!(complete(&session, "\"x\".to_up").contains(&"to_upper()".to_owned()));
+        assert_eq!(complete(&session, "nothing.to_up"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn commands_and_files() {
+        let session = session();
+        assert_eq!(complete(&session, ":sea"), ["search"]);
+        assert_eq!(complete(&session, ":help twi"), ["twice("]);
+        let folder = tempfile::tempdir().expect("folder");
+        std::fs::write(folder.path().join("words.txt"), "").expect("file");
+        let line = format!("read(\"{}/wor", folder.path().display());
+        assert!(complete(&session, &line)[0].ends_with("words.txt"));
+    }
+
+    #[test]
+    fn values_offer_strings() {
+        let mut session = session();
+        session.completions.push(|value, method| match (value.is_map(), method) {
+            (true, "capture") => vec!["blocks.0.out".to_owned(), "blocks.1.out".to_owned()],
+            _ => Vec::new(),
+        });
+        assert_eq!(complete(&session, "config.capture(1, \"blocks.1"), ["blocks.1.out"]);
+        assert_eq!(complete(&session, "config.capture([f(\"x\"), \"blocks.1"), ["blocks.1.out"]);
+        assert_eq!(complete(&session, "other.capture(\"blocks.1"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn any_cut_of_a_line_can_be_completed() {
+        let session = session();
+        let line = "config.inner.f(\"é\", |x| [a[\"k\"], `${x.` + std::f(";
+        for (at, _) in line.char_indices() {
+            candidates(&session, line, at);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The command line: what runs, what is printed where, and the exit codes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use assert_cmd::assert::OutputAssertExt;
+
+fn lancet() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
+    command.env_remove("LANCET_PATH").env_remove("HF_HUB_OFFLINE");
+    command
+}
+
+fn with_input(command: &mut Command, input: &str) -> Output {
+    use std::io::Write;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("lancet starts");
+    child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("input");
+    child.wait_with_output().expect("output")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn script(folder: &Path, text: &str) -> String {
+    let path = folder.join("script.rhai");
+    std::fs::write(&path, text).expect("script");
+    path.display().to_string()
+}
+
+#[test]
+fn code_given_on_the_command_line_prints_its_value() {
+    lancet().args(["-e", "1 + 1"]).assert().success().stdout("2\n").stderr("");
+    lancet().args(["-e", "let x = 1;"]).assert().success().stdout("");
+    lancet().args(["-e", "ARGS", "a", "--model", "-x"]).assert().success().stdout("[\"a\", \"--model\", \"-x\"]\n");
+}
+
+#[test]
+fn a_script_prints_only_what_it_prints() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = script(folder.path(), "#!/usr/bin/env -S lancet run\nprint(ARGS); print(script_dir()); 1 + 1");
+    let expected = format!("[\"--model\", \"x\", \"--\", \"-h\"]\n{}\n", folder.path().display());
+    lancet().args(["run", &file, "--model", "x", "--", "-h"]).assert().success().stdout(expected).stderr("");
+}
+
+#[test]
+fn standard_input_is_a_script_too() {
+    for arguments in [&["run", "-"][..], &[]] {
+        let output = with_input(lancet().args(arguments), "print(40 + 2);\n");
+        assert_eq!((output.status.code(), out(&output).as_str()), (Some(0), "42\n"));
+    }
+}
+
+#[test]
+fn errors_go_to_standard_error() {
+    let output = lancet().args(["-e", "print(1); nope()"]).output().expect("output");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(out(&output), "1\n");
+    assert!(err(&output).starts_with("error: there is no function `nope`"), "{}", err(&output));
+    assert!(!err(&output).contains('\x1b'), "no colour in a pipe");
+    // A variable that is not known is found before anything runs.
+    lancet().args(["-e", "print(1); nope"]).assert().code(1).stdout("");
+}
+
+#[test]
+fn a_wrong_command_line_is_a_usage_error() {
+    lancet().arg("--nonsense").assert().code(2).stdout("");
+    lancet().arg("run").assert().code(2).stdout("");
+    lancet().arg("-e").assert().code(2).stdout("");
+    let output = lancet().args(["run", "no/such/file.rhai"]).output().expect("output");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("no/such/file.rhai"));
+}
+
+#[test]
+fn a_script_chooses_its_exit_code() {
+    lancet().args(["-e", "print(1); exit(7); print(2)"]).assert().code(7).stdout("1\n").stderr("");
+    lancet().args(["-e", "exit()"]).assert().success().stdout("");
+    lancet().args(["-e", "[1].map(|x| exit(3))"]).assert().code(3).stderr("");
+    lancet().args(["-e", "exit(300)"]).assert().code(1);
+}
+
+#[test]
+fn a_script_declares_its_options() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = script(
+        folder.path(),
+        "//! Counts things.\n\nlet args = parse_args(#{ samples: #{ default: 20, help: \"how many\" } });\nprint(args.samples + 1);",
+    );
+    lancet().args(["run", &file]).assert().success().stdout("21\n");
+    lancet().args(["run", &file, "--samples", "4"]).assert().success().stdout("5\n");
+    let help = lancet().args(["run", &file, "--help"]).output().expect("output");
+    assert_eq!(help.status.code(), Some(0));
+    assert!(out(&help).starts_with("Counts things.\n\nUsage: lancet run "), "{}", out(&help));
+    assert!(out(&help).contains("--samples <INTEGER>  how many [default: 20]"), "{}", out(&help));
+    let wrong = lancet().args(["run", &file, "--sample", "4"]).output().expect("output");
+    assert_eq!((wrong.status.code(), out(&wrong).as_str()), (Some(2), ""));
+    assert!(err(&wrong).contains("did you mean `--samples`?"), "{}", err(&wrong));
+}
+
+#[test]
+fn check_finds_faults_without_running() {
+    let folder = tempfile::tempdir().expect("folder");
+    let good = script(folder.path(), "print(1);");
+    lancet().args(["check", &good]).assert().success().stdout("").stderr("");
+    let bad = script(folder.path(), "print(1); let x = y;");
+    lancet().args(["check", &bad]).assert().code(1).stdout("");
+}
+
+#[test]
+fn modules_are_found_beside_the_script_in_the_path_and_in_the_library() {
+    let folder = tempfile::tempdir().expect("folder");
+    let elsewhere = tempfile::tempdir().expect("folder");
+    std::fs::write(folder.path().join("near.rhai"), "fn f() { 1 }").expect("module");
+    std::fs::write(elsewhere.path().join("far.rhai"), "fn f() { 2 }").expect("module");
+    let file = script(
+        folder.path(),
+        "import \"near\" as near; import \"far\" as far; import \"std/prelude\" as p;\nprint([near::f(), far::f(), p::zip([1], [2])]);",
+    );
+    lancet().args(["run", &file]).env("LANCET_PATH", elsewhere.path()).assert().success().stdout("[1, 2, [[1, 2]]]\n");
+    lancet().args(["run", &file]).assert().code(1).stdout("");
+}
+
+#[test]
+fn help_and_reference_come_from_the_catalogue() {
+    let help = lancet().args(["help", "zip"]).output().expect("output");
+    assert!(out(&help).starts_with("zip(first, second)\n  Pairs the items"), "{}", out(&help));
+    let missing = lancet().args(["help", "zipp"]).output().expect("output");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(err(&missing).contains("did you mean `zip`?"));
+    let reference = out(&lancet().arg("doc").output().expect("output"));
+    assert!(reference.contains("### zip") && reference.contains("### parse_args"));
+    assert!(!reference.contains("### to_upper"), "the language's own functions are not Lancet's reference");
+    lancet().arg("help").assert().success();
+    lancet().arg("--version").assert().success().stdout(format!("lancet {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn debug_goes_to_standard_error() {
+    let output = lancet().args(["-e", "debug(\"seen\")"]).output().expect("output");
+    assert_eq!(out(&output), "");
+    assert!(err(&output).contains("seen"));
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_script() {
+    let mut child = lancet()
+        .args(["-e", "loop { print(\"line\") }"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("lancet starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("line");
+    let mut errors = String::new();
+    child.stderr.take().expect("stderr").read_to_string(&mut errors).expect("errors");
+    assert_eq!((child.wait().expect("end").code(), errors.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn ctrl_c_stops_a_script() {
+    let mut child = lancet()
+        .args(["-e", "print(\"ready\"); try { loop {} } catch { print(\"caught\") }"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("lancet starts");
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("line");
+    interrupt(child.id());
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).expect("rest");
+    let mut errors = String::new();
+    child.stderr.take().expect("stderr").read_to_string(&mut errors).expect("errors");
+    assert_eq!((child.wait().expect("end").code(), rest.as_str(), errors.as_str()), (Some(130), "", "interrupted\n"));
+}
+
+#[test]
+fn ctrl_c_keeps_the_variables_of_a_session() {
+    use std::io::Write;
+    let mut child = lancet()
+        .arg("-i")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("lancet starts");
+    let mut stdin = child.stdin.take().expect("stdin");
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
+    stdin.write_all(b"let kept = 41;\nprint(\"ready\"); [1].map(|x| { loop {} });\n").expect("input");
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("line");
+    interrupt(child.id());
+    stdin.write_all(b"kept + 1\n").expect("input");
+    drop(stdin);
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).expect("rest");
+    assert_eq!((child.wait().expect("end").code(), rest.as_str()), (Some(0), "42\n"));
+}
+
+fn interrupt(process: u32) {
+    assert!(Command::new("kill").args(["-INT", &process.to_string()]).status().expect("kill").success());
+}
