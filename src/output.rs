@@ -3,12 +3,16 @@
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::progress;
+
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Writes a line to standard output. When the reader has gone, the running evaluation is asked to stop.
 pub fn line(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush());
+    let written = progress::suspend(|| {
+        let mut out = std::io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush())
+    });
     if written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
         CLOSED.store(true, Ordering::Relaxed);
         crate::interrupt::request();
@@ -17,8 +21,10 @@ pub fn line(text: &str) {
 
 /// Writes a line to standard error; a failure to do so has nowhere to be reported.
 pub fn error_line(text: &str) {
-    let mut err = std::io::stderr().lock();
-    let _ = err.write_all(text.as_bytes()).and_then(|()| err.write_all(b"\n"));
+    progress::suspend(|| {
+        let mut err = std::io::stderr().lock();
+        let _ = err.write_all(text.as_bytes()).and_then(|()| err.write_all(b"\n"));
+    });
 }
 
 /// Whether the reader of standard output has gone.

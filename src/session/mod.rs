@@ -15,7 +15,7 @@ use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Module, Scope};
 use crate::bind::script::ScriptContext;
 use crate::catalog::Catalog;
 use crate::diagnostics::{self, Diagnostic};
-use crate::{interrupt, output};
+use crate::{interrupt, output, progress};
 use module::Modules;
 use source::SourceMap;
 
@@ -84,7 +84,7 @@ impl Session {
             modules,
             context,
             catalog: OnceCell::new(),
-            completions: Vec::new(),
+            completions: vec![crate::bind::model::complete_hook],
         };
         match loaded {
             Ok(()) => Ok(session),
@@ -105,6 +105,7 @@ impl Session {
         self.functions = program.clone_functions_only();
         let (engine, scope) = (&self.engine, &mut self.scope);
         let result = guard::catch(|| engine.eval_ast_with_scope::<Dynamic>(scope, &program));
+        progress::settle();
         self.scope = self.scope.clone_visible();
         self.keep_imports(name, &entry);
         if let Some(code) = self.context.take_exit() {

@@ -40,6 +40,16 @@ pub fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(weights::functions).into());
 }
 
+/// The hook names that may stand as a string in a call of `method`, for completion at the prompt.
+pub fn complete_hook(receiver: &Dynamic, method: &str) -> Vec<String> {
+    match receiver.read_lock::<Model>() {
+        Some(model) if matches!(method, "run_with_cache" | "run_with_hooks" | "hook_name") => {
+            hook::points(model.get().config()).iter().map(|point| point.name()).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn load(id: &str, options: Map) -> Result<Model> {
     let mut options =
         Options::new("load_model", options, &["device", "dtype", "revision", "init", "seed", "offline"])?;
