@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use lancet::bind;
 use lancet::tensor::Tensor;
 use lancet::tensor::element::{Elements, Number};
-use lancet::tensor::{kind_name, parse_kind};
+use lancet::tensor::parse_kind;
 use rhai::{Dynamic, Engine, EvalAltResult, Map, Scope};
 use serde_json::Value;
 use tch::{Device, Kind};

@@ -3,7 +3,7 @@
 
 use tch::Kind;
 
-use super::arithmetic::Operand;
+use super::arithmetic::{Operand, Operator};
 use super::element::Number;
 use super::shape::broadcast;
 use super::{Tensor, kind_name, named, refusal};
@@ -130,8 +130,8 @@ impl Tensor {
                 self.shape()
             )));
         }
-        self.storable(&value.into())?;
-        named("masked_fill", &[self, mask], self.tch().f_masked_fill(mask.tch(), value.scalar()))
+        let value = self.storable(&value.into())?;
+        named("masked_fill", &[self, mask], self.tch().f_masked_fill_tensor(mask.tch(), value.tch()))
     }
 
     /// For each of these class numbers a row of `classes` elements, 1 at the class and 0 elsewhere, as i64.
@@ -206,14 +206,13 @@ impl Tensor {
         if low >= 0 {
             return Ok(ids);
         }
-        let wrapped = ids.tch().f_remainder(size)?;
-        Ok(wrapped.into())
+        Operator::Remainder.apply(&ids.into(), &Number::Integer(size).into())
     }
 
     /// `value` as a tensor that can be written into this one.
     fn storable(&self, value: &Operand) -> Result<Self> {
         let (text, fits) = match value {
-            Operand::Number(number) => (format!("{number:?}"), number.fits(self.kind())),
+            Operand::Number(number) => (number.to_string(), number.fits(self.kind())),
             Operand::Tensor(tensor) => (tensor.describe(), self.is_float() || !tensor.is_float()),
         };
         if !fits {
@@ -221,7 +220,7 @@ impl Tensor {
                 .hint("convert the tensor first, as in `t.to(\"f32\")`"));
         }
         match value {
-            Operand::Number(number) => number.to_tensor(self.kind(), self.device()),
+            Operand::Number(number) => number.to_tensor(self.kind())?.to(None, Some(self.device())),
             Operand::Tensor(tensor) => tensor.to(Some(self.kind()), Some(self.device())),
         }
     }
