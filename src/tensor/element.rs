@@ -28,13 +28,23 @@ impl Number {
         }
     }
 
-    /// Whether an element of `kind` can hold the number without losing its meaning.
+    /// Whether an element of `kind` can hold the number: whole and within its range unless it holds floats.
     pub fn fits(self, kind: Kind) -> bool {
-        match self {
-            Self::Bool(_) => true,
-            Self::Integer(value) => kind != Kind::Bool || value == 0 || value == 1,
-            Self::Float(value) => is_float(kind) || (kind != Kind::Bool && value.fract() == 0.0),
-        }
+        let (low, high) = match kind {
+            Kind::Bool => (0.0, 1.0),
+            Kind::Uint8 => (0.0, f64::from(u8::MAX)),
+            Kind::Int8 => (f64::from(i8::MIN), f64::from(i8::MAX)),
+            Kind::Int16 => (f64::from(i16::MIN), f64::from(i16::MAX)),
+            Kind::Int => (f64::from(i32::MIN), f64::from(i32::MAX)),
+            Kind::Int64 => (i64::MIN as f64, i64::MAX as f64),
+            _ => return true,
+        };
+        let value = match self {
+            Self::Bool(_) => return true,
+            Self::Integer(value) => value as f64,
+            Self::Float(value) => value,
+        };
+        value.fract() == 0.0 && (low..=high).contains(&value)
     }
 
     /// The number as a tensor without dimensions, on the CPU.

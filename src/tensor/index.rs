@@ -139,6 +139,9 @@ impl Tensor {
     /// # Errors
     /// A class number that isn't from 0 to just below `classes`.
     pub fn one_hot(&self, classes: i64) -> Result<Self> {
+        if self.numel() > 0 && self.tch().f_min()?.f_double_value(&[])? < 0.0 {
+            return Err(Error::new("`one_hot` needs class numbers from 0 on, and some are negative"));
+        }
         let ids = self.positions(self, 0, classes)?;
         named("one_hot", &[self], ids.tch().f_one_hot(classes))
     }
