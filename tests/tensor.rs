@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use lancet::bind;
 use lancet::tensor::Tensor;
 use lancet::tensor::element::{Elements, Number};
-use lancet::tensor::{kind_name, parse_kind};
+use lancet::tensor::parse_kind;
 use rhai::{Dynamic, Engine, EvalAltResult, Map, Scope};
 use serde_json::Value;
 use tch::{Device, Kind};
@@ -130,6 +130,32 @@ fn scripts_behave() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// What we save, the reference implementation accepts and reads as it was meant.
+#[test]
+fn saved_tensors_are_valid_safetensors() {
+    let scratch = tempfile::tempdir().unwrap();
+    let path = scratch.path().join("saved.safetensors");
+    let mut scope = Scope::new();
+    scope.push("path", path.to_string_lossy().into_owned());
+    let script = r#"
+        let tensors = #{bytes: tensor([1, 2, 3], #{dtype: "u8"}), b: tensor([[1.5, -2.0]]).T, a: tensor(7)};
+        save_safetensors(path, tensors, #{metadata: #{"key": "a \"text\""}});
+    "#;
+    engine().run_with_scope(&mut scope, script).unwrap_or_else(|error| panic!("{}", message(&error)));
+    let bytes = std::fs::read(path).unwrap();
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    assert_eq!(metadata.metadata().as_ref().unwrap()["key"], "a \"text\"");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let read = |name: &str| {
+        let view = tensors.tensor(name).unwrap();
+        (view.dtype().to_string(), view.shape().to_vec(), view.data().to_vec())
+    };
+    let floats = [1.5f32.to_le_bytes(), (-2.0f32).to_le_bytes()].concat();
+    assert_eq!(read("b"), ("F32".to_owned(), vec![2, 1], floats));
+    assert_eq!(read("a"), ("I64".to_owned(), vec![], 7i64.to_le_bytes().to_vec()));
+    assert_eq!(read("bytes"), ("U8".to_owned(), vec![3], vec![1, 2, 3]));
 }
 
 /// The examples in the help texts, and that there is a help text for every function.

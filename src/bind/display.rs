@@ -18,8 +18,8 @@ pub fn register(engine: &mut Engine) {
 /// The value as text: a string is itself, a tensor shows its elements, containers are laid out with strings in quotes
 /// and tensors in one line.
 pub fn display(value: &Dynamic) -> String {
-    if let Ok(text) = value.clone().into_string() {
-        return text;
+    if value.is_string() {
+        return value.to_string();
     }
     match value.read_lock::<Tensor>() {
         Some(tensor) => tensor.summary(),

@@ -72,7 +72,8 @@ mod utility_functions {
     /// ```rhai
     /// assert_eq(opt(#{a: 1}, "b", 2), 2);
     /// ```
-    pub fn opt(map: Map, key: &str, fallback: Dynamic) -> Dynamic {
+    #[rhai_fn(pure)]
+    pub fn opt(map: &mut Map, key: &str, fallback: Dynamic) -> Dynamic {
         match map.get(key) {
             Some(value) if !value.is_unit() => value.clone(),
             _ => fallback,

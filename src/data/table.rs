@@ -29,8 +29,9 @@ pub fn read_csv(path: &Path, delimiter: u8) -> Result<Table> {
     if columns.is_empty() {
         return Err(named(Error::new("there is no header line")));
     }
-    if let Some(column) = columns.iter().enumerate().find(|(place, name)| columns[..*place].contains(name)) {
-        return Err(named(Error::new(format!("the header names the column `{}` twice", column.1))));
+    let repeated = |(place, name): &(usize, &String)| columns.iter().take(*place).any(|earlier| earlier == *name);
+    if let Some((_, name)) = columns.iter().enumerate().find(repeated) {
+        return Err(named(Error::new(format!("the header names the column `{name}` twice"))));
     }
     let mut rows = Vec::new();
     for record in reader.records() {

@@ -1,6 +1,6 @@
 //! Operators between tensors and numbers, with PyTorch's broadcasting and type promotion, and what compares tensors.
 
-use tch::{Kind, TchError};
+use tch::Kind;
 
 use super::element::Number;
 use super::shape::broadcast;
@@ -17,11 +17,11 @@ pub enum Operand {
 }
 
 impl Operand {
-    /// The operand as a tensor to be used beside `other`: a number takes its device and, where it can, its dtype.
+    /// The operand as a tensor to be used beside `other`.
     pub fn beside(&self, other: &Tensor) -> Result<Tensor> {
         match self {
             Self::Tensor(tensor) => Ok(tensor.clone()),
-            Self::Number(number) => number.to_tensor(number.kind_beside(other.kind()), other.device()),
+            Self::Number(number) => number.beside(other),
         }
     }
 }
@@ -101,17 +101,15 @@ impl Operator {
     /// Shapes that do not broadcast, and element types the operator isn't for.
     pub fn apply(self, left: &Operand, right: &Operand) -> Result<Tensor> {
         match (left, right) {
-            (Operand::Tensor(left), Operand::Tensor(right)) => self.between(left, right),
-            (Operand::Tensor(left), Operand::Number(right)) => self
-                .number_second(left, *right)
-                .unwrap_or_else(|| self.between(left, &Operand::from(*right).beside(left)?)),
-            (Operand::Number(left), Operand::Tensor(right)) => self
-                .number_first(*left, right)
-                .unwrap_or_else(|| self.between(&Operand::from(*left).beside(right)?, right)),
-            (Operand::Number(number), Operand::Number(_)) => {
-                let left = number.to_tensor(number.default_kind(), tch::Device::Cpu)?;
-                self.apply(&left.into(), right)
+            (Operand::Tensor(left), Operand::Number(Number::Integer(exponent)))
+                if self == Self::Power && *exponent < 0 && !left.is_float() =>
+            {
+                Err(Error::new(format!("`**`: {} to the power of {exponent} has no integer values", left.describe()))
+                    .hint("convert the tensor first, as in `t.to(\"f32\")`"))
             }
+            (Operand::Tensor(left), right) => self.between(left, &right.beside(left)?),
+            (left, Operand::Tensor(right)) => self.between(&left.beside(right)?, right),
+            (Operand::Number(left), right) => self.apply(&left.to_tensor(left.default_kind())?.into(), right),
         }
     }
 
@@ -152,44 +150,6 @@ impl Operator {
             _ => a.f_bitwise_xor_tensor(b),
         };
         named(self.symbol(), &[left, right], result)
-    }
-
-    /// A tensor and a number, computed at the number's full precision; `None` where libtorch has no such form.
-    fn number_second(self, left: &Tensor, right: Number) -> Option<Result<Tensor>> {
-        let (a, scalar) = (left.tch(), right.scalar());
-        let result = match self {
-            Self::Add => a.f_add_scalar(scalar),
-            Self::Subtract => a.f_sub_scalar(scalar),
-            Self::Multiply => a.f_mul_scalar(scalar),
-            Self::Divide => a.f_div_scalar(scalar),
-            Self::Remainder => a.f_remainder(scalar),
-            Self::Power => a.f_pow_tensor_scalar(scalar),
-            Self::Less => a.f_lt(scalar),
-            Self::LessEqual => a.f_le(scalar),
-            Self::Greater => a.f_gt(scalar),
-            Self::GreaterEqual => a.f_ge(scalar),
-            Self::Equal => a.f_eq(scalar),
-            Self::NotEqual => a.f_ne(scalar),
-            Self::And | Self::Or | Self::ExclusiveOr => return None,
-        };
-        Some(named(self.symbol(), &[left], result))
-    }
-
-    fn number_first(self, left: Number, right: &Tensor) -> Option<Result<Tensor>> {
-        let (scalar, b) = (left.scalar(), right.tch());
-        let result: std::result::Result<tch::Tensor, TchError> = match self {
-            Self::Add | Self::Multiply | Self::Equal | Self::NotEqual => return self.number_second(right, left),
-            Self::Less => return Self::Greater.number_second(right, left),
-            Self::LessEqual => return Self::GreaterEqual.number_second(right, left),
-            Self::Greater => return Self::Less.number_second(right, left),
-            Self::GreaterEqual => return Self::LessEqual.number_second(right, left),
-            Self::Subtract => b.f_rsub_scalar(scalar),
-            Self::Divide => b.f_reciprocal().and_then(|inverse| inverse.f_mul_scalar(scalar)),
-            Self::Remainder => tch::Tensor::f_remainder_scalar_tensor(scalar, b),
-            Self::Power => tch::Tensor::f_pow_scalar(scalar, b),
-            Self::And | Self::Or | Self::ExclusiveOr => return None,
-        };
-        Some(named(self.symbol(), &[right], result))
     }
 }
 
@@ -257,15 +217,11 @@ impl Tensor {
     /// # Errors
     /// Neither bound given.
     pub fn clamp(&self, min: Option<Number>, max: Option<Number>) -> Result<Self> {
-        let result = match (min, max) {
-            (Some(min), Some(max)) => {
-                self.tch().f_clamp_min(min.scalar()).and_then(|raised| raised.f_clamp_max(max.scalar()))
-            }
-            (Some(min), None) => self.tch().f_clamp_min(min.scalar()),
-            (None, Some(max)) => self.tch().f_clamp_max(max.scalar()),
-            (None, None) => return Err(Error::new("`clamp` needs a lower or an upper bound")),
-        };
-        named("clamp", &[self], result)
+        if min.is_none() && max.is_none() {
+            return Err(Error::new("`clamp` needs a lower or an upper bound"));
+        }
+        let raised = min.map_or_else(|| Ok(self.clone()), |min| self.maximum(&min.into()))?;
+        max.map_or_else(|| Ok(raised.clone()), |max| raised.minimum(&max.into()))
     }
 
     /// `yes` where this bool tensor is true, `no` elsewhere.
@@ -277,8 +233,9 @@ impl Tensor {
             (Operand::Tensor(yes), _) => (yes.clone(), no.beside(yes)?),
             (_, Operand::Tensor(no)) => (yes.beside(no)?, no.clone()),
             (Operand::Number(yes), Operand::Number(no)) => {
-                let kind = no.kind_beside(yes.default_kind());
-                (yes.to_tensor(kind, self.device())?, no.to_tensor(kind, self.device())?)
+                let yes = yes.to_tensor(yes.default_kind())?.to(None, Some(self.device()))?;
+                let no = no.beside(&yes)?;
+                (yes, no)
             }
         };
         check_broadcast("where", self, &yes)?;

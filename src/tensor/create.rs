@@ -2,9 +2,10 @@
 
 use tch::{Device, Kind};
 
-use super::element::Number;
+use super::element::{Elements, Number};
 use super::{Tensor, kind_name};
 use crate::error::{Error, Result};
+use crate::interrupt;
 
 /// The element type and the device of a new tensor.
 pub type Place = (Kind, Device);
@@ -34,29 +35,67 @@ fn check_shape(shape: &[i64]) -> Result<()> {
 pub fn full(shape: &[i64], value: Number, place: Place) -> Result<Tensor> {
     check_shape(shape)?;
     if !value.fits(place.0) {
-        return Err(Error::new(format!("a tensor of dtype {} cannot hold {value:?}", kind_name(place.0))));
+        return Err(Error::new(format!("a tensor of dtype {} cannot hold {value}", kind_name(place.0))));
     }
-    Ok(tch::Tensor::f_full(shape, value.scalar(), place)?.into())
+    let mut tensor = tch::Tensor::f_empty(shape, place)?;
+    Ok(tensor.f_fill_tensor_(value.to_tensor(place.0)?.tch())?.into())
 }
 
 /// The numbers from `start` to just before `end`, `step` apart.
 ///
 /// # Errors
-/// A step of zero, or one that leads away from `end`.
+/// A step of zero, one that leads away from `end`, or more numbers than memory holds.
 pub fn arange(start: Number, end: Number, step: Number, place: Place) -> Result<Tensor> {
-    Ok(tch::Tensor::f_arange_start_step(start.scalar(), end.scalar(), step.scalar(), place)
-        .map_err(|error| Error::from(error).context("`arange`"))?
-        .into())
+    let float = |number| match number {
+        Number::Bool(value) => f64::from(value),
+        Number::Integer(value) => value as f64,
+        Number::Float(value) => value,
+    };
+    let count = ((float(end) - float(start)) / float(step)).ceil();
+    if !count.is_finite() || count < 0.0 {
+        return Err(Error::new(format!("`arange`: steps of {step} do not lead from {start} to {end}")));
+    }
+    let elements = match (start, step) {
+        (Number::Integer(start), Number::Integer(step)) if matches!(end, Number::Integer(_)) => {
+            Elements::Integers(listed(count, |position| start.wrapping_add(step.wrapping_mul(position)))?)
+        }
+        _ => Elements::Floats(listed(count, |position| float(start) + float(step) * position as f64)?),
+    };
+    Tensor::from_elements(&elements, &[elements.len() as i64], Some(place.0), place.1)
 }
 
 /// `steps` numbers at equal distances from `start` to `end`, both included.
 ///
 /// # Errors
-/// A negative number of steps.
+/// A negative number of steps, or more than memory holds.
 pub fn linspace(start: f64, end: f64, steps: i64, place: Place) -> Result<Tensor> {
-    Ok(tch::Tensor::f_linspace(start, end, steps, place)
-        .map_err(|error| Error::from(error).context("`linspace`"))?
-        .into())
+    check_shape(&[steps])?;
+    let step = if steps > 1 { (end - start) / (steps - 1) as f64 } else { 0.0 };
+    // From the nearer end, so that both ends are exact.
+    let number = |position: i64| {
+        if position < steps / 2 || steps == 1 {
+            start + step * position as f64
+        } else {
+            end - step * (steps - 1 - position) as f64
+        }
+    };
+    let elements = Elements::Floats(listed(steps as f64, number)?);
+    Tensor::from_elements(&elements, &[steps], Some(place.0), place.1)
+}
+
+/// What `number` gives for the positions from 0 to just below `count`.
+fn listed<T>(count: f64, number: impl Fn(i64) -> T) -> Result<Vec<T>> {
+    let mut numbers = Vec::new();
+    numbers
+        .try_reserve_exact(count as usize)
+        .map_err(|_| Error::new(format!("{count} numbers are more than memory holds")))?;
+    for position in 0..count as i64 {
+        if position % 1_000_000 == 0 {
+            interrupt::check()?;
+        }
+        numbers.push(number(position));
+    }
+    Ok(numbers)
 }
 
 /// The identity matrix, [size, size].

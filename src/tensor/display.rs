@@ -134,7 +134,7 @@ impl Style {
         if finite().all(|value| value.fract() == 0.0) && largest < 1e7 {
             return Self::Whole;
         }
-        if largest >= 1e5 || largest < 1e-3 || largest / smallest > 1e6 {
+        if !(1e-3..1e5).contains(&largest) || largest / smallest > 1e6 {
             return Self::Exponent;
         }
         // 4 digits after the point from 0.1 to 10, fewer above, more below.

@@ -1,6 +1,8 @@
 //! Elements as Rust values: what a tensor is made from and what comes back out of it.
 
-use tch::{Device, Kind, Scalar};
+use std::fmt::{self, Display, Formatter};
+
+use tch::{Device, Kind};
 
 use super::{Tensor, is_float, kind_name, named, refusal};
 use crate::error::{Error, Result};
@@ -17,15 +19,6 @@ pub enum Number {
 }
 
 impl Number {
-    /// The libtorch scalar; a bool becomes 0 or 1.
-    pub fn scalar(self) -> Scalar {
-        match self {
-            Self::Bool(value) => Scalar::int(value.into()),
-            Self::Integer(value) => Scalar::int(value),
-            Self::Float(value) => Scalar::float(value),
-        }
-    }
-
     /// The element type that a tensor of such numbers has by default.
     pub fn default_kind(self) -> Kind {
         match self {
@@ -35,27 +28,65 @@ impl Number {
         }
     }
 
-    /// The element type of a result that mixes this number with a tensor of `kind`: a number only widens the category.
-    pub fn kind_beside(self, kind: Kind) -> Kind {
-        match self {
-            Self::Float(_) if !is_float(kind) => Kind::Float,
-            Self::Integer(_) if kind == Kind::Bool => Kind::Int64,
-            _ => kind,
-        }
-    }
-
-    /// Whether an element of `kind` can hold the number without losing its meaning.
+    /// Whether an element of `kind` can hold the number: whole and within its range unless it holds floats.
     pub fn fits(self, kind: Kind) -> bool {
-        match self {
-            Self::Bool(_) => true,
-            Self::Integer(value) => kind != Kind::Bool || value == 0 || value == 1,
-            Self::Float(value) => is_float(kind) || (kind != Kind::Bool && value.fract() == 0.0),
-        }
+        let (low, high) = match kind {
+            Kind::Bool => (0.0, 1.0),
+            Kind::Uint8 => (0.0, f64::from(u8::MAX)),
+            Kind::Int8 => (f64::from(i8::MIN), f64::from(i8::MAX)),
+            Kind::Int16 => (f64::from(i16::MIN), f64::from(i16::MAX)),
+            Kind::Int => (f64::from(i32::MIN), f64::from(i32::MAX)),
+            Kind::Int64 => (i64::MIN as f64, i64::MAX as f64),
+            _ => return true,
+        };
+        let value = match self {
+            Self::Bool(_) => return true,
+            Self::Integer(value) => value as f64,
+            Self::Float(value) => value,
+        };
+        value.fract() == 0.0 && (low..=high).contains(&value)
     }
 
-    /// The number as a tensor without dimensions.
-    pub fn to_tensor(self, kind: Kind, device: Device) -> Result<Tensor> {
-        Ok(tch::Tensor::f_full([0i64; 0], self.scalar(), (kind, device))?.into())
+    /// The number as a tensor without dimensions, on the CPU.
+    // Never as a libtorch scalar: tch frees a scalar argument before it looks for an error, and so a call that takes one
+    // panics where it should fail.
+    pub fn to_tensor(self, kind: Kind) -> Result<Tensor> {
+        let list = match self {
+            Self::Bool(value) => tch::Tensor::f_from_slice(&[value]),
+            Self::Integer(value) => tch::Tensor::f_from_slice(&[value]),
+            Self::Float(value) => tch::Tensor::f_from_slice(&[value]),
+        }?;
+        Ok(list.f_squeeze()?.f_to_kind(kind)?.into())
+    }
+
+    /// The number as a tensor without dimensions to compute with beside `other`, which keeps its element type unless it
+    /// holds no floats and the number is one, or no numbers.
+    pub fn beside(self, other: &Tensor) -> Result<Tensor> {
+        // Without dimensions of its own, the number does not widen a tensor that has some; otherwise it must be no wider.
+        let wide = other.ndim() > 0;
+        self.to_tensor(match (self, other.kind()) {
+            (Self::Bool(_), _) => Kind::Bool,
+            (Self::Float(_), kind) if is_float(kind) => {
+                if wide {
+                    Kind::Double
+                } else {
+                    kind
+                }
+            }
+            (Self::Float(_), _) => Kind::Float,
+            (Self::Integer(_), kind) if wide || is_float(kind) || kind == Kind::Bool => Kind::Int64,
+            (Self::Integer(_), kind) => kind,
+        })
+    }
+}
+
+impl Display for Number {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(value) => write!(formatter, "{value}"),
+            Self::Integer(value) => write!(formatter, "{value}"),
+            Self::Float(value) => write!(formatter, "{value:?}"),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use tch::Kind;
 
-use super::arithmetic::Operand;
+use super::arithmetic::{Operand, Operator};
 use super::element::Number;
 use super::shape::broadcast;
 use super::{Tensor, kind_name, named, refusal};
@@ -130,8 +130,8 @@ impl Tensor {
                 self.shape()
             )));
         }
-        self.storable(&value.into())?;
-        named("masked_fill", &[self, mask], self.tch().f_masked_fill(mask.tch(), value.scalar()))
+        let value = self.storable(&value.into())?;
+        named("masked_fill", &[self, mask], self.tch().f_masked_fill_tensor(mask.tch(), value.tch()))
     }
 
     /// For each of these class numbers a row of `classes` elements, 1 at the class and 0 elsewhere, as i64.
@@ -139,6 +139,9 @@ impl Tensor {
     /// # Errors
     /// A class number that isn't from 0 to just below `classes`.
     pub fn one_hot(&self, classes: i64) -> Result<Self> {
+        if self.numel() > 0 && self.tch().f_min()?.f_double_value(&[])? < 0.0 {
+            return Err(Error::new("`one_hot` needs class numbers from 0 on, and some are negative"));
+        }
         let ids = self.positions(self, 0, classes)?;
         named("one_hot", &[self], ids.tch().f_one_hot(classes))
     }
@@ -206,14 +209,13 @@ impl Tensor {
         if low >= 0 {
             return Ok(ids);
         }
-        let wrapped = ids.tch().f_remainder(size)?;
-        Ok(wrapped.into())
+        Operator::Remainder.apply(&ids.into(), &Number::Integer(size).into())
     }
 
     /// `value` as a tensor that can be written into this one.
     fn storable(&self, value: &Operand) -> Result<Self> {
         let (text, fits) = match value {
-            Operand::Number(number) => (format!("{number:?}"), number.fits(self.kind())),
+            Operand::Number(number) => (number.to_string(), number.fits(self.kind())),
             Operand::Tensor(tensor) => (tensor.describe(), self.is_float() || !tensor.is_float()),
         };
         if !fits {
@@ -221,7 +223,7 @@ impl Tensor {
                 .hint("convert the tensor first, as in `t.to(\"f32\")`"));
         }
         match value {
-            Operand::Number(number) => number.to_tensor(self.kind(), self.device()),
+            Operand::Number(number) => number.to_tensor(self.kind())?.to(None, Some(self.device())),
             Operand::Tensor(tensor) => tensor.to(Some(self.kind()), Some(self.device())),
         }
     }

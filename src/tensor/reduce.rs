@@ -1,5 +1,9 @@
 //! Reductions over all elements or over some dimensions, and functions along one dimension.
 
+use tch::Kind;
+
+use super::arithmetic::Operator;
+use super::element::Number;
 use super::{Tensor, named};
 use crate::error::{Error, Result};
 
@@ -93,7 +97,7 @@ pub const REDUCTIONS: &[Reduction] = &[
         options: &["unbiased"],
         apply: |tensor, settings| {
             let (axes, floats) = (settings.axes(tensor)?, tensor.as_float()?);
-            let result = floats.tch().f_std_correction(Some(axes), i64::from(settings.unbiased), settings.keepdim);
+            let result = floats.tch().f_std_dim(Some(axes), settings.unbiased, settings.keepdim);
             named("std", &[tensor], result)
         },
     },
@@ -104,7 +108,7 @@ pub const REDUCTIONS: &[Reduction] = &[
         options: &["unbiased"],
         apply: |tensor, settings| {
             let (axes, floats) = (settings.axes(tensor)?, tensor.as_float()?);
-            let result = floats.tch().f_var_correction(Some(axes), i64::from(settings.unbiased), settings.keepdim);
+            let result = floats.tch().f_var_dim(Some(axes), settings.unbiased, settings.keepdim);
             named("variance", &[tensor], result)
         },
     },
@@ -177,10 +181,7 @@ pub const REDUCTIONS: &[Reduction] = &[
         summary: "The Euclidean norm of the elements.",
         detail: "The option `p` asks for another order, as in `#{p: 1}`. Integers count as f32.",
         options: &["p"],
-        apply: |tensor, settings| {
-            let (axes, floats) = (settings.axes(tensor)?, tensor.as_float()?);
-            named("norm", &[tensor], floats.tch().f_norm_scalaropt_dim(settings.order, axes, settings.keepdim))
-        },
+        apply: norm,
     },
     Reduction {
         name: "logsumexp",
@@ -193,6 +194,30 @@ pub const REDUCTIONS: &[Reduction] = &[
         },
     },
 ];
+
+/// A norm, computed in f32 where the elements are narrower.
+fn norm(tensor: &Tensor, settings: &Settings) -> Result<Tensor> {
+    let (axes, floats) = (settings.axes(tensor)?, tensor.as_float()?);
+    let (order, keepdim) = (settings.order, settings.keepdim);
+    if order.is_nan() || order <= 0.0 {
+        return Err(Error::new(format!("the order `p` of a norm must be positive, not {order}")));
+    }
+    let narrow = matches!(floats.kind(), Kind::Half | Kind::BFloat16);
+    let sizes = named("norm", &[tensor], floats.to(narrow.then_some(Kind::Float), None)?.tch().f_abs())?;
+    let sum = |powers: Tensor| named("norm", &[tensor], powers.tch().f_sum_dim_intlist(Some(&axes), keepdim, None));
+    let power = |tensor: Tensor, exponent: f64| Operator::Power.apply(&tensor.into(), &Number::Float(exponent).into());
+    let norm = if order == f64::INFINITY {
+        named("norm", &[tensor], sizes.tch().f_amax(&axes, keepdim))
+    } else if order == 1.0 {
+        sum(sizes)
+    } else if order == 2.0 {
+        let squares = named("norm", &[tensor], sizes.tch().f_square())?;
+        named("norm", &[tensor], sum(squares)?.tch().f_sqrt())
+    } else {
+        power(sum(power(sizes, order)?)?, 1.0 / order)
+    }?;
+    norm.to(Some(floats.kind()), None)
+}
 
 /// Whether any element along the dimensions is not zero, as bools.
 pub fn any(tensor: &Tensor, settings: &Settings) -> Result<Tensor> {

@@ -7,8 +7,8 @@ use super::convert::{from_number, number};
 use crate::bind::args::type_name;
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::tensor::Tensor;
 use crate::tensor::element::{Elements, Number};
+use crate::tensor::{Tensor, kind_name};
 
 /// Deeper nesting is taken for a mistake.
 const DEEPEST: usize = 64;
@@ -20,6 +20,11 @@ const DEEPEST: usize = 64;
 pub fn from_nested(value: &Dynamic, kind: Option<Kind>, device: Device) -> Result<Tensor> {
     let mut walk = Walk::default();
     walk.visit(value)?;
+    if let Some((kind, number)) =
+        kind.and_then(|kind| Some((kind, walk.numbers.iter().find(|number| !number.fits(kind))?)))
+    {
+        return Err(Error::new(format!("a tensor of dtype {} cannot hold {number}", kind_name(kind))));
+    }
     let shape: Vec<i64> = walk.shape.iter().map(|&length| length as i64).collect();
     Tensor::from_elements(&unify(&walk.numbers), &shape, kind, device)
 }

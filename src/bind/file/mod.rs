@@ -1,0 +1,175 @@
+//! Reading and writing files: tensors, JSON, CSV tables and text.
+
+mod json;
+mod table;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Engine, Map};
+
+use super::args::{Options, ScriptResult, expected, raise};
+use super::tensor::convert;
+use crate::data::safetensors;
+use crate::error::{Error, Result};
+use crate::file;
+
+/// Registers the functions.
+pub fn register(engine: &mut Engine) {
+    engine.register_global_module(exported_module!(file_functions).into());
+    engine.register_global_module(exported_module!(data_functions).into());
+}
+
+fn texts(what: &str, map: &Map) -> Result<BTreeMap<String, String>> {
+    map.iter()
+        .map(|(key, value)| match value.clone().into_string() {
+            Ok(text) => Ok((key.to_string(), text)),
+            Err(_) => Err(expected(&format!("`{key}` in {what}"), "a string", value)),
+        })
+        .collect()
+}
+
+fn save(path: &str, tensors: &Map, options: Map) -> Result<()> {
+    let mut options = Options::new("save_safetensors", options, &["metadata"])?;
+    let metadata = texts("the metadata", &options.map("metadata")?.unwrap_or_default())?;
+    let tensors = tensors
+        .iter()
+        .map(|(name, value)| Ok((name.to_string(), convert::tensor(&format!("`{name}`"), value)?)))
+        .collect::<Result<BTreeMap<_, _>>>()?;
+    safetensors::write(Path::new(path), &tensors, &metadata)
+}
+
+#[export_module]
+mod file_functions {
+    /// The text of a file, which must be UTF-8.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn read_text(path: &str) -> ScriptResult<String> {
+        file::read_text(Path::new(path)).map_err(raise)
+    }
+
+    /// Writes a text file; missing folders are made, and an older file stays as it was if writing fails.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn write_text(path: &str, text: &str) -> ScriptResult<()> {
+        file::write_text(Path::new(path), text).map_err(raise)
+    }
+
+    /// Whether there is a file or folder at a path.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert(path_exists("."));
+    /// ```
+    #[rhai_fn(volatile)]
+    pub fn path_exists(path: &str) -> bool {
+        Path::new(path).exists()
+    }
+
+    /// Makes a folder and those above it; one that is there already is fine.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn make_dir(path: &str) -> ScriptResult<()> {
+        file::make_dir(Path::new(path)).map_err(raise)
+    }
+
+    /// Two paths joined; an absolute second path stands for itself.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(join_path("results", "scores.csv"), "results/scores.csv");
+    /// ```
+    pub fn join_path(a: &str, b: &str) -> String {
+        PathBuf::from(a).join(b).to_string_lossy().into_owned()
+    }
+}
+
+#[export_module]
+mod data_functions {
+    /// Writes a map of tensors to a safetensors file.
+    ///
+    /// Missing folders are made, and an older file stays as it was if writing fails.
+    #[rhai_fn(name = "save_safetensors", return_raw, volatile)]
+    pub fn save_safetensors(path: &str, tensors: Map) -> ScriptResult<()> {
+        save(path, &tensors, Map::new()).map_err(raise)
+    }
+
+    /// Writes a map of tensors to a safetensors file; the option `metadata` is a map of strings stored beside them.
+    #[rhai_fn(name = "save_safetensors", return_raw, volatile)]
+    pub fn save_safetensors_with(path: &str, tensors: Map, options: Map) -> ScriptResult<()> {
+        save(path, &tensors, options).map_err(raise)
+    }
+
+    /// The tensors of a safetensors file, a map by name, on the CPU.
+    ///
+    /// # Errors
+    /// A damaged file, or a dtype that tensors don't have; the message names the tensor.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn load_safetensors(path: &str) -> ScriptResult<Map> {
+        let tensors = safetensors::read(Path::new(path)).map_err(raise)?;
+        Ok(tensors.into_iter().map(|(name, tensor)| (name.into(), Dynamic::from(tensor))).collect())
+    }
+
+    /// The strings stored beside the tensors of a safetensors file, a map.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn load_safetensors_metadata(path: &str) -> ScriptResult<Map> {
+        let metadata = safetensors::read_metadata(Path::new(path)).map_err(raise)?;
+        Ok(metadata.into_iter().map(|(key, text)| (key.into(), Dynamic::from(text))).collect())
+    }
+
+    /// Writes a value as indented JSON: maps, arrays, strings, numbers, bools, `()` (as null) and tensors (as nested
+    /// arrays).
+    ///
+    /// NaN and the infinities, which JSON does not have, are written as null. Missing folders are made, and an older
+    /// file stays as it was if writing fails.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn write_json(path: &str, value: Dynamic) -> ScriptResult<()> {
+        let write = || {
+            let text = serde_json::to_string_pretty(&json::to_json(&value)?)
+                .map_err(|error| Error::new(format!("`{path}`: {error}")))?;
+            file::write_text(Path::new(path), &(text + "\n"))
+        };
+        write().map_err(raise)
+    }
+
+    /// The value in a JSON file; null becomes `()`, and a number is an integer if it is written as one.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn read_json(path: &str) -> ScriptResult<Dynamic> {
+        let read = || {
+            let text = file::read_text(Path::new(path))?;
+            json::from_json(serde_json::from_str(&text).map_err(|error| Error::new(format!("`{path}`: {error}")))?)
+        };
+        read().map_err(raise)
+    }
+
+    /// The rows of a CSV file, an array of maps from column name to string; the first line names the columns.
+    ///
+    /// # Errors
+    /// No header line, or a row with more or fewer cells than it; the message names the line.
+    #[rhai_fn(name = "read_csv", return_raw, volatile)]
+    pub fn read_csv(path: &str) -> ScriptResult<Array> {
+        table::read_rows(path, Map::new()).map_err(raise)
+    }
+
+    /// The rows of a CSV file, with the options `numbers` (true turns cells that are written as numbers into numbers) and
+    /// `delimiter` (`,` unless given).
+    #[rhai_fn(name = "read_csv", return_raw, volatile)]
+    pub fn read_csv_with(path: &str, options: Map) -> ScriptResult<Array> {
+        table::read_rows(path, options).map_err(raise)
+    }
+
+    /// Writes rows to a CSV file: maps, whose keys become the header line, or arrays of cells.
+    ///
+    /// Cells are strings, numbers, bools, tensors of one element, or `()` for an empty cell. The columns of maps are in
+    /// alphabetical order; the option `columns` chooses others. Missing folders are made, and an older file stays as it
+    /// was if writing fails.
+    #[rhai_fn(name = "write_csv", return_raw, volatile)]
+    pub fn write_csv(path: &str, rows: Array) -> ScriptResult<()> {
+        table::write_rows(path, &rows, Map::new()).map_err(raise)
+    }
+
+    /// Writes rows to a CSV file, with the options `columns` (which keys of maps, in this order), `header` (the names of
+    /// the columns, for rows that are arrays) and `delimiter`.
+    #[rhai_fn(name = "write_csv", return_raw, volatile)]
+    pub fn write_csv_with(path: &str, rows: Array, options: Map) -> ScriptResult<()> {
+        table::write_rows(path, &rows, options).map_err(raise)
+    }
+}

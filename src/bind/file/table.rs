@@ -1,0 +1,154 @@
+//! Rows of scripts as CSV tables and back.
+
+use std::path::Path;
+
+use rhai::{Array, Dynamic, Map};
+
+use crate::bind::args::{Options, expected};
+use crate::bind::tensor::convert;
+use crate::data::table;
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+use crate::tensor::element::Number;
+
+fn delimiter(options: &mut Options) -> Result<u8> {
+    match options.string("delimiter")? {
+        None => Ok(b','),
+        Some(text) => match text.as_bytes() {
+            [byte] => Ok(*byte),
+            _ => Err(Error::new(format!("the delimiter must be one ASCII character, not `{text}`"))),
+        },
+    }
+}
+
+/// Reads the rows of a CSV file as maps.
+pub fn read_rows(path: &str, options: Map) -> Result<Array> {
+    let mut options = Options::new("read_csv", options, &["numbers", "delimiter"])?;
+    let numbers = options.boolean("numbers")?.unwrap_or(false);
+    let table = table::read_csv(Path::new(path), delimiter(&mut options)?)?;
+    let cell = |text: String| if numbers { guess(text) } else { text.into() };
+    let row = |cells: Vec<String>| -> Map {
+        table.columns.iter().map(|column| column.as_str().into()).zip(cells.into_iter().map(cell)).collect()
+    };
+    Ok(table.rows.into_iter().map(|cells| Dynamic::from(row(cells))).collect())
+}
+
+/// A cell as a number if it is written like one.
+fn guess(text: String) -> Dynamic {
+    if let Ok(integer) = text.parse::<i64>() {
+        return integer.into();
+    }
+    let numeric =
+        text.contains(|character: char| character.is_ascii_digit()) || ["NaN", "inf", "-inf"].contains(&&*text);
+    match text.parse::<f64>() {
+        Ok(float) if numeric => float.into(),
+        _ => text.into(),
+    }
+}
+
+/// A cell as text. Floats keep all their digits, `()` is empty.
+fn cell(place: impl Fn() -> String, value: &Dynamic) -> Result<String> {
+    if let Ok(text) = value.clone().into_string() {
+        return Ok(text);
+    }
+    let single = match value.read_lock::<Tensor>() {
+        Some(tensor) if tensor.numel() == 1 => Some(tensor.item()?),
+        _ => convert::number(value),
+    };
+    match single {
+        Some(Number::Bool(value)) => Ok(value.to_string()),
+        Some(Number::Integer(value)) => Ok(value.to_string()),
+        Some(Number::Float(value)) => Ok(format!("{value:?}")),
+        None if value.is_unit() => Ok(String::new()),
+        None if value.is_char() => Ok(value.to_string()),
+        None => Err(expected(&place(), "a string, number, bool or ()", value)),
+    }
+}
+
+/// The names of the columns of rows that are maps: as the option says, or each name the first time it appears.
+fn column_names(rows: &[Map], chosen: Option<Vec<String>>) -> Result<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    for row in rows {
+        for key in row.keys().filter(|key| !found.iter().any(|name| name == key.as_str())).collect::<Vec<_>>() {
+            found.push(key.to_string());
+        }
+    }
+    let Some(chosen) = chosen else { return Ok(found) };
+    match chosen.iter().find(|name| !rows.is_empty() && !found.contains(name)) {
+        Some(name) => {
+            Err(Error::new(format!("no row has the column `{name}`"))
+                .hint(format!("the columns are {}", found.join(", "))))
+        }
+        None => Ok(chosen),
+    }
+}
+
+fn names(what: &str, array: Option<Array>) -> Result<Option<Vec<String>>> {
+    let Some(array) = array else { return Ok(None) };
+    let name = |item: &Dynamic| {
+        item.clone().into_string().map_err(|_| expected(&format!("each item of {what}"), "a string", item))
+    };
+    array.iter().map(name).collect::<Result<Vec<_>>>().map(Some)
+}
+
+/// Writes rows, maps or arrays, to a CSV file.
+pub fn write_rows(path: &str, rows: &Array, options: Map) -> Result<()> {
+    let mut options = Options::new("write_csv", options, &["columns", "header", "delimiter"])?;
+    let columns = names("`columns`", options.array("columns")?)?;
+    let header = names("`header`", options.array("header")?)?;
+    let delimiter = delimiter(&mut options)?;
+    let maps: Option<Vec<Map>> = rows.iter().map(|row| row.clone().try_cast::<Map>()).collect();
+    let (header, cells) = match maps {
+        Some(maps) if !maps.is_empty() || columns.is_some() => {
+            if header.is_some() {
+                return Err(
+                    Error::new("`header` is for rows that are arrays").hint("rows that are maps take `columns`")
+                );
+            }
+            let columns = column_names(&maps, columns)?;
+            let cells = map_cells(&maps, &columns)?;
+            (Some(columns), cells)
+        }
+        _ => {
+            if columns.is_some() {
+                return Err(
+                    Error::new("`columns` is for rows that are maps").hint("rows that are arrays take `header`")
+                );
+            }
+            let cells = array_cells(rows, header.as_ref().map(Vec::len))?;
+            (header, cells)
+        }
+    };
+    table::write_csv(Path::new(path), header.as_deref(), &cells, delimiter)
+}
+
+fn map_cells(rows: &[Map], columns: &[String]) -> Result<Vec<Vec<String>>> {
+    let row_cells = |(number, row): (usize, &Map)| {
+        columns
+            .iter()
+            .map(|column| match row.get(column.as_str()) {
+                Some(value) => cell(|| format!("column `{column}` of row {number}"), value),
+                None => Err(Error::new(format!("row {number} has no column `{column}`"))
+                    .hint("every row must have the same keys; put () where there is nothing")),
+            })
+            .collect()
+    };
+    rows.iter().enumerate().map(row_cells).collect()
+}
+
+fn array_cells(rows: &Array, width: Option<usize>) -> Result<Vec<Vec<String>>> {
+    let mut width = width;
+    let mut cells = Vec::new();
+    for (number, row) in rows.iter().enumerate() {
+        let Some(items) = row.read_lock::<Array>() else {
+            return Err(expected(&format!("row {number}"), "an array like the others, or all rows maps", row));
+        };
+        let wanted = *width.get_or_insert(items.len());
+        if items.len() != wanted {
+            return Err(Error::new(format!("row {number} has {} cells, not {wanted}", items.len())));
+        }
+        let place = |column: usize| move || format!("cell {column} of row {number}");
+        cells.push(items.iter().enumerate().map(|(column, item)| cell(place(column), item)).collect::<Result<_>>()?);
+    }
+    Ok(cells)
+}
