@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{Config, QueryKeyNorm};
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm, soft_cap};
+use super::layer::{Linear, Norm, constant, soft_cap};
 use super::rope::{Rotation, wide};
 use super::run::{Hooks, Window};
 use crate::error::Result;
@@ -103,10 +103,10 @@ impl Attention {
             .f_reshape([batch, length, kv_heads, group, d_head])?
             .f_permute([0, 2, 3, 1, 4])?
             .f_reshape([batch, kv_heads, group * length, d_head])?;
-        let scores = query.f_matmul(&key.f_permute([0, 2, 3, 1])?)?.f_mul_scalar(config.attention_scale)?;
+        let scores = query.f_matmul(&key.f_permute([0, 2, 3, 1])?)?.f_mul(&constant(config.attention_scale)?)?;
         let scores = soft_cap(scores.f_view([batch, heads, length, keys])?, config.attention_soft_cap)?;
         let scores = match pass.masks.iter().find(|(window, _)| *window == self.window) {
-            Some((_, Some(hidden))) => scores.f_masked_fill(hidden, f64::NEG_INFINITY)?,
+            Some((_, Some(hidden))) => scores.f_masked_fill_tensor(hidden, &constant(f64::NEG_INFINITY)?)?,
             _ => scores,
         };
         let scores = hooks.pass(at(Site::AttentionScores), scores)?;

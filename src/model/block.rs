@@ -66,8 +66,7 @@ impl Block {
         let post = config.norm_placement == NormPlacement::Post;
 
         let before = hooks.pass(at(Site::ResidPre), x)?;
-        let input =
-            if post { before.shallow_clone() } else { self.ln1.forward(&before, at(Site::Ln1Scale), hooks)? };
+        let input = if post { before.shallow_clone() } else { self.ln1.forward(&before, at(Site::Ln1Scale), hooks)? };
         let raw = self.attention.forward(config, layer, &input, pass, past, hooks)?;
         let added = match (&self.ln1_post, post) {
             (_, true) => self.ln1.forward(&raw, at(Site::Ln1Scale), hooks)?,

@@ -6,7 +6,7 @@ use super::attention::{KeyValue, Pass, causal_mask};
 use super::block::Block;
 use super::config::{Config, Positions, Rope};
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm, soft_cap};
+use super::layer::{Linear, Norm, constant, soft_cap};
 use super::run::{Hooks, Window};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -125,7 +125,7 @@ impl Decoder {
         let mut x = Tensor::f_embedding(&self.embedding, &tokens, -1, false, false)?;
         if let Some(factor) = self.config.embedding_scale {
             // The factor is rounded to the model's own precision first, as the reference does.
-            x = x.f_mul(&Tensor::f_scalar_tensor(factor, (self.kind, self.device))?)?;
+            x = x.f_mul(&constant(factor)?.f_to_kind(self.kind)?)?;
         }
         let x = hooks.pass(at(Site::Embed), x)?;
         let Some(positions) = &self.position_embedding else { return Ok(x) };
@@ -168,8 +168,10 @@ impl Decoder {
                 .hint("run prompts of one length together, and others in another call"));
             }
             if let Some((position, id)) = row.iter().enumerate().find(|(_, id)| !(0..d_vocab).contains(*id)) {
-                return Err(Error::new(format!("token id {id} at position {position} of prompt {index} is out of range"))
-                    .hint(format!("this model's ids are 0 to {}", d_vocab - 1)));
+                return Err(Error::new(format!(
+                    "token id {id} at position {position} of prompt {index} is out of range"
+                ))
+                .hint(format!("this model's ids are 0 to {}", d_vocab - 1)));
             }
         }
         let flat: Vec<i64> = rows.iter().flatten().copied().collect();

@@ -9,9 +9,8 @@ use super::config::{
 use crate::error::{Error, Result};
 
 /// The `model_type`s that are supported, in the order in which they are listed to users.
-pub const MODEL_TYPES: &[&str] = &[
-    "olmo2", "olmo3", "llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "gemma2", "gemma3_text", "phi3",
-];
+pub const MODEL_TYPES: &[&str] =
+    &["olmo2", "olmo3", "llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neox", "gemma2", "gemma3_text", "phi3"];
 
 /// Typed access to a config's fields; a missing or wrong one is an error that names it.
 struct Fields<'a> {
@@ -144,7 +143,9 @@ fn activation(fields: &Fields, key: &str, default: &str) -> Result<Activation> {
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
         "gelu" => Ok(Activation::Gelu),
         "relu" => Ok(Activation::Relu),
-        other => Err(unsupported(key, format!("\"{other}\""), "supported: silu, gelu, gelu_new, gelu_pytorch_tanh, relu")),
+        other => {
+            Err(unsupported(key, format!("\"{other}\""), "supported: silu, gelu, gelu_new, gelu_pytorch_tanh, relu"))
+        }
     }
 }
 
@@ -263,11 +264,8 @@ fn llama_like(fields: &Fields, model_type: String) -> Result<Config> {
         }
     };
     let n_ctx = fields.size_or("max_position_embeddings", 2048)?;
-    let attention_scale = if gemma {
-        fields.number_or("query_pre_attn_scalar", 256.0)?.powf(-0.5)
-    } else {
-        (d_head as f64).powf(-0.5)
-    };
+    let attention_scale =
+        if gemma { fields.number_or("query_pre_attn_scalar", 256.0)?.powf(-0.5) } else { (d_head as f64).powf(-0.5) };
     let attention_bias = fields.flag_or("attention_bias", false)?;
     let (norm, norm_placement) = match kind {
         _ if gemma => (NormKind::RmsPlusOne, NormPlacement::Both),
@@ -313,13 +311,7 @@ fn llama_like(fields: &Fields, model_type: String) -> Result<Config> {
 }
 
 /// Each layer's window and rotary embedding.
-fn layer_attention(
-    fields: &Fields,
-    kind: &str,
-    n_layers: i64,
-    d_head: i64,
-    n_ctx: i64,
-) -> Result<Vec<LayerAttention>> {
+fn layer_attention(fields: &Fields, kind: &str, n_layers: i64, d_head: i64, n_ctx: i64) -> Result<Vec<LayerAttention>> {
     let fraction = match kind {
         "phi3" => fields.number_or("partial_rotary_factor", 1.0)?,
         _ => 1.0,
@@ -327,9 +319,8 @@ fn layer_attention(
     let dim = rotary_dim("partial_rotary_factor", d_head, fraction)?;
     let parameters = fields.get("rope_parameters").map(|value| Fields { value });
     // Newer configs keep one set of rotary parameters per kind of layer.
-    let nested = |layer_type: &str| {
-        parameters.as_ref().and_then(|all| all.get(layer_type)).filter(|value| value.is_object())
-    };
+    let nested =
+        |layer_type: &str| parameters.as_ref().and_then(|all| all.get(layer_type)).filter(|value| value.is_object());
     let default_theta = match kind {
         "gemma3_text" => 1e6,
         _ => 10000.0,
@@ -370,7 +361,10 @@ fn layer_types(fields: &Fields, kind: &str, n_layers: i64) -> Result<Vec<bool>> 
     if let Some(types) = fields.get("layer_types") {
         let types = types.as_array().ok_or_else(|| Error::new("config field `layer_types` is not an array"))?;
         if types.len() as i64 != n_layers {
-            return Err(Error::new(format!("config field `layer_types` has {} entries for {n_layers} layers", types.len())));
+            return Err(Error::new(format!(
+                "config field `layer_types` has {} entries for {n_layers} layers",
+                types.len()
+            )));
         }
         return types
             .iter()
@@ -384,7 +378,9 @@ fn layer_types(fields: &Fields, kind: &str, n_layers: i64) -> Result<Vec<bool>> 
     let pattern = |full_each: i64| (0..n_layers).map(|layer| (layer + 1) % full_each != 0).collect::<Vec<_>>();
     Ok(match kind {
         "gemma2" => pattern(2),
-        "gemma3_text" => pattern(fields.size_or("sliding_window_pattern", fields.size_or("_sliding_window_pattern", 6)?)?),
+        "gemma3_text" => {
+            pattern(fields.size_or("sliding_window_pattern", fields.size_or("_sliding_window_pattern", 6)?)?)
+        }
         "olmo3" => pattern(4),
         "mistral" | "phi3" => vec![true; n_layers as usize],
         "qwen2" | "qwen3" => {

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::decoder::{Decoder, KeyValueCache, Logits};
+use super::layer::constant;
 use super::rope::wide;
 use super::run::Hooks;
 use crate::error::{Error, Result};
@@ -81,7 +82,7 @@ impl Generation {
         if self.temperature == 0.0 {
             return Ok(logits.f_argmax(-1, false)?);
         }
-        let logits = logits.f_to_kind(wide(logits.kind()))?.f_div_scalar(self.temperature)?;
+        let logits = logits.f_to_kind(wide(logits.kind()))?.f_div(&constant(self.temperature)?)?;
         let d_vocab = logits.size().last().copied().unwrap_or(1);
         let (sorted, ids) = logits.f_sort(-1, true)?;
         let keep = self.top_k.unwrap_or(d_vocab).min(d_vocab);
@@ -90,7 +91,7 @@ impl Generation {
             Some(share) => {
                 // A token is kept while those before it have not reached the share.
                 let before = probabilities.f_cumsum(-1, None::<Kind>)?.f_sub(&probabilities)?;
-                probabilities.f_masked_fill(&before.f_ge(share)?, 0.0)?
+                probabilities.f_masked_fill_tensor(&before.f_ge_tensor(&constant(share)?)?, &constant(0.0)?)?
             }
             None => probabilities,
         };

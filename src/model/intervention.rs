@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use super::hook::HookPoint;
+use super::layer::constant;
 use super::run::Window;
 use crate::error::{Error, Result};
 
@@ -163,15 +164,19 @@ impl Intervention {
         let fit = |value: &Tensor| -> Result<Tensor> {
             let value = value.f_to_device_(selected.device(), selected.kind(), false, false)?;
             value.f_expand(selected.size(), false).map_err(|_| {
-                Error::new(format!("a value of shape {:?} does not fit a selection of {:?}", value.size(), selected.size()))
-                    .hint("shapes are matched from the last dimension on, as in broadcasting")
+                Error::new(format!(
+                    "a value of shape {:?} does not fit a selection of {:?}",
+                    value.size(),
+                    selected.size()
+                ))
+                .hint("shapes are matched from the last dimension on, as in broadcasting")
             })
         };
         Ok(match &self.change {
             Change::Patch(value) => fit(value)?.f_contiguous()?,
             Change::Zero => selected.f_zeros_like()?,
             Change::Add(value) => selected.f_add(&fit(value)?)?,
-            Change::Scale(factor) => selected.f_mul_scalar(*factor)?,
+            Change::Scale(factor) => selected.f_mul(&constant(*factor)?)?,
         })
     }
 }

@@ -55,10 +55,10 @@ impl Norm {
             wide_x = wide_x.f_sub(&wide_x.f_mean_dim(-1, true, None::<Kind>)?)?;
         }
         let mean_square = wide_x.f_square()?.f_mean_dim(-1, true, None::<Kind>)?;
-        let scale = scale_hook(mean_square.f_add_scalar(self.eps)?.f_sqrt()?)?;
+        let scale = scale_hook(mean_square.f_add(&constant(self.eps)?)?.f_sqrt()?)?;
         let normalized = wide_x.f_div(&scale)?;
         let weight = self.weight.f_to_kind(wide(kind))?;
-        let weight = if self.kind == NormKind::RmsPlusOne { weight.f_add_scalar(1.0)? } else { weight };
+        let weight = if self.kind == NormKind::RmsPlusOne { weight.f_add(&constant(1.0)?)? } else { weight };
         let mut out = normalized.f_mul(&weight)?;
         if let Some(bias) = &self.bias {
             out = out.f_add(bias)?;
@@ -79,10 +79,19 @@ impl Activation {
     }
 }
 
+/// A number as a tensor without dimensions. Calls that take a number as a libtorch scalar panic where they should fail (tch
+/// frees the scalar before it looks for the error), which running out of memory would show.
+pub fn constant(value: f64) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(&[value])?.f_squeeze()?)
+}
+
 /// c · tanh(x / c), or `x` where there is no cap.
 pub fn soft_cap(x: Tensor, cap: Option<f64>) -> Result<Tensor> {
     match cap {
-        Some(cap) => Ok(x.f_div_scalar(cap)?.f_tanh()?.f_mul_scalar(cap)?),
+        Some(cap) => {
+            let cap = constant(cap)?;
+            Ok(x.f_div(&cap)?.f_tanh()?.f_mul(&cap)?)
+        }
         None => Ok(x),
     }
 }

@@ -22,7 +22,8 @@ use crate::interrupt;
 pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: Device) -> Result<Decoder> {
     let naming = naming(&config.model_type);
     let mut loader = Loader { config: &config, source, naming, kind, device, used: BTreeSet::new() };
-    let embedding = loader.tensor(&format!("{}{}.weight", naming.root, naming.embedding), &[config.d_vocab, config.d_model])?;
+    let embedding =
+        loader.tensor(&format!("{}{}.weight", naming.root, naming.embedding), &[config.d_vocab, config.d_model])?;
     let position_embedding = match config.positions {
         Positions::Learned => Some(loader.tensor(
             &format!("{}{}.weight", naming.root, naming.position_embedding),
@@ -146,11 +147,7 @@ impl Loader<'_> {
             ),
             AttentionNaming::Stacked(name) | AttentionNaming::StackedColumns(name) => {
                 let fused = self.linear(&format!("{prefix}{name}"), queries + 2 * keys, d_model, bias)?;
-                (
-                    rows(&fused, 0, queries)?,
-                    rows(&fused, queries, keys)?,
-                    rows(&fused, queries + keys, keys)?,
-                )
+                (rows(&fused, 0, queries)?, rows(&fused, queries, keys)?, rows(&fused, queries + keys, keys)?)
             }
             AttentionNaming::PerHead(name) => {
                 let fused = self.linear(&format!("{prefix}{name}"), 3 * queries, d_model, bias)?;
@@ -164,9 +161,8 @@ impl Loader<'_> {
             QueryKeyNorm::Projection => (Some(queries), Some(keys)),
             QueryKeyNorm::Head => (Some(d_head), Some(d_head)),
         };
-        let mut norm = |name: &str, size: Option<i64>| {
-            size.map(|size| self.norm(&format!("{prefix}{name}"), size)).transpose()
-        };
+        let mut norm =
+            |name: &str, size: Option<i64>| size.map(|size| self.norm(&format!("{prefix}{name}"), size)).transpose();
         let (query_norm, key_norm) = (norm(naming.query_norm, query_norm)?, norm(naming.key_norm, key_norm)?);
         let described = config.layers.get(layer as usize);
         Ok(Attention {
@@ -213,7 +209,6 @@ impl Loader<'_> {
         }
     }
 }
-
 
 /// Some of a linear map's outputs.
 fn rows(fused: &Linear, start: i64, count: i64) -> Result<Linear> {

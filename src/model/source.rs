@@ -243,9 +243,9 @@ impl WeightSource for GgufSource<'_> {
     }
 
     fn load(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
-        let stored = self.stored_name(name).ok_or_else(|| {
-            Error::new(format!("`{}`: tensor `{name}` is missing", self.gguf.path().display()))
-        })?;
+        let stored = self
+            .stored_name(name)
+            .ok_or_else(|| Error::new(format!("`{}`: tensor `{name}` is missing", self.gguf.path().display())))?;
         let tensor = self.restore(name, self.gguf.load(&stored)?)?;
         check_shape(&stored, &tensor.size(), shape)?;
         Ok(tensor.f_to_device_(device, kind, false, false)?.f_contiguous()?)

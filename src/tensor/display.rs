@@ -3,7 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 
 use super::element::Number;
-use super::{Tensor, device_name, kind_name};
+use super::{Tensor, kind_name};
+use crate::device::device_name;
 use crate::error::Result;
 
 /// Tensors with more elements are abbreviated.

@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, TchError};
 
+use crate::device::device_name;
 use crate::error::{Error, Result};
 
 /// A tensor with value semantics: cloning shares the storage, and whatever would change it makes a new one.
@@ -125,16 +126,6 @@ fn refusal(operation: &str, operands: &[&Tensor], error: TchError) -> Error {
 /// Whether elements of this type are floating-point numbers.
 pub fn is_float(kind: Kind) -> bool {
     matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16)
-}
-
-/// The script's name of a device (`cpu`, `cuda:0`).
-pub fn device_name(device: Device) -> String {
-    match device {
-        Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(index) => format!("cuda:{index}"),
-        Device::Mps => "mps".to_owned(),
-        Device::Vulkan => "vulkan".to_owned(),
-    }
 }
 
 impl From<tch::Tensor> for Tensor {

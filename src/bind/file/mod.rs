@@ -80,6 +80,19 @@ mod file_functions {
     pub fn join_path(a: &str, b: &str) -> String {
         PathBuf::from(a).join(b).to_string_lossy().into_owned()
     }
+
+    /// The folder that a path lies in; "." for a bare file name.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(parent_dir("results/run.csv"), "results");
+    /// ```
+    pub fn parent_dir(path: &str) -> String {
+        match Path::new(path).parent().map(|parent| parent.display().to_string()) {
+            Some(parent) if !parent.is_empty() => parent,
+            _ => ".".to_owned(),
+        }
+    }
 }
 
 #[export_module]

@@ -88,7 +88,9 @@ fn positions(value: &Dynamic, names: &Names) -> Result<Positions> {
             let error = Error::new(format!("no position is named `{name}`"));
             Err(match nearest(&name, known) {
                 Some(near) => error.hint(format!("did you mean `{near}`?")),
-                None => error.hint("all, first, last, or define it: run_with_hooks(tokens, hooks, #{ positions: #{ name: 3 } })"),
+                None => error.hint(
+                    "all, first, last, or define it: run_with_hooks(tokens, hooks, #{ positions: #{ name: 3 } })",
+                ),
             })
         }
     }

@@ -51,8 +51,7 @@ pub fn complete_hook(receiver: &Dynamic, method: &str) -> Vec<String> {
 }
 
 fn load(id: &str, options: Map) -> Result<Model> {
-    let mut options =
-        Options::new("load_model", options, &["device", "dtype", "revision", "init", "seed", "offline"])?;
+    let mut options = Options::new("load_model", options, &["device", "dtype", "revision", "init", "seed", "offline"])?;
     let mut load = LoadOptions::default();
     if let Some(device) = options.string("device")? {
         load.device = device;

@@ -111,9 +111,8 @@ fn cached_run(
             Err(value) => return Err(raise(expected("option `hooks` of `run_with_cache`", "an array", &value))),
         },
     };
-    let (logits, activations) =
-        run(context, &failure, "run_with_cache", model, prompt, (names, &entries), options)
-            .map_err(|error| hooks::blame(error, &failure))?;
+    let (logits, activations) = run(context, &failure, "run_with_cache", model, prompt, (names, &entries), options)
+        .map_err(|error| hooks::blame(error, &failure))?;
     let cache = Cache { activations: Rc::new(activations), model: model.clone() };
     let mut result = Map::new();
     result.insert("logits".into(), Dynamic::from(logits));
@@ -145,8 +144,7 @@ fn generated<'a>(
     prompt: &Dynamic,
     options: Map,
 ) -> Result<Dynamic> {
-    const ALLOWED: &[&str] =
-        &["max_tokens", "temperature", "top_k", "top_p", "seed", "stop_ids", "hooks", "positions"];
+    const ALLOWED: &[&str] = &["max_tokens", "temperature", "top_k", "top_p", "seed", "stop_ids", "hooks", "positions"];
     let mut options = Options::new("generate", options, ALLOWED)?;
     let generation = generation(model, &mut options)?;
     let entries = options.array("hooks")?.unwrap_or_default();
@@ -310,8 +308,7 @@ pub mod functions {
         options: Map,
     ) -> ScriptResult<Dynamic> {
         let failure = Failure::default();
-        generated(&context, &failure, model, &tokens, options)
-            .map_err(|error| super::hooks::blame(error, &failure))
+        generated(&context, &failure, model, &tokens, options).map_err(|error| super::hooks::blame(error, &failure))
     }
 
     /// The activation kept under a hook's name or alias.

@@ -81,9 +81,9 @@ fn to_array(ids: Vec<i64>) -> Array {
 
 fn messages(array: &Array) -> Result<Vec<Message>> {
     let text = |map: &Map, key: &str| -> Result<String> {
-        map.get(key)
-            .and_then(|value| value.clone().into_string().ok())
-            .ok_or_else(|| Error::new(format!("a message has no text `{key}`")).hint("#{ role: \"user\", content: \"...\" }"))
+        map.get(key).and_then(|value| value.clone().into_string().ok()).ok_or_else(|| {
+            Error::new(format!("a message has no text `{key}`")).hint("#{ role: \"user\", content: \"...\" }")
+        })
     };
     array
         .iter()
@@ -100,9 +100,7 @@ fn render(model: &LanguageModel, array: &Array, options: Map) -> Result<String> 
     let template = tokenizer.chat_template().ok_or_else(|| {
         Error::new(format!("`{}` has no chat template", model.name)).hint("a base model is prompted with plain text")
     })?;
-    let text_of = |id: Option<i64>| -> Result<String> {
-        id.map_or(Ok(String::new()), |id| tokenizer.decode(&[id]))
-    };
+    let text_of = |id: Option<i64>| -> Result<String> { id.map_or(Ok(String::new()), |id| tokenizer.decode(&[id])) };
     let variables = match options.map("variables")? {
         Some(map) => serde_json::from_str(&rhai::format_map_as_json(&map))
             .map_err(|_| Error::new("option `variables` holds something that is not plain data"))?,

@@ -6,7 +6,8 @@ use rhai::{Array, Dynamic, Engine, Map};
 use super::convert::{dtype_or_device, from_number, only_place};
 use super::to_nested;
 use crate::bind::args::{ScriptResult, raise};
-use crate::tensor::{Tensor, device_name, kind_name};
+use crate::device::device_name;
+use crate::tensor::{Tensor, kind_name};
 
 /// Registers properties and conversions.
 pub fn register(engine: &mut Engine) {
