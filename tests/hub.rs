@@ -178,6 +178,27 @@ fn weights_are_left_out_and_fetched_later() {
 }
 
 #[test]
+fn a_tokenizer_that_other_tools_left_out_is_fetched() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[CONFIG, WEIGHTS]);
+    let hub = hub(&server, folder.path());
+    let expected = Located::Directory(snapshot(folder.path()));
+    assert_eq!(hub.locate("owner/name", None, true).unwrap(), expected);
+    let server = server.with(|served| {
+        served.files.insert(TOKENIZER.0, TOKENIZER.1.into());
+    });
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nowhere = Hub { endpoint: Some(format!("http://{unused}")), ..hub.clone() };
+    assert_eq!(nowhere.locate("owner/name", None, true).unwrap(), expected);
+    server.requests();
+    assert_eq!(hub.locate("owner/name", None, true).unwrap(), expected);
+    assert!(snapshot(folder.path()).join("tokenizer.json").exists());
+    let fetched = server.requests();
+    assert!(!fetched.iter().any(|path| path.ends_with("model.safetensors")), "{fetched:?}");
+}
+
+#[test]
 fn all_shards_of_an_index_are_fetched() {
     let _guard = CTRL_C.read();
     let folder = tempfile::tempdir().unwrap();

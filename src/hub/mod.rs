@@ -20,6 +20,12 @@ pub enum Located {
     Gguf(PathBuf),
 }
 
+impl Located {
+    fn lacks_tokenizer(&self) -> bool {
+        matches!(self, Self::Directory(folder) if !folder.join("tokenizer.json").is_file())
+    }
+}
+
 /// A name for a model that needs no further explanation.
 #[derive(Debug)]
 pub struct BuiltIn {
@@ -179,8 +185,14 @@ impl Hub {
 
     fn repository(&self, id: &str, revision: Option<&str>, want_weights: bool) -> Result<Located> {
         let wanted = Wanted::parse(id, revision, want_weights)?;
-        let snapshot = self.cached(&wanted);
-        match snapshot {
+        match self.cached(&wanted) {
+            // Other tools may have cached a model without its tokenizer. Some models have none, so a failure is no matter.
+            Some(Snapshot::Complete(located)) if !self.offline && located.lacks_tokenizer() => {
+                match self.download(&wanted) {
+                    Err(Error::Interrupted) => Err(Error::Interrupted),
+                    fetched => fetched.or(Ok(located)),
+                }
+            }
             Some(Snapshot::Complete(located)) => Ok(located),
             // What else the repository holds is not known, so this file is the answer only where nobody can be asked.
             Some(Snapshot::OneGguf(path)) if self.offline => Ok(Located::Gguf(path)),
