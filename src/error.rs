@@ -51,6 +51,11 @@ impl Error {
         Self::new(format!("`{}`: {error}", path.display()))
     }
 
+    /// Whether libtorch could not get the memory it asked for.
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Self::Invalid { message, .. } if out_of_memory(message))
+    }
+
     /// The hint, if there is one.
     pub fn hint_text(&self) -> Option<&str> {
         match self {
@@ -69,11 +74,15 @@ impl From<tch::TchError> for Error {
         };
         let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("libtorch failed without a message");
         let error = Self::new(first.trim());
-        if first.contains("out of memory") || first.contains("can't allocate memory") {
+        if out_of_memory(first) {
             return error.hint("use a smaller batch, a shorter prompt or a smaller dtype");
         }
         error
     }
+}
+
+fn out_of_memory(message: &str) -> bool {
+    message.contains("out of memory") || message.contains("can't allocate memory")
 }
 
 /// The entry of `candidates` nearest to `name`, if one is near enough to be what was meant.

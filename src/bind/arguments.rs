@@ -5,7 +5,7 @@ use std::fmt::Write;
 use rhai::{Array, Dynamic, Map};
 
 use super::args::{Options, number, type_name};
-use super::display::display;
+use super::display::literal;
 use crate::error::{Error, Result, nearest};
 
 /// The type of an option, after that of its default.
@@ -183,7 +183,7 @@ impl Declared {
             () if self.required => "[required]".to_owned(),
             () if self.default.is_unit() || self.default.as_bool() == Ok(false) => String::new(),
             () if self.default.is_string() => format!("[default: {}]", self.default),
-            () => format!("[default: {}]", display(&self.default)),
+            () => format!("[default: {}]", literal(&self.default)),
         };
         format!("{} {note}", self.help).trim().to_owned()
     }
@@ -252,7 +252,7 @@ mod tests {
     }
 
     fn value(map: &Map, key: &str) -> String {
-        display(map.get(key).expect(key))
+        literal(map.get(key).expect(key))
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub fn locate(id: &str, revision: Option<&str>, offline: bool, want_weights: boo
 pub struct Hub {
     /// Lancet's own folder of models, where set-up puts the built-in checkpoint.
     pub models: PathBuf,
+    /// Lancet's own folder of finished cells of grids.
+    pub cells: PathBuf,
     /// The hub's cache, shared with the Python tools.
     pub cache: PathBuf,
     /// The hub's address where it is not the usual one.
@@ -136,6 +138,7 @@ impl Hub {
             .is_some_and(|value| ["1", "true", "yes", "on"].iter().any(|yes| value.eq_ignore_ascii_case(yes)));
         Ok(Self {
             models: own.join("models"),
+            cells: own.join("cells"),
             cache: variable("HF_HUB_CACHE").map_or_else(|| shared.join("hub"), PathBuf::from),
             endpoint: variable("HF_ENDPOINT").map(|address| address.trim_end_matches('/').to_owned()),
             token: token.filter(|token| !token.is_empty()),

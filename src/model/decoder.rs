@@ -52,6 +52,11 @@ impl KeyValueCache {
     pub fn new(decoder: &Decoder) -> Self {
         Self { layers: decoder.blocks.iter().map(|_| None).collect(), seen: 0, prompt: 0 }
     }
+
+    /// Keys and values of one layer, [batch, pos, kv_head, d_head]; None before anything was run.
+    pub fn layer(&self, layer: usize) -> &KeyValue {
+        self.layers.get(layer).unwrap_or(&None)
+    }
 }
 
 impl Decoder {
@@ -104,10 +109,11 @@ impl Decoder {
 
     /// Rotations and masks for the positions of `window`.
     pub fn pass(&self, window: Window) -> Result<Pass> {
+        let total = window.prompt.max(window.start + window.length);
         let rotations = self
             .ropes
             .iter()
-            .map(|rope| rope.rotation(window.start, window.length, self.kind, self.device))
+            .map(|rope| rope.rotation(window.start, window.length, total, self.kind, self.device))
             .collect::<Result<Vec<_>>>()?;
         let mut masks: Vec<(Option<i64>, Option<Tensor>)> = Vec::new();
         for layer in &self.config.layers {
@@ -154,11 +160,8 @@ impl Decoder {
         let Some(first) = rows.first() else {
             return Err(Error::new("there are no prompts").hint("give at least one"));
         };
-        let d_vocab = self.config.d_vocab;
         for (index, row) in rows.iter().enumerate() {
-            if row.is_empty() {
-                return Err(Error::new(format!("prompt {index} is empty")).hint("a prompt needs at least one token"));
-            }
+            self.check_ids(row).map_err(|error| error.context(format!("prompt {index}")))?;
             if row.len() != first.len() {
                 return Err(Error::new(format!(
                     "prompts of different lengths: prompt 0 has {} tokens, prompt {index} has {}",
@@ -167,15 +170,21 @@ impl Decoder {
                 ))
                 .hint("run prompts of one length together, and others in another call"));
             }
-            if let Some((position, id)) = row.iter().enumerate().find(|(_, id)| !(0..d_vocab).contains(*id)) {
-                return Err(Error::new(format!(
-                    "token id {id} at position {position} of prompt {index} is out of range"
-                ))
-                .hint(format!("this model's ids are 0 to {}", d_vocab - 1)));
-            }
         }
         let flat: Vec<i64> = rows.iter().flatten().copied().collect();
         Ok(Tensor::f_from_slice(&flat)?.f_view([rows.len() as i64, first.len() as i64])?)
+    }
+
+    /// Fails if `ids` is empty or holds an id that the model does not have.
+    pub fn check_ids(&self, ids: &[i64]) -> Result<()> {
+        if ids.is_empty() {
+            return Err(Error::new("the prompt is empty").hint("a prompt needs at least one token"));
+        }
+        match ids.iter().enumerate().find(|(_, id)| !(0..self.config.d_vocab).contains(*id)) {
+            None => Ok(()),
+            Some((position, id)) => Err(Error::new(format!("token id {id} at position {position} is out of range"))
+                .hint(format!("this model's ids are 0 to {}", self.config.d_vocab - 1))),
+        }
     }
 
     fn check_tokens(&self, tokens: &Tensor) -> Result<()> {

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::hook::HookPoint;
 use super::layer::constant;
-use super::run::Window;
+use super::run::{Window, copy};
 use crate::error::{Error, Result};
 
 /// What happens to the selected values.
@@ -103,8 +103,7 @@ impl Intervention {
                 Some(inside)
             }
         };
-        let mut whole = value.f_empty_like()?;
-        whole.f_copy_(value)?;
+        let mut whole = copy(value)?;
         // The views below share storage with `whole`, except where samples or several positions are picked out.
         let head_dim = match self.head {
             Some(_) => Some(site.head_dim().ok_or_else(|| {

@@ -22,11 +22,11 @@ pub fn wide(kind: Kind) -> Kind {
 }
 
 impl Rope {
-    /// The rotation of positions `start .. start + length`. Frequencies are rounded to float32 whatever `kind` is, because
+    /// The rotation of positions `start .. start + length` of a text of `total` tokens. Frequencies are rounded to float32 whatever `kind` is, because
     /// checkpoints were trained with them; angles are computed in float32, or in float64 for a float64 model.
-    pub fn rotation(&self, start: i64, length: i64, kind: Kind, device: Device) -> Result<Rotation> {
+    pub fn rotation(&self, start: i64, length: i64, total: i64, kind: Kind, device: Device) -> Result<Rotation> {
         let wide = wide(kind);
-        let frequencies = self.frequencies(start + length)?.f_to_device_(device, wide, false, false)?;
+        let frequencies = self.frequencies(total)?.f_to_device_(device, wide, false, false)?;
         let positions = Tensor::f_arange_start_step(start, start + length, 1, (wide, device))?;
         let angles = positions.f_outer(&frequencies)?;
         let angles = Tensor::f_cat(&[&angles, &angles], -1)?.f_unsqueeze(1)?;

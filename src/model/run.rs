@@ -37,6 +37,8 @@ struct Entry<'a> {
     points: Vec<HookPoint>,
     label: String,
     action: Action<'a>,
+    /// First sample and number of samples that it acts on; None for all
+    rows: Option<(i64, i64)>,
     fired: bool,
 }
 
@@ -62,13 +64,26 @@ impl<'a> Hooks<'a> {
 
     /// Adds an action at `points`; `label` is how the user named them.
     pub fn add(&mut self, config: &Config, points: Vec<HookPoint>, label: impl Into<String>, action: Action<'a>) {
+        self.add_for(config, None, points, label, action);
+    }
+
+    /// Adds an action that sees and changes only some samples of the batch, `rows` = (first, how many): several treatments
+    /// of the same prompts can then run side by side.
+    pub fn add_for(
+        &mut self,
+        config: &Config,
+        rows: Option<(i64, i64)>,
+        points: Vec<HookPoint>,
+        label: impl Into<String>,
+        action: Action<'a>,
+    ) {
         self.at.resize_with(HookPoint::count(config), Vec::new);
         for point in &points {
             if let Some(list) = self.at.get_mut(point.index()) {
                 list.push(self.entries.len());
             }
         }
-        self.entries.push(Entry { points, label: label.into(), action, fired: false });
+        self.entries.push(Entry { points, label: label.into(), action, rows, fired: false });
     }
 
     /// Adds an intervention at its own point.
@@ -96,36 +111,26 @@ impl<'a> Hooks<'a> {
             return Ok(value);
         }
         let mut value = value;
+        // Whether `value` is a copy that nobody else holds, and may be written into.
+        let mut own = false;
         let list = self.at.get(point.index()).cloned().unwrap_or_default();
         for index in list {
             let Some(entry) = self.entries.get_mut(index) else { continue };
-            let replacement = match &mut entry.action {
-                Action::Capture => {
-                    entry.fired = true;
-                    self.cache.insert(point, value.shallow_clone());
-                    None
+            let Some((start, count)) = entry.rows else {
+                if let Some(new) = act(entry, point, &value, self.window, &mut self.cache)? {
+                    value = new;
                 }
-                Action::Call(callback) => {
-                    entry.fired = true;
-                    callback(&point, &value)?
-                }
-                Action::Intervene(intervention) => {
-                    let changed = intervention.apply(&value, self.window)?;
-                    entry.fired |= changed.is_some();
-                    changed
-                }
+                own = false;
+                continue;
             };
-            if let Some(new) = replacement {
-                if new.size() != value.size() {
-                    return Err(Error::new(format!(
-                        "the hook at `{}` returned a tensor of shape {:?} for one of {:?}",
-                        point.name(),
-                        new.size(),
-                        value.size()
-                    ))
-                    .hint("return a tensor of the same shape, or () to leave the activation as it is"));
+            // A copy, because the callback may keep what it is given.
+            let part = copy(&value.f_narrow(0, start, count)?)?;
+            if let Some(new) = act(entry, point, &part, self.window, &mut self.cache)? {
+                if !own {
+                    value = copy(&value)?;
+                    own = true;
                 }
-                value = new.f_to_device_(value.device(), value.kind(), false, false)?;
+                value.f_narrow(0, start, count)?.f_copy_(&new)?;
             }
         }
         Ok(value)
@@ -144,4 +149,48 @@ impl<'a> Hooks<'a> {
         }
         Ok(self.cache)
     }
+}
+
+/// What one entry makes of an activation: its replacement, in the same shape and dtype, or None.
+fn act(
+    entry: &mut Entry,
+    point: HookPoint,
+    value: &Tensor,
+    window: Window,
+    cache: &mut ActivationCache,
+) -> Result<Option<Tensor>> {
+    let replacement = match &mut entry.action {
+        Action::Capture => {
+            entry.fired = true;
+            cache.insert(point, value.shallow_clone());
+            None
+        }
+        Action::Call(callback) => {
+            entry.fired = true;
+            callback(&point, value)?
+        }
+        Action::Intervene(intervention) => {
+            let changed = intervention.apply(value, window)?;
+            entry.fired |= changed.is_some();
+            changed
+        }
+    };
+    let Some(new) = replacement else { return Ok(None) };
+    if new.size() != value.size() {
+        return Err(Error::new(format!(
+            "the hook at `{}` returned a tensor of shape {:?} for one of {:?}",
+            point.name(),
+            new.size(),
+            value.size()
+        ))
+        .hint("return a tensor of the same shape, or () to leave the activation as it is"));
+    }
+    Ok(Some(new.f_to_device_(value.device(), value.kind(), false, false)?))
+}
+
+/// The values in storage of their own.
+pub fn copy(tensor: &Tensor) -> Result<Tensor> {
+    let mut new = tensor.f_empty_like()?;
+    new.f_copy_(tensor)?;
+    Ok(new)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Flow, Repl};
 use crate::bind::args::type_name;
-use crate::bind::display::display;
+use crate::bind::display::literal;
 use crate::error::nearest;
 use crate::output;
 use crate::session::{Options, Session, scan};
@@ -121,7 +121,7 @@ fn variables(repl: &mut Repl, _: &str) -> Flow {
         .variables()
         .map(|(name, constant, value)| {
             let constant = if constant { " (const)" } else { "" };
-            [name.to_owned(), format!("{}{constant}", type_name(value)), one_line(&display(value))]
+            [name.to_owned(), format!("{}{constant}", type_name(value)), one_line(&literal(value))]
         })
         .collect();
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();

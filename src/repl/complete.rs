@@ -201,7 +201,7 @@ mod tests {
 
     fn session() -> Session {
         let mut session = Session::new(Options::default()).map_err(|_| ()).expect("session");
-        let text = "let model_name = \"a\"; let config = #{ layers: 2, inner: #{ width: 3 } }; fn twice(x) { 2 * x } fn tick() {}";
+        let text = "let model_name = \"a\"; let config = #{ layers: 2, inner: #{ width: 3 } }; fn twice(x) { 2 * x } fn tock() {}";
         assert!(session.eval("test", text).is_ok());
         session
     }
@@ -211,7 +211,7 @@ mod tests {
         let session = session();
         assert_eq!(complete(&session, "let y = model_n"), ["model_name"]);
         assert_eq!(complete(&session, "twi"), ["twice("]);
-        assert_eq!(complete(&session, "f(tic"), ["tick()"]);
+        assert_eq!(complete(&session, "f(toc"), ["tock()"]);
         assert_eq!(complete(&session, "config.lay"), ["layers"]);
         assert_eq!(complete(&session, "config.inner.w"), ["width"]);
         assert_eq!(complete(&session, "config[\"lay"), ["layers"]);

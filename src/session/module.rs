@@ -157,10 +157,9 @@ mod tests {
     #[test]
     fn each_standard_module_stands_alone() {
         for name in standard_names() {
-            let mut engine = Engine::new();
-            crate::bind::register(&mut engine);
-            engine.set_strict_variables(true);
+            let mut engine = crate::session::engine::new();
             let modules = Modules::default();
+            engine.set_module_resolver(modules.clone());
             if name != PRELUDE {
                 let prelude = modules.load(&engine, standard(PRELUDE), Position::NONE).expect("prelude");
                 engine.register_global_module(prelude);

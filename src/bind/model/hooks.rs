@@ -16,7 +16,7 @@ use crate::tensor::Tensor;
 /// Where a failing closure leaves its error while it passes through the decoder.
 pub type Failure = RefCell<Option<Box<EvalAltResult>>>;
 
-/// Adds a script's hooks to a run.
+/// Adds a script's hooks to a run, for some samples of the batch only where `rows` says so.
 ///
 /// # Errors
 /// An entry that is neither a pair nor an intervention, an unknown hook, an unknown position.
@@ -27,11 +27,13 @@ pub fn add<'a>(
     names: &Names,
     context: &'a NativeCallContext<'a>,
     failure: &'a Failure,
+    rows: Option<(i64, i64)>,
 ) -> Result<()> {
     for entry in entries {
         if let Some(planned) = entry.read_lock::<Planned>() {
             for intervention in planned.resolve(config, names)? {
-                hooks.intervene(config, intervention);
+                let point = intervention.point;
+                hooks.add_for(config, rows, vec![point], point.name(), Action::Intervene(intervention));
             }
             continue;
         }
@@ -40,7 +42,7 @@ pub fn add<'a>(
         let name = name.clone().into_string().map_err(|_| not_a_hook(entry))?;
         let function = function.clone().try_cast::<FnPtr>().ok_or_else(|| not_a_hook(entry))?;
         let points = hook::matching(&name, config)?;
-        hooks.add(config, points, name, Action::Call(callback(function, context, failure)));
+        hooks.add_for(config, rows, points, name, Action::Call(callback(function, context, failure)));
     }
     Ok(())
 }

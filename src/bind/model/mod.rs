@@ -3,6 +3,7 @@
 mod hooks;
 mod intervention;
 mod run;
+mod sweep;
 mod tokens;
 mod weights;
 
@@ -37,6 +38,8 @@ pub fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(tokens::functions).into());
     engine.register_global_module(exported_module!(run::functions).into());
     engine.register_global_module(exported_module!(intervention::functions).into());
+    engine.register_type_with_name::<sweep::GridHandle>("grid");
+    engine.register_global_module(exported_module!(sweep::functions).into());
     engine.register_global_module(exported_module!(weights::functions).into());
 }
 

@@ -69,7 +69,7 @@ fn run<'a>(
     let rows = tokens::prompts(language_model, prompt)?;
     let input = decoder.tokens(&rows)?;
     let mut all = Hooks::none();
-    hooks::add(&mut all, entries, config, &options.positions, context, failure)?;
+    hooks::add(&mut all, entries, config, &options.positions, context, failure, None)?;
     for name in cached {
         // After the script's own hooks, so that the cache holds what the run went on with.
         all.add(config, hook::matching(&name, config)?, name, Action::Capture);
@@ -153,7 +153,7 @@ fn generated<'a>(
     let decoder = &language_model.decoder;
     let input = decoder.tokens(&tokens::prompts(language_model, prompt)?)?;
     let mut all = Hooks::none();
-    hooks::add(&mut all, &entries, language_model.config(), &positions, context, failure)?;
+    hooks::add(&mut all, &entries, language_model.config(), &positions, context, failure, None)?;
     let rows = decoder.generate(&input, &generation, &mut all)?;
     all.finish()?;
     let nested = prompt.read_lock::<Array>().is_some_and(|array| array.iter().any(|item| !item.is_int()))

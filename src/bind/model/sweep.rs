@@ -1,0 +1,498 @@
+//! Sweeps in scripts: patching grids, and any hooks over any items.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
+use tch::Kind;
+
+use super::hooks::{self, Failure};
+use super::run::Names;
+use super::{Model, tokens};
+use crate::bind::args::{Options, ScriptResult, expected, integers, raise};
+use crate::error::{Error, Result, nearest};
+use crate::hub::Hub;
+use crate::interrupt;
+use crate::model::decoder::Logits;
+use crate::model::hook::Site;
+use crate::model::language_model::LanguageModel;
+use crate::model::run::Hooks;
+use crate::sweep::grid::{self, Grid, Request, Setting, element_name};
+use crate::sweep::metric::Measured;
+use crate::tensor::Tensor;
+use crate::{file, output};
+
+/// The script's handle of a computed grid.
+#[derive(Debug, Clone)]
+pub struct GridHandle(Rc<Grid>);
+
+const SITES: &[(&str, Site)] =
+    &[("resid_post", Site::ResidPost), ("attn_out", Site::AttentionOut), ("mlp_out", Site::MlpOut), ("z", Site::Z)];
+
+fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
+    const ALLOWED: &[&str] = &[
+        "source",
+        "target",
+        "answer",
+        "position",
+        "sizes",
+        "site",
+        "setting",
+        "filler",
+        "rr",
+        "max_rank",
+        "verify",
+        "tokens_at_once",
+        "store",
+        "quiet",
+    ];
+    let mut options = Options::new("patch_grid", options, ALLOWED)?;
+    let mut needed = |key: &str| {
+        options.any(key).ok_or_else(|| {
+            Error::new(format!("`patch_grid` needs `{key}`")).hint("#{ source: tokens, target: tokens, answer: ids }")
+        })
+    };
+    let sources = tokens::prompts(model, &needed("source")?)?;
+    let targets = tokens::prompts(model, &needed("target")?)?;
+    let answers = answers(model, &needed("answer")?)?;
+    let released = match options.string("rr")?.as_deref() {
+        None | Some("exact") => false,
+        Some("released") => true,
+        Some(other) => return Err(choice("rr", other, &["exact", "released"])),
+    };
+    let max_rank = options.integer("max_rank")?;
+    if max_rank.is_some() && !released {
+        return Err(Error::new("option `max_rank` of `patch_grid` goes with `rr: \"released\"`"));
+    }
+    let sizes = match options.array("sizes")? {
+        Some(sizes) => integers("option `sizes`", &sizes)?.into_iter().map(|size| size.max(0) as usize).collect(),
+        None => vec![1, 2],
+    };
+    let request =
+        Request {
+            sources,
+            targets,
+            answers,
+            positions: positions(options.any("position"))?,
+            sizes,
+            site: match options.string("site")? {
+                None => Site::ResidPost,
+                Some(name) => {
+                    let short = name.strip_prefix("hook_").unwrap_or(&name);
+                    SITES.iter().find(|(known, _)| *known == short).map(|(_, site)| *site).ok_or_else(|| {
+                        choice("site", &name, &SITES.iter().map(|(known, _)| *known).collect::<Vec<_>>())
+                    })?
+                }
+            },
+            setting: match options.string("setting")?.as_deref() {
+                None | Some("pt_vs_to") => Setting::TargetOnly,
+                Some("pt_vs_it") => Setting::SourceAndTarget,
+                Some(other) => return Err(choice("setting", other, &["pt_vs_to", "pt_vs_it"])),
+            },
+            filler: filler(model, options.any("filler"))?,
+            max_rank: released.then_some(max_rank.unwrap_or(1000)),
+            verify: options.integer("verify")?.unwrap_or(0).max(0) as usize,
+            tokens_at_once: options.integer("tokens_at_once")?,
+            store: store(options.any("store"))?,
+        };
+    Ok((request, options.boolean("quiet")?.unwrap_or(false)))
+}
+
+fn choice(option: &str, given: &str, known: &[&str]) -> Error {
+    let error = Error::new(format!("option `{option}` is `{given}`"));
+    match nearest(given, known.iter().copied()) {
+        Some(near) => error.hint(format!("did you mean `{near}`? The choices are {}", known.join(", "))),
+        None => error.hint(format!("the choices are {}", known.join(", "))),
+    }
+}
+
+/// Answer ids: integers, or texts, whose first token counts.
+fn answers(model: &LanguageModel, value: &Dynamic) -> Result<Vec<i64>> {
+    let one = |item: &Dynamic| -> Result<i64> {
+        if let Ok(id) = item.as_int() {
+            return Ok(id);
+        }
+        let text = item.clone().into_string().map_err(|_| expected("an answer", "a token id or text", item))?;
+        match model.encode(&text, false)?.as_slice() {
+            [] => {
+                Err(Error::new("an answer is empty").hint("give its text, with the space in front where it needs one"))
+            }
+            [id] => Ok(*id),
+            [id, rest @ ..] => {
+                let first = model.tokenizer()?.decode(&[*id])?;
+                output::error_line(&format!(
+                    "warning: the answer \"{text}\" is {} tokens; its first, \"{first}\", is measured",
+                    rest.len() + 1
+                ));
+                Ok(*id)
+            }
+        }
+    };
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        return Ok(Vec::<i64>::try_from(&tensor.tch().f_to_device_(tch::Device::Cpu, Kind::Int64, false, false)?)?);
+    }
+    match value.read_lock::<Array>() {
+        Some(items) => items.iter().map(one).collect(),
+        None => one(value).map(|id| vec![id]),
+    }
+}
+
+fn positions(value: Option<Dynamic>) -> Result<Vec<i64>> {
+    let one = |value: &Dynamic| -> Result<i64> {
+        match (value.as_int(), value.clone().into_string().as_deref()) {
+            (Ok(position), _) => Ok(position),
+            (_, Ok("first")) => Ok(0),
+            (_, Ok("last")) => Ok(-1),
+            _ => Err(expected("option `position`", "an integer, \"first\", \"last\", or an array of them", value)),
+        }
+    };
+    match value {
+        None => Ok(vec![0]),
+        Some(value) => match value.read_lock::<Array>() {
+            Some(items) => items.iter().map(one).collect(),
+            None => one(&value).map(|position| vec![position]),
+        },
+    }
+}
+
+fn filler(model: &LanguageModel, value: Option<Dynamic>) -> Result<Option<i64>> {
+    let Some(value) = value else { return Ok(None) };
+    if let Ok(id) = value.as_int() {
+        return Ok(Some(id));
+    }
+    let text = value.clone().into_string().map_err(|_| expected("option `filler`", "a token id or text", &value))?;
+    match model.encode(&text, false)?.as_slice() {
+        [id] => Ok(Some(*id)),
+        other => {
+            Err(Error::new(format!("the filler \"{text}\" is {} tokens", other.len())).hint("it must be one token"))
+        }
+    }
+}
+
+fn store(value: Option<Dynamic>) -> Result<Option<PathBuf>> {
+    match value {
+        None => Ok(Some(Hub::from_env()?.cells)),
+        Some(value) if value.is_bool() => match value.as_bool() {
+            Ok(true) => Ok(Some(Hub::from_env()?.cells)),
+            _ => Ok(None),
+        },
+        Some(value) if value.is_string() => Ok(value.into_string().ok().map(PathBuf::from)),
+        Some(value) => Err(expected("option `store`", "true, false or a folder", &value)),
+    }
+}
+
+fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
+    value.map(Tensor::new).map_err(raise)
+}
+
+/// An item's hooks, as the script's function gives them.
+fn hooks_of(context: &NativeCallContext, function: &FnPtr, item: &Dynamic) -> ScriptResult<Array> {
+    let result = function.call_within_context::<Dynamic>(context, (item.clone(),))?;
+    result
+        .try_cast_result::<Array>()
+        .map_err(|value| raise(expected("what `hooks` returns", "an array of hooks", &value)))
+}
+
+/// What is asked of a sweep.
+struct Sweep {
+    rows: Vec<Vec<i64>>,
+    items: Array,
+    hooks: FnPtr,
+    answers: Option<Vec<i64>>,
+    metric: Option<FnPtr>,
+    logits: Logits,
+    at_once: usize,
+    positions: Names,
+}
+
+impl Sweep {
+    fn read(model: &LanguageModel, options: Map) -> Result<Self> {
+        const ALLOWED: &[&str] = &["target", "over", "hooks", "answer", "metric", "logits", "batch", "positions"];
+        let mut options = Options::new("sweep", options, ALLOWED)?;
+        let missing = |key: &str| Error::new(format!("`sweep` needs `{key}`")).hint("see `help(\"sweep\")`");
+        let rows = tokens::prompts(model, &options.any("target").ok_or_else(|| missing("target"))?)?;
+        let items = options.array("over")?.ok_or_else(|| missing("over"))?;
+        let function = |value: Dynamic, key: &str| {
+            let cast = value.clone().try_cast::<FnPtr>();
+            cast.ok_or_else(|| expected(&format!("option `{key}` of `sweep`"), "a function", &value))
+        };
+        let hooks = function(options.any("hooks").ok_or_else(|| missing("hooks"))?, "hooks")?;
+        let answers = options.any("answer").map(|value| answers(model, &value)).transpose()?;
+        let metric = options.any("metric").map(|value| function(value, "metric")).transpose()?;
+        if answers.is_some() == metric.is_some() {
+            return Err(Error::new("`sweep` needs either `answer` or `metric`")
+                .hint("`answer`: ids, measured by logit and rank; `metric`: |logits| ..."));
+        }
+        if items.is_empty() {
+            return Err(Error::new("option `over` of `sweep` is empty"));
+        }
+        if let Some(ids) = answers.as_ref().filter(|ids| ids.len() != rows.len()) {
+            return Err(Error::new(format!("there are {} prompts and {} answers", rows.len(), ids.len())));
+        }
+        for id in answers.iter().flatten() {
+            model.decoder.check_ids(&[*id]).map_err(|error| error.context("answer"))?;
+        }
+        let logits = match options.string("logits")?.as_deref() {
+            None | Some("last") => Logits::Last,
+            Some("all") if metric.is_some() => Logits::All,
+            Some(other) => return Err(choice("logits", other, &["last", "all (with `metric`)"])),
+        };
+        let batch = options.integer("batch")?.unwrap_or(64).max(1) as usize;
+        let at_once = (batch / rows.len().max(1)).max(1);
+        let positions = options.map("positions")?.unwrap_or_default();
+        Ok(Self { rows, items, hooks, answers, metric, logits, at_once, positions })
+    }
+
+    /// The logits of some items, [item · prompt, pos, d_vocab], run side by side.
+    fn run(&self, context: &NativeCallContext, model: &LanguageModel, items: &[Dynamic]) -> ScriptResult<tch::Tensor> {
+        let failure = Failure::default();
+        let count = self.rows.len() as i64;
+        let entries =
+            items.iter().map(|item| hooks_of(context, &self.hooks, item)).collect::<ScriptResult<Vec<_>>>()?;
+        let run = || -> Result<tch::Tensor> {
+            let mut all = Hooks::none();
+            for (number, entries) in entries.iter().enumerate() {
+                let rows = Some((number as i64 * count, count));
+                hooks::add(&mut all, entries, model.config(), &self.positions, context, &failure, rows)?;
+            }
+            let prompts: Vec<Vec<i64>> = items.iter().flat_map(|_| self.rows.iter().cloned()).collect();
+            let logits = model.decoder.forward(&model.decoder.tokens(&prompts)?, self.logits, &mut all)?;
+            all.finish()?;
+            Ok(logits)
+        };
+        run().map_err(|error| hooks::blame(error, &failure))
+    }
+
+    fn measure(&self, logits: &tch::Tensor, ids: &[i64], items: usize) -> Result<Measured> {
+        let repeated: Vec<i64> = (0..items).flat_map(|_| ids.iter().copied()).collect();
+        Measured::of_logits(&logits.f_select(1, -1)?, &tch::Tensor::f_from_slice(&repeated)?)
+    }
+
+    fn finish(&self, context: &NativeCallContext, model: &LanguageModel) -> ScriptResult<Dynamic> {
+        let progress = crate::progress::Progress::new(self.items.len() as u64, "sweep");
+        let mut measured = Vec::new();
+        let mut values = Array::new();
+        for some in self.items.chunks(self.at_once) {
+            interrupt::check().map_err(raise)?;
+            let logits = self.run(context, model, some)?;
+            if let Some(ids) = &self.answers {
+                measured.push(self.measure(&logits, ids, some.len()).map_err(raise)?);
+            }
+            if let Some(metric) = &self.metric {
+                let count = self.rows.len() as i64;
+                for number in 0..some.len() as i64 {
+                    let own = logits.f_narrow(0, number * count, count).map_err(|error| raise(error.into()))?;
+                    let own = match self.logits {
+                        Logits::Last => own.f_select(1, -1).map_err(|error| raise(error.into()))?,
+                        Logits::All => own,
+                    };
+                    values.push(metric.call_within_context::<Dynamic>(context, (Tensor::new(own),))?);
+                }
+            }
+            progress.tick(some.len() as u64);
+        }
+        progress.finish();
+        if self.metric.is_some() {
+            return Ok(values.into());
+        }
+        let shape = [self.items.len() as i64, self.rows.len() as i64];
+        let joined = Measured::join(&measured).map_err(raise)?;
+        let mut map = Map::new();
+        for (key, part) in [("logit", joined.logit), ("rank", joined.rank)] {
+            let shaped = part.f_to(tch::Device::Cpu).and_then(|part| part.f_view(shape));
+            map.insert(key.into(), Dynamic::from(Tensor::new(shaped.map_err(|error| raise(error.into()))?)));
+        }
+        Ok(map.into())
+    }
+}
+
+/// Mean effects as a square, [layer, layer], blank (NaN) where there is no set.
+fn matrix(grid: &Grid, metric: &str) -> Result<tch::Tensor> {
+    let effect = match metric {
+        "rr" => grid.reciprocal_effect()?,
+        "logit" => grid.logit_effect()?,
+        other => return Err(choice("metric", other, &["rr", "logit"])),
+    };
+    let means = Vec::<f64>::try_from(&effect.f_mean_dim(1, false, Kind::Double)?)?;
+    let size = grid.sets.iter().flatten().map(|element| element.layer + 1).max().unwrap_or(0);
+    let mut square = vec![f64::NAN; (size * size) as usize];
+    for (set, mean) in grid.sets.iter().zip(means) {
+        let (Some(first), Some(last)) = (set.first(), set.last()) else { continue };
+        if set.len() > 2 || first.head.is_some() {
+            return Err(Error::new("only sets of one or two layers make a square")
+                .hint("use `sizes: [1, 2]`, or read `grid.logit` and `grid.rr` directly"));
+        }
+        if let Some(cell) = square.get_mut((first.layer * size + last.layer) as usize) {
+            *cell = mean;
+        }
+    }
+    Ok(tch::Tensor::f_from_slice(&square)?.f_view([size, size])?)
+}
+
+fn write_cells(grid: &Grid, path: &str) -> Result<()> {
+    let (logit, reciprocal) = (grid.logit_effect()?, grid.reciprocal_effect()?);
+    let samples = grid.baseline_rank.numel();
+    let flat = |tensor: &tch::Tensor| -> Result<Vec<f64>> {
+        Ok(Vec::<f64>::try_from(&tensor.f_to_kind(Kind::Double)?.f_reshape([-1])?)?)
+    };
+    let columns = [flat(&logit)?, flat(&reciprocal)?, flat(&grid.rank)?];
+    file::write_atomic(std::path::Path::new(path), |out| {
+        writeln!(out, "set,sample,effect_logit,effect_rr,rank")?;
+        for (number, set) in grid.sets.iter().enumerate() {
+            let name = set.iter().map(element_name).collect::<Vec<_>>().join("+");
+            for sample in 0..samples {
+                let place = number * samples + sample;
+                let [logit, reciprocal, rank] =
+                    columns.each_ref().map(|column| column.get(place).copied().unwrap_or(f64::NAN));
+                writeln!(out, "{name},{sample},{logit},{reciprocal},{rank}")?;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[export_module]
+pub mod functions {
+    /// Patches every set of layers (or heads) of a target's run with the activations of a source's last token, and measures
+    /// the answers: a grid. Work that sets have in common is done once; the numbers are those of one run per cell.
+    ///
+    /// Needed: `source` (tokens or text; one, or one per sample), `target` (one or many, of any lengths), `answer` (a token
+    /// id per sample, or text, whose first token counts).
+    /// Options: `position` (0; of the target, negative from its end, "first", "last", or one per sample), `sizes` ([1, 2]; up
+    /// to 3), `site` ("resid_post"; also "attn_out", "mlp_out", "z" for single heads), `setting` ("pt_vs_to": effects are
+    /// against the target alone; "pt_vs_it": against source and target together), `filler` (a token put before every target),
+    /// `rr` ("exact", or "released": beyond `max_rank`, 1000, a reciprocal rank is -1), `verify` (number of cells that are
+    /// computed again one by one), `store` (true: finished samples are kept in Lancet's cache, and an interrupted grid goes
+    /// on there; a folder; or false), `tokens_at_once`, `quiet`.
+    ///
+    /// The result has `sets`; `logit` and `rr`, effects [set, sample]; `rank` [set, sample] and `patched_logit`; `baseline`
+    /// (`#{ logit, rr, rank }`, [sample]); `plan`; `verified`; and `matrix(metric)`, `to_csv(path)`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// let grid = model.patch_grid(#{
+    ///     source: "; short, shorter; loud, louder", target: ["; big,"], answer: [" bigger"],
+    ///     sizes: [1], verify: 2, store: false, quiet: true,
+    /// });
+    /// print(grid.sets[grid.rr.mean(1).argmax().item()]);
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn patch_grid(model: &mut Model, options: Map) -> ScriptResult<GridHandle> {
+        let (request, quiet) = request(model.get(), options).map_err(raise)?;
+        let announce = &mut |plan: &str| {
+            if !quiet {
+                output::error_line(plan);
+            }
+        };
+        grid::compute(model.get(), &request, announce).map(|grid| GridHandle(Rc::new(grid))).map_err(raise)
+    }
+
+    /// Runs the same prompts under the hooks of many items (layers, heads, positions, ...), several items side by side.
+    ///
+    /// Needed: `target` (prompts of one length), `over` (an array of items), `hooks` (|item| an array of hooks, as for
+    /// `run_with_hooks`; each sees its own copy of the prompts), and `answer` (an id per prompt: the result is `#{ logit,
+    /// rank }`, each [item, prompt]) or `metric` (|logits| anything, given [prompt, d_vocab] of the last position: the
+    /// result is an array with one value per item).
+    /// Options: `batch` (64; prompts run at once), `logits` ("all": the metric is given [prompt, pos, d_vocab]), `positions`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// let result = model.sweep(#{
+    ///     target: "The capital of France is", answer: " Paris", over: [0, 10, 20],
+    ///     hooks: |layer| [[`blocks.${layer}.hook_mlp_out`, |activation| activation * 0.0]],
+    /// });
+    /// print(result.rank);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn sweep(context: NativeCallContext, model: &mut Model, options: Map) -> ScriptResult<Dynamic> {
+        let sweep = Sweep::read(model.get(), options).map_err(raise)?;
+        sweep.finish(&context, model.get())
+    }
+
+    /// The sets of a grid: arrays of layers, or of [layer, head] pairs.
+    #[rhai_fn(get = "sets", pure)]
+    pub fn grid_sets(grid: &mut GridHandle) -> Array {
+        let place = |layer: i64, head: Option<i64>| match head {
+            None => Dynamic::from(layer),
+            Some(head) => Dynamic::from(vec![Dynamic::from(layer), Dynamic::from(head)]),
+        };
+        let set = |set: &Vec<crate::sweep::set::Element>| -> Dynamic {
+            set.iter().map(|element| place(element.layer, element.head)).collect::<Array>().into()
+        };
+        grid.0.sets.iter().map(set).collect()
+    }
+
+    /// The effects on the answer's logit: patched minus baseline, [set, sample].
+    #[rhai_fn(get = "logit", return_raw, pure)]
+    pub fn grid_logit(grid: &mut GridHandle) -> ScriptResult<Tensor> {
+        tensor(grid.0.logit_effect())
+    }
+
+    /// The effects on the answer's reciprocal rank: patched minus baseline, [set, sample].
+    #[rhai_fn(get = "rr", return_raw, pure)]
+    pub fn grid_rr(grid: &mut GridHandle) -> ScriptResult<Tensor> {
+        tensor(grid.0.reciprocal_effect())
+    }
+
+    /// The answer's rank in the patched runs, [set, sample]; 1 is the most likely token.
+    #[rhai_fn(get = "rank", pure)]
+    pub fn grid_rank(grid: &mut GridHandle) -> Tensor {
+        Tensor::new(grid.0.rank.shallow_clone())
+    }
+
+    /// The answer's logit in the patched runs, [set, sample].
+    #[rhai_fn(get = "patched_logit", pure)]
+    pub fn grid_patched_logit(grid: &mut GridHandle) -> Tensor {
+        Tensor::new(grid.0.patched_logit.shallow_clone())
+    }
+
+    /// The answer in the baseline runs: `#{ logit, rr, rank }`, each [sample].
+    #[rhai_fn(get = "baseline", return_raw, pure)]
+    pub fn grid_baseline(grid: &mut GridHandle) -> ScriptResult<Map> {
+        let grid = &grid.0;
+        let mut map = Map::new();
+        map.insert("logit".into(), Dynamic::from(Tensor::new(grid.baseline_logit.shallow_clone())));
+        map.insert("rank".into(), Dynamic::from(Tensor::new(grid.baseline_rank.shallow_clone())));
+        map.insert("rr".into(), Dynamic::from(tensor(grid.reciprocal(&grid.baseline_rank))?));
+        Ok(map)
+    }
+
+    /// What the grid took: sets, samples, block passes against the plain loop's.
+    #[rhai_fn(get = "plan", pure)]
+    pub fn grid_plan(grid: &mut GridHandle) -> String {
+        grid.0.plan.clone()
+    }
+
+    /// The cells computed again one by one (option `verify`): `#{ cells, max_logit_difference, rank_differences }`, or ().
+    #[rhai_fn(get = "verified", pure)]
+    pub fn grid_verified(grid: &mut GridHandle) -> Dynamic {
+        let Some(verified) = grid.0.verified else { return Dynamic::UNIT };
+        let mut map = Map::new();
+        map.insert("cells".into(), (verified.cells as i64).into());
+        map.insert("max_logit_difference".into(), verified.max_logit_difference.into());
+        map.insert("rank_differences".into(), (verified.rank_differences as i64).into());
+        map.into()
+    }
+
+    /// The mean effects ("rr" or "logit") of sets of one and two layers as a square, [layer i, layer j], NaN below the
+    /// diagonal: for `heatmap`.
+    #[rhai_fn(name = "matrix", return_raw, pure)]
+    pub fn grid_matrix(grid: &mut GridHandle, metric: &str) -> ScriptResult<Tensor> {
+        tensor(matrix(&grid.0, metric))
+    }
+
+    /// Writes every cell: set (layers joined by +, heads as layer.head), sample, effects on logit and reciprocal rank, rank.
+    #[rhai_fn(name = "to_csv", return_raw, pure)]
+    pub fn grid_to_csv(grid: &mut GridHandle, path: &str) -> ScriptResult<()> {
+        write_cells(&grid.0, path).map_err(raise)
+    }
+
+    /// One line about a grid.
+    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
+    pub fn grid_describe(grid: &mut GridHandle) -> String {
+        format!("grid of {} sets x {} samples", grid.0.sets.len(), grid.0.baseline_rank.numel())
+    }
+}

@@ -1,0 +1,57 @@
+//! How well the last position's logits hit an answer: its logit and its rank.
+
+use tch::{Kind, Tensor};
+
+use crate::error::Result;
+use crate::model::decoder::{Decoder, Logits};
+use crate::model::rope::wide;
+use crate::model::run::Hooks;
+
+/// The most logits held at once, in elements.
+const BLOCK: i64 = 1 << 26;
+
+/// The answer's logit (float64) and rank (int64), each [row].
+#[derive(Debug)]
+pub struct Measured {
+    /// Logit of the answer
+    pub logit: Tensor,
+    /// 1 + the number of tokens with a higher logit
+    pub rank: Tensor,
+}
+
+impl Measured {
+    /// Measures logits, [row, d_vocab], against one answer id per row, int64 [row].
+    pub fn of_logits(logits: &Tensor, answers: &Tensor) -> Result<Self> {
+        let logits = logits.f_to_kind(wide(logits.kind()))?;
+        let answer = logits.f_gather(1, &answers.f_to(logits.device())?.f_unsqueeze(1)?, false)?;
+        let higher = logits.f_gt_tensor(&answer)?.f_sum_dim_intlist(1, false, Kind::Int64)?;
+        Ok(Self {
+            logit: answer.f_squeeze_dim(1)?.f_to_kind(Kind::Double)?,
+            rank: higher.f_add(&Tensor::f_ones([1], (Kind::Int64, higher.device()))?)?,
+        })
+    }
+
+    /// Measures residuals after the last layer, [row, d_model], unembedding as many rows at once as memory allows.
+    pub fn of_residuals(decoder: &Decoder, residuals: &Tensor, answers: &Tensor) -> Result<Self> {
+        let rows = residuals.size().first().copied().unwrap_or(0);
+        let step = (BLOCK / decoder.config.d_vocab.max(1)).max(1);
+        let mut parts = Vec::new();
+        let mut start = 0;
+        while start < rows {
+            crate::interrupt::check()?;
+            let length = step.min(rows - start);
+            let residual = residuals.f_narrow(0, start, length)?.f_unsqueeze(1)?;
+            let logits = decoder.unembed(residual, Logits::Last, &mut Hooks::none())?.f_squeeze_dim(1)?;
+            parts.push(Self::of_logits(&logits, &answers.f_narrow(0, start, length)?)?);
+            start += length;
+        }
+        Self::join(&parts)
+    }
+
+    /// Several measurements after one another.
+    pub fn join(parts: &[Self]) -> Result<Self> {
+        let logits: Vec<&Tensor> = parts.iter().map(|part| &part.logit).collect();
+        let ranks: Vec<&Tensor> = parts.iter().map(|part| &part.rank).collect();
+        Ok(Self { logit: Tensor::f_cat(&logits, 0)?, rank: Tensor::f_cat(&ranks, 0)? })
+    }
+}

@@ -1,0 +1,57 @@
+//! Sets of places that are patched together: layers, or heads of layers.
+
+use crate::model::config::Config;
+use crate::model::hook::Site;
+
+/// One place: a layer, or one of its heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Element {
+    /// The layer
+    pub layer: i64,
+    /// The head, where single heads are patched
+    pub head: Option<i64>,
+}
+
+/// Places patched together, in order of layer and head.
+pub type Set = Vec<Element>;
+
+/// Every place of a model at which `site` can be patched.
+pub fn elements(config: &Config, site: Site) -> Vec<Element> {
+    (0..config.n_layers)
+        .flat_map(|layer| match site {
+            Site::Z => (0..config.n_heads).map(|head| Element { layer, head: Some(head) }).collect::<Vec<_>>(),
+            _ => vec![Element { layer, head: None }],
+        })
+        .collect()
+}
+
+/// All sets of the given sizes, in order of their elements: [0], [0, 1], .., [1], ...
+pub fn all(elements: &[Element], sizes: &[usize]) -> Vec<Set> {
+    let largest = sizes.iter().copied().max().unwrap_or(0);
+    let mut sets = Vec::new();
+    extend(elements, 0, &mut Vec::new(), largest, &mut |set| {
+        if sizes.contains(&set.len()) {
+            sets.push(set.to_vec());
+        }
+    });
+    sets
+}
+
+fn extend(elements: &[Element], from: usize, set: &mut Set, largest: usize, keep: &mut impl FnMut(&[Element])) {
+    if set.len() == largest {
+        return;
+    }
+    for (index, element) in elements.iter().enumerate().skip(from) {
+        set.push(*element);
+        keep(set);
+        extend(elements, index + 1, set, largest, keep);
+        set.pop();
+    }
+}
+
+/// The number of sets that [`all`] would list, without listing them.
+pub fn count(elements: usize, sizes: &[usize]) -> u64 {
+    let choose =
+        |size: usize| (0..size).fold(1u64, |product, k| product * (elements.saturating_sub(k)) as u64 / (k as u64 + 1));
+    sizes.iter().map(|size| choose(*size)).sum()
+}
