@@ -102,6 +102,9 @@ impl Intervention {
                 Some(inside)
             }
         };
+        if self.rows.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(None);
+        }
         let mut whole = value.f_empty_like()?;
         whole.f_copy_(value)?;
         // The views below share storage with `whole`, except where samples or several positions are picked out.
