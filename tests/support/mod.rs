@@ -50,6 +50,8 @@ pub fn tiny_path(name: &str) -> PathBuf {
 
 /// A tiny model in float32.
 pub fn tiny(name: &str) -> LanguageModel {
+    // Sharing out such small sums among threads only costs time.
+    tch::set_num_threads(1);
     load(&tiny_path(name).display().to_string(), Kind::Float)
 }
 
