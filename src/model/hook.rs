@@ -153,7 +153,8 @@ pub fn points(config: &Config) -> Vec<HookPoint> {
         Site::Ln2Scale if post => Site::Ln2PostScale,
         other => *other,
     };
-    let mut block: Vec<Site> = SITES.iter().filter(exists).map(|(site, _)| *site).filter(|site| site.in_block()).collect();
+    let mut block: Vec<Site> =
+        SITES.iter().filter(exists).map(|(site, _)| *site).filter(|site| site.in_block()).collect();
     block.sort_by_key(place);
     let inside = (0..config.n_layers).flat_map(|layer| block.iter().map(move |site| HookPoint { site: *site, layer }));
     outside(Site::Embed, Site::PosEmbed)
