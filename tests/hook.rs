@@ -13,8 +13,8 @@ use lancet::model::hook::{self, HookPoint};
 use lancet::model::language_model::LanguageModel;
 use lancet::model::run::{Action, Hooks};
 use support::{
-    TINY, assert_contains, capture_all, changing, failure, logits, logits_with, max_difference, replace,
-    run_script, script_failure, session, some_tokens, tiny, tiny_path,
+    TINY, assert_contains, capture_all, changing, failure, logits, logits_with, max_difference, replace, run_script,
+    script_failure, session, some_tokens, tiny, tiny_path,
 };
 use tch::{Kind, Tensor};
 
@@ -176,7 +176,8 @@ fn a_replacement_of_another_shape_is_refused() {
     let point = hook::parse("blocks.1.attn.hook_z", model.config()).unwrap();
     for wrong in [vec![2, 5, 32], vec![2, 5, 4, 4], vec![], vec![1, 5, 4, 8]] {
         let shape = wrong.clone();
-        let mut hooks = changing(&model, vec![point], move |value| Tensor::zeros(&shape, (value.kind(), value.device())));
+        let mut hooks =
+            changing(&model, vec![point], move |value| Tensor::zeros(&shape, (value.kind(), value.device())));
         let message = failure(model.decoder.forward(&tokens, Logits::All, &mut hooks));
         assert_contains(&message, &["blocks.1.attn.hook_z", &format!("{wrong:?}"), "[2, 5, 4, 8]", "same shape"]);
     }
@@ -238,48 +239,57 @@ fn a_hook_that_never_runs_is_an_error() {
 #[test]
 fn aliases_mean_the_points_they_should() {
     let expected: &[(&str, &[(&str, &str)])] = &[
-        ("llama3", &[
-            ("resid_post.1", "blocks.1.hook_resid_post"),
-            ("hook_resid_pre.0", "blocks.0.hook_resid_pre"),
-            ("z.2", "blocks.2.attn.hook_z"),
-            ("attn.hook_z.2", "blocks.2.attn.hook_z"),
-            ("attn.z.2", "blocks.2.attn.hook_z"),
-            ("pattern.0", "blocks.0.attn.hook_pattern"),
-            ("attn_scores.0", "blocks.0.attn.hook_attn_scores"),
-            ("q.1", "blocks.1.attn.hook_q"),
-            ("rot_k.1", "blocks.1.attn.hook_rot_k"),
-            ("mlp_out.1", "blocks.1.hook_mlp_out"),
-            ("attn_out.1", "blocks.1.hook_attn_out"),
-            ("mlp.hook_post.1", "blocks.1.mlp.hook_post"),
-            ("mlp.hook_out.1", "blocks.1.mlp.hook_out"),
-            ("attn.hook_out.1", "blocks.1.attn.hook_out"),
-            ("ln2.hook_scale.1", "blocks.1.ln2.hook_scale"),
-            ("pre_linear.1", "blocks.1.mlp.hook_pre_linear"),
-            ("model.layers.1.output", "blocks.1.hook_resid_post"),
-            ("model.layers.1.input", "blocks.1.hook_resid_pre"),
-            ("model.layers.1.self_attn.output", "blocks.1.attn.hook_out"),
-            ("model.layers.1.mlp.output", "blocks.1.mlp.hook_out"),
-            ("model.layers.1.mlp.down_proj.input", "blocks.1.mlp.hook_post"),
-            ("model.layers.1.self_attn.o_proj.input", "blocks.1.attn.hook_z"),
-            ("model.embed_tokens.output", "hook_embed"),
-            ("model.norm.output", "ln_final.hook_normalized"),
-            ("layers_output[1]", "blocks.1.hook_resid_post"),
-            ("layers_input[0]", "blocks.0.hook_resid_pre"),
-            ("attentions_output[2]", "blocks.2.attn.hook_out"),
-            ("mlps_output[1]", "blocks.1.mlp.hook_out"),
-        ]),
-        ("gpt2", &[
-            ("transformer.h.1.mlp.output", "blocks.1.mlp.hook_out"),
-            ("transformer.h.1.attn.output", "blocks.1.attn.hook_out"),
-            ("transformer.h.0.output", "blocks.0.hook_resid_post"),
-            ("transformer.wpe.output", "hook_pos_embed"),
-            ("transformer.ln_f.output", "ln_final.hook_normalized"),
-        ]),
-        ("gpt_neox", &[
-            ("gpt_neox.layers.2.attention.output", "blocks.2.attn.hook_out"),
-            ("gpt_neox.layers.2.output", "blocks.2.hook_resid_post"),
-            ("gpt_neox.embed_in.output", "hook_embed"),
-        ]),
+        (
+            "llama3",
+            &[
+                ("resid_post.1", "blocks.1.hook_resid_post"),
+                ("hook_resid_pre.0", "blocks.0.hook_resid_pre"),
+                ("z.2", "blocks.2.attn.hook_z"),
+                ("attn.hook_z.2", "blocks.2.attn.hook_z"),
+                ("attn.z.2", "blocks.2.attn.hook_z"),
+                ("pattern.0", "blocks.0.attn.hook_pattern"),
+                ("attn_scores.0", "blocks.0.attn.hook_attn_scores"),
+                ("q.1", "blocks.1.attn.hook_q"),
+                ("rot_k.1", "blocks.1.attn.hook_rot_k"),
+                ("mlp_out.1", "blocks.1.hook_mlp_out"),
+                ("attn_out.1", "blocks.1.hook_attn_out"),
+                ("mlp.hook_post.1", "blocks.1.mlp.hook_post"),
+                ("mlp.hook_out.1", "blocks.1.mlp.hook_out"),
+                ("attn.hook_out.1", "blocks.1.attn.hook_out"),
+                ("ln2.hook_scale.1", "blocks.1.ln2.hook_scale"),
+                ("pre_linear.1", "blocks.1.mlp.hook_pre_linear"),
+                ("model.layers.1.output", "blocks.1.hook_resid_post"),
+                ("model.layers.1.input", "blocks.1.hook_resid_pre"),
+                ("model.layers.1.self_attn.output", "blocks.1.attn.hook_out"),
+                ("model.layers.1.mlp.output", "blocks.1.mlp.hook_out"),
+                ("model.layers.1.mlp.down_proj.input", "blocks.1.mlp.hook_post"),
+                ("model.layers.1.self_attn.o_proj.input", "blocks.1.attn.hook_z"),
+                ("model.embed_tokens.output", "hook_embed"),
+                ("model.norm.output", "ln_final.hook_normalized"),
+                ("layers_output[1]", "blocks.1.hook_resid_post"),
+                ("layers_input[0]", "blocks.0.hook_resid_pre"),
+                ("attentions_output[2]", "blocks.2.attn.hook_out"),
+                ("mlps_output[1]", "blocks.1.mlp.hook_out"),
+            ],
+        ),
+        (
+            "gpt2",
+            &[
+                ("transformer.h.1.mlp.output", "blocks.1.mlp.hook_out"),
+                ("transformer.h.1.attn.output", "blocks.1.attn.hook_out"),
+                ("transformer.h.0.output", "blocks.0.hook_resid_post"),
+                ("transformer.wpe.output", "hook_pos_embed"),
+                ("transformer.ln_f.output", "ln_final.hook_normalized"),
+            ],
+        ),
+        (
+            "gpt_neox",
+            &[
+                ("gpt_neox.layers.2.attention.output", "blocks.2.attn.hook_out"),
+                ("gpt_neox.layers.2.output", "blocks.2.hook_resid_post"),
+                ("gpt_neox.embed_in.output", "hook_embed"),
+            ],
+        ),
     ];
     for (name, pairs) in expected {
         let model = tiny(name);
@@ -350,7 +360,10 @@ fn names_that_mean_nothing_are_refused_with_what_would() {
 fn scripts_hook_by_closure() {
     let mut session = session();
     session.set_variable("path", tiny_path("gemma2").display().to_string().into());
-    run_script(&mut session, r#"let model = load_model(path, #{ device: "cpu" }); let ids = [[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]];"#);
+    run_script(
+        &mut session,
+        r#"let model = load_model(path, #{ device: "cpu" }); let ids = [[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]];"#,
+    );
     let scripts = [
         // Doubling by a closure, by a closure with the name, by an intervention.
         r#"assert((model.run_with_hooks(ids, [["mlp_out.1", |x| x * 2.0]])
@@ -362,7 +375,10 @@ fn scripts_hook_by_closure() {
         r#"let run = model.run_with_cache(ids, ["mlp_out.1"], #{ hooks: [zero("mlp_out.1")] });
             assert(run.cache["mlp_out.1"].abs().max().item() == 0.0);"#,
     ];
-    run_script(&mut session, "fn names_of(layers) { let all = []; for l in layers { all.push(`blocks.${l}.attn.hook_z`); } all }");
+    run_script(
+        &mut session,
+        "fn names_of(layers) { let all = []; for l in layers { all.push(`blocks.${l}.attn.hook_z`); } all }",
+    );
     for script in scripts {
         run_script(&mut session, script);
     }

@@ -183,7 +183,8 @@ fn values_broadcast() {
     let d_model = model.config().d_model;
     let vector = values_like(&Tensor::zeros([d_model], (Kind::Float, Device::Cpu)));
     let wanted = logits_with(&model, &tokens, changing(&model, vec![point], |value| vector.expand_as(value)));
-    let shapes: &[&[i64]] = &[&[d_model], &[1, d_model], &[LENGTH, d_model], &[1, LENGTH, d_model], &[BATCH, 1, d_model]];
+    let shapes: &[&[i64]] =
+        &[&[d_model], &[1, d_model], &[LENGTH, d_model], &[1, LENGTH, d_model], &[BATCH, 1, d_model]];
     for shape in shapes {
         let value = vector.expand(*shape, false);
         for positions in [Positions::All, Positions::Several((0..LENGTH).collect())] {
@@ -206,7 +207,8 @@ fn what_does_not_fit_is_refused_with_both_sides() {
         let point = hook::parse(&format!("{site}.1"), model.config()).unwrap();
         let mut hooks = Hooks::none();
         hooks.intervene(model.config(), Intervention { point, positions, rows, head, change });
-        let message = failure(model.decoder.forward(&tokens, Logits::All, &mut hooks).map(|_| hooks.finish()).and_then(|x| x));
+        let message =
+            failure(model.decoder.forward(&tokens, Logits::All, &mut hooks).map(|_| hooks.finish()).and_then(|x| x));
         assert_contains(&message, &[&format!("`{}`", point.name())]);
         message
     };
@@ -217,15 +219,24 @@ fn what_does_not_fit_is_refused_with_both_sides() {
         (refuse("resid_post", one(-7), None, None, Change::Zero), &["position -7", "-1 to -6"]),
         (refuse("resid_post", one(i64::MIN), None, None, Change::Zero), &["-9223372036854775808"]),
         (refuse("pattern", one(i64::MAX), None, None, Change::Zero), &["9223372036854775807"]),
-        (refuse("resid_post", Positions::Several(vec![0, 9]), None, None, Change::Scale(2.0)), &["position 9", "0 to 5"]),
+        (
+            refuse("resid_post", Positions::Several(vec![0, 9]), None, None, Change::Scale(2.0)),
+            &["position 9", "0 to 5"],
+        ),
         (refuse("resid_post", Positions::Several(vec![]), None, None, Change::Zero), &["never ran"]),
-        (refuse("resid_post", Positions::All, Some(vec![3]), None, Change::Zero), &["sample 3", "there are 3", "0 to 2"]),
+        (
+            refuse("resid_post", Positions::All, Some(vec![3]), None, Change::Zero),
+            &["sample 3", "there are 3", "0 to 2"],
+        ),
         (refuse("resid_post", Positions::All, Some(vec![]), None, Change::Zero), &["never ran"]),
         (refuse("z", Positions::All, None, Some(4), Change::Zero), &["head 4", "there are 4"]),
         (refuse("k", Positions::All, None, Some(2), Change::Zero), &["head 2", "there are 2"]),
         (refuse("resid_post", Positions::All, None, Some(0), Change::Zero), &["has no heads", "pattern"]),
         (refuse("resid_post", one(0), None, None, Change::Patch(floats(&[31]))), &["patch", "[31]", "[3, 32]"]),
-        (refuse("resid_post", Positions::All, None, None, Change::Add(floats(&[2, 32]))), &["add", "[2, 32]", "[3, 6, 32]"]),
+        (
+            refuse("resid_post", Positions::All, None, None, Change::Add(floats(&[2, 32]))),
+            &["add", "[2, 32]", "[3, 6, 32]"],
+        ),
         (refuse("z", one(1), None, Some(1), Change::Patch(floats(&[4, 16]))), &["[4, 16]", "[3, 16]"]),
         (
             refuse("resid_post", Positions::Several(vec![0, 1]), Some(vec![1]), None, Change::Patch(floats(&[3, 32]))),
@@ -277,15 +288,21 @@ fn scripts_say_positions_in_many_ways() {
         );
         run_script(&mut session, &script);
     }
-    run_script(&mut session, r#"
+    run_script(
+        &mut session,
+        r#"
         let all = model.run_with_hooks(ids, [zero("blocks.*.hook_mlp_out")]);
         let each = [];
         for layer in 0..4 { each.push(zero(`mlp_out.${layer}`)); }
         assert((all - model.run_with_hooks(ids, each)).abs().max().item() == 0.0, "a pattern means all that match");
-    "#);
+    "#,
+    );
     for (script, parts) in [
         (r#"model.run_with_hooks(ids, [zero("mlp_out.0", "lasst")])"#, &["`lasst`", "did you mean `last`"][..]),
-        (r#"model.run_with_hooks(ids, [zero("mlp_out.0", "T")], #{ positions: #{ T: 7 } })"#, &["position 7", "0 to 4"]),
+        (
+            r#"model.run_with_hooks(ids, [zero("mlp_out.0", "T")], #{ positions: #{ T: 7 } })"#,
+            &["position 7", "0 to 4"],
+        ),
         (r#"model.run_with_hooks(ids, [zero("mlp_out.0", 1.5)])"#, &["position must be", "not float"]),
         (r#"model.run_with_hooks(ids, [zero("mlp_out.0", [1, 2.0])])"#, &["an integer, not float"]),
         (r#"model.run_with_hooks(ids, [zero("mlp_out.0", 0..1000000000000)])"#, &["1000000000000"]),

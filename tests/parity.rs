@@ -51,7 +51,12 @@ fn float64_logits_and_residuals_match() {
             for layer in 0..model.config().n_layers {
                 let hook = format!("blocks.{layer}.hook_resid_post");
                 let value = cache.named(&hook, model.config()).expect("captured");
-                assert_close(&format!("{name} {run} f64 {hook}"), value, expected.get(&format!("{run}.f64.{hook}")), 1e-10);
+                assert_close(
+                    &format!("{name} {run} f64 {hook}"),
+                    value,
+                    expected.get(&format!("{run}.f64.{hook}")),
+                    1e-10,
+                );
             }
         }
     }

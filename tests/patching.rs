@@ -9,7 +9,9 @@ use lancet::model::hook::{self, HookPoint};
 use lancet::model::intervention::{Change, Intervention, Positions};
 use lancet::model::language_model::LanguageModel;
 use lancet::model::run::{Action, Hooks};
-use support::{Expected, eval, eval_tensor, fixture, logits, logits_with, max_difference, run_script, session, tiny, tiny_path};
+use support::{
+    Expected, eval, eval_tensor, fixture, logits, logits_with, max_difference, run_script, session, tiny, tiny_path,
+};
 use tch::Tensor;
 
 const MODELS: &[&str] = &["olmo2", "llama3", "gpt2", "gpt_neox", "gemma2"];

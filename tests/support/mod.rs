@@ -1,6 +1,8 @@
 //! What the tests of models share: fixtures, loading, capturing, comparing, scripts.
 #![allow(dead_code)] // each test binary uses its own part
 
+pub mod checkpoint;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
