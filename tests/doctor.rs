@@ -7,7 +7,14 @@ use lancet::error::Error;
 use lancet::hub::{BUILT_IN, Hub, Origin};
 
 fn hub(folder: &Path) -> Hub {
-    Hub { models: folder.join("models"), cache: folder.join("hub"), endpoint: None, token: None, offline: false }
+    Hub {
+        models: folder.join("models"),
+        cells: folder.join("cells"),
+        cache: folder.join("hub"),
+        endpoint: None,
+        token: None,
+        offline: false,
+    }
 }
 
 fn report(hub: Hub) -> (bool, String) {

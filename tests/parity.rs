@@ -4,35 +4,15 @@ mod support;
 
 use lancet::model::hook;
 use lancet::model::language_model::LanguageModel;
-use support::{Expected, capture_all, fixture, load, max_difference};
+use support::{Expected, TINY, capture_all, fixture, load, max_difference, tiny_path};
 use tch::Kind;
-
-/// Every tiny model, and the family it stands for.
-const MODELS: &[&str] = &[
-    "gemma2",
-    "gemma3",
-    "gpt2",
-    "gpt_neox",
-    "gpt_neox_sequential",
-    "llama2",
-    "llama3",
-    "llama_bias",
-    "mistral",
-    "olmo2",
-    "olmo2_mha",
-    "olmo3",
-    "phi3",
-    "phi3_longrope",
-    "qwen2",
-    "qwen3",
-];
 
 const RUNS: &[&str] = &["short", "long"];
 
 #[test]
 fn every_family_is_covered() {
     let mut covered: Vec<String> =
-        MODELS.iter().map(|name| load(&model_path(name), Kind::Float).config().model_type.clone()).collect();
+        TINY.iter().map(|name| load(&model_path(name), Kind::Float).config().model_type.clone()).collect();
     covered.sort();
     covered.dedup();
     let mut families = lancet::model::family::MODEL_TYPES.to_vec();
@@ -42,7 +22,7 @@ fn every_family_is_covered() {
 
 #[test]
 fn float32_logits_and_every_hook_match() {
-    for name in MODELS {
+    for name in TINY {
         let model = load(&model_path(name), Kind::Float);
         let expected = Expected::open(&fixture(&format!("models/{name}/expected.safetensors")));
         for run in RUNS {
@@ -60,7 +40,7 @@ fn float32_logits_and_every_hook_match() {
 
 #[test]
 fn float64_logits_and_residuals_match() {
-    for name in MODELS {
+    for name in TINY {
         let model = load(&model_path(name), Kind::Double);
         let expected = Expected::open(&fixture(&format!("models/{name}/expected.safetensors")));
         for run in RUNS {
@@ -108,7 +88,7 @@ fn smollm2_matches_in_float32_and_float64() {
 }
 
 fn model_path(name: &str) -> String {
-    fixture(&format!("models/{name}")).display().to_string()
+    tiny_path(name).display().to_string()
 }
 
 fn assert_close(what: &str, ours: &tch::Tensor, theirs: &tch::Tensor, tolerance: f64) {

@@ -11,6 +11,8 @@ use hf_hub::{Cache, Repo, RepoType};
 use crate::error::{Error, Result, nearest};
 use snapshot::Snapshot;
 
+pub use snapshot::shards;
+
 /// Where the files of a model are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Located {

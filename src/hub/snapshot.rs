@@ -64,7 +64,10 @@ fn lacking_weights(folder: &Path) -> Vec<String> {
 }
 
 /// The files that an index of weights names.
-pub(super) fn shards(index: &Path) -> Result<BTreeSet<String>> {
+///
+/// # Errors
+/// A file that cannot be read, is no index, names nothing, or names files outside its folder.
+pub fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let text = std::fs::read_to_string(index).map_err(|error| Error::io(index, &error))?;
     let bad = |what: &str| Error::new(format!("`{}` is not an index of weights: {what}", index.display()));
     let json: Value = serde_json::from_str(&text).map_err(|error| bad(&error.to_string()))?;

@@ -53,9 +53,16 @@ impl KeyValueCache {
         Self { layers: decoder.blocks.iter().map(|_| None).collect(), seen: 0, prompt: 0 }
     }
 
-    /// Keys and values of one layer, [batch, pos, kv_head, d_head]; None before anything was run.
-    pub fn layer(&self, layer: usize) -> &KeyValue {
-        self.layers.get(layer).unwrap_or(&None)
+    /// Forgets all positions, but not how long the prompt was.
+    pub fn restart(&mut self) {
+        self.layers.iter_mut().for_each(|layer| *layer = None);
+        self.seen = 0;
+    }
+
+    /// Whether keys of `decoder` are rotated otherwise once there is one position more than were seen (long rope): then
+    /// what was kept is of no use.
+    pub fn is_outgrown(&self, decoder: &Decoder) -> bool {
+        decoder.ropes.iter().any(|rope| rope.is_changed_between(self.seen, self.seen + 1))
     }
 }
 
@@ -89,7 +96,7 @@ impl Decoder {
         self.check_tokens(tokens)?;
         let length = tokens.size().get(1).copied().unwrap_or(0);
         let start = cache.as_ref().map_or(0, |cache| cache.seen);
-        let prompt = cache.as_ref().map_or(length, |cache| if cache.seen == 0 { length } else { cache.prompt });
+        let prompt = cache.as_ref().map_or(length, |cache| if cache.prompt == 0 { length } else { cache.prompt });
         let window = Window { start, length, prompt };
         self.check_length(start + length)?;
         hooks.begin(window);

@@ -75,8 +75,15 @@ impl Fields<'_> {
     }
 }
 
+/// The largest size that is believed; products of two stay far from overflow.
+const LARGEST: i64 = 1 << 24;
+
+/// As many layers as are believed: what is kept per layer is made before the weights are looked for.
+const MOST_LAYERS: i64 = 1 << 12;
+
 fn positive(key: &str, value: i64) -> Result<i64> {
-    if (1..=1 << 31).contains(&value) {
+    let largest = if matches!(key, "num_hidden_layers" | "n_layer") { MOST_LAYERS } else { LARGEST };
+    if (1..=largest).contains(&value) {
         Ok(value)
     } else {
         Err(Error::new(format!("config field `{key}` is {value}, which is not a possible size")))

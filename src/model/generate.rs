@@ -32,7 +32,8 @@ impl Default for Generation {
 }
 
 impl Decoder {
-    /// The new ids that follow each row of `tokens`, int64 [batch, pos].
+    /// The new ids that follow each row of `tokens`, int64 [batch, pos]. Hooks see the new positions of each step only, but
+    /// all of them once more where a long rope turns to its other frequencies.
     ///
     /// # Errors
     /// As [`Decoder::forward`]; an option out of its range.
@@ -45,6 +46,7 @@ impl Decoder {
         let mut cache = KeyValueCache::new(self);
         let mut rows: Vec<Vec<i64>> = vec![Vec::new(); batch];
         let mut done = vec![false; batch];
+        let mut text = tokens.shallow_clone();
         let mut input = tokens.shallow_clone();
         for _ in 0..options.max_tokens {
             let logits = self.forward_cached(&input, Logits::Last, hooks, &mut cache)?.f_select(1, -1)?;
@@ -60,6 +62,11 @@ impl Decoder {
                 break;
             }
             input = next.f_unsqueeze(1)?;
+            text = Tensor::f_cat(&[&text, &input.f_to(text.device())?], 1)?;
+            if cache.is_outgrown(self) {
+                cache.restart();
+                input = text.shallow_clone();
+            }
         }
         Ok(rows)
     }

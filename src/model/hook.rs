@@ -146,13 +146,17 @@ pub fn points(config: &Config) -> Vec<HookPoint> {
             .filter(move |(site, _)| !site.in_block() && (from..=to).contains(site))
             .map(|(site, _)| HookPoint { site: *site, layer: 0 })
     };
-    let inside = (0..config.n_layers).flat_map(|layer| {
-        SITES
-            .iter()
-            .filter(exists)
-            .filter(|(site, _)| site.in_block())
-            .map(move |(site, _)| HookPoint { site: *site, layer })
-    });
+    // A norm that stands after its sublayer runs where families with both kinds have their second one.
+    let post = config.norm_placement == NormPlacement::Post;
+    let place = |site: &Site| match site {
+        Site::Ln1Scale if post => Site::Ln1PostScale,
+        Site::Ln2Scale if post => Site::Ln2PostScale,
+        other => *other,
+    };
+    let mut block: Vec<Site> =
+        SITES.iter().filter(exists).map(|(site, _)| *site).filter(|site| site.in_block()).collect();
+    block.sort_by_key(place);
+    let inside = (0..config.n_layers).flat_map(|layer| block.iter().map(move |site| HookPoint { site: *site, layer }));
     outside(Site::Embed, Site::PosEmbed)
         .chain(inside)
         .chain(outside(Site::LnFinalScale, Site::LnFinalNormalized))
@@ -209,9 +213,10 @@ pub fn matching(pattern: &str, config: &Config) -> Result<Vec<HookPoint>> {
     Ok(found)
 }
 
-/// Site and layer of an alias.
+/// Site and layer of an alias, or of a name that only other families have.
 fn alias(name: &str) -> Option<(Site, i64)> {
-    module_path(name).or_else(|| accessor(name)).or_else(|| short(name))
+    let outside = SITES.iter().find(|(site, full)| !site.in_block() && *full == name).map(|(site, _)| (*site, 0));
+    outside.or_else(|| module_path(name)).or_else(|| accessor(name)).or_else(|| short(name))
 }
 
 /// `resid_post.3`, `attn.hook_z.3`, `pattern.0`: the site's name, with or without `hook_`, then the layer. A full name whose

@@ -103,6 +103,9 @@ impl Intervention {
                 Some(inside)
             }
         };
+        if self.rows.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(None);
+        }
         let mut whole = copy(value)?;
         // The views below share storage with `whole`, except where samples or several positions are picked out.
         let head_dim = match self.head {

@@ -236,14 +236,6 @@ fn gguf_config(gguf: &Gguf) -> Result<Config> {
     if gguf.contains(ROTARY_DIVISORS) {
         let divisors = Vec::<f64>::try_from(&gguf.load(ROTARY_DIVISORS)?.f_to_kind(Kind::Double)?)?;
         for rope in config.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {
-            if divisors.len() as i64 != rope.dim / 2 {
-                return Err(Error::new(format!(
-                    "tensor `{}` has {} entries for {} frequencies",
-                    ROTARY_DIVISORS,
-                    divisors.len(),
-                    rope.dim / 2
-                )));
-            }
             rope.scaling = RopeScaling::Divisors(divisors.clone());
         }
     }

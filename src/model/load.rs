@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::attention::Attention;
 use super::block::{Block, Mlp};
-use super::config::{Config, NormKind, Positions, QueryKeyNorm, Rope};
+use super::config::{Config, NormKind, Positions, QueryKeyNorm, Rope, RopeScaling};
 use super::decoder::Decoder;
 use super::layer::{Linear, Norm};
 use super::naming::{AttentionNaming, MlpNaming, Naming, naming};
@@ -32,6 +32,7 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
         Positions::Rotary => None,
     };
     let ropes = distinct_ropes(&config);
+    check_divisors(&ropes)?;
     let mut blocks = Vec::new();
     for layer in 0..config.n_layers {
         interrupt::check()?;
@@ -67,6 +68,23 @@ fn distinct_ropes(config: &Config) -> Vec<Rope> {
         }
     }
     ropes
+}
+
+/// Divisors come from a tensor of a GGUF file; a config can only announce them.
+fn check_divisors(ropes: &[Rope]) -> Result<()> {
+    for rope in ropes {
+        if let RopeScaling::Divisors(divisors) = &rope.scaling
+            && divisors.len() as i64 != rope.dim / 2
+        {
+            return Err(Error::new(format!(
+                "rotary embedding `frequency_factors`: {} divisors for {} frequencies",
+                divisors.len(),
+                rope.dim / 2
+            ))
+            .hint("they are read from a GGUF file's tensor `rope_freqs.weight`"));
+        }
+    }
+    Ok(())
 }
 
 struct Loader<'a> {

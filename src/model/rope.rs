@@ -38,6 +38,12 @@ impl Rope {
         Ok(Rotation { cos: finish(angles.f_cos()?)?, sin: finish(angles.f_sin()?)?, dim: self.dim })
     }
 
+    /// Whether texts of `short` and of `long` tokens have different frequencies.
+    pub fn is_changed_between(&self, short: i64, long: i64) -> bool {
+        matches!(&self.scaling, RopeScaling::LongRope { original_context, .. }
+            if (short <= *original_context) != (long <= *original_context))
+    }
+
     /// What cos and sin are multiplied with.
     fn attention_factor(&self) -> f64 {
         match &self.scaling {

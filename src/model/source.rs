@@ -12,6 +12,7 @@ use super::config::{Config, NormKind};
 use super::naming::is_buffer;
 use crate::error::{Error, Result};
 use crate::gguf::{self, Gguf};
+use crate::hub;
 
 /// A place to take weights from.
 pub trait WeightSource {
@@ -65,7 +66,7 @@ impl MappedFile {
             safetensors::SafeTensors::read_metadata(&map).map_err(|error| broken(error.to_string()))?;
         let data_start = header + 8;
         let needed = data_start + metadata.data_len();
-        if needed > map.len() {
+        if needed != map.len() {
             return Err(broken(format!("it should have {needed} bytes and has {}", map.len())));
         }
         Ok(Self { path: path.to_owned(), map, metadata, data_start })
@@ -83,7 +84,7 @@ impl Safetensors {
         let paths: Vec<PathBuf> = if single.is_file() {
             vec![single]
         } else if index.is_file() {
-            shards(&index)?.into_iter().map(|shard| directory.join(shard)).collect()
+            hub::shards(&index)?.into_iter().map(|shard| directory.join(shard)).collect()
         } else {
             let error = Error::new(format!("`{}` has no model.safetensors", directory.display()));
             let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack"]
@@ -105,23 +106,6 @@ impl Safetensors {
         }
         Ok(Self { files, index })
     }
-}
-
-fn shards(index: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(index).map_err(|error| Error::io(index, &error))?;
-    let value: serde_json::Value = serde_json::from_str(&text)
-        .map_err(|error| Error::new(format!("`{}` is not valid JSON: {error}", index.display())))?;
-    let map = value
-        .get("weight_map")
-        .and_then(|map| map.as_object())
-        .ok_or_else(|| Error::new(format!("`{}` has no `weight_map`", index.display())))?;
-    let mut names: Vec<String> = map.values().filter_map(|name| name.as_str()).map(str::to_owned).collect();
-    names.sort();
-    names.dedup();
-    if names.iter().any(|name| Path::new(name).components().count() != 1) {
-        return Err(Error::new(format!("`{}` names shards outside its folder", index.display())));
-    }
-    Ok(names)
 }
 
 impl WeightSource for Safetensors {

@@ -1,15 +1,38 @@
-//! What the tests of models share: fixtures, loading, capturing, comparing.
+//! What the tests of models share: fixtures, loading, capturing, comparing, scripts.
 #![allow(dead_code)] // each test binary uses its own part
+
+pub mod checkpoint;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use lancet::model::cache::ActivationCache;
 use lancet::model::decoder::Logits;
-use lancet::model::hook;
+use lancet::model::hook::{self, HookPoint};
 use lancet::model::language_model::{LanguageModel, LoadOptions};
-use lancet::model::run::{Action, Hooks};
+use lancet::model::run::{Action, Callback, Hooks};
+use lancet::session::{Options, ScriptError, Session};
 use tch::{Kind, Tensor};
+
+/// The tiny models below tests/fixtures/models.
+pub const TINY: &[&str] = &[
+    "gemma2",
+    "gemma3",
+    "gpt2",
+    "gpt_neox",
+    "gpt_neox_sequential",
+    "llama2",
+    "llama3",
+    "llama_bias",
+    "mistral",
+    "olmo2",
+    "olmo2_mha",
+    "olmo3",
+    "phi3",
+    "phi3_longrope",
+    "qwen2",
+    "qwen3",
+];
 
 /// A path below tests/fixtures.
 pub fn fixture(name: &str) -> PathBuf {
@@ -20,6 +43,97 @@ pub fn fixture(name: &str) -> PathBuf {
 pub fn load(id: &str, kind: Kind) -> LanguageModel {
     let options = LoadOptions { device: "cpu".into(), kind, ..LoadOptions::default() };
     LanguageModel::load(id, &options).unwrap_or_else(|error| panic!("loading {id}: {error}"))
+}
+
+/// The folder of a tiny model.
+pub fn tiny_path(name: &str) -> PathBuf {
+    fixture(&format!("models/{name}"))
+}
+
+/// A tiny model in float32.
+pub fn tiny(name: &str) -> LanguageModel {
+    // Sharing out such small sums among threads only costs time.
+    tch::set_num_threads(1);
+    load(&tiny_path(name).display().to_string(), Kind::Float)
+}
+
+/// Token ids [batch, pos] that look random and are always the same.
+pub fn some_tokens(model: &LanguageModel, batch: i64, length: i64) -> Tensor {
+    let count = Tensor::arange(batch * length, (Kind::Int64, tch::Device::Cpu));
+    (count * 37 + 11).remainder(model.config().d_vocab).reshape([batch, length])
+}
+
+/// A callback that replaces the value.
+pub fn replace<'a>(mut change: impl FnMut(&Tensor) -> Tensor + 'a) -> Callback<'a> {
+    Box::new(move |_: &HookPoint, value: &Tensor| Ok(Some(change(value))))
+}
+
+/// Hooks that replace the values at `points` by what `change` makes of them.
+pub fn changing<'a>(
+    model: &LanguageModel,
+    points: Vec<HookPoint>,
+    change: impl FnMut(&Tensor) -> Tensor + 'a,
+) -> Hooks<'a> {
+    let mut hooks = Hooks::none();
+    hooks.add(model.config(), points, "changing", Action::Call(replace(change)));
+    hooks
+}
+
+/// All positions' logits, run with `hooks`, each of which must take place.
+pub fn logits_with(model: &LanguageModel, tokens: &Tensor, mut hooks: Hooks) -> Tensor {
+    let _guard = tch::no_grad_guard();
+    let logits = model.decoder.forward(tokens, Logits::All, &mut hooks).expect("the run succeeds");
+    hooks.finish().expect("every hook ran");
+    logits
+}
+
+/// All positions' logits.
+pub fn logits(model: &LanguageModel, tokens: &Tensor) -> Tensor {
+    logits_with(model, tokens, Hooks::none())
+}
+
+/// An error and its hint, in one line.
+pub fn failure<T>(result: lancet::error::Result<T>) -> String {
+    let error = result.err().expect("an error");
+    format!("{error} ({})", error.hint_text().unwrap_or_default())
+}
+
+/// `text` contains every part.
+pub fn assert_contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+}
+
+/// An interpreter for scripts.
+pub fn session() -> Session {
+    Session::new(Options::default()).unwrap_or_else(|error| panic!("no session: {error:?}"))
+}
+
+/// What a script gives, which must succeed.
+pub fn eval(session: &mut Session, text: &str) -> rhai::Dynamic {
+    session.eval("test", text).unwrap_or_else(|error| panic!("{text}: {error:?}"))
+}
+
+/// Runs a script, which must succeed.
+pub fn run_script(session: &mut Session, text: &str) {
+    let _ = eval(session, text);
+}
+
+/// The tensor that a script gives.
+pub fn eval_tensor(session: &mut Session, text: &str) -> Tensor {
+    eval(session, text).cast::<lancet::tensor::Tensor>().share()
+}
+
+/// The error and hint, in one line, of a script that must fail.
+pub fn script_failure(session: &mut Session, text: &str) -> String {
+    match session.eval("test", text) {
+        Ok(value) => panic!("{text}: no error but {value:?}"),
+        Err(ScriptError::Failed(diagnostic)) => {
+            format!("{} ({})", diagnostic.message, diagnostic.hint.unwrap_or_default())
+        }
+        Err(other) => panic!("{text}: {other:?}"),
+    }
 }
 
 /// Logits of `tokens`, and the activations at every hook point.

@@ -67,10 +67,10 @@ fn positions(value: &Dynamic, names: &Names) -> Result<Positions> {
         return Ok(Positions::Several(integers("positions", &array)?));
     }
     if let Some(range) = value.read_lock::<std::ops::Range<i64>>() {
-        return Ok(Positions::Several(range.clone().collect()));
+        return several(range.clone(), value);
     }
     if let Some(range) = value.read_lock::<std::ops::RangeInclusive<i64>>() {
-        return Ok(Positions::Several(range.clone().collect()));
+        return several(range.clone(), value);
     }
     let Ok(name) = value.clone().into_string() else {
         return Err(expected("a position", "an integer, an array, a range or a name", value));
@@ -94,6 +94,16 @@ fn positions(value: &Dynamic, names: &Names) -> Result<Positions> {
             })
         }
     }
+}
+
+/// The positions of a range, unless there are more of them than memory may hold.
+fn several(range: impl Iterator<Item = i64>, shown: &Dynamic) -> Result<Positions> {
+    const MOST: usize = 1 << 20;
+    let positions: Vec<i64> = range.take(MOST + 1).collect();
+    if positions.len() > MOST {
+        return Err(Error::new(format!("the positions {shown} are more than a prompt can have")));
+    }
+    Ok(Positions::Several(positions))
 }
 
 fn vector(what: &str, value: &Dynamic) -> Result<Tensor> {

@@ -36,11 +36,15 @@ impl Cache {
 struct RunOptions {
     logits: Logits,
     positions: Names,
+    /// Of `run_with_cache` only; `run_with_hooks` takes them as an argument
+    hooks: Array,
 }
 
 impl RunOptions {
     fn read(function: &'static str, options: Map) -> Result<Self> {
-        let mut options = Options::new(function, options, &["logits", "positions"])?;
+        let allowed: &[&str] =
+            if function == "run_with_cache" { &["hooks", "logits", "positions"] } else { &["logits", "positions"] };
+        let mut options = Options::new(function, options, allowed)?;
         let logits = match options.string("logits")?.as_deref() {
             None | Some("all") => Logits::All,
             Some("last") => Logits::Last,
@@ -49,20 +53,22 @@ impl RunOptions {
                     .hint("\"all\" or \"last\" (of the last position only)"));
             }
         };
-        Ok(Self { logits, positions: options.map("positions")?.unwrap_or_default() })
+        Ok(Self {
+            logits,
+            positions: options.map("positions")?.unwrap_or_default(),
+            hooks: options.array("hooks")?.unwrap_or_default(),
+        })
     }
 }
 
 fn run<'a>(
     context: &'a NativeCallContext<'a>,
     failure: &'a Failure,
-    function: &'static str,
     model: &Model,
     prompt: &Dynamic,
     (cached, entries): (Vec<String>, &Array),
-    options: Map,
+    options: &RunOptions,
 ) -> Result<(Tensor, ActivationCache)> {
-    let options = RunOptions::read(function, options)?;
     let language_model = model.get();
     let config = language_model.config();
     let decoder = &language_model.decoder;
@@ -101,17 +107,11 @@ fn cached_run(
     model: &Model,
     prompt: &Dynamic,
     names: Vec<String>,
-    mut options: Map,
+    options: Map,
 ) -> ScriptResult<Map> {
     let failure = Failure::default();
-    let entries = match options.remove("hooks") {
-        None => Array::new(),
-        Some(value) => match value.try_cast_result::<Array>() {
-            Ok(entries) => entries,
-            Err(value) => return Err(raise(expected("option `hooks` of `run_with_cache`", "an array", &value))),
-        },
-    };
-    let (logits, activations) = run(context, &failure, "run_with_cache", model, prompt, (names, &entries), options)
+    let options = RunOptions::read("run_with_cache", options).map_err(raise)?;
+    let (logits, activations) = run(context, &failure, model, prompt, (names, &options.hooks), &options)
         .map_err(|error| hooks::blame(error, &failure))?;
     let cache = Cache { activations: Rc::new(activations), model: model.clone() };
     let mut result = Map::new();
@@ -199,7 +199,8 @@ pub mod functions {
         options: Map,
     ) -> ScriptResult<Tensor> {
         let failure = Failure::default();
-        run(&context, &failure, "forward", model, &tokens, (Vec::new(), &Array::new()), options)
+        let options = RunOptions::read("forward", options).map_err(raise)?;
+        run(&context, &failure, model, &tokens, (Vec::new(), &Array::new()), &options)
             .map(|(logits, _)| logits)
             .map_err(raise)
     }
@@ -278,7 +279,8 @@ pub mod functions {
         options: Map,
     ) -> ScriptResult<Tensor> {
         let failure = Failure::default();
-        run(&context, &failure, "run_with_hooks", model, &tokens, (Vec::new(), &hooks), options)
+        let options = RunOptions::read("run_with_hooks", options).map_err(raise)?;
+        run(&context, &failure, model, &tokens, (Vec::new(), &hooks), &options)
             .map(|(logits, _)| logits)
             .map_err(|error| super::hooks::blame(error, &failure))
     }

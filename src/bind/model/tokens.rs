@@ -21,7 +21,7 @@ pub fn prompts(model: &LanguageModel, tokens: &Dynamic) -> Result<Vec<Vec<i64>>>
         return Ok(vec![encode(model, &tokens.clone().into_string().unwrap_or_default())?]);
     }
     let Some(array) = tokens.read_lock::<Array>() else { return Err(expected("tokens", WANTED, tokens)) };
-    if array.iter().all(Dynamic::is_int) {
+    if array.first().is_none_or(Dynamic::is_int) {
         return Ok(vec![integers("tokens", &array)?]);
     }
     array
@@ -29,7 +29,7 @@ pub fn prompts(model: &LanguageModel, tokens: &Dynamic) -> Result<Vec<Vec<i64>>>
         .map(|row| match row.read_lock::<Array>() {
             Some(ids) => integers("tokens", &ids),
             None if row.is_string() => encode(model, &row.clone().into_string().unwrap_or_default()),
-            None => Err(expected("tokens", WANTED, row)),
+            None => Err(expected("each prompt", "text or an array of token ids", row)),
         })
         .collect()
 }
