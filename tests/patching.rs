@@ -101,9 +101,9 @@ fn interventions_give_the_reference_grid() {
     }
 }
 
-/// The same through a script: all cells are rows of one batch, or of several.
+/// The same by the planner, through a script.
 #[test]
-fn the_standard_library_gives_the_reference_grid_in_batches() {
+fn the_planner_gives_the_reference_grid() {
     for case in cases() {
         let mut session = session();
         for (name, ids) in [("source", &case.source), ("target", &case.target)] {
@@ -112,58 +112,28 @@ fn the_standard_library_gives_the_reference_grid_in_batches() {
         }
         session.set_variable("path", tiny_path(case.name).display().to_string().into());
         session.set_variable("answer", case.answer.into());
-        let setup = r#"
-            let model = load_model(path, #{ device: "cpu" });
-            let sets = patching::layer_sets(model.cfg.n_layers);
-            let vectors = patching::digest(model, source);
-        "#;
-        run_script(&mut session, setup);
-        let sets: rhai::Array = eval(&mut session, "sets").cast();
-        let sets: Vec<Vec<i64>> = sets.into_iter().map(|set| set.into_typed_array().unwrap()).collect();
-        assert_eq!(sets, case.sets, "the sets come in the reference's order");
+        run_script(&mut session, r#"let model = load_model(path, #{ device: "cpu" });"#);
         for (key, position) in POSITIONS {
             session.set_variable("position", (*position).into());
-            // 1: a run per cell; 4: the last run is smaller; 64: all in one.
-            for batch in [1, 4, 64] {
-                session.set_variable("batch", rhai::Dynamic::from(batch as i64));
-                let grid = r#"let grid = patching::run_sets(model, sets, vectors, [target], [answer], position, batch,
-                    progress(sets.len(), "patching"));"#;
-                run_script(&mut session, grid);
-                let what = format!("{} {key} in batches of {batch}", case.name);
-                let logit = eval_tensor(&mut session, "grid.logit.squeeze(1)");
+            // 1: a block pass per state; 3: the last pass is smaller; 4096: all states at once.
+            for tokens_at_once in [1, 3, 4096] {
+                session.set_variable("tokens_at_once", rhai::Dynamic::from(tokens_at_once as i64));
+                run_script(
+                    &mut session,
+                    "let grid = model.patch_grid(#{ source: source, target: target, answer: [answer], position: position, tokens_at_once: tokens_at_once,
+                        store: false, quiet: true });",
+                );
+                let sets: rhai::Array = eval(&mut session, "grid.sets").cast();
+                let sets: Vec<Vec<i64>> = sets.into_iter().map(|set| set.into_typed_array().unwrap()).collect();
+                assert_eq!(sets, case.sets, "the sets come in the reference's order");
+                let what = format!("{} {key}, {tokens_at_once} tokens at once", case.name);
+                let logit = eval_tensor(&mut session, "grid.patched_logit.squeeze(1)");
                 assert_close(&what, &logit, case.expected.get(&format!("{key}.answer_logit")), 5e-5);
                 let rank = eval_tensor(&mut session, "grid.rank.squeeze(1)");
                 assert_eq!(rank, *case.expected.get(&format!("{key}.answer_rank")), "{what}: ranks");
             }
         }
     }
-}
-
-/// Several samples in one batch are patched each in its own row.
-#[test]
-fn samples_do_not_mix() {
-    let mut session = session();
-    session.set_variable("path", tiny_path("olmo2").display().to_string().into());
-    let script = r#"
-        let model = load_model(path, #{ device: "cpu" });
-        let sets = patching::layer_sets(model.cfg.n_layers);
-        let vectors = patching::digest(model, [5, 4, 3, 2, 1]);
-        let targets = [[10, 20, 30], [40, 50, 60], [70, 80, 90]];
-        let answers = [7, 8, 9];
-        let bar = progress(1, "patching");
-        let together = patching::run_sets(model, sets, vectors, targets, answers, 0, 9, bar);
-        let apart = [];
-        for (target, sample) in targets {
-            apart.push(patching::run_sets(model, sets, vectors, [target], [answers[sample]], 0, 1, bar));
-        }
-    "#;
-    run_script(&mut session, script);
-    let together = eval_tensor(&mut session, "together.logit");
-    assert_eq!(together.size(), [10, 3]);
-    let apart = eval_tensor(&mut session, "cat(apart.map(|cells| cells.logit), 1)");
-    assert_close("logits", &together, &apart, 5e-5);
-    let ranks = eval_tensor(&mut session, "cat(apart.map(|cells| cells.rank), 1)");
-    assert_eq!(eval_tensor(&mut session, "together.rank"), ranks);
 }
 
 #[test]
