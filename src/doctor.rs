@@ -2,11 +2,10 @@
 //! reached, and how to mend what is missing.
 
 use std::fmt::Display;
-use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::Instant;
 
-use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::device;
@@ -103,7 +102,7 @@ impl Report<'_> {
             if let Origin::Gguf { file, sha256, .. } = &model.origin {
                 let path = hub.models.join(file);
                 let absent = Error::new(format!("`{}` is not there", path.display()));
-                match checksum(&path) {
+                match crate::file::checksum(&path) {
                     Ok(found) if found == *sha256 => {
                         self.line(model.name, format!("{}, checksum right", path.display()))?
                     }
@@ -111,10 +110,10 @@ impl Report<'_> {
                         let broken = Error::new(format!("`{}` has a wrong checksum", path.display()));
                         self.failure(model.name, &broken.hint("`make setup` fetches it anew"))?;
                     }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    Err(_) if !path.exists() => {
                         self.problem(model.name, &absent.hint("`make setup` fetches it"))?;
                     }
-                    Err(error) => self.failure(model.name, &Error::io(&path, &error))?,
+                    Err(error) => self.failure(model.name, &error)?,
                 }
             }
         }
@@ -186,19 +185,6 @@ fn speed(device: Device) -> Result<f64> {
         best = best.min(start.elapsed().as_secs_f64());
     }
     Ok(2.0 * (SIDE as f64).powi(3) / best / 1e9)
-}
-
-/// The SHA-256 of a file in hexadecimal.
-fn checksum(path: &PathBuf) -> io::Result<String> {
-    let mut file = std::fs::File::open(path)?;
-    let mut digest = Sha256::new();
-    let mut block = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(format!("{:x}", digest.finalize())),
-            length => digest.update(block.get(..length).unwrap_or_default()),
-        }
-    }
 }
 
 /// The number of models of which the hub's cache holds a snapshot.

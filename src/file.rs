@@ -1,8 +1,10 @@
 //! Reading and writing whole files. A file is either written completely or left as it was.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -22,6 +24,25 @@ pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Resul
         Err(_) => replace(&target, None, write),
     };
     outcome.map_err(|error| failure(path, error))
+}
+
+/// The SHA-256 of a file in hexadecimal.
+///
+/// # Errors
+/// The file cannot be read; the message names it.
+pub fn checksum(path: &Path) -> Result<String> {
+    let digest = || -> io::Result<String> {
+        let mut file = File::open(path)?;
+        let mut digest = Sha256::new();
+        let mut block = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut block)? {
+                0 => return Ok(format!("{:x}", digest.finalize())),
+                length => digest.update(block.get(..length).unwrap_or_default()),
+            }
+        }
+    };
+    digest().map_err(|error| failure(path, error))
 }
 
 fn replace(

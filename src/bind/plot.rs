@@ -213,6 +213,18 @@ mod functions {
         figure.save(Path::new(path)).map_err(raise)
     }
 
+    /// The figure as SVG text, to put into a page.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert(heatmap([[0.5, -0.5]]).svg().contains("<svg"));
+    /// ```
+    #[rhai_fn(name = "svg", return_raw)]
+    pub fn svg(figure: &mut Figure) -> ScriptResult<String> {
+        let bytes = figure.render(crate::plot::Format::Svg).map_err(raise)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// The figure in a line of words: its kind, title and size.
     #[rhai_fn(name = "to_string", name = "to_debug")]
     pub fn to_string(figure: &mut Figure) -> String {

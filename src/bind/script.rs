@@ -118,6 +118,11 @@ mod functions {
         path.map(|path| path.display().to_string()).unwrap_or_default()
     }
 
+    /// Lancet's own version.
+    pub fn lancet_version() -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
+    }
+
     /// Ends the script. The exit code is 0, or the integer from 0 to 255 that is given.
     #[rhai_fn(return_raw)]
     pub fn exit(context: NativeCallContext) -> ScriptResult<()> {

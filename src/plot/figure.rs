@@ -46,12 +46,19 @@ impl Figure {
     /// # Errors
     /// Another extension, or a file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let format = Format::of(path)?;
-        let bytes = export::render(format, || match &*self.0 {
+        let bytes = self.render(Format::of(path)?)?;
+        crate::file::write_atomic(path, |file| file.write_all(&bytes))
+    }
+
+    /// The figure as the bytes of a file.
+    ///
+    /// # Errors
+    /// A figure that the drawing library fails on.
+    pub fn render(&self, format: Format) -> Result<Vec<u8>> {
+        export::render(format, || match &*self.0 {
             Content::Heatmap(heatmap) => drawing::scene(heatmap),
             Content::Chart(chart) => chart.scene(),
-        })?;
-        crate::file::write_atomic(path, |file| file.write_all(&bytes))
+        })
     }
 
     /// The figure as lines of text for a terminal, ending in a newline.

@@ -13,6 +13,7 @@ mod terminal;
 
 pub use chart::{Chart, Series};
 pub use color::{ColorMap, ColorScale};
+pub use export::Format;
 pub use figure::{Figure, Labels};
 pub use heatmap::{Heatmap, HeatmapOptions};
 pub use label::short;

@@ -81,6 +81,12 @@ mod file_functions {
         PathBuf::from(a).join(b).to_string_lossy().into_owned()
     }
 
+    /// The SHA-256 of a file, in hexadecimal.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn file_hash(path: &str) -> ScriptResult<String> {
+        crate::file::checksum(Path::new(path)).map_err(raise)
+    }
+
     /// The folder that a path lies in; "." for a bare file name.
     ///
     /// # Example

@@ -166,6 +166,12 @@ mod loading {
         model.get().name.clone()
     }
 
+    /// A hash of the model's config and of every weight as it was loaded, in hexadecimal.
+    #[rhai_fn(get = "hash", return_raw, pure)]
+    pub fn hash(model: &mut Model) -> ScriptResult<String> {
+        model.get().fingerprint().map(str::to_owned).map_err(raise)
+    }
+
     /// The names of all hooks of the model, in order of execution.
     #[rhai_fn(get = "hook_names", pure)]
     pub fn hook_names(model: &mut Model) -> rhai::Array {
