@@ -124,6 +124,7 @@ const WEIGHTS: (&str, &str) = ("model.safetensors", "the weights of the model");
 fn hub(server: &Server, folder: &Path) -> Hub {
     Hub {
         models: folder.join("models"),
+        cells: folder.join("cells"),
         cache: folder.join("hub"),
         endpoint: Some(server.address.clone()),
         token: None,

@@ -11,6 +11,7 @@ use tch::Kind;
 fn request(site: Site, position: i64, sizes: &[usize]) -> Request {
     Request {
         sources: vec![vec![3, 4, 5, 6]],
+        vectors: None,
         targets: vec![vec![1, 2, 3, 4, 5], vec![1, 7, 8, 9, 2], vec![4, 5, 6]],
         answers: vec![5, 6, 7],
         positions: vec![position],
@@ -82,6 +83,23 @@ fn samples_may_differ_in_everything() {
     let verified = compute(&model, &request).verified.expect("asked for");
     assert_eq!(verified.rank_differences, 0);
     assert!(verified.max_logit_difference < 1e-12, "{verified:?}");
+}
+
+/// Given vectors act as a source whose activations they are.
+#[test]
+fn vectors_stand_for_a_source() {
+    for site in [Site::ResidPost, Site::Z] {
+        let model = double("olmo2");
+        let mut request = request(site, 0, &[1, 2]);
+        let from_source = compute(&model, &request);
+        let digest = request.digest(&model.decoder, 0).expect("digest");
+        request.sources.clear();
+        request.vectors = Some(std::rc::Rc::new(digest));
+        request.verify = 40;
+        let from_vectors = compute(&model, &request);
+        assert_eq!(from_vectors.patched_logit, from_source.patched_logit);
+        assert!(from_vectors.verified.expect("asked for").max_logit_difference < 1e-12);
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A patching grid: what is asked for, and what comes back.
 
+use std::rc::Rc;
+
 use tch::{Kind, Tensor};
 
 use super::metric::Measured;
@@ -9,6 +11,7 @@ use super::set::{self, Element, Set};
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::model::decoder::Decoder;
 use crate::model::hook::Site;
 use crate::model::language_model::LanguageModel;
 use crate::progress::Progress;
@@ -27,6 +30,8 @@ pub enum Setting {
 pub struct Request {
     /// One source for all samples, or one per sample; its last token's activations are patched in
     pub sources: Vec<Vec<i64>>,
+    /// Activations to patch in instead of a source's: one tensor per layer
+    pub vectors: Option<Rc<Vec<Tensor>>>,
     /// One prompt per sample
     pub targets: Vec<Vec<i64>>,
     /// One token per sample
@@ -121,8 +126,11 @@ impl Request {
             return Err(Error::new(format!("there are {count} targets and {} answers", self.answers.len()))
                 .hint("one answer id per sample"));
         }
-        if self.sources.len() != 1 && self.sources.len() != count {
+        if self.sources.len() != 1 && self.sources.len() != count && self.vectors.is_none() {
             return wrong("sources", self.sources.len());
+        }
+        if let Some(vectors) = &self.vectors {
+            self.check_vectors(vectors, model)?;
         }
         if self.positions.len() != 1 && self.positions.len() != count {
             return wrong("positions", self.positions.len());
@@ -135,6 +143,37 @@ impl Request {
                 .hint(format!("this model's ids are 0 to {}", model.config().d_vocab - 1)));
         }
         Ok(())
+    }
+
+    fn check_vectors(&self, vectors: &[Tensor], model: &LanguageModel) -> Result<()> {
+        let config = model.config();
+        let wanted = if self.site == Site::Z { vec![config.n_heads, config.d_head] } else { vec![config.d_model] };
+        if vectors.len() as i64 != config.n_layers {
+            return Err(Error::new(format!("there are {} vectors for {} layers", vectors.len(), config.n_layers)));
+        }
+        match vectors.iter().position(|vector| vector.size() != wanted) {
+            Some(layer) => Err(Error::new(format!("the vector of layer {layer} does not have the shape {wanted:?}"))),
+            None if self.setting == Setting::SourceAndTarget => Err(Error::new(
+                "`pt_vs_it` compares with the run of source and target together, and vectors are no text",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// The source's activations for one sample: for every layer, [d_model], or [head, d_head] for heads.
+    pub fn digest(&self, decoder: &Decoder, sample: usize) -> Result<Vec<Tensor>> {
+        match &self.vectors {
+            Some(vectors) => vectors
+                .iter()
+                .map(|vector| Ok(vector.f_to_device_(decoder.device, decoder.kind, false, false)?))
+                .collect(),
+            None => plain::digest(decoder, self.source(sample), self.site),
+        }
+    }
+
+    /// Whether all samples are given the same activations.
+    pub fn has_one_source(&self) -> bool {
+        self.vectors.is_some() || self.sources.len() == 1
     }
 
     /// The source of one sample.
@@ -174,13 +213,17 @@ pub fn compute(model: &LanguageModel, request: &Request, announce: &mut dyn FnMu
     let count = request.targets.len();
     let prompts: Vec<Vec<i64>> = (0..count).map(|sample| request.prompt(sample)).collect();
     for (sample, prompt) in prompts.iter().enumerate() {
-        for row in [prompt.as_slice(), request.source(sample)] {
-            model.decoder.check_ids(row).map_err(|error| error.context(format!("sample {sample}")))?;
+        let in_sample = |error: Error| error.context(format!("sample {sample}"));
+        model.decoder.check_ids(prompt).map_err(in_sample)?;
+        if request.vectors.is_none() {
+            model.decoder.check_ids(request.source(sample)).map_err(in_sample)?;
         }
     }
     let positions = (0..count).map(|sample| request.position(sample)).collect::<Result<Vec<_>>>()?;
 
-    let store = request.store.as_deref().map(|folder| Store::open(folder, model, request)).transpose()?;
+    // Given vectors have no name to be found again by.
+    let folder = request.store.as_deref().filter(|_| request.vectors.is_none());
+    let store = folder.map(|folder| Store::open(folder, model, request)).transpose()?;
     let mut cells: Vec<Option<Vec<(f64, i64)>>> = (0..count)
         .map(|sample| store.as_ref().and_then(|store| store.get(sample, positions.get(sample).copied()?, sets.len())))
         .collect();

@@ -112,7 +112,7 @@ pub fn verify(
         else {
             continue;
         };
-        let digest = digest(&model.decoder, request.source(sample), request.site)?;
+        let digest = request.digest(&model.decoder, sample)?;
         let logits = patched_logits(&model.decoder, prompt, *position, request.site, places, &digest)?;
         let answer = request.answers.get(sample).copied().unwrap_or(0);
         let plain = Measured::of_logits(&logits.f_unsqueeze(0)?, &Tensor::f_from_slice(&[answer])?)?;

@@ -15,7 +15,6 @@ use tch::{Device, Kind, Tensor};
 
 use super::grid::Request;
 use super::metric::Measured;
-use super::plain;
 use super::set::{self, Element, Set};
 use crate::device;
 use crate::error::{Error, Result};
@@ -84,7 +83,7 @@ pub fn groups(
         let same = |group: &&mut Group| {
             group.length == length
                 && group.position == *position
-                && (*position > 0 || request.sources.len() > 1 || first(&group.prompts) == prompt.first().copied())
+                && (*position > 0 || !request.has_one_source() || first(&group.prompts) == prompt.first().copied())
         };
         match groups.iter_mut().find(same) {
             Some(group) => {
@@ -221,7 +220,7 @@ impl<'a> Planner<'a> {
 
     /// Whether one column serves all samples of the group.
     fn is_shared(&self, group: &Group) -> bool {
-        group.position == 0 && self.request.sources.len() == 1
+        group.position == 0 && self.request.has_one_source()
     }
 
     /// The group in parts whose states fit into memory together.
@@ -280,7 +279,7 @@ impl<'a> Planner<'a> {
         for sample in &part.samples {
             let source = self.request.source(*sample);
             if !self.digests.contains_key(source) {
-                self.digests.insert(source.to_vec(), plain::digest(self.decoder, source, self.request.site)?);
+                self.digests.insert(source.to_vec(), self.request.digest(self.decoder, *sample)?);
             }
         }
         let columns = if shared { part.samples.get(..1).unwrap_or_default() } else { &part.samples };

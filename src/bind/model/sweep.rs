@@ -33,6 +33,7 @@ const SITES: &[(&str, Site)] =
 fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
     const ALLOWED: &[&str] = &[
         "source",
+        "vectors",
         "target",
         "answer",
         "position",
@@ -48,12 +49,16 @@ fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
         "quiet",
     ];
     let mut options = Options::new("patch_grid", options, ALLOWED)?;
+    let vectors = options.array("vectors")?.map(|vectors| layer_vectors(&vectors)).transpose()?;
     let mut needed = |key: &str| {
         options.any(key).ok_or_else(|| {
             Error::new(format!("`patch_grid` needs `{key}`")).hint("#{ source: tokens, target: tokens, answer: ids }")
         })
     };
-    let sources = tokens::prompts(model, &needed("source")?)?;
+    let sources = match vectors {
+        Some(_) => Vec::new(),
+        None => tokens::prompts(model, &needed("source")?)?,
+    };
     let targets = tokens::prompts(model, &needed("target")?)?;
     let answers = answers(model, &needed("answer")?)?;
     let released = match options.string("rr")?.as_deref() {
@@ -72,6 +77,7 @@ fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
     let request =
         Request {
             sources,
+            vectors,
             targets,
             answers,
             positions: positions(options.any("position"))?,
@@ -97,6 +103,14 @@ fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
             store: store(options.any("store"))?,
         };
     Ok((request, options.boolean("quiet")?.unwrap_or(false)))
+}
+
+fn layer_vectors(vectors: &Array) -> Result<Rc<Vec<tch::Tensor>>> {
+    let one = |value: &Dynamic| match value.read_lock::<Tensor>() {
+        Some(tensor) => Ok(tensor.share()),
+        None => Err(expected("each item of option `vectors`", "a tensor", value)),
+    };
+    Ok(Rc::new(vectors.iter().map(one).collect::<Result<_>>()?))
 }
 
 fn choice(option: &str, given: &str, known: &[&str]) -> Error {
@@ -363,7 +377,8 @@ pub mod functions {
     /// to 3), `site` ("resid_post"; also "attn_out", "mlp_out", "z" for single heads), `setting` ("pt_vs_to": effects are
     /// against the target alone; "pt_vs_it": against source and target together), `filler` (a token put before every target),
     /// `rr` ("exact", or "released": beyond `max_rank`, 1000, a reciprocal rank is -1), `verify` (number of cells that are
-    /// computed again one by one), `store` (true: finished samples are kept in Lancet's cache, and an interrupted grid goes
+    /// computed again one by one), `vectors` (one tensor [d_model] per layer, patched in instead of a
+    /// source's), `store` (true: finished samples are kept in Lancet's cache, and an interrupted grid goes
     /// on there; a folder; or false), `tokens_at_once`, `quiet`.
     ///
     /// The result has `sets`; `logit` and `rr`, effects [set, sample]; `rank` [set, sample] and `patched_logit`; `baseline`

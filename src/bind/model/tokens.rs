@@ -184,6 +184,12 @@ pub mod functions {
         Ok(texts.into_iter().map(Dynamic::from).collect())
     }
 
+    /// Whether the model came with a chat template.
+    #[rhai_fn(get = "has_chat_template", pure)]
+    pub fn has_chat_template(model: &mut Model) -> bool {
+        model.get().tokenizer().is_ok_and(|tokenizer| tokenizer.chat_template().is_some())
+    }
+
     /// A conversation, an array of `#{ role, content }`, as the text that the model was trained on, ending where the
     /// assistant's answer begins.
     ///
