@@ -22,5 +22,6 @@ pub mod plot;
 pub mod progress;
 pub mod repl;
 pub mod session;
+pub mod stat;
 pub mod tensor;
 pub mod text;
