@@ -1,8 +1,9 @@
-//! Linear discriminant analysis, by singular value decompositions as in scikit-learn's `solver="svd"`.
+//! Linear discriminant analysis, by singular value decompositions as in scikit-learn's `solver="svd"` (1.9, which divides
+//! the scatter within classes by the number of samples; earlier versions scale all components otherwise).
 
 use tch::Kind;
 
-use super::matrix::{accuracy, check_labels, constant, doubles, numbers, singular};
+use super::matrix::{accuracy, check_labels, constant, doubles, indices, numbers, one_hot, singular};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -49,10 +50,8 @@ pub fn lda(x: &Tensor, labels: &[usize], classes: usize, count: usize) -> Result
         ))
         .hint(format!("from 1 to {most}")));
     }
-    let device = matrix.device();
-    let targets: Vec<i64> = labels.iter().map(|label| *label as i64).collect();
-    let targets = tch::Tensor::f_from_slice(&targets)?.f_to_device(device)?;
-    let one_hot = targets.f_one_hot(classes as i64)?.f_to_kind(Kind::Double)?;
+    let targets = indices(labels, &matrix)?;
+    let one_hot = one_hot(&targets, classes)?;
     let sizes = one_hot.f_sum_dim_intlist([0].as_slice(), false, Kind::Double)?;
     if numbers(&sizes)?.contains(&0.0) {
         return Err(Error::new("`lda` got a class without samples"));
@@ -65,7 +64,7 @@ pub fn lda(x: &Tensor, labels: &[usize], classes: usize, count: usize) -> Result
     let deviation = within.f_square()?.f_mean_dim([0].as_slice(), false, Kind::Double)?.f_sqrt()?;
     let constant_features = deviation.f_eq_tensor(&deviation.f_zeros_like()?)?;
     let deviation = deviation.f_ones_like()?.f_where_self(&constant_features, &deviation)?;
-    let scale = constant(((samples - classes as i64) as f64).sqrt(), &matrix)?;
+    let scale = constant((samples as f64).sqrt(), &matrix)?;
     let (_, values, right) = singular(&within.f_div(&deviation)?.f_div(&scale)?)?;
     let rank = count_above(&values, TOLERANCE)?;
     if rank == 0 {
@@ -103,7 +102,7 @@ pub fn lda(x: &Tensor, labels: &[usize], classes: usize, count: usize) -> Result
         explained_variance_ratio: ratio.f_narrow(0, 0, kept)?.into(),
         scalings: scalings.f_narrow(1, 0, kept)?.into(),
         means: means.into(),
-        accuracy: accuracy(&scores, labels)?,
+        accuracy: accuracy(&scores, &targets)?,
     })
 }
 

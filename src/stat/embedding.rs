@@ -1,10 +1,12 @@
-//! t-SNE: samples in two dimensions, neighbours beside neighbours (Barnes-Hut approximation).
+//! t-SNE: samples in two dimensions, neighbours beside neighbours. The exact algorithm: the crate's Barnes-Hut approximation
+//! draws from a source that takes no seed.
 
 use linfa::traits::Transformer;
 use linfa_tsne::TSneParams;
+use ndarray::Array2;
 
 use super::generator;
-use super::matrix::{doubles, from_array, numbers, to_array};
+use super::matrix::{doubles, numbers};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 
@@ -25,10 +27,13 @@ impl Default for Settings {
     }
 }
 
+/// Every pair of samples takes memory and time in each step.
+const MOST_SAMPLES: i64 = 5000;
+
 /// Positions [sample, 2] for `x` [sample, feature].
 ///
 /// # Errors
-/// Not a matrix of finite numbers, fewer than two features, samples that do not differ, or a perplexity that does not
+/// Not a matrix of finite numbers, too many samples, fewer than two features, samples that do not differ, or a perplexity that does not
 /// fit their number.
 pub fn tsne(x: &Tensor, settings: Settings) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
@@ -36,6 +41,10 @@ pub fn tsne(x: &Tensor, settings: Settings) -> Result<Tensor> {
     let (samples, features) = matrix.size2()?;
     if features < 2 {
         return Err(Error::new("`tsne` needs at least 2 features"));
+    }
+    if samples > MOST_SAMPLES {
+        return Err(Error::new(format!("`tsne` takes at most {MOST_SAMPLES} samples, not {samples}"))
+            .hint("take a part of the samples"));
     }
     let most = (samples - 1) as f64 / 3.0;
     if !(settings.perplexity >= 1.0 && settings.perplexity <= most) {
@@ -46,13 +55,17 @@ pub fn tsne(x: &Tensor, settings: Settings) -> Result<Tensor> {
     if numbers(&centred.f_abs()?.f_max()?)? == [0.0] {
         return Err(Error::new("`tsne` needs samples that differ"));
     }
+    let centred = Array2::from_shape_vec((samples as usize, features as usize), numbers(&centred)?)
+        .map_err(|error| Error::new(error.to_string()))?;
     let embedded = TSneParams::embedding_size_with_rng(2, generator(settings.seed))
+        .approx_threshold(0.0)
         .perplexity(settings.perplexity)
         .max_iter(settings.n_iter)
-        .transform(to_array(&centred)?)
+        .transform(centred)
         .map_err(|error| Error::new(format!("`tsne` failed: {error}")))?;
     if embedded.iter().any(|value| !value.is_finite()) {
         return Err(Error::new("`tsne` did not converge").hint("try another perplexity or seed"));
     }
-    from_array(&embedded)
+    let positions: Vec<f64> = embedded.into_iter().collect();
+    Ok(tch::Tensor::f_from_slice(&positions)?.f_reshape([-1, 2])?.into())
 }

@@ -1,6 +1,5 @@
 //! Matrices of samples by features, in double precision.
 
-use ndarray::Array2;
 use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
@@ -30,22 +29,6 @@ pub fn numbers(tensor: &tch::Tensor) -> Result<Vec<f64>> {
     Ok(Vec::<f64>::try_from(&tensor.f_to_device(Device::Cpu)?.f_reshape([-1])?)?)
 }
 
-/// The same numbers as a matrix in main memory.
-pub fn to_array(matrix: &tch::Tensor) -> Result<Array2<f64>> {
-    let shape = match matrix.size().as_slice() {
-        &[rows, columns] => (rows as usize, columns as usize),
-        shape => return Err(Error::new(format!("a matrix has two dimensions, not {shape:?}"))),
-    };
-    Array2::from_shape_vec(shape, numbers(matrix)?).map_err(|error| Error::new(error.to_string()))
-}
-
-/// A matrix in main memory as a tensor of doubles.
-pub fn from_array(matrix: &Array2<f64>) -> Result<Tensor> {
-    let values: Vec<f64> = matrix.iter().copied().collect();
-    let shape = [matrix.nrows() as i64, matrix.ncols() as i64];
-    Ok(tch::Tensor::f_from_slice(&values)?.f_reshape(shape)?.into())
-}
-
 /// One number, as a tensor to compute with beside `other`.
 pub fn constant(value: f64, other: &tch::Tensor) -> Result<tch::Tensor> {
     Ok(tch::Tensor::f_from_slice(&[value])?.f_to_device(other.device())?)
@@ -57,11 +40,21 @@ pub fn singular(matrix: &tch::Tensor) -> Result<(tch::Tensor, tch::Tensor, tch::
     Ok((left, values, right.f_transpose(0, 1)?))
 }
 
+/// Whole numbers as a tensor beside `other`.
+pub fn indices(values: &[usize], other: &tch::Tensor) -> Result<tch::Tensor> {
+    let values: Vec<i64> = values.iter().map(|value| *value as i64).collect();
+    Ok(tch::Tensor::f_from_slice(&values)?.f_to_device(other.device())?)
+}
+
+/// A row for each label [sample, class], 1 in its class and 0 elsewhere.
+pub fn one_hot(labels: &tch::Tensor, classes: usize) -> Result<tch::Tensor> {
+    Ok(labels.f_one_hot(classes as i64)?.f_to_kind(Kind::Double)?)
+}
+
 /// How often the largest score of a row [sample, class] is that of its label.
-pub fn accuracy(scores: &tch::Tensor, labels: &[usize]) -> Result<f64> {
-    let chosen = Vec::<i64>::try_from(&scores.f_argmax(1, false)?.f_to_device(Device::Cpu)?)?;
-    let right = chosen.iter().zip(labels).filter(|(chosen, label)| **chosen == **label as i64).count();
-    Ok(right as f64 / labels.len().max(1) as f64)
+pub fn accuracy(scores: &tch::Tensor, labels: &tch::Tensor) -> Result<f64> {
+    let right = scores.f_argmax(1, false)?.f_eq_tensor(labels)?;
+    Ok(numbers(&right.f_to_kind(Kind::Double)?.f_mean(Kind::Double)?)?.first().copied().unwrap_or(f64::NAN))
 }
 
 /// Fails unless there is a label below `classes` for every sample.

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use linfa::DatasetBase;
-use linfa::traits::Fit;
-use linfa_logistic::MultiLogisticRegression;
-use ndarray::{Array1, Array2, Axis};
+use argmin::core::{CostFunction, Executor, Gradient};
+use argmin::solver::linesearch::MoreThuenteLineSearch;
+use argmin::solver::quasinewton::LBFGS;
 use rand::seq::SliceRandom;
+use tch::Kind;
 
 use super::generator;
-use super::matrix::{check_labels, doubles, from_array, to_array};
+use super::matrix::{accuracy, check_labels, constant, doubles, indices, numbers, one_hot};
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::tensor::Tensor;
 
 /// The choices of a probe.
@@ -49,13 +50,15 @@ pub struct Probe {
     pub test_rows: Vec<usize>,
     /// The weights for the features as given, [feature, class].
     pub weights: Tensor,
-    /// The intercepts, one for each class.
+    /// The intercepts for the features as given, one for each class.
     pub intercept: Vec<f64>,
     /// Whether the slope of the loss had vanished when the fit stopped.
     pub converged: bool,
 }
 
-/// A slope of the loss, per training sample, that counts as none.
+/// The slope of the loss, per training sample, at which the fit stops.
+const SOUGHT: f64 = 1e-7;
+/// The slope that counts as none.
 const FLAT: f64 = 1e-4;
 
 /// Fits a probe of `labels` below `classes` to a part of `x` [sample, feature], and tests it on the rest. Samples of one
@@ -97,24 +100,33 @@ pub fn logistic(
         return Err(Error::new("all training samples have one label").hint("try another seed or more samples"));
     }
 
-    let matrix = to_array(&matrix)?;
+    let rows = |rows: &[usize]| -> Result<tch::Tensor> { Ok(matrix.f_index_select(0, &indices(rows, &matrix)?)?) };
+    let (train, test) = (rows(&train_rows)?, rows(&test_rows)?);
     let (centre, scale) = match settings.standardize {
-        true => standard(&matrix.select(Axis(0), &train_rows)),
-        false => (Array1::zeros(matrix.ncols()), Array1::ones(matrix.ncols())),
+        true => standard(&train)?,
+        false => (constant(0.0, &matrix)?, constant(1.0, &matrix)?),
     };
-    let matrix = (matrix - &centre) / &scale;
-    let (train, test) = (matrix.select(Axis(0), &train_rows), matrix.select(Axis(0), &test_rows));
-    let fit = fit(&train, &train_labels, classes, settings)?;
-    let weights = &fit.weights / &scale.view().insert_axis(Axis(1));
-    let intercept = &fit.intercept - centre.dot(&weights);
+    let standardized = |x: &tch::Tensor| -> Result<tch::Tensor> { Ok(x.f_sub(&centre)?.f_div(&scale)?) };
+    let loss = Loss::new(standardized(&train)?, &train_labels, classes, settings.l2)?;
+    let (parameters, slope) = loss.minimum(settings.max_iterations)?;
+    let score = |x: &tch::Tensor, labels: &[usize]| -> Result<f64> {
+        let x = standardized(x)?;
+        accuracy(&loss.scores(&x, &parameters)?, &indices(labels, &x)?)
+    };
+    let weights = parameters.weights.f_div(&scale.f_unsqueeze(1)?)?;
+    let shift = centre.f_unsqueeze(0)?.f_mul(&weights.f_transpose(0, 1)?)?.f_sum_dim_intlist(
+        [1].as_slice(),
+        false,
+        Kind::Double,
+    )?;
     Ok(Probe {
-        train_accuracy: fit.accuracy(&train, &train_labels),
-        test_accuracy: fit.accuracy(&test, &test_labels),
+        train_accuracy: score(&train, &train_labels)?,
+        test_accuracy: score(&test, &test_labels)?,
         train_rows,
         test_rows,
-        weights: from_array(&weights)?,
-        intercept: intercept.to_vec(),
-        converged: fit.slope(&train, &train_labels, settings.l2) <= FLAT,
+        intercept: numbers(&parameters.intercept.f_sub(&shift)?)?,
+        weights: weights.into(),
+        converged: slope <= FLAT,
     })
 }
 
@@ -151,65 +163,95 @@ fn split(groups: &[usize], train_share: f64, random: &mut impl rand::Rng) -> Res
 }
 
 /// The mean and the standard deviation of each feature, 1 where it is constant.
-fn standard(matrix: &Array2<f64>) -> (Array1<f64>, Array1<f64>) {
-    let count = matrix.nrows() as f64;
-    let mean = matrix.sum_axis(Axis(0)) / count;
-    let squares = (matrix - &mean).mapv(|value| value * value).sum_axis(Axis(0)) / count;
-    (mean, squares.mapv(|square| if square > 0.0 { square.sqrt() } else { 1.0 }))
+fn standard(x: &tch::Tensor) -> Result<(tch::Tensor, tch::Tensor)> {
+    let mean = x.f_mean_dim([0].as_slice(), false, Kind::Double)?;
+    let deviation = x.f_sub(&mean)?.f_square()?.f_mean_dim([0].as_slice(), false, Kind::Double)?.f_sqrt()?;
+    let constant_features = deviation.f_eq_tensor(&deviation.f_zeros_like()?)?;
+    Ok((mean, deviation.f_ones_like()?.f_where_self(&constant_features, &deviation)?))
 }
 
-struct Fitted {
-    weights: Array2<f64>,
-    intercept: Array1<f64>,
+/// Weights [feature, class] and intercepts [class].
+struct Parameters {
+    weights: tch::Tensor,
+    intercept: tch::Tensor,
 }
 
-fn fit(x: &Array2<f64>, labels: &[usize], classes: usize, settings: Settings) -> Result<Fitted> {
-    let dataset = DatasetBase::new(x.view(), Array1::from(labels.to_vec()));
-    let model = MultiLogisticRegression::default()
-        .alpha(settings.l2)
-        .max_iterations(settings.max_iterations as u64)
-        .gradient_tolerance(1e-6 * labels.len() as f64)
-        .fit(&dataset)
-        .map_err(|error| {
-            Error::new(format!("the probe could not be fitted: {error}")).hint("a larger `l2` makes the fit easier")
-        })?;
-    // The model knows only the classes that it met, in ascending order.
-    let mut weights = Array2::zeros((x.ncols(), classes));
-    let mut intercept = Array1::from_elem(classes, f64::NEG_INFINITY);
-    for (column, class) in model.classes().iter().enumerate() {
-        weights.column_mut(*class).assign(&model.params().column(column));
-        intercept[*class] = model.intercept()[column];
-    }
-    Ok(Fitted { weights, intercept })
+/// The cross-entropy of labels, summed over samples, and half the squared weights times `l2`.
+struct Loss {
+    x: tch::Tensor,
+    targets: tch::Tensor,
+    l2: tch::Tensor,
 }
 
-impl Fitted {
-    fn scores(&self, x: &Array2<f64>) -> Array2<f64> {
-        x.dot(&self.weights) + &self.intercept
+impl Loss {
+    fn new(x: tch::Tensor, labels: &[usize], classes: usize, l2: f64) -> Result<Self> {
+        let targets = one_hot(&indices(labels, &x)?, classes)?;
+        Ok(Self { targets, l2: constant(l2, &x)?, x })
     }
 
-    fn accuracy(&self, x: &Array2<f64>, labels: &[usize]) -> f64 {
-        let scores = self.scores(x);
-        let best = |row: ndarray::ArrayView1<f64>| {
-            row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class)
-        };
-        let right = scores.rows().into_iter().zip(labels).filter(|(row, label)| best(*row) == **label).count();
-        right as f64 / labels.len() as f64
+    /// The parameters from one list: the weights row by row, then the intercepts.
+    fn parameters(&self, list: &[f64]) -> Result<Parameters> {
+        let (features, classes) = (self.x.size2()?.1, self.targets.size2()?.1);
+        let all = tch::Tensor::f_from_slice(list)?.f_to_device(self.x.device())?.f_reshape([features + 1, classes])?;
+        Ok(Parameters { weights: all.f_narrow(0, 0, features)?, intercept: all.f_select(0, features)? })
     }
 
-    /// The length of the gradient of the loss, per sample. The fit's own sums of exponentials are taken relative to the
-    /// largest score of all samples and lose those far below it, so it is not asked.
-    fn slope(&self, x: &Array2<f64>, labels: &[usize], l2: f64) -> f64 {
-        let mut residuals = self.scores(x);
-        for (mut row, label) in residuals.rows_mut().into_iter().zip(labels) {
-            let largest = row.fold(f64::NEG_INFINITY, |a, b| a.max(*b));
-            row.mapv_inplace(|score| (score - largest).exp());
-            let sum = row.sum();
-            row.mapv_inplace(|share| share / sum);
-            row[*label] -= 1.0;
-        }
-        let gradient = x.t().dot(&residuals) + &(&self.weights * l2);
-        let squares = gradient.iter().chain(residuals.sum_axis(Axis(0)).iter()).map(|value| value * value).sum::<f64>();
-        squares.sqrt() / labels.len() as f64
+    fn scores(&self, x: &tch::Tensor, parameters: &Parameters) -> Result<tch::Tensor> {
+        Ok(x.f_matmul(&parameters.weights)?.f_add(&parameters.intercept)?)
+    }
+
+    fn value(&self, list: &[f64]) -> Result<f64> {
+        interrupt::check()?;
+        let parameters = self.parameters(list)?;
+        let scores = self.scores(&self.x, &parameters)?.f_log_softmax(1, Kind::Double)?;
+        let fit = numbers(&scores.f_mul(&self.targets)?.f_sum(Kind::Double)?)?;
+        let size = numbers(&parameters.weights.f_square()?.f_sum(Kind::Double)?.f_mul(&self.l2)?)?;
+        Ok(size.iter().sum::<f64>() / 2.0 - fit.iter().sum::<f64>())
+    }
+
+    fn gradient(&self, list: &[f64]) -> Result<Vec<f64>> {
+        let parameters = self.parameters(list)?;
+        let residuals = self.scores(&self.x, &parameters)?.f_softmax(1, Kind::Double)?.f_sub(&self.targets)?;
+        let weights = self.x.f_transpose(0, 1)?.f_matmul(&residuals)?;
+        let mut gradient = numbers(&weights.f_add(&parameters.weights.f_mul(&self.l2)?)?)?;
+        gradient.extend(numbers(&residuals.f_sum_dim_intlist([0].as_slice(), false, Kind::Double)?)?);
+        Ok(gradient)
+    }
+
+    /// The parameters of least loss, by L-BFGS, and how steep the loss still is there, per sample.
+    fn minimum(&self, max_iterations: usize) -> Result<(Parameters, f64)> {
+        let (samples, features) = self.x.size2()?;
+        let start = vec![0.0; ((features + 1) * self.targets.size2()?.1) as usize];
+        let failed = |error: argmin::core::Error| Error::new(format!("the probe could not be fitted: {error}"));
+        let solver = LBFGS::new(MoreThuenteLineSearch::new(), 10)
+            .with_tolerance_grad(SOUGHT * samples as f64)
+            .map_err(failed)?;
+        let result = Executor::new(self, solver)
+            .configure(|state| state.param(start.clone()).max_iters(max_iterations as u64))
+            .run()
+            .map_err(failed);
+        // An interruption ends the search like any failure.
+        interrupt::check()?;
+        let best = result?.state.best_param.unwrap_or(start);
+        let squares: f64 = self.gradient(&best)?.iter().map(|slope| slope * slope).sum();
+        Ok((self.parameters(&best)?, squares.sqrt() / samples as f64))
+    }
+}
+
+impl CostFunction for &Loss {
+    type Param = Vec<f64>;
+    type Output = f64;
+
+    fn cost(&self, list: &Vec<f64>) -> std::result::Result<f64, argmin::core::Error> {
+        Ok(self.value(list)?)
+    }
+}
+
+impl Gradient for &Loss {
+    type Param = Vec<f64>;
+    type Gradient = Vec<f64>;
+
+    fn gradient(&self, list: &Vec<f64>) -> std::result::Result<Vec<f64>, argmin::core::Error> {
+        Ok(Loss::gradient(self, list)?)
     }
 }

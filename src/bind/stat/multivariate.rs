@@ -27,7 +27,7 @@ mod functions {
     ///
     /// `x` is a tensor [sample, feature] (or an array of rows), `labels` an array of integers or strings, or an integer
     /// tensor. Computed in f64 by singular value decomposition; equal to scikit-learn's
-    /// `LinearDiscriminantAnalysis(solver="svd")` up to the sign of each component. Gives
+    /// `LinearDiscriminantAnalysis(solver="svd")` (1.9) up to the sign of each component. Gives
     /// - `transformed` [sample, component]; `scalings` [feature, component]; `explained_variance_ratio` [component]
     /// - `means` [class, feature]; `classes`: the distinct labels in ascending order
     /// - `accuracy`: how often the samples, which the directions were fitted to, are assigned to their own class. With more
@@ -81,7 +81,8 @@ mod functions {
     /// T-SNE: samples in two dimensions, neighbours beside neighbours.
     ///
     /// `x` is a tensor [sample, feature] (or an array of rows); gives a tensor [sample, 2]. Distances between groups mean
-    /// nothing. The Barnes-Hut approximation; it cannot be interrupted while it runs. For many features, `pca` to 50 first.
+    /// nothing. The exact algorithm on the CPU, so at most 5000 samples: its time grows with their square (about a minute for
+    /// 2000), and it cannot be interrupted while it runs. For many features, `pca` to 50 first.
     ///
     /// Options: `perplexity`: about how many neighbours count, 30 by default, at most a third of the samples; `n_iter`: 1000
     /// by default; `seed`: 0 by default.
@@ -118,8 +119,7 @@ mod functions {
     /// tensor. The samples are split by `seed`; the probe is fitted to one part and tested on the other. Gives
     /// - `train_accuracy`, `test_accuracy`; `n_train`, `n_test`; `test_rows`: the samples tested on
     /// - `classes`: the distinct labels in ascending order
-    /// - `weights` [feature, class] and `intercept`, which apply to `x` as given; a class that only the test part has gets
-    ///   the intercept `-inf`
+    /// - `weights` [feature, class] and `intercept`, an array; they apply to `x` as given
     /// - `converged`: whether the fit had reached the minimum of its loss; if not, raise `max_iterations` or `l2`
     ///
     /// Options:
