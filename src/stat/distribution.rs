@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 /// Above this, Stirling's series with the terms below is exact to the last digit.
 const STIRLING_FROM: f64 = 10.0;
 const MOST_TERMS: usize = 100_000;
+/// Up to so many trials binomial coefficients are exact in a float, and so are many sums of probabilities.
+const FEW_TRIALS: u64 = 50;
 
 /// What Stirling's formula lacks of the logarithm of the gamma function.
 fn stirling_rest(z: f64) -> f64 {
@@ -141,6 +143,13 @@ pub fn ln_binomial(k: u64, n: u64, p: f64) -> f64 {
     ways + power(successes, p.ln()) + power(failures, (-p).ln_1p())
 }
 
+/// The probabilities of 0, 1, ... `n` successes.
+fn few_trials(n: u64, p: f64) -> impl Iterator<Item = f64> {
+    let next = move |(k, ways): &(u64, f64)| Some((k + 1, ways * (n - k) as f64 / (k + 1) as f64));
+    let ways = std::iter::successors(Some((0, 1.0)), next).take(n as usize + 1);
+    ways.map(move |(k, ways)| ways * p.powi(k as i32) * (1.0 - p).powi((n - k) as i32))
+}
+
 /// The probability of at least `k` successes in `n` trials.
 pub fn binomial_upper(k: u64, n: u64, p: f64) -> Probability {
     if k == 0 {
@@ -149,6 +158,9 @@ pub fn binomial_upper(k: u64, n: u64, p: f64) -> Probability {
     if k > n {
         return Probability::new(0.0);
     }
+    if n <= FEW_TRIALS {
+        return Probability::new(few_trials(n, p).skip(k as usize).sum());
+    }
     incomplete_beta(k as f64, (n - k) as f64 + 1.0, p.ln(), (-p).ln_1p())
 }
 
@@ -156,6 +168,9 @@ pub fn binomial_upper(k: u64, n: u64, p: f64) -> Probability {
 pub fn binomial_lower(k: u64, n: u64, p: f64) -> Probability {
     if k >= n {
         return Probability::new(1.0);
+    }
+    if n <= FEW_TRIALS {
+        return Probability::new(few_trials(n, p).take(k as usize + 1).sum());
     }
     incomplete_beta((n - k) as f64, k as f64 + 1.0, (-p).ln_1p(), p.ln())
 }

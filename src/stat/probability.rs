@@ -1,29 +1,32 @@
 //! Probabilities kept as logarithms, so that a p-value far below the smallest float is still a number.
 
-use std::f64::consts::{LN_2, LN_10};
+use std::f64::consts::LN_10;
 
 use crate::error::{Error, Result, nearest};
 
-/// A probability by its natural logarithm.
+/// A probability with its natural logarithm, which goes on where the plain number has become 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Probability {
+    value: f64,
     ln: f64,
 }
 
 impl Probability {
     /// From the natural logarithm; what rounding puts above 1 becomes 1.
     pub fn from_ln(ln: f64) -> Self {
-        Self { ln: if ln > 0.0 { 0.0 } else { ln } }
+        let ln = if ln > 0.0 { 0.0 } else { ln };
+        Self { value: ln.exp(), ln }
     }
 
-    /// From a plain number.
+    /// From a plain number; what rounding puts above 1 becomes 1.
     pub fn new(value: f64) -> Self {
-        Self::from_ln(value.ln())
+        let value = if value > 1.0 { 1.0 } else { value };
+        Self { value, ln: value.ln() }
     }
 
     /// The plain number; 0 below about 5e-324.
     pub fn value(self) -> f64 {
-        self.ln.exp()
+        self.value
     }
 
     /// The natural logarithm.
@@ -38,16 +41,20 @@ impl Probability {
 
     /// That of the opposite, without loss where this is close to 1.
     pub fn complement(self) -> Self {
-        Self::from_ln(if self.ln > -LN_2 { (-self.ln.exp_m1()).ln() } else { (-self.ln.exp()).ln_1p() })
+        match self.value > 0.5 {
+            true => Self::new(-self.ln.exp_m1()),
+            false => Self { value: 1.0 - self.value, ln: (-self.value).ln_1p() },
+        }
     }
 
     /// The sum of two.
     pub fn plus(self, other: Self) -> Self {
-        let (large, small) = if self.ln >= other.ln { (self.ln, other.ln) } else { (other.ln, self.ln) };
-        if small == f64::NEG_INFINITY {
-            return Self::from_ln(large);
+        let value = self.value + other.value;
+        if value > f64::MIN_POSITIVE {
+            return Self::new(value);
         }
-        Self::from_ln(large + (small - large).exp().ln_1p())
+        let (large, small) = (self.ln.max(other.ln), self.ln.min(other.ln));
+        Self::from_ln(if small == f64::NEG_INFINITY { large } else { large + (small - large).exp().ln_1p() })
     }
 }
 
@@ -84,8 +91,8 @@ impl Alternative {
         match self {
             Self::Less => lower,
             Self::Greater => upper,
-            Self::TwoSided if lower.ln() <= upper.ln() => Probability::from_ln(lower.ln() + LN_2),
-            Self::TwoSided => Probability::from_ln(upper.ln() + LN_2),
+            Self::TwoSided if lower.ln() <= upper.ln() => lower.plus(lower),
+            Self::TwoSided => upper.plus(upper),
         }
     }
 }
@@ -113,7 +120,7 @@ mod tests {
         assert_eq!(Probability::new(1e-20).complement().ln(), -1e-20);
         assert_eq!(Probability::from_ln(-1e-20).complement().value(), 1e-20);
         let sum = Probability::from_ln(-2000.0).plus(Probability::from_ln(-2000.0));
-        assert!((sum.ln() - (LN_2 - 2000.0)).abs() < 1e-12);
+        assert!((sum.ln() - (2.0_f64.ln() - 2000.0)).abs() < 1e-12);
         assert_eq!(Probability::new(0.0).plus(Probability::new(0.0)).value(), 0.0);
         assert_eq!(Probability::new(0.0).complement().value(), 1.0);
     }
