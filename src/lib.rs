@@ -22,6 +22,8 @@ pub mod plot;
 pub mod progress;
 pub mod repl;
 pub mod session;
+
+pub mod stat;
 pub mod sweep;
 pub mod tensor;
 pub mod text;

@@ -8,6 +8,7 @@ pub mod model;
 pub mod plot;
 pub mod progress;
 pub mod script;
+pub mod stat;
 pub mod tensor;
 pub mod utility;
 
@@ -18,6 +19,7 @@ pub fn register(engine: &mut rhai::Engine) {
     plot::register(engine);
     progress::register(engine);
     script::register(engine);
+    stat::register(engine);
     tensor::register(engine);
     utility::register(engine);
 }

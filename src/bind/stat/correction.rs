@@ -1,0 +1,73 @@
+//! Corrections for the number of tests.
+
+use rhai::plugin::*;
+use rhai::{Array, Map};
+
+use super::sample;
+use crate::bind::args::{Options, ScriptResult, raise};
+use crate::error::Result;
+use crate::stat::correction::{self, Scale};
+
+pub fn module() -> Module {
+    exported_module!(functions)
+}
+
+fn correct(
+    function: &'static str,
+    ps: &Dynamic,
+    options: Map,
+    method: fn(&[f64], Scale) -> Result<Vec<f64>>,
+) -> ScriptResult<Array> {
+    let run = || {
+        let mut options = Options::new(function, options, &["log10"])?;
+        let scale = if options.boolean("log10")?.unwrap_or(false) { Scale::Log10 } else { Scale::Linear };
+        method(&sample(&format!("`ps` of `{function}`"), ps)?, scale)
+    };
+    run().map(|adjusted| adjusted.into_iter().map(Dynamic::from).collect()).map_err(raise)
+}
+
+#[export_module]
+mod functions {
+    /// Holm's adjusted p-values: what is at most 0.05 keeps the chance of any false finding below 5%.
+    #[rhai_fn(return_raw)]
+    pub fn holm(ps: Dynamic) -> ScriptResult<Array> {
+        holm_with(ps, Map::new())
+    }
+
+    /// Holm's adjusted p-values: what is at most 0.05 keeps the chance of any false finding below 5%.
+    ///
+    /// `ps` is an array of p-values or a tensor of one dimension; the result is an array in the same order.
+    ///
+    /// Options: `log10`: `true` takes and gives decimal logarithms, for p-values below the smallest float.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(stats::holm([0.5, 0.125, 0.25]), [0.5, 0.375, 0.5]);
+    /// assert(stats::holm([-400.0, -2.0], #{ log10: true })[0] < -399.0);
+    /// ```
+    #[rhai_fn(name = "holm", return_raw)]
+    pub fn holm_with(ps: Dynamic, options: Map) -> ScriptResult<Array> {
+        correct("holm", &ps, options, correction::holm)
+    }
+
+    /// Benjamini and Hochberg's adjusted p-values: of what is at most 0.05, no more than 5% are false findings on average.
+    #[rhai_fn(return_raw)]
+    pub fn benjamini_hochberg(ps: Dynamic) -> ScriptResult<Array> {
+        benjamini_hochberg_with(ps, Map::new())
+    }
+
+    /// Benjamini and Hochberg's adjusted p-values: of what is at most 0.05, no more than 5% are false findings on average.
+    ///
+    /// `ps` is an array of p-values or a tensor of one dimension; the result is an array in the same order.
+    ///
+    /// Options: `log10`: `true` takes and gives decimal logarithms, for p-values below the smallest float.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(stats::benjamini_hochberg([0.5, 0.125, 0.25]), [0.5, 0.375, 0.375]);
+    /// ```
+    #[rhai_fn(name = "benjamini_hochberg", return_raw)]
+    pub fn benjamini_hochberg_with(ps: Dynamic, options: Map) -> ScriptResult<Array> {
+        correct("benjamini_hochberg", &ps, options, correction::benjamini_hochberg)
+    }
+}

@@ -1,0 +1,134 @@
+//! Tests and intervals by resampling.
+
+use rhai::Map;
+use rhai::plugin::*;
+
+use super::hypothesis::alternative;
+use super::{count, record, sample, with_p};
+use crate::bind::args::{Options, ScriptResult, raise};
+use crate::error::Result;
+use crate::stat::bootstrap::{self, Interval, Method};
+use crate::stat::permutation;
+use crate::stat::probability::choice;
+
+pub fn module() -> Module {
+    exported_module!(functions)
+}
+
+/// Takes the options of an interval: `level`, `n_resamples`, `method` and `seed`.
+pub fn bootstrap_settings(options: &mut Options) -> Result<bootstrap::Settings> {
+    let usual = bootstrap::Settings::default();
+    Ok(bootstrap::Settings {
+        level: options.number("level")?.unwrap_or(usual.level),
+        n_resamples: options
+            .integer("n_resamples")?
+            .map_or(Ok(usual.n_resamples), |number| count("`n_resamples`", number))?,
+        method: options.string("method")?.map_or(Ok(usual.method), |name| Method::parse(&name))?,
+        seed: seed(options)?,
+    })
+}
+
+/// Takes the option `seed`.
+pub fn seed(options: &mut Options) -> Result<u64> {
+    Ok(options.integer("seed")?.map_or(Ok(0), |seed| count("`seed`", seed))? as u64)
+}
+
+#[export_module]
+mod functions {
+    /// Bootstrap confidence interval of the mean or the median.
+    #[rhai_fn(return_raw)]
+    pub fn bootstrap_ci(x: Dynamic) -> ScriptResult<Map> {
+        bootstrap_ci_with(x, Map::new())
+    }
+
+    /// Bootstrap confidence interval of the mean or the median.
+    ///
+    /// `x` is an array of numbers (or booleans, as 1 and 0) or a tensor of one dimension. Gives `#{low, high, estimate,
+    /// standard_error}`. Numbers that are all equal give an interval without width.
+    ///
+    /// Options:
+    /// - `level`: 0.95 by default
+    /// - `statistic`: `"mean"` (default) or `"median"`
+    /// - `method`: `"BCa"` (default; bias-corrected and accelerated), `"percentile"` or `"basic"`
+    /// - `n_resamples`: 9999 by default; `seed`: 0 by default, and one seed gives one result
+    ///
+    /// # Example
+    /// ```rhai
+    /// let interval = stats::bootstrap_ci([0.2, 0.5, 0.1, 0.9, 0.4], #{ level: 0.9, n_resamples: 2000 });
+    /// assert(interval.low < interval.estimate && interval.estimate < interval.high);
+    /// ```
+    #[rhai_fn(name = "bootstrap_ci", return_raw)]
+    pub fn bootstrap_ci_with(x: Dynamic, options: Map) -> ScriptResult<Map> {
+        let run = || {
+            let names = ["level", "n_resamples", "method", "seed", "statistic"];
+            let mut options = Options::new("bootstrap_ci", options, &names)?;
+            let settings = bootstrap_settings(&mut options)?;
+            let statistic = options.string("statistic")?.unwrap_or_else(|| "mean".to_owned());
+            let x = sample("`x` of `bootstrap_ci`", &x)?;
+            match choice("statistic", &statistic, &["mean", "median"])? {
+                0 => Ok(bootstrap::means(&[x], settings)?.into_iter().map(interval_map).collect::<Vec<_>>()),
+                _ => Ok(vec![interval_map(bootstrap::median_interval(&x, settings)?)]),
+            }
+        };
+        run().map(|intervals| intervals.into_iter().next().unwrap_or_default()).map_err(raise)
+    }
+
+    /// Permutation test: whether two samples come from one distribution, by the difference of their means.
+    #[rhai_fn(return_raw)]
+    pub fn permutation_test(a: Dynamic, b: Dynamic) -> ScriptResult<Map> {
+        permutation_test_with(a, b, Map::new())
+    }
+
+    /// Permutation test: whether two samples come from one distribution, by the difference of their means.
+    ///
+    /// `a` and `b` are arrays of numbers or tensors of one dimension. Gives `#{statistic, p, log10_p, n_resamples, exact}`:
+    /// the mean of `a` less that of `b`, and how many permutations were taken. `exact` says that those were all there are;
+    /// otherwise the observed one is counted among them, so `p` is never 0.
+    ///
+    /// Options:
+    /// - `paired`: `true` swaps the members of pairs; by default all numbers are dealt out anew
+    /// - `alternative`: `"two-sided"` (default), `"less"` or `"greater"` (the mean of `a`)
+    /// - `n_resamples`: 9999 by default; `seed`: 0 by default
+    ///
+    /// # Example
+    /// ```rhai
+    /// let test = stats::permutation_test([1, 2, 3], [7, 8, 9]);
+    /// assert(test.exact && test.n_resamples == 20 && test.p == 0.1);
+    /// ```
+    #[rhai_fn(name = "permutation_test", return_raw)]
+    pub fn permutation_test_with(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
+        let run = || {
+            let names = ["n_resamples", "seed", "paired", "alternative"];
+            let mut options = Options::new("permutation_test", options, &names)?;
+            let usual = permutation::Settings::default();
+            let settings = permutation::Settings {
+                n_resamples: options
+                    .integer("n_resamples")?
+                    .map_or(Ok(usual.n_resamples), |number| count("`n_resamples`", number))?,
+                seed: seed(&mut options)?,
+                paired: options.boolean("paired")?.unwrap_or(usual.paired),
+                alternative: alternative(&mut options)?,
+            };
+            let (a, b) = (sample("`a` of `permutation_test`", &a)?, sample("`b` of `permutation_test`", &b)?);
+            permutation::permutation_test(&a, &b, settings)
+        };
+        let map = |found: permutation::Permutation| {
+            let fields = [
+                ("statistic", found.statistic.into()),
+                ("n_resamples", (found.n_resamples as i64).into()),
+                ("exact", found.exact.into()),
+            ];
+            with_p(record(fields), found.p)
+        };
+        run().map(map).map_err(raise)
+    }
+}
+
+fn interval_map(interval: Interval) -> Map {
+    record([
+        ("low", interval.low.into()),
+        ("high", interval.high.into()),
+        ("estimate", interval.estimate.into()),
+        ("standard_error", interval.standard_error.into()),
+    ])
+}

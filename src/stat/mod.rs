@@ -1,0 +1,56 @@
+//! Statistics on plain numbers and matrices: tests, intervals, corrections, effect sizes and projections. Names and results
+//! are those of SciPy and scikit-learn, which the tests compare with. Nothing here knows of scripts.
+
+pub mod bootstrap;
+pub mod correction;
+pub mod correlation;
+pub mod discriminant;
+pub mod distribution;
+pub mod effect;
+pub mod embedding;
+pub mod matrix;
+pub mod permutation;
+pub mod principal;
+pub mod probability;
+pub mod probe;
+pub mod sign;
+pub mod summary;
+pub mod superadditivity;
+pub mod ttest;
+pub mod wilcoxon;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::{Error, Result};
+
+/// The source of every random choice here: the same on every machine for one seed.
+pub fn generator(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// Fails unless there are at least `least` numbers, all of them finite.
+///
+/// # Errors
+/// Too few numbers, or one that is not finite, with its position.
+pub fn check_sample(what: &str, sample: &[f64], least: usize) -> Result<()> {
+    if let Some(position) = sample.iter().position(|value| !value.is_finite()) {
+        return Err(Error::new(format!("{what} holds {} at position {position}", sample[position]))
+            .hint("leave out what is not a finite number first"));
+    }
+    if sample.len() < least {
+        return Err(Error::new(format!("{what} needs at least {least} numbers, not {}", sample.len())));
+    }
+    Ok(())
+}
+
+/// Fails unless two samples pair up.
+///
+/// # Errors
+/// Different lengths.
+pub fn check_pairs(function: &str, x: &[f64], y: &[f64]) -> Result<()> {
+    if x.len() == y.len() {
+        return Ok(());
+    }
+    Err(Error::new(format!("`{function}` pairs its samples, but they have {} and {} numbers", x.len(), y.len())))
+}

@@ -1,0 +1,127 @@
+//! Probabilities kept as logarithms, so that a p-value far below the smallest float is still a number.
+
+use std::f64::consts::LN_10;
+
+use crate::error::{Error, Result, nearest};
+
+/// A probability with its natural logarithm, which goes on where the plain number has become 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Probability {
+    value: f64,
+    ln: f64,
+}
+
+impl Probability {
+    /// From the natural logarithm; what rounding puts above 1 becomes 1.
+    pub fn from_ln(ln: f64) -> Self {
+        let ln = if ln > 0.0 { 0.0 } else { ln };
+        Self { value: ln.exp(), ln }
+    }
+
+    /// From a plain number; what rounding puts above 1 becomes 1.
+    pub fn new(value: f64) -> Self {
+        let value = if value > 1.0 { 1.0 } else { value };
+        Self { value, ln: value.ln() }
+    }
+
+    /// The plain number; 0 below about 5e-324.
+    pub fn value(self) -> f64 {
+        self.value
+    }
+
+    /// The natural logarithm.
+    pub fn ln(self) -> f64 {
+        self.ln
+    }
+
+    /// The decimal logarithm, which also tells apart what is 0 as a plain number.
+    pub fn log10(self) -> f64 {
+        self.ln / LN_10
+    }
+
+    /// That of the opposite, without loss where this is close to 1.
+    pub fn complement(self) -> Self {
+        match self.value > 0.5 {
+            true => Self::new(-self.ln.exp_m1()),
+            false => Self { value: 1.0 - self.value, ln: (-self.value).ln_1p() },
+        }
+    }
+
+    /// The sum of two.
+    pub fn plus(self, other: Self) -> Self {
+        let value = self.value + other.value;
+        if value > f64::MIN_POSITIVE {
+            return Self::new(value);
+        }
+        let (large, small) = (self.ln.max(other.ln), self.ln.min(other.ln));
+        Self::from_ln(if small == f64::NEG_INFINITY { large } else { large + (small - large).exp().ln_1p() })
+    }
+}
+
+/// Which departures from the null hypothesis count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Alternative {
+    /// In either direction.
+    #[default]
+    TwoSided,
+    /// Only below.
+    Less,
+    /// Only above.
+    Greater,
+}
+
+impl Alternative {
+    /// The names that scripts give.
+    pub const NAMES: [&str; 3] = ["two-sided", "less", "greater"];
+
+    /// The alternative of that name.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn parse(name: &str) -> Result<Self> {
+        match choice("alternative", name, &Self::NAMES)? {
+            1 => Ok(Self::Less),
+            2 => Ok(Self::Greater),
+            _ => Ok(Self::TwoSided),
+        }
+    }
+
+    /// The p-value from the probabilities, under the null hypothesis, of a statistic at most and at least as large.
+    pub fn p_value(self, lower: Probability, upper: Probability) -> Probability {
+        match self {
+            Self::Less => lower,
+            Self::Greater => upper,
+            Self::TwoSided if lower.ln() <= upper.ln() => lower.plus(lower),
+            Self::TwoSided => upper.plus(upper),
+        }
+    }
+}
+
+/// The position of `name` among the allowed values of an option.
+///
+/// # Errors
+/// An unknown name, with the nearest known one.
+pub fn choice(option: &str, name: &str, allowed: &[&str]) -> Result<usize> {
+    allowed.iter().position(|other| *other == name).ok_or_else(|| {
+        let error = Error::new(format!("`{option}` cannot be `{name}`"));
+        match nearest(name, allowed.iter().copied()) {
+            Some(near) => error.hint(format!("did you mean `{near}`? It is one of {}", allowed.join(", "))),
+            None => error.hint(format!("one of {}", allowed.join(", "))),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complement_and_sum_keep_small_parts() {
+        assert_eq!(Probability::new(1e-20).complement().ln(), -1e-20);
+        assert_eq!(Probability::from_ln(-1e-20).complement().value(), 1e-20);
+        let sum = Probability::from_ln(-2000.0).plus(Probability::from_ln(-2000.0));
+        assert!((sum.ln() - (2.0_f64.ln() - 2000.0)).abs() < 1e-12);
+        assert_eq!(Probability::new(0.0).plus(Probability::new(0.0)).value(), 0.0);
+        assert_eq!(Probability::new(0.0).complement().value(), 1.0);
+    }
+}
