@@ -8,9 +8,11 @@ use assert_cmd::Command;
 use serde_json::{Value, json};
 use support::{fixture, tiny_path};
 
-/// A folder with a config, a tokenizer and no weights: for `init: "random"`.
+/// A folder in which `small` holds a config, a tokenizer and no weights: for `init: "random"`.
 fn small_model() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
+    let model = folder.path().join("small");
+    std::fs::create_dir(&model).expect("folder");
     let tokenizer = fixture("gguf/sentencepiece/tokenizer.json");
     let text = std::fs::read_to_string(&tokenizer).expect("tokenizer");
     let vocabulary: Value = serde_json::from_str(&text).expect("JSON");
@@ -20,20 +22,19 @@ fn small_model() -> tempfile::TempDir {
         "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": size + 16, "max_position_embeddings": 512,
         "initializer_range": 0.4,
     });
-    std::fs::write(folder.path().join("config.json"), config.to_string()).expect("written");
-    std::fs::write(folder.path().join("tokenizer.json"), text).expect("written");
+    std::fs::write(model.join("config.json"), config.to_string()).expect("written");
+    std::fs::write(model.join("tokenizer.json"), text).expect("written");
     folder
 }
 
 /// Runs a script of the project and returns what it printed.
 fn run(script: &str, arguments: &[&str], cache: &Path) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_lancet"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("XDG_STATE_HOME", cache)
-        .args(["run", script])
-        .args(arguments)
-        .output()
-        .expect("runs");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
+    if !script.starts_with("examples") {
+        command.env("LANCET_CACHE", cache);
+    }
+    let output =
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", script]).args(arguments).output().expect("runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{script}: {}\n{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
@@ -69,40 +70,99 @@ fn examples_on_smollm2_say_what_is_known_of_it() {
     assert!(patched.contains("clean answer \" Paris\", corrupted answer \" Rome\""), "{patched}");
 }
 
+/// Every experiment with arguments that keep it short, and the files it must write.
+const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
+    (
+        "activation_patching",
+        &["--task", "anim_color", "--source", "few-shot"],
+        &[
+            "reciprocal_rank.svg",
+            "reciprocal_rank.png",
+            "logit.svg",
+            "grid.csv",
+            "cells.csv",
+            "samples.csv",
+            "summary.json",
+        ],
+    ),
+    (
+        "localization",
+        &["--task", "anim_color", "--task", "can_fly", "--setting", "pt_vs_it"],
+        &[
+            "report.html",
+            "summary.csv",
+            "summary.tex",
+            "small_anim_color.csv",
+            "small_can_fly_rr.svg",
+            "small_can_fly_logit.png",
+        ],
+    ),
+    (
+        "superadditivity",
+        &["--task", "anim_color", "--resamples", "200"],
+        &["report.html", "paper_test.csv", "paper_test.tex", "interactions.csv", "interactions.tex"],
+    ),
+    (
+        "controls",
+        &["--task", "anim_color", "--task", "can_fly", "--random", "1"],
+        &["report.html", "controls.csv", "controls.tex"],
+    ),
+    (
+        "competence",
+        &["--task", "can_fly", "--task", "anim_color", "--judge", "MODEL"],
+        &["report.html", "competence.csv", "competence.tex", "answers.csv"],
+    ),
+    (
+        "geometry",
+        &["--task", "adj_comp", "--task", "can_fly", "--samples", "20"],
+        &["report.html", "probe.csv", "probe.tex", "small_probe.svg", "small_lda_3.png"],
+    ),
+];
+
 #[test]
-fn activation_patching_writes_its_results() {
+fn every_experiment_writes_its_results() {
+    let shipped = files("scripts", ".rhai");
+    let covered = EXPERIMENTS.iter().map(|(name, ..)| format!("{name}.rhai"));
+    assert_eq!(covered.collect::<std::collections::BTreeSet<_>>(), shipped.into_iter().collect());
+    let model = small_model();
+    let path = model.path().join("small").display().to_string();
+    for (name, arguments, written) in EXPERIMENTS {
+        let folder = tempfile::tempdir().expect("folder");
+        let out = folder.path().join("out");
+        let mut all = vec!["--model", &path, "--init", "random", "--dtype", "f64"];
+        let out_text = out.display().to_string();
+        all.extend(["--out", &out_text]);
+        all.extend(arguments.iter().map(|word| if *word == "MODEL" { path.as_str() } else { word }));
+        if !arguments.contains(&"--samples") {
+            all.extend(["--samples", "5"]);
+        }
+        let printed = run(&format!("scripts/{name}.rhai"), &all, folder.path());
+        for file in *written {
+            assert!(out.join(file).metadata().is_ok_and(|file| file.len() > 0), "{name}: {file}\n{printed}");
+        }
+        if let Ok(page) = std::fs::read_to_string(out.join("report.html")) {
+            assert!(page.contains(&format!("scripts/{name}.rhai --model")), "{name}: the command");
+            assert!(!page.contains("src=") && !page.contains("href="), "{name}: the page stands alone");
+        }
+    }
+}
+
+#[test]
+fn activation_patching_reports_what_it_measured() {
     let folder = tempfile::tempdir().expect("folder");
     let model = small_model();
-    let out = folder.path().join("out");
-    let arguments = [
-        "--model",
-        &model.path().display().to_string(),
-        "--init",
-        "random",
-        "--task",
-        "anim_color",
-        "--samples",
-        "3",
-        "--source",
-        "few-shot",
-        "--dtype",
-        "f64",
-        "--out",
-        &out.display().to_string(),
-    ];
-    let printed = run("scripts/activation_patching.rhai", &arguments, folder.path());
+    let path = model.path().join("small").display().to_string();
+    let out = folder.path().join("out").display().to_string();
+    let arguments = ["--model", &path, "--init", "random", "--task", "anim_color", "--samples", "3"];
+    let all = [&arguments[..], &["--dtype", "f64", "--out", &out]].concat();
+    let printed = run("scripts/activation_patching.rhai", &all, folder.path());
     assert!(printed.contains("the model's own accuracy"), "{printed}");
     assert!(printed.contains("ranks in 0 of them"), "{printed}");
-    for name in ["reciprocal_rank.svg", "reciprocal_rank.png", "logit.svg", "logit.png", "samples.csv"] {
-        assert!(out.join(name).metadata().is_ok_and(|file| file.len() > 0), "{name}");
-    }
-    let rows = |name: &str| std::fs::read_to_string(out.join(name)).expect(name).lines().count() - 1;
-    assert_eq!(rows("grid.csv"), 10, "sets of one and two of four layers");
-    assert_eq!(rows("cells.csv"), 30);
-    let summary: Value =
-        serde_json::from_str(&std::fs::read_to_string(out.join("summary.json")).expect("summary")).expect("JSON");
-    assert_eq!(summary["samples"], 3);
-    assert_eq!(summary["verified"]["rank_differences"], 0);
+    let read = |name: &str| std::fs::read_to_string(Path::new(&out).join(name)).expect(name);
+    assert_eq!(read("grid.csv").lines().count(), 1 + 10, "sets of one and two of four layers");
+    assert_eq!(read("cells.csv").lines().count(), 1 + 30);
+    let summary: Value = serde_json::from_str(&read("summary.json")).expect("JSON");
+    assert_eq!((&summary["samples"], &summary["verified"]["rank_differences"]), (&json!(3), &json!(0)));
 }
 
 #[test]
@@ -118,7 +178,7 @@ fn every_task_loads_and_its_examples_are_in_its_table() {
             assert(samples.len() > 30, "samples");
             assert(samples.all(|sample| !(sample.query in task.examples)));
             assert(task.instruction.len() > 10);"#,
-            model.path().display()
+            model.path().join("small").display()
         );
         let output = Command::new(env!("CARGO_BIN_EXE_lancet"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
