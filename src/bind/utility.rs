@@ -39,6 +39,24 @@ fn all<'a>(mut pairs: impl Iterator<Item = (&'a Dynamic, &'a Dynamic)>) -> Resul
     pairs.try_fold(true, |equal, (left, right)| Ok(equal && same(left, right)?))
 }
 
+fn holds(condition: &Dynamic, message: Option<&Dynamic>) -> ScriptResult<()> {
+    match condition.as_bool() {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let about = message.map(|message| format!(": {}", crate::bind::display::display(message)));
+            Err(raise(Error::new(format!("the assertion does not hold{}", about.unwrap_or_default()))))
+        }
+        Err(_) => {
+            let error = expected("the condition of `assert`", "true or false", condition);
+            Err(raise(if condition.is::<Tensor>() {
+                error.hint("comparing tensors gives a bool tensor; use `.all()`, `.any()`, `equal` or `allclose`")
+            } else {
+                error
+            }))
+        }
+    }
+}
+
 #[export_module]
 mod utility_functions {
     /// A number or string laid out by a format: `[<>^][+][0][width][,][.digits][f|e|g|%]`.
@@ -88,24 +106,13 @@ mod utility_functions {
     /// ```
     #[rhai_fn(name = "assert", return_raw)]
     pub fn assert(condition: Dynamic) -> ScriptResult<()> {
-        assert_saying(condition, Dynamic::from("assertion failed"))
+        holds(&condition, None)
     }
 
     /// Stops with an error that says `message` unless the condition is true.
     #[rhai_fn(name = "assert", return_raw)]
     pub fn assert_saying(condition: Dynamic, message: Dynamic) -> ScriptResult<()> {
-        match condition.as_bool() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(raise(Error::new(crate::bind::display::display(&message)))),
-            Err(_) => {
-                let error = expected("the condition of `assert`", "true or false", &condition);
-                Err(raise(if condition.is::<Tensor>() {
-                    error.hint("comparing tensors gives a bool tensor; use `.all()`, `.any()`, `equal` or `allclose`")
-                } else {
-                    error
-                }))
-            }
-        }
+        holds(&condition, Some(&message))
     }
 
     /// Stops with an error that shows both values unless they are equal.
@@ -121,7 +128,7 @@ mod utility_functions {
         if super::same(&left, &right).map_err(raise)? {
             return Ok(());
         }
-        Err(raise(Error::new(format!("assertion failed: {} is not {}", literal(&left), literal(&right)))))
+        Err(raise(Error::new(format!("the assertion does not hold: {} is not {}", literal(&left), literal(&right)))))
     }
 
     /// The value of an environment variable.

@@ -168,7 +168,7 @@ impl Decoder {
             return Err(Error::new("there are no prompts").hint("give at least one"));
         };
         for (index, row) in rows.iter().enumerate() {
-            self.check_ids(row).map_err(|error| error.context(format!("prompt {index}")))?;
+            self.check_ids(row, &format!("prompt {index}"))?;
             if row.len() != first.len() {
                 return Err(Error::new(format!(
                     "prompts of different lengths: prompt 0 has {} tokens, prompt {index} has {}",
@@ -182,15 +182,17 @@ impl Decoder {
         Ok(Tensor::f_from_slice(&flat)?.f_view([rows.len() as i64, first.len() as i64])?)
     }
 
-    /// Fails if `ids` is empty or holds an id that the model does not have.
-    pub fn check_ids(&self, ids: &[i64]) -> Result<()> {
+    /// Fails if `ids` is empty or holds an id that the model does not have; `what` names them.
+    pub fn check_ids(&self, ids: &[i64], what: &str) -> Result<()> {
         if ids.is_empty() {
-            return Err(Error::new("the prompt is empty").hint("a prompt needs at least one token"));
+            return Err(Error::new(format!("{what} is empty")).hint("a prompt needs at least one token"));
         }
         match ids.iter().enumerate().find(|(_, id)| !(0..self.config.d_vocab).contains(*id)) {
             None => Ok(()),
-            Some((position, id)) => Err(Error::new(format!("token id {id} at position {position} is out of range"))
-                .hint(format!("this model's ids are 0 to {}", self.config.d_vocab - 1))),
+            Some((position, id)) => {
+                Err(Error::new(format!("token id {id} at position {position} of {what} is out of range"))
+                    .hint(format!("this model's ids are 0 to {}", self.config.d_vocab - 1)))
+            }
         }
     }
 

@@ -213,10 +213,9 @@ pub fn compute(model: &LanguageModel, request: &Request, announce: &mut dyn FnMu
     let count = request.targets.len();
     let prompts: Vec<Vec<i64>> = (0..count).map(|sample| request.prompt(sample)).collect();
     for (sample, prompt) in prompts.iter().enumerate() {
-        let in_sample = |error: Error| error.context(format!("sample {sample}"));
-        model.decoder.check_ids(prompt).map_err(in_sample)?;
+        model.decoder.check_ids(prompt, &format!("the prompt of sample {sample}"))?;
         if request.vectors.is_none() {
-            model.decoder.check_ids(request.source(sample)).map_err(in_sample)?;
+            model.decoder.check_ids(request.source(sample), &format!("the source of sample {sample}"))?;
         }
     }
     let positions = (0..count).map(|sample| request.position(sample)).collect::<Result<Vec<_>>>()?;

@@ -245,7 +245,7 @@ impl Sweep {
             return Err(Error::new(format!("there are {} prompts and {} answers", rows.len(), ids.len())));
         }
         for id in answers.iter().flatten() {
-            model.decoder.check_ids(&[*id]).map_err(|error| error.context("answer"))?;
+            model.decoder.check_ids(&[*id], "the answers")?;
         }
         let logits = match options.string("logits")?.as_deref() {
             None | Some("last") => Logits::Last,
