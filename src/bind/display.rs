@@ -3,6 +3,9 @@
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, Map};
 
+use super::model;
+use crate::plot::Figure;
+use crate::progress::Progress;
 use crate::tensor::Tensor;
 
 /// Containers are broken into lines to stay within this many characters.
@@ -25,6 +28,11 @@ pub fn display(value: &Dynamic) -> String {
         Some(tensor) => tensor.summary(),
         None => literal(value),
     }
+}
+
+/// The value as the prompt echoes it: as [`display`], but a string in quotes.
+pub fn echo(value: &Dynamic) -> String {
+    if value.is_string() { literal(value) } else { display(value) }
 }
 
 /// The value as it stands in a container: a string in quotes, a tensor in one line.
@@ -52,10 +60,13 @@ fn nested(value: &Dynamic, depth: usize, column: usize) -> String {
     if value.is_string() || value.is_char() {
         return format!("{:?}", value.to_string());
     }
-    match value.is_unit() {
-        true => "()".to_owned(),
-        false => value.to_string(),
+    if value.is_unit() {
+        return "()".to_owned();
     }
+    model::describe(value)
+        .or_else(|| value.read_lock::<Figure>().map(|figure| figure.to_string()))
+        .or_else(|| value.read_lock::<Progress>().map(|progress| progress.to_string()))
+        .unwrap_or_else(|| value.to_string())
 }
 
 fn array_text(array: &Array, depth: usize, column: usize) -> String {

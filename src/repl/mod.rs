@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rhai::Dynamic;
 
-use crate::bind::display::literal;
+use crate::bind::display;
 use crate::output;
 use crate::session::{ScriptError, Session, scan};
 use input::{Input, Line};
@@ -92,7 +92,7 @@ impl Repl {
             Ok(value) => {
                 if !value.is_unit() {
                     if echo {
-                        output::line(&literal(&value));
+                        output::line(&display::echo(&value));
                     }
                     self.session.borrow_mut().set_variable("ans", value);
                 }

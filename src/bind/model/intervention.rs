@@ -1,5 +1,7 @@
 //! Interventions that scripts write as plain data: `patch`, `zero`, `add`, `scale`.
 
+use std::fmt::{self, Display, Formatter};
+
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
@@ -28,6 +30,19 @@ pub struct Planned {
     rows: Option<Vec<i64>>,
     head: Option<i64>,
     deed: Deed,
+}
+
+impl Display for Planned {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let deed = match &self.deed {
+            Deed::Patch(_) => "patch",
+            Deed::Zero => "zero",
+            Deed::Add(_) => "add",
+            Deed::Scale(_) => "scale",
+        };
+        let position = if self.position.is_unit() { "all".to_owned() } else { self.position.to_string() };
+        write!(formatter, "{deed} {} at position {position}", self.name)
+    }
 }
 
 impl Planned {
@@ -196,13 +211,6 @@ pub mod functions {
     /// One line about the intervention.
     #[rhai_fn(name = "to_string", name = "to_debug", pure)]
     pub fn describe(planned: &mut Planned) -> String {
-        let deed = match &planned.deed {
-            Deed::Patch(_) => "patch",
-            Deed::Zero => "zero",
-            Deed::Add(_) => "add",
-            Deed::Scale(_) => "scale",
-        };
-        let position = if planned.position.is_unit() { "all".to_owned() } else { planned.position.to_string() };
-        format!("{deed} {} at position {position}", planned.name)
+        planned.to_string()
     }
 }

@@ -7,6 +7,7 @@ mod sweep;
 mod tokens;
 mod weights;
 
+use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
 
 use rhai::plugin::*;
@@ -41,6 +42,35 @@ pub fn register(engine: &mut Engine) {
     engine.register_type_with_name::<sweep::GridHandle>("grid");
     engine.register_global_module(exported_module!(sweep::functions).into());
     engine.register_global_module(exported_module!(weights::functions).into());
+}
+
+/// One line about a value of this folder's types; None for other values.
+pub fn describe(value: &Dynamic) -> Option<String> {
+    let shown = |value: &dyn Display| value.to_string();
+    (value.read_lock::<Model>().map(|model| shown(&*model)))
+        .or_else(|| value.read_lock::<run::Cache>().map(|cache| shown(&*cache)))
+        .or_else(|| value.read_lock::<sweep::GridHandle>().map(|grid| shown(&*grid)))
+        .or_else(|| value.read_lock::<intervention::Planned>().map(|planned| shown(&*planned)))
+}
+
+impl Display for Model {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let model = self.get();
+        let config = model.config();
+        write!(
+            formatter,
+            "model {} ({}, {} layers, d_model {}, {} heads, {:.0}M parameters{}, {} on {})",
+            model.name,
+            config.model_type,
+            config.n_layers,
+            config.d_model,
+            config.n_heads,
+            model.parameter_count() as f64 / 1e6,
+            if model.random { ", random weights" } else { "" },
+            kind_name(model.decoder.kind),
+            crate::device::device_name(model.decoder.device)
+        )
+    }
 }
 
 /// The hook names that may stand as a string in a call of `method`, for completion at the prompt.
@@ -193,20 +223,7 @@ mod loading {
 
     /// One line about the model.
     #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn describe(model: &mut Model) -> String {
-        let model = model.get();
-        let config = model.config();
-        format!(
-            "model {} ({}, {} layers, d_model {}, {} heads, {:.0}M parameters{}, {} on {})",
-            model.name,
-            config.model_type,
-            config.n_layers,
-            config.d_model,
-            config.n_heads,
-            model.parameter_count() as f64 / 1e6,
-            if model.random { ", random weights" } else { "" },
-            kind_name(model.decoder.kind),
-            crate::device::device_name(model.decoder.device)
-        )
+    pub fn model_to_string(model: &mut Model) -> String {
+        model.to_string()
     }
 }

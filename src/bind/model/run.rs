@@ -1,5 +1,6 @@
 //! Running a model from a script: logits, caches, hooks, generation.
 
+use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
 
 use rhai::plugin::*;
@@ -29,6 +30,12 @@ pub struct Cache {
 impl Cache {
     fn get(&self, name: &str) -> Result<Tensor> {
         Ok(Tensor::new(self.activations.named(name, self.model.get().config())?.shallow_clone()))
+    }
+}
+
+impl Display for Cache {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "cache of {} activations", self.activations.len())
     }
 }
 
@@ -364,6 +371,6 @@ pub mod functions {
     /// One line about a cache.
     #[rhai_fn(name = "to_string", name = "to_debug", pure)]
     pub fn cache_describe(cache: &mut Cache) -> String {
-        format!("cache of {} activations", cache.activations.len())
+        cache.to_string()
     }
 }

@@ -1,5 +1,6 @@
 //! Sweeps in scripts: patching grids, and any hooks over any items.
 
+use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -26,6 +27,12 @@ use crate::{file, output};
 /// The script's handle of a computed grid.
 #[derive(Debug, Clone)]
 pub struct GridHandle(Rc<Grid>);
+
+impl Display for GridHandle {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "grid of {} sets x {} samples", self.0.sets.len(), self.0.baseline_rank.numel())
+    }
+}
 
 const SITES: &[(&str, Site)] =
     &[("resid_post", Site::ResidPost), ("attn_out", Site::AttentionOut), ("mlp_out", Site::MlpOut), ("z", Site::Z)];
@@ -508,6 +515,6 @@ pub mod functions {
     /// One line about a grid.
     #[rhai_fn(name = "to_string", name = "to_debug", pure)]
     pub fn grid_describe(grid: &mut GridHandle) -> String {
-        format!("grid of {} sets x {} samples", grid.0.sets.len(), grid.0.baseline_rank.numel())
+        grid.to_string()
     }
 }
