@@ -16,6 +16,7 @@ use tch::{Device, Kind, Tensor};
 use super::grid::Request;
 use super::metric::Measured;
 use super::set::{self, Element, Set};
+use super::tree::Tree;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -100,74 +101,6 @@ pub fn groups(
 
 fn first(prompts: &[Vec<i64>]) -> Option<i64> {
     prompts.first().and_then(|prompt| prompt.first()).copied()
-}
-
-/// A state that comes into being at a layer: its parent, what is added, and the set that results.
-#[derive(Debug, Clone)]
-struct Birth {
-    parent: usize,
-    added: Vec<Element>,
-}
-
-/// The states of a grid, in the order in which they come into being: first the unpatched one.
-#[derive(Debug)]
-struct Tree {
-    /// For each layer, the states born after it
-    births: Vec<Vec<Birth>>,
-    /// The number of each state's set
-    index: HashMap<Set, usize>,
-}
-
-impl Tree {
-    /// All states that the sets of `sizes` pass through. States born at the last layer are left out unless `at_last`.
-    fn new(elements: &[Element], n_layers: i64, sizes: &[usize], at_last: bool) -> Self {
-        let largest = sizes.iter().copied().max().unwrap_or(0);
-        let mut states: Vec<Set> = vec![Set::new()];
-        let mut births = Vec::new();
-        for layer in 0..n_layers {
-            let here: Vec<Element> = elements.iter().copied().filter(|element| element.layer == layer).collect();
-            let additions = set::all(&here, &(1..=largest).collect::<Vec<_>>());
-            let mut born = Vec::new();
-            let last = layer + 1 == n_layers;
-            if !last || at_last {
-                for added in &additions {
-                    for parent in 0..states.len() {
-                        let Some(old) = states.get(parent) else { continue };
-                        let size = old.len() + added.len();
-                        // A set that is too small to be asked for matters only as a parent.
-                        if old.iter().any(|element| element.layer == layer)
-                            || size > largest
-                            || (last && !sizes.contains(&size))
-                        {
-                            continue;
-                        }
-                        let mut grown = old.clone();
-                        grown.extend(added);
-                        states.push(grown);
-                        born.push(Birth { parent, added: added.clone() });
-                    }
-                }
-            }
-            births.push(born);
-        }
-        let index = states.into_iter().enumerate().map(|(number, set)| (set, number)).collect();
-        Self { births, index }
-    }
-
-    /// The number of states before each layer.
-    fn counts(&self) -> Vec<usize> {
-        let born = self.births.iter().map(Vec::len);
-        born.scan(1, |count, born| {
-            let before = *count;
-            *count += born;
-            Some(before)
-        })
-        .collect()
-    }
-
-    fn len(&self) -> usize {
-        self.index.len()
-    }
 }
 
 /// Runs the parts of a grid.

@@ -1,5 +1,6 @@
 //! Models in scripts: loading, tokens, running with caches and hooks, generating, weights.
 
+mod grid;
 mod hooks;
 mod intervention;
 mod run;
@@ -39,7 +40,8 @@ pub fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(tokens::functions).into());
     engine.register_global_module(exported_module!(run::functions).into());
     engine.register_global_module(exported_module!(intervention::functions).into());
-    engine.register_type_with_name::<sweep::GridHandle>("grid");
+    engine.register_type_with_name::<grid::GridHandle>("grid");
+    engine.register_global_module(exported_module!(grid::functions).into());
     engine.register_global_module(exported_module!(sweep::functions).into());
     engine.register_global_module(exported_module!(weights::functions).into());
 }
@@ -49,7 +51,7 @@ pub fn describe(value: &Dynamic) -> Option<String> {
     let shown = |value: &dyn Display| value.to_string();
     (value.read_lock::<Model>().map(|model| shown(&*model)))
         .or_else(|| value.read_lock::<run::Cache>().map(|cache| shown(&*cache)))
-        .or_else(|| value.read_lock::<sweep::GridHandle>().map(|grid| shown(&*grid)))
+        .or_else(|| value.read_lock::<grid::GridHandle>().map(|grid| shown(&*grid)))
         .or_else(|| value.read_lock::<intervention::Planned>().map(|planned| shown(&*planned)))
 }
 

@@ -1,0 +1,371 @@
+//! Patching grids in scripts.
+
+use std::fmt::{self, Display, Formatter};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use rhai::plugin::*;
+use rhai::{Array, Dynamic, Map};
+use tch::Kind;
+
+use super::{Model, tokens};
+use crate::bind::args::{Options, ScriptResult, expected, integers, raise};
+use crate::error::{Error, Result, nearest};
+use crate::hub::Hub;
+use crate::model::hook::Site;
+use crate::model::language_model::LanguageModel;
+use crate::sweep::grid::{self, Grid, Request, Setting, element_name};
+use crate::tensor::Tensor;
+use crate::{file, output};
+
+/// The script's handle of a computed grid.
+#[derive(Debug, Clone)]
+pub struct GridHandle(Rc<Grid>);
+
+impl Display for GridHandle {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "grid of {} sets x {} samples", self.0.sets.len(), self.0.baseline_rank.numel())
+    }
+}
+
+const SITES: &[(&str, Site)] =
+    &[("resid_post", Site::ResidPost), ("attn_out", Site::AttentionOut), ("mlp_out", Site::MlpOut), ("z", Site::Z)];
+
+fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
+    const ALLOWED: &[&str] = &[
+        "source",
+        "vectors",
+        "target",
+        "answer",
+        "position",
+        "sizes",
+        "site",
+        "setting",
+        "filler",
+        "rr",
+        "max_rank",
+        "verify",
+        "tokens_at_once",
+        "store",
+        "quiet",
+    ];
+    let mut options = Options::new("patch_grid", options, ALLOWED)?;
+    let vectors = options.array("vectors")?.map(|vectors| layer_vectors(&vectors)).transpose()?;
+    let mut needed = |key: &str| {
+        options.any(key).ok_or_else(|| {
+            Error::new(format!("`patch_grid` needs `{key}`")).hint("#{ source: tokens, target: tokens, answer: ids }")
+        })
+    };
+    let sources = match vectors {
+        Some(_) => Vec::new(),
+        None => tokens::prompts(model, &needed("source")?)?,
+    };
+    let targets = tokens::prompts(model, &needed("target")?)?;
+    let answers = answers(model, &needed("answer")?)?;
+    let released = match options.string("rr")?.as_deref() {
+        None | Some("exact") => false,
+        Some("released") => true,
+        Some(other) => return Err(choice("rr", other, &["exact", "released"])),
+    };
+    let max_rank = options.integer("max_rank")?;
+    if max_rank.is_some() && !released {
+        return Err(Error::new("option `max_rank` of `patch_grid` goes with `rr: \"released\"`"));
+    }
+    let sizes = match options.array("sizes")? {
+        Some(sizes) => integers("option `sizes`", &sizes)?.into_iter().map(|size| size.max(0) as usize).collect(),
+        None => vec![1, 2],
+    };
+    let request =
+        Request {
+            sources,
+            vectors,
+            targets,
+            answers,
+            positions: positions(options.any("position"))?,
+            sizes,
+            site: match options.string("site")? {
+                None => Site::ResidPost,
+                Some(name) => {
+                    let short = name.strip_prefix("hook_").unwrap_or(&name);
+                    SITES.iter().find(|(known, _)| *known == short).map(|(_, site)| *site).ok_or_else(|| {
+                        choice("site", &name, &SITES.iter().map(|(known, _)| *known).collect::<Vec<_>>())
+                    })?
+                }
+            },
+            setting: match options.string("setting")?.as_deref() {
+                None | Some("pt_vs_to") => Setting::TargetOnly,
+                Some("pt_vs_it") => Setting::SourceAndTarget,
+                Some(other) => return Err(choice("setting", other, &["pt_vs_to", "pt_vs_it"])),
+            },
+            filler: filler(model, options.any("filler"))?,
+            max_rank: released.then_some(max_rank.unwrap_or(1000)),
+            verify: options.integer("verify")?.unwrap_or(0).max(0) as usize,
+            tokens_at_once: options.integer("tokens_at_once")?,
+            store: store(options.any("store"))?,
+        };
+    Ok((request, options.boolean("quiet")?.unwrap_or(false)))
+}
+
+fn layer_vectors(vectors: &Array) -> Result<Rc<Vec<tch::Tensor>>> {
+    let one = |value: &Dynamic| match value.read_lock::<Tensor>() {
+        Some(tensor) => Ok(tensor.share()),
+        None => Err(expected("each item of option `vectors`", "a tensor", value)),
+    };
+    Ok(Rc::new(vectors.iter().map(one).collect::<Result<_>>()?))
+}
+
+/// The error for a word that is none of the known ones.
+pub fn choice(option: &str, given: &str, known: &[&str]) -> Error {
+    let error = Error::new(format!("option `{option}` is `{given}`"));
+    match nearest(given, known.iter().copied()) {
+        Some(near) => error.hint(format!("did you mean `{near}`? The choices are {}", known.join(", "))),
+        None => error.hint(format!("the choices are {}", known.join(", "))),
+    }
+}
+
+/// Answer ids: integers, or texts, whose first token counts.
+pub fn answers(model: &LanguageModel, value: &Dynamic) -> Result<Vec<i64>> {
+    let one = |item: &Dynamic| -> Result<i64> {
+        if let Ok(id) = item.as_int() {
+            return Ok(id);
+        }
+        let text = item.clone().into_string().map_err(|_| expected("an answer", "a token id or text", item))?;
+        match model.encode(&text, false)?.as_slice() {
+            [] => {
+                Err(Error::new("an answer is empty").hint("give its text, with the space in front where it needs one"))
+            }
+            [id] => Ok(*id),
+            [id, rest @ ..] => {
+                let first = model.tokenizer()?.decode(&[*id])?;
+                output::error_line(&format!(
+                    "warning: the answer \"{text}\" is {} tokens; its first, \"{first}\", is measured",
+                    rest.len() + 1
+                ));
+                Ok(*id)
+            }
+        }
+    };
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        return Ok(Vec::<i64>::try_from(&tensor.tch().f_to_device_(tch::Device::Cpu, Kind::Int64, false, false)?)?);
+    }
+    match value.read_lock::<Array>() {
+        Some(items) => items.iter().map(one).collect(),
+        None => one(value).map(|id| vec![id]),
+    }
+}
+
+fn positions(value: Option<Dynamic>) -> Result<Vec<i64>> {
+    let one = |value: &Dynamic| -> Result<i64> {
+        match (value.as_int(), value.clone().into_string().as_deref()) {
+            (Ok(position), _) => Ok(position),
+            (_, Ok("first")) => Ok(0),
+            (_, Ok("last")) => Ok(-1),
+            _ => Err(expected("option `position`", "an integer, \"first\", \"last\", or an array of them", value)),
+        }
+    };
+    match value {
+        None => Ok(vec![0]),
+        Some(value) => match value.read_lock::<Array>() {
+            Some(items) => items.iter().map(one).collect(),
+            None => one(&value).map(|position| vec![position]),
+        },
+    }
+}
+
+fn filler(model: &LanguageModel, value: Option<Dynamic>) -> Result<Option<i64>> {
+    let Some(value) = value else { return Ok(None) };
+    if let Ok(id) = value.as_int() {
+        return Ok(Some(id));
+    }
+    let text = value.clone().into_string().map_err(|_| expected("option `filler`", "a token id or text", &value))?;
+    match model.encode(&text, false)?.as_slice() {
+        [id] => Ok(Some(*id)),
+        other => {
+            Err(Error::new(format!("the filler \"{text}\" is {} tokens", other.len())).hint("it must be one token"))
+        }
+    }
+}
+
+fn store(value: Option<Dynamic>) -> Result<Option<PathBuf>> {
+    match value {
+        None => Ok(Some(Hub::from_env()?.cells)),
+        Some(value) if value.is_bool() => match value.as_bool() {
+            Ok(true) => Ok(Some(Hub::from_env()?.cells)),
+            _ => Ok(None),
+        },
+        Some(value) if value.is_string() => Ok(value.into_string().ok().map(PathBuf::from)),
+        Some(value) => Err(expected("option `store`", "true, false or a folder", &value)),
+    }
+}
+
+fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
+    value.map(Tensor::new).map_err(raise)
+}
+
+/// Mean effects as a square, [layer, layer], blank (NaN) where there is no set.
+fn matrix(grid: &Grid, metric: &str) -> Result<tch::Tensor> {
+    let effect = match metric {
+        "rr" => grid.reciprocal_effect()?,
+        "logit" => grid.logit_effect()?,
+        other => return Err(choice("metric", other, &["rr", "logit"])),
+    };
+    let means = Vec::<f64>::try_from(&effect.f_mean_dim(1, false, Kind::Double)?)?;
+    let size = grid.sets.iter().flatten().map(|element| element.layer + 1).max().unwrap_or(0);
+    let mut square = vec![f64::NAN; (size * size) as usize];
+    for (set, mean) in grid.sets.iter().zip(means) {
+        let (Some(first), Some(last)) = (set.first(), set.last()) else { continue };
+        if set.len() > 2 || first.head.is_some() {
+            return Err(Error::new("only sets of one or two layers make a square")
+                .hint("use `sizes: [1, 2]`, or read `grid.logit` and `grid.rr` directly"));
+        }
+        if let Some(cell) = square.get_mut((first.layer * size + last.layer) as usize) {
+            *cell = mean;
+        }
+    }
+    Ok(tch::Tensor::f_from_slice(&square)?.f_view([size, size])?)
+}
+
+fn write_cells(grid: &Grid, path: &str) -> Result<()> {
+    let (logit, reciprocal) = (grid.logit_effect()?, grid.reciprocal_effect()?);
+    let samples = grid.baseline_rank.numel();
+    let flat = |tensor: &tch::Tensor| -> Result<Vec<f64>> {
+        Ok(Vec::<f64>::try_from(&tensor.f_to_kind(Kind::Double)?.f_reshape([-1])?)?)
+    };
+    let columns = [flat(&logit)?, flat(&reciprocal)?, flat(&grid.rank)?];
+    file::write_atomic(std::path::Path::new(path), |out| {
+        writeln!(out, "set,sample,effect_logit,effect_rr,rank")?;
+        for (number, set) in grid.sets.iter().enumerate() {
+            let name = set.iter().map(element_name).collect::<Vec<_>>().join("+");
+            for sample in 0..samples {
+                let place = number * samples + sample;
+                let [logit, reciprocal, rank] =
+                    columns.each_ref().map(|column| column.get(place).copied().unwrap_or(f64::NAN));
+                writeln!(out, "{name},{sample},{logit},{reciprocal},{rank}")?;
+            }
+        }
+        Ok(())
+    })
+}
+
+#[export_module]
+pub mod functions {
+    /// Patches every set of layers (or heads) of a target's run with the activations of a source's last token, and measures
+    /// the answers: a grid. Work that sets have in common is done once; the numbers are those of one run per cell.
+    ///
+    /// Needed: `source` (tokens or text; one, or one per sample), `target` (one or many, of any lengths), `answer` (a token
+    /// id per sample, or text, whose first token counts).
+    /// Options: `position` (0; of the target, negative from its end, "first", "last", or one per sample), `sizes` ([1, 2]; up
+    /// to 3), `site` ("resid_post"; also "attn_out", "mlp_out", "z" for single heads), `setting` ("pt_vs_to": effects are
+    /// against the target alone; "pt_vs_it": against source and target together), `filler` (a token put before every target),
+    /// `rr` ("exact", or "released": beyond `max_rank`, 1000, a reciprocal rank is -1), `verify` (number of cells that are
+    /// computed again one by one), `vectors` (one tensor [d_model] per layer, patched in instead of a
+    /// source's), `store` (true: finished samples are kept in Lancet's cache, and an interrupted grid goes
+    /// on there; a folder; or false), `tokens_at_once`, `quiet`.
+    ///
+    /// The result has `sets`; `logit` and `rr`, effects [set, sample]; `rank` [set, sample] and `patched_logit`; `baseline`
+    /// (`#{ logit, rr, rank }`, [sample]); `plan`; `verified`; and `matrix(metric)`, `to_csv(path)`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// let grid = model.patch_grid(#{
+    ///     source: "; short, shorter; loud, louder", target: ["; big,"], answer: [" bigger"],
+    ///     sizes: [1], verify: 2, store: false, quiet: true,
+    /// });
+    /// print(grid.sets[grid.rr.mean(1).argmax().item()]);
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn patch_grid(model: &mut Model, options: Map) -> ScriptResult<GridHandle> {
+        let (request, quiet) = request(model.get(), options).map_err(raise)?;
+        let announce = &mut |plan: &str| {
+            if !quiet {
+                output::error_line(plan);
+            }
+        };
+        grid::compute(model.get(), &request, announce).map(|grid| GridHandle(Rc::new(grid))).map_err(raise)
+    }
+
+    /// The sets of a grid: arrays of layers, or of [layer, head] pairs.
+    #[rhai_fn(get = "sets", pure)]
+    pub fn grid_sets(grid: &mut GridHandle) -> Array {
+        let place = |layer: i64, head: Option<i64>| match head {
+            None => Dynamic::from(layer),
+            Some(head) => Dynamic::from(vec![Dynamic::from(layer), Dynamic::from(head)]),
+        };
+        let set = |set: &Vec<crate::sweep::set::Element>| -> Dynamic {
+            set.iter().map(|element| place(element.layer, element.head)).collect::<Array>().into()
+        };
+        grid.0.sets.iter().map(set).collect()
+    }
+
+    /// The effects on the answer's logit: patched minus baseline, [set, sample].
+    #[rhai_fn(get = "logit", return_raw, pure)]
+    pub fn grid_logit(grid: &mut GridHandle) -> ScriptResult<Tensor> {
+        tensor(grid.0.logit_effect())
+    }
+
+    /// The effects on the answer's reciprocal rank: patched minus baseline, [set, sample].
+    #[rhai_fn(get = "rr", return_raw, pure)]
+    pub fn grid_rr(grid: &mut GridHandle) -> ScriptResult<Tensor> {
+        tensor(grid.0.reciprocal_effect())
+    }
+
+    /// The answer's rank in the patched runs, [set, sample]; 1 is the most likely token.
+    #[rhai_fn(get = "rank", pure)]
+    pub fn grid_rank(grid: &mut GridHandle) -> Tensor {
+        Tensor::new(grid.0.rank.shallow_clone())
+    }
+
+    /// The answer's logit in the patched runs, [set, sample].
+    #[rhai_fn(get = "patched_logit", pure)]
+    pub fn grid_patched_logit(grid: &mut GridHandle) -> Tensor {
+        Tensor::new(grid.0.patched_logit.shallow_clone())
+    }
+
+    /// The answer in the baseline runs: `#{ logit, rr, rank }`, each [sample].
+    #[rhai_fn(get = "baseline", return_raw, pure)]
+    pub fn grid_baseline(grid: &mut GridHandle) -> ScriptResult<Map> {
+        let grid = &grid.0;
+        let mut map = Map::new();
+        map.insert("logit".into(), Dynamic::from(Tensor::new(grid.baseline_logit.shallow_clone())));
+        map.insert("rank".into(), Dynamic::from(Tensor::new(grid.baseline_rank.shallow_clone())));
+        map.insert("rr".into(), Dynamic::from(tensor(grid.reciprocal(&grid.baseline_rank))?));
+        Ok(map)
+    }
+
+    /// What the grid took: sets, samples, block passes against the plain loop's.
+    #[rhai_fn(get = "plan", pure)]
+    pub fn grid_plan(grid: &mut GridHandle) -> String {
+        grid.0.plan.clone()
+    }
+
+    /// The cells computed again one by one (option `verify`): `#{ cells, max_logit_difference, rank_differences }`, or ().
+    #[rhai_fn(get = "verified", pure)]
+    pub fn grid_verified(grid: &mut GridHandle) -> Dynamic {
+        let Some(verified) = grid.0.verified else { return Dynamic::UNIT };
+        let mut map = Map::new();
+        map.insert("cells".into(), (verified.cells as i64).into());
+        map.insert("max_logit_difference".into(), verified.max_logit_difference.into());
+        map.insert("rank_differences".into(), (verified.rank_differences as i64).into());
+        map.into()
+    }
+
+    /// The mean effects ("rr" or "logit") of sets of one and two layers as a square, [layer i, layer j], NaN below the
+    /// diagonal: for `heatmap`.
+    #[rhai_fn(name = "matrix", return_raw, pure)]
+    pub fn grid_matrix(grid: &mut GridHandle, metric: &str) -> ScriptResult<Tensor> {
+        tensor(matrix(&grid.0, metric))
+    }
+
+    /// Writes every cell: set (layers joined by +, heads as layer.head), sample, effects on logit and reciprocal rank, rank.
+    #[rhai_fn(name = "to_csv", return_raw, pure)]
+    pub fn grid_to_csv(grid: &mut GridHandle, path: &str) -> ScriptResult<()> {
+        write_cells(&grid.0, path).map_err(raise)
+    }
+
+    /// One line about a grid.
+    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
+    pub fn grid_describe(grid: &mut GridHandle) -> String {
+        grid.to_string()
+    }
+}
