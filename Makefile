@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check libtorch-cuda clean
+.PHONY: help setup build demo test check bench libtorch-cuda clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: setup ## Run all tests
 check: setup ## Check the format and the lints
 	cargo fmt --check
 	cargo clippy --release --all-targets -- -D warnings
+
+bench: build ## Measure the speed of patching grids on smollm2
+	target/release/lancet run benches/patch_grid.rhai --samples 100
 
 libtorch-cuda: ## Fetch the libraries for NVIDIA GPUs (2.5 GB); the built binary then finds them by itself
 	@$(PYTHON) setup/libtorch.py --cuda

@@ -166,6 +166,18 @@ fn activation_patching_reports_what_it_measured() {
 }
 
 #[test]
+fn the_bench_compares_ways_in_one_run() {
+    let folder = tempfile::tempdir().expect("folder");
+    let model = small_model();
+    let path = model.path().join("small").display().to_string();
+    let arguments = ["--model", &path, "--init", "random", "--samples", "3", "--plain", "6", "--repeats", "2"];
+    let printed = run("benches/patch_grid.rhai", &arguments, folder.path());
+    for part in ["of the matrix-product rate", "batches without a plan", "one run per cell"] {
+        assert!(printed.contains(part), "{printed}");
+    }
+}
+
+#[test]
 fn every_task_loads_and_its_examples_are_in_its_table() {
     let model = small_model();
     for name in files("scripts/tasks", ".json") {

@@ -145,6 +145,24 @@ mod utility_functions {
         })
     }
 
+    /// The square root of an integer, as a float.
+    #[rhai_fn(name = "sqrt")]
+    pub fn integer_sqrt(x: i64) -> f64 {
+        (x as f64).sqrt()
+    }
+
+    /// e to the power of an integer.
+    #[rhai_fn(name = "exp")]
+    pub fn integer_exp(x: i64) -> f64 {
+        (x as f64).exp()
+    }
+
+    /// The natural logarithm of an integer.
+    #[rhai_fn(name = "ln")]
+    pub fn integer_ln(x: i64) -> f64 {
+        (x as f64).ln()
+    }
+
     /// The value of an environment variable, or `fallback` if it isn't set.
     ///
     /// # Example

@@ -191,6 +191,9 @@ fn out_of_range(what: &str, item: &str, length: usize, index: i64) -> Explanatio
 fn mismatch(wanted: &str, found: &str) -> Explanation {
     let explanation = Explanation::new(format!("expected {}, not {}", article(wanted), article(found)));
     match wanted {
+        "bool" if found == "tensor" => {
+            explanation.hint("comparing tensors gives a bool tensor; use `.all()`, `.any()`, `equal` or `allclose`")
+        }
         "bool" => explanation.hint("a condition must be true or false; compare, as in `x != 0` or `x != ()`"),
         _ => explanation,
     }

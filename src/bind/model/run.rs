@@ -238,6 +238,17 @@ pub mod functions {
         cached_run(&context, model, &tokens, names_of(&names).map_err(raise)?, Map::new())
     }
 
+    /// Runs a prompt and keeps the activations of one name, alias or pattern: `#{ logits, cache }`.
+    #[rhai_fn(name = "run_with_cache", return_raw)]
+    pub fn run_with_cache_one(
+        context: NativeCallContext,
+        model: &mut Model,
+        tokens: Dynamic,
+        name: &str,
+    ) -> ScriptResult<Map> {
+        cached_run(&context, model, &tokens, vec![name.to_owned()], Map::new())
+    }
+
     /// Runs a prompt and keeps the activations named, with options: `hooks` (as in `run_with_hooks`; the cache then holds
     /// what the hooks left), `positions` (names of positions), `logits` ("all" or "last").
     #[rhai_fn(name = "run_with_cache", return_raw)]
