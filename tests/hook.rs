@@ -397,3 +397,21 @@ fn scripts_hook_by_closure() {
         assert_contains(&script_failure(&mut session, script), parts);
     }
 }
+
+/// A function that changes its own copy and returns nothing would do nothing.
+#[test]
+fn a_change_that_is_not_returned_is_an_error() {
+    let mut session = support::session();
+    session.set_variable("path", support::tiny_path("llama3").display().to_string().into());
+    support::run_script(&mut session, "let model = load_model(path, #{ device: \"cpu\" }); let tokens = [1, 2, 3];");
+    for function in ["|x| { x[[0, -1]] = 0.0; }", "|x| { x[0][1] = 0.0; }", "|x| { let y = x; y[0] = 0.0; }"] {
+        let code = format!("model.run_with_hooks(tokens, [[\"blocks.0.hook_resid_post\", {function}]])");
+        let failure = support::script_failure(&mut session, &code);
+        assert!(failure.contains("changes its activation but does not return it"), "{function}: {failure}");
+    }
+    // What is only read, or changed in another tensor, needs no return.
+    for function in ["|x| { let n = x.norm(); }", "|x| { let y = x * 1.0; y[0] = 0.0; }"] {
+        let code = format!("model.run_with_hooks(tokens, [[\"blocks.0.hook_resid_post\", {function}]]);");
+        support::run_script(&mut session, &code);
+    }
+}

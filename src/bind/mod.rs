@@ -11,6 +11,7 @@ pub mod script;
 pub mod stat;
 pub mod tensor;
 pub mod utility;
+pub mod watch;
 
 /// Registers everything that scripts can call.
 pub fn register(engine: &mut rhai::Engine) {

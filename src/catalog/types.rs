@@ -23,6 +23,8 @@ pub fn script_type(name: &str) -> String {
         _ if name.contains("ImmutableString") => "string",
         "range=" => "range",
         "Instant" => "timestamp",
+        "Planned" | "intervention::Planned" => "intervention",
+        "GridHandle" | "grid::GridHandle" => "grid",
         _ if name.contains("Range") => "range",
         _ => {
             let last = name.rsplit("::").next().unwrap_or(name);

@@ -30,6 +30,11 @@ impl Tensor {
         Self(Rc::new(tensor))
     }
 
+    /// Whether both are the same value, not only equal ones.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The libtorch tensor, to call fallible (`f_*`) operations on.
     pub fn tch(&self) -> &tch::Tensor {
         &self.0

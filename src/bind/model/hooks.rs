@@ -7,6 +7,7 @@ use rhai::{Array, Dynamic, EvalAltResult, FnPtr, NativeCallContext};
 use super::intervention::Planned;
 use super::run::Names;
 use crate::bind::args::{ScriptResult, expected, raise};
+use crate::bind::watch::watch;
 use crate::error::{Error, Result};
 use crate::model::config::Config;
 use crate::model::hook::{self, HookPoint};
@@ -68,8 +69,38 @@ fn call(
     point: &HookPoint,
     value: Tensor,
 ) -> ScriptResult<Option<tch::Tensor>> {
+    let (result, written) = watch(&value.clone(), || call_function(function, context, point, value));
+    let result = result?;
+    if result.is_unit() {
+        if written {
+            return Err(raise(
+                Error::new(format!(
+                    "the function of the hook at `{}` changes its activation but does not return it",
+                    point.name()
+                ))
+                .hint("end it with the activation, as in `|value| { value[0] = 0.0; value }`"),
+            ));
+        }
+        return Ok(None);
+    }
+    match result.read_lock::<Tensor>() {
+        Some(tensor) => Ok(Some(tensor.share())),
+        None => Err(raise(expected(
+            &format!("what the hook at `{}` returns", point.name()),
+            "a tensor, or () to leave the activation as it is",
+            &result,
+        ))),
+    }
+}
+
+fn call_function(
+    function: &FnPtr,
+    context: &NativeCallContext,
+    point: &HookPoint,
+    value: Tensor,
+) -> ScriptResult<Dynamic> {
     let one = function.call_within_context::<Dynamic>(context, (value.clone(),));
-    let result = match one {
+    match one {
         Err(error) if takes_other_arguments(&error, function) => {
             match function.call_within_context::<Dynamic>(context, (value, point.name())) {
                 Err(error) if takes_other_arguments(&error, function) => {
@@ -81,21 +112,10 @@ fn call(
                         .hint("|value| ... or |value, name| ..."),
                     ));
                 }
-                other => other?,
+                other => other,
             }
         }
-        other => other?,
-    };
-    if result.is_unit() {
-        return Ok(None);
-    }
-    match result.read_lock::<Tensor>() {
-        Some(tensor) => Ok(Some(tensor.share())),
-        None => Err(raise(expected(
-            &format!("what the hook at `{}` returns", point.name()),
-            "a tensor, or () to leave the activation as it is",
-            &result,
-        ))),
+        other => other,
     }
 }
 

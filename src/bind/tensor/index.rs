@@ -99,6 +99,7 @@ mod index_functions {
     pub fn set(t: &mut Tensor, index: Dynamic, value: Dynamic) -> ScriptResult<()> {
         let changed =
             operand("the value", &value).and_then(|value| t.with_index(&indexes(&index)?, &value)).map_err(raise)?;
+        crate::bind::watch::note_change(t);
         *t = changed;
         Ok(())
     }
