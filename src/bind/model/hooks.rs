@@ -103,15 +103,13 @@ fn call_function(
     match one {
         Err(error) if takes_other_arguments(&error, function) => {
             match function.call_within_context::<Dynamic>(context, (value, point.name())) {
-                Err(error) if takes_other_arguments(&error, function) => {
-                    return Err(raise(
-                        Error::new(format!(
-                            "the function of the hook at `{}` takes the wrong number of arguments",
-                            point.name()
-                        ))
-                        .hint("|value| ... or |value, name| ..."),
-                    ));
-                }
+                Err(error) if takes_other_arguments(&error, function) => Err(raise(
+                    Error::new(format!(
+                        "the function of the hook at `{}` takes the wrong number of arguments",
+                        point.name()
+                    ))
+                    .hint("|value| ... or |value, name| ..."),
+                )),
                 other => other,
             }
         }
