@@ -177,6 +177,23 @@ fn the_bench_compares_ways_in_one_run() {
     }
 }
 
+/// An embedding that is longer than the vocabulary.
+#[test]
+fn ids_that_no_token_has_can_be_shown() {
+    let model = small_model();
+    let code = format!(
+        r#"let model = load_model("{}", #{{ init: "random" }});
+        let size = model.cfg.d_vocab;
+        assert_eq(model.to_string([size - 1]), `<|unused ${{size - 1}}|>`);
+        assert_eq(model.to_str_tokens([size - 2]), [`<|unused ${{size - 2}}|>`]);
+        let failed = false;
+        try {{ model.to_string([size]); }} catch {{ failed = true; }}
+        assert(failed);"#,
+        model.path().join("small").display()
+    );
+    Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", &code]).assert().success();
+}
+
 #[test]
 fn every_task_loads_and_its_examples_are_in_its_table() {
     let model = small_model();

@@ -150,6 +150,41 @@ impl LanguageModel {
         self.tokenizer()?.encode(text, add_special)
     }
 
+    /// The text of token ids, special tokens included. Embeddings are often padded beyond the vocabulary: an id that the
+    /// model has and no token has reads as `<|unused ID|>`.
+    ///
+    /// # Errors
+    /// There is no tokenizer, or the model does not have an id.
+    pub fn decode(&self, ids: &[i64]) -> Result<String> {
+        let tokenizer = self.tokenizer()?;
+        ids.chunk_by(|left, right| self.is_padding(tokenizer, *left) == self.is_padding(tokenizer, *right))
+            .map(|run| match run.first() {
+                Some(id) if self.is_padding(tokenizer, *id) => {
+                    Ok(run.iter().map(|id| format!("<|unused {id}|>")).collect())
+                }
+                _ => tokenizer.decode(run),
+            })
+            .collect()
+    }
+
+    /// The text of each token by itself; otherwise as [`LanguageModel::decode`].
+    pub fn tokens(&self, ids: &[i64]) -> Result<Vec<String>> {
+        let tokenizer = self.tokenizer()?;
+        ids.iter()
+            .map(|id| {
+                if self.is_padding(tokenizer, *id) {
+                    self.decode(&[*id])
+                } else {
+                    tokenizer.tokens(&[*id]).map(|texts| texts.concat())
+                }
+            })
+            .collect()
+    }
+
+    fn is_padding(&self, tokenizer: &Tokenizer, id: i64) -> bool {
+        (0..self.decoder.config.d_vocab).contains(&id) && !tokenizer.contains(id)
+    }
+
     /// Ids that end a generated text.
     pub fn eos_ids(&self) -> Vec<i64> {
         let mut ids = self.decoder.config.eos_token_ids.clone();

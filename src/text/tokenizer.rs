@@ -124,6 +124,11 @@ impl Tokenizer {
         token.ok_or_else(|| Error::new(format!("there is no token `{id}` in a vocabulary of {}", self.vocab_size())))
     }
 
+    /// Whether a token has this id.
+    pub fn contains(&self, id: i64) -> bool {
+        self.known(id).is_ok()
+    }
+
     /// The id of a token by its spelling in the vocabulary, such as `<|im_start|>` or `Ġbig`.
     pub fn token_to_id(&self, token: &str) -> Option<i64> {
         self.inner.token_to_id(token).map(i64::from)

@@ -136,7 +136,7 @@ pub fn answers(model: &LanguageModel, value: &Dynamic) -> Result<Vec<i64>> {
             }
             [id] => Ok(*id),
             [id, rest @ ..] => {
-                let first = model.tokenizer()?.decode(&[*id])?;
+                let first = model.decode(&[*id])?;
                 output::error_line(&format!(
                     "warning: the answer \"{text}\" is {} tokens; its first, \"{first}\", is measured",
                     rest.len() + 1

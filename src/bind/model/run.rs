@@ -171,7 +171,7 @@ fn generated<'a>(
         .into_iter()
         .map(|ids| {
             if is_text {
-                language_model.tokenizer()?.decode(&ids).map(Dynamic::from)
+                language_model.decode(&ids).map(Dynamic::from)
             } else {
                 Ok(ids.into_iter().map(Dynamic::from).collect::<Array>().into())
             }

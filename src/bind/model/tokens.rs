@@ -162,7 +162,7 @@ pub mod functions {
     /// The text of token ids (an array, a tensor, or one id); special tokens are shown.
     #[rhai_fn(name = "to_string", return_raw, pure)]
     pub fn ids_to_string(model: &mut Model, token_ids: Dynamic) -> ScriptResult<String> {
-        ids(&token_ids).and_then(|ids| model.get().tokenizer()?.decode(&ids)).map_err(raise)
+        ids(&token_ids).and_then(|ids| model.get().decode(&ids)).map_err(raise)
     }
 
     /// The text of each token of a text, or of each id of an array.
@@ -180,7 +180,7 @@ pub mod functions {
         } else {
             ids(&tokens)
         };
-        let texts = ids.and_then(|ids| model.tokenizer()?.tokens(&ids)).map_err(raise)?;
+        let texts = ids.and_then(|ids| model.tokens(&ids)).map_err(raise)?;
         Ok(texts.into_iter().map(Dynamic::from).collect())
     }
 
