@@ -263,6 +263,7 @@ fn options_out_of_range_are_refused() {
         (Generation { top_p: Some(0.0), ..greedy(2) }, "top_p"),
         (Generation { top_p: Some(1.01), ..greedy(2) }, "top_p"),
         (Generation { top_p: Some(f64::NAN), ..greedy(2) }, "top_p"),
+        (Generation { top_k: Some(5), ..greedy(2) }, "temperature"),
     ];
     for (options, name) in cases {
         let message = failure(model.decoder.generate(&tokens, &options, &mut Hooks::none()));
@@ -270,7 +271,9 @@ fn options_out_of_range_are_refused() {
     }
     // 32 learned positions: 28 more tokens fit, and one is chosen after the last.
     assert_eq!(generate(&model, &tokens, &greedy(29))[0].len(), 29);
-    let message = failure(model.decoder.generate(&tokens, &greedy(30), &mut Hooks::none()));
+    assert_eq!(generate(&model, &tokens, &greedy(40))[0].len(), 29, "it stops where the positions end");
+    let long = some_tokens(&model, 1, 33);
+    let message = failure(model.decoder.generate(&long, &greedy(1), &mut Hooks::none()));
     assert_contains(&message, &["33 tokens", "32 learned positions"]);
 }
 

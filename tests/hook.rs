@@ -415,3 +415,31 @@ fn a_change_that_is_not_returned_is_an_error() {
         support::run_script(&mut session, &code);
     }
 }
+
+/// A hook may use the model that runs it, and a cache may be read while its own keys are gone through.
+#[test]
+fn functions_may_mention_what_calls_them() {
+    let mut session = support::session();
+    session.set_variable("path", support::tiny_path("llama3").display().to_string().into());
+    let script = r#"
+        let model = load_model(path, #{ device: "cpu" });
+        let seen = [];
+        model.run_with_hooks([1, 2, 3], [["resid_post.0", |x| { seen.push(model.logit_lens(x).shape); }]]);
+        assert_eq(seen, [[1, 3, model.cfg.d_vocab]]);
+        let cache = model.run_with_cache([1, 2, 3], "blocks.*.hook_resid_post").cache;
+        assert_eq(cache.keys().map(|name| cache[name].shape[1]), cache.keys().map(|_name| 3));
+    "#;
+    support::run_script(&mut session, script);
+}
+
+#[test]
+fn an_activation_cannot_become_true_or_false() {
+    let mut session = support::session();
+    session.set_variable("path", support::tiny_path("llama3").display().to_string().into());
+    support::run_script(&mut session, "let model = load_model(path, #{ device: \"cpu\" });");
+    for function in ["|x| x > 0.0", "|x| x.to(\"i64\")"] {
+        let code = format!("model.run_with_hooks([1, 2], [[\"resid_post.0\", {function}]])");
+        let failure = support::script_failure(&mut session, &code);
+        assert!(failure.contains("holds floating-point numbers"), "{function}: {failure}");
+    }
+}

@@ -1,7 +1,7 @@
 //! Small functions for any script: number formats, defaults, assertions, the environment.
 
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, Map};
+use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
 
 use super::args::{ScriptResult, expected, number, raise};
 use super::display::literal;
@@ -55,6 +55,41 @@ fn holds(condition: &Dynamic, message: Option<&Dynamic>) -> ScriptResult<()> {
             }))
         }
     }
+}
+
+/// What a sort's function says: whether the first item stays before the second.
+fn comes_first(result: &Dynamic) -> ScriptResult<bool> {
+    let value = match result.read_lock::<Tensor>() {
+        Some(tensor) => item(&tensor).map_err(raise)?,
+        None => result.clone(),
+    };
+    match (value.as_bool(), number(&value)) {
+        (Ok(first), _) => Ok(first),
+        (_, Some(order)) => Ok(order <= 0.0),
+        _ => Err(raise(expected("what the function of `sort` returns", "a number or a bool", result))),
+    }
+}
+
+/// Sorts by halves, so that a function that contradicts itself gives some order and no fault.
+fn merge_sort(
+    mut items: Array,
+    before: &mut impl FnMut(&Dynamic, &Dynamic) -> ScriptResult<bool>,
+) -> ScriptResult<Array> {
+    if items.len() < 2 {
+        return Ok(items);
+    }
+    let right = items.split_off(items.len() / 2);
+    let mut left = merge_sort(items, before)?.into_iter().peekable();
+    let mut right = merge_sort(right, before)?.into_iter().peekable();
+    let mut merged = Array::with_capacity(left.len() + right.len());
+    while let (Some(first), Some(second)) = (left.peek(), right.peek()) {
+        // The second goes ahead only if it must, so that equal items keep their order.
+        let keeps = before(first, second)? || !before(second, first)?;
+        merged.extend(if keeps { left.next() } else { right.next() });
+    }
+    merged.extend(left);
+    merged.extend(right);
+    Ok(merged)
 }
 
 #[export_module]
@@ -161,6 +196,37 @@ mod utility_functions {
     #[rhai_fn(name = "ln")]
     pub fn integer_ln(x: i64) -> f64 {
         (x as f64).ln()
+    }
+
+    /// The natural logarithm of a number, as `log` of a tensor is.
+    #[rhai_fn(name = "log")]
+    pub fn float_log(x: f64) -> f64 {
+        x.ln()
+    }
+
+    /// The natural logarithm of an integer.
+    #[rhai_fn(name = "log")]
+    pub fn integer_log(x: i64) -> f64 {
+        (x as f64).ln()
+    }
+
+    /// Sorts an array in place by a function of two items: negative (or true) if the first comes first, positive (or false)
+    /// if the second does, 0 if it does not matter; an integer, a float, a bool, or a tensor of one. Equal items keep their order.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let scores = [0.3, 0.1, 0.2];
+    /// scores.sort(|a, b| a - b);
+    /// assert_eq(scores, [0.1, 0.2, 0.3]);
+    /// ```
+    #[rhai_fn(name = "sort", return_raw)]
+    pub fn sort_by(context: NativeCallContext, array: &mut Array, comparer: FnPtr) -> ScriptResult<()> {
+        let mut before = |left: &Dynamic, right: &Dynamic| -> ScriptResult<bool> {
+            let result = comparer.call_within_context::<Dynamic>(&context, (left.clone(), right.clone()))?;
+            super::comes_first(&result)
+        };
+        *array = super::merge_sort(array.clone(), &mut before)?;
+        Ok(())
     }
 
     /// The value of an environment variable, or `fallback` if it isn't set.

@@ -213,6 +213,12 @@ impl Decoder {
         Ok(())
     }
 
+    /// Whether learned positions reach far enough for `tokens` after those that `cache` has seen.
+    pub fn has_room(&self, cache: &KeyValueCache, tokens: &Tensor) -> bool {
+        let length = tokens.size().get(1).copied().unwrap_or(0);
+        self.check_length(cache.seen + length).is_ok()
+    }
+
     fn check_length(&self, length: i64) -> Result<()> {
         if self.config.positions == Positions::Learned && length > self.config.n_ctx {
             return Err(Error::new(format!("a text of {length} tokens is too long"))

@@ -49,6 +49,10 @@ impl Decoder {
         let mut text = tokens.shallow_clone();
         let mut input = tokens.shallow_clone();
         for _ in 0..options.max_tokens {
+            // With learned positions there is no place for more; what there is so far is the text.
+            if !self.has_room(&cache, &input) && rows.iter().any(|row| !row.is_empty()) {
+                break;
+            }
             let logits = self.forward_cached(&input, Logits::Last, hooks, &mut cache)?.f_select(1, -1)?;
             let next = options.choose(&logits)?;
             let ids = Vec::<i64>::try_from(&next.f_to(tch::Device::Cpu)?)?;
@@ -80,6 +84,12 @@ impl Generation {
             Self { temperature, .. } if !(0.0..).contains(temperature) => wrong("temperature", "0 (greedy) or more"),
             Self { top_k: Some(count), .. } if *count < 1 => wrong("top_k", "at least 1"),
             Self { top_p: Some(share), .. } if !(*share > 0.0 && *share <= 1.0) => wrong("top_p", "above 0, at most 1"),
+            Self { temperature, top_k, top_p, .. } if *temperature == 0.0 && (top_k.is_some() || top_p.is_some()) => {
+                wrong(
+                    "temperature",
+                    "`top_k` and `top_p` choose among tokens that are drawn, with a temperature above 0",
+                )
+            }
             _ => Ok(()),
         }
     }

@@ -7,6 +7,7 @@ use super::config::Config;
 use super::hook::HookPoint;
 use super::intervention::Intervention;
 use crate::error::{Error, Result};
+use crate::tensor::{is_float, kind_name};
 
 /// Which positions a pass of the decoder computes: `start .. start + length`. `prompt` is the length that negative
 /// positions count from; later steps of a generation lie beyond it.
@@ -184,6 +185,14 @@ fn act(
             value.size()
         ))
         .hint("return a tensor of the same shape, or () to leave the activation as it is"));
+    }
+    if !is_float(new.kind()) {
+        return Err(Error::new(format!(
+            "the hook at `{}` returned a tensor of {}",
+            point.name(),
+            kind_name(new.kind())
+        ))
+        .hint("an activation holds floating-point numbers; a comparison gives true and false"));
     }
     Ok(Some(new.f_to_device_(value.device(), value.kind(), false, false)?))
 }

@@ -1,6 +1,6 @@
 //! The script engine: its limits, its output, and how text is compiled.
 
-use rhai::{AST, Engine, OptimizationLevel, ParseError, Position, Scope, Token};
+use rhai::{AST, Dynamic, Engine, OptimizationLevel, ParseError, Position, Scope, Token};
 
 use super::scan;
 use crate::{bind, interrupt, output};
@@ -23,6 +23,13 @@ pub fn new() -> Engine {
     engine.on_print(output::line);
     engine.on_debug(|text, source, position| output::error_line(&debug_line(text, source, position)));
     bind::register(&mut engine);
+    // A variable that a closure captures is locked while a method of it runs, so that a hook could not mention the model
+    // that runs it. Models and their results never change: methods are called on a handle of their own.
+    #[expect(deprecated, reason = "marked so only because it may change")]
+    engine.on_var(|name, _, context| {
+        let captured = context.scope().get(name).filter(|value| value.is_shared());
+        Ok(captured.filter(|value| bind::model::is_handle(value)).map(Dynamic::flatten_clone))
+    });
     engine
 }
 

@@ -46,6 +46,13 @@ pub fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(weights::functions).into());
 }
 
+/// Whether the value is a handle of something that never changes.
+pub fn is_handle(value: &Dynamic) -> bool {
+    value.read_lock::<Model>().is_some()
+        || value.read_lock::<run::Cache>().is_some()
+        || value.read_lock::<grid::GridHandle>().is_some()
+}
+
 /// One line about a value of this folder's types; None for other values.
 pub fn describe(value: &Dynamic) -> Option<String> {
     let shown = |value: &dyn Display| value.to_string();

@@ -192,13 +192,13 @@ pub mod functions {
     /// let logits = model.forward("The capital of France is");
     /// print(model.to_string(logits.at([0, -1]).argmax()));
     /// ```
-    #[rhai_fn(return_raw)]
+    #[rhai_fn(return_raw, pure)]
     pub fn forward(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Tensor> {
         forward_with(context, model, tokens, Map::new())
     }
 
     /// The logits of a prompt, with option `logits`: "all" positions, or the "last" only ([batch, 1, d_vocab]).
-    #[rhai_fn(name = "forward", return_raw)]
+    #[rhai_fn(name = "forward", return_raw, pure)]
     pub fn forward_with(
         context: NativeCallContext,
         model: &mut Model,
@@ -220,7 +220,7 @@ pub mod functions {
     /// let run = model.run_with_cache("Hello world");
     /// print(run.cache["blocks.3.hook_resid_post"].shape);
     /// ```
-    #[rhai_fn(return_raw)]
+    #[rhai_fn(return_raw, pure)]
     pub fn run_with_cache(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Map> {
         let names = hook::points(model.get().config()).iter().map(|point| point.name()).collect();
         cached_run(&context, model, &tokens, names, Map::new())
@@ -228,7 +228,7 @@ pub mod functions {
 
     /// Runs a prompt and keeps the activations named, each by its name, an alias, or a pattern such as
     /// `blocks.*.hook_resid_post`: `#{ logits, cache }`.
-    #[rhai_fn(name = "run_with_cache", return_raw)]
+    #[rhai_fn(name = "run_with_cache", return_raw, pure)]
     pub fn run_with_cache_named(
         context: NativeCallContext,
         model: &mut Model,
@@ -239,7 +239,7 @@ pub mod functions {
     }
 
     /// Runs a prompt and keeps the activations of one name, alias or pattern: `#{ logits, cache }`.
-    #[rhai_fn(name = "run_with_cache", return_raw)]
+    #[rhai_fn(name = "run_with_cache", return_raw, pure)]
     pub fn run_with_cache_one(
         context: NativeCallContext,
         model: &mut Model,
@@ -251,7 +251,7 @@ pub mod functions {
 
     /// Runs a prompt and keeps the activations named, with options: `hooks` (as in `run_with_hooks`; the cache then holds
     /// what the hooks left), `positions` (names of positions), `logits` ("all" or "last").
-    #[rhai_fn(name = "run_with_cache", return_raw)]
+    #[rhai_fn(name = "run_with_cache", return_raw, pure)]
     pub fn run_with_cache_with(
         context: NativeCallContext,
         model: &mut Model,
@@ -276,7 +276,7 @@ pub mod functions {
     ///     zero("blocks.5.hook_mlp_out", -1),
     /// ]);
     /// ```
-    #[rhai_fn(return_raw)]
+    #[rhai_fn(return_raw, pure)]
     pub fn run_with_hooks(
         context: NativeCallContext,
         model: &mut Model,
@@ -288,7 +288,7 @@ pub mod functions {
 
     /// As `run_with_hooks`, with options: `positions` (a map of names that interventions may use as positions, such as
     /// `#{ T_inst: 7 }`), `logits` ("all" or "last").
-    #[rhai_fn(name = "run_with_hooks", return_raw)]
+    #[rhai_fn(name = "run_with_hooks", return_raw, pure)]
     pub fn run_with_hooks_with(
         context: NativeCallContext,
         model: &mut Model,
@@ -304,7 +304,7 @@ pub mod functions {
     }
 
     /// Continues a prompt greedily for at most 32 tokens and returns what is new: text for text, ids for ids.
-    #[rhai_fn(return_raw)]
+    #[rhai_fn(return_raw, pure)]
     pub fn generate(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Dynamic> {
         generate_with(context, model, tokens, Map::new())
     }
@@ -320,7 +320,7 @@ pub mod functions {
     /// let model = load_model("smollm2");
     /// print(model.generate("The capital of France is", #{ max_tokens: 5 }));
     /// ```
-    #[rhai_fn(name = "generate", return_raw)]
+    #[rhai_fn(name = "generate", return_raw, pure)]
     pub fn generate_with(
         context: NativeCallContext,
         model: &mut Model,

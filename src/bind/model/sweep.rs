@@ -156,7 +156,7 @@ pub mod functions {
     /// });
     /// print(result.rank);
     /// ```
-    #[rhai_fn(return_raw)]
+    #[rhai_fn(return_raw, pure)]
     pub fn sweep(context: NativeCallContext, model: &mut Model, options: Map) -> ScriptResult<Dynamic> {
         let sweep = Sweep::read(model.get(), options).map_err(raise)?;
         sweep.finish(&context, model.get())
