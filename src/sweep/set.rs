@@ -48,10 +48,3 @@ fn extend(elements: &[Element], from: usize, set: &mut Set, largest: usize, keep
         set.pop();
     }
 }
-
-/// The number of sets that [`all`] would list, without listing them.
-pub fn count(elements: usize, sizes: &[usize]) -> u64 {
-    let choose =
-        |size: usize| (0..size).fold(1u64, |product, k| product * (elements.saturating_sub(k)) as u64 / (k as u64 + 1));
-    sizes.iter().map(|size| choose(*size)).sum()
-}
