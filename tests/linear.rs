@@ -2,11 +2,12 @@
 
 mod support;
 
+use lancet::linear::cuts::Cuts;
 use lancet::linear::evaluate::Evaluator;
 use lancet::linear::frozen::Frozen;
 use lancet::linear::graph::{Edges, Granularity, Graph, Mode, Path, Request};
 use lancet::linear::operator::{Operator, Step};
-use lancet::linear::screen::Screen;
+use lancet::linear::segment::Segments;
 use lancet::linear::table::{self, PathTable, Selection};
 use lancet::model::decoder::Logits;
 use lancet::model::hook::{HookPoint, Site};
@@ -205,43 +206,110 @@ fn giving_low_ranking_paths_up_early_changes_no_other() {
     }
 }
 
-/// The beginnings and ends of paths meet in the middle, and most paths are ruled out there.
-#[test]
-fn screening_changes_no_path_that_is_kept() {
-    let _guard = tch::no_grad_guard();
+fn wide_model(family: &str) -> LanguageModel {
     let options =
         LoadOptions { device: "cpu".into(), kind: Kind::Double, random_seed: Some(3), ..LoadOptions::default() };
-    let mut screens = 0;
-    for family in ["olmo2", "gpt_neox", "gemma2", "gpt2"] {
-        let checkpoint = support::checkpoint::Checkpoint::of(family).with("vocab_size", 1200.into());
-        let model = checkpoint.write().load_with(options.clone()).expect("a model");
-        let prompt: Vec<i64> = (0..12).map(|number| number * number + 1).collect();
-        let map = Frozen::new(&model.decoder, &prompt).expect("a map");
-        for edges in [Edges::Argmax, Edges::All] {
-            let trace = |keep_low: bool| {
-                let request = Request { from: (0..12).collect(), to: 11, ..request(edges) };
-                let graph = Graph::new(&model.decoder, &map, &request).expect("a graph");
-                let options = table::Options { selection: Selection::All, max_rank: 12, keep_low };
-                PathTable::trace(&model.decoder, &map, graph, 5, options, &mut |_, _, _| Ok(())).expect("a table")
-            };
-            let (all, screened) = (trace(true), trace(false));
-            let evaluator =
-                Evaluator { decoder: &model.decoder, frozen: &map, graph: &all.graph, answer: 5, max_rank: Some(12) };
-            let screen = Screen::new(&evaluator, 12).expect("a screen");
-            screens += usize::from(screen.is_some());
-            let high: Vec<_> = all.kept.iter().filter(|(_, score)| score.rank.is_some_and(|rank| rank <= 12)).collect();
-            assert_eq!(high.len(), screened.kept.len(), "{family} {edges:?}");
-            for ((path, score), (other, same)) in high.iter().zip(&screened.kept) {
-                assert!(path == other && score.rank == same.rank && (score.logit - same.logit).abs() < 1e-11);
-            }
-            for (start, same) in all.starts.iter().zip(&screened.starts) {
-                assert_eq!((start.computed, start.high_ranking), (same.computed, same.high_ranking), "{family}");
-                assert_eq!(start.head_use, same.head_use, "{family}");
-                assert!((start.logit - same.logit).abs() < 1e-10, "{family}");
+    let checkpoint = support::checkpoint::Checkpoint::of(family).with("vocab_size", 1200.into());
+    checkpoint.write().load_with(options).expect("a model")
+}
+
+#[test]
+fn paths_put_together_from_any_pieces_are_the_paths_that_are_followed() {
+    let _guard = tch::no_grad_guard();
+    for name in TINY {
+        let model = double(name);
+        let map = frozen(&model);
+        // Nothing leads from some of the positions, or to the end by some of the edges.
+        let request = Request { from: vec![1, 4, 5], ..request(Edges::TopP(0.7)) };
+        let (graph, scored) = all_scores(&model, &map, &request, 5);
+        for max_rank in [None, Some(13)] {
+            let evaluator = Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer: 5, max_rank };
+            for chosen in 0..1u32 << graph.depth() {
+                let mut layers: Vec<usize> = (0..graph.depth()).filter(|layer| chosen >> layer & 1 == 1).collect();
+                layers.push(graph.depth());
+                let cuts = Cuts { layers, operations: 0.0, maps: 0.0 };
+                let segments = Segments::new(&evaluator, &cuts).expect("segments");
+                let mut walk = segments.walk(&evaluator);
+                let (mut ranked, mut given_up, mut logit) = (Vec::new(), 0, 0.0);
+                while let Some(found) = segments.next(&evaluator, &mut walk).expect("paths") {
+                    ranked.extend(found.ranked);
+                    given_up += found.given_up.values().map(|(count, _)| count).sum::<u64>();
+                    logit += found.given_up.values().map(|(_, sum)| sum).sum::<f64>();
+                }
+                let most = max_rank.unwrap_or(i64::MAX);
+                let (high, low): (Vec<_>, Vec<_>) = scored.iter().partition(|(.., rank)| *rank <= most);
+                assert_eq!(ranked.len(), high.len(), "{name} {cuts:?}");
+                for ((path, score), (other, logit, rank)) in ranked.iter().zip(&high) {
+                    assert!(path == other && score.rank == Some(*rank), "{name} {cuts:?}");
+                    assert!((score.logit - logit).abs() < 1e-12, "{name} {cuts:?}");
+                }
+                let others: f64 = low.iter().map(|(_, logit, _)| logit).sum();
+                assert_eq!(given_up, low.len() as u64, "{name} {cuts:?}");
+                assert!((logit - others).abs() < 1e-12, "{name} {cuts:?}");
             }
         }
     }
-    assert!(screens > 1, "{screens} of the graphs were such that screening saves work");
+}
+
+#[test]
+fn a_table_knows_what_following_every_path_finds() {
+    let _guard = tch::no_grad_guard();
+    let mut cut = 0;
+    for family in ["olmo2", "gpt_neox", "gemma2", "gpt2"] {
+        let model = wide_model(family);
+        let prompt: Vec<i64> = (0..12).map(|number| number * number + 1).collect();
+        let map = Frozen::new(&model.decoder, &prompt).expect("a map");
+        for edges in [Edges::Argmax, Edges::All] {
+            let request = Request { from: (0..12).collect(), to: 11, ..request(edges) };
+            let (graph, scored) = all_scores(&model, &map, &request, 5);
+            let evaluator =
+                Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer: 5, max_rank: Some(12) };
+            cut += usize::from(Cuts::new(&evaluator).layers.len() > 1);
+            for keep_low in [true, false] {
+                let graph = Graph::new(&model.decoder, &map, &request).expect("a graph");
+                let options = table::Options { selection: Selection::All, max_rank: 12, keep_low };
+                let table = PathTable::trace(&model.decoder, &map, graph, 5, options, &mut |_, _, _| Ok(()));
+                let table = table.expect("a table");
+                let wanted: Vec<_> = scored.iter().filter(|(.., rank)| keep_low || *rank <= 12).collect();
+                assert_eq!(table.kept.len(), wanted.len(), "{family} {edges:?}");
+                for ((path, score), (other, logit, rank)) in table.kept.iter().zip(wanted) {
+                    assert!(path == other && score.rank == Some(*rank) && (score.logit - logit).abs() < 1e-11);
+                }
+                for start in &table.starts {
+                    let own: Vec<_> =
+                        scored.iter().filter(|(path, ..)| i64::from(path.source) == start.position).collect();
+                    let high = own.iter().filter(|(.., rank)| *rank <= 12).count() as u64;
+                    assert_eq!((start.computed, start.high_ranking), (own.len() as u64, high), "{family}");
+                    let logit: f64 = own.iter().map(|(_, logit, _)| logit).sum();
+                    assert!((start.logit - logit).abs() < 1e-10, "{family}");
+                }
+            }
+        }
+    }
+    assert!(cut > 1, "{cut} of the graphs were such that cutting paths saves work");
+}
+
+#[test]
+fn a_token_that_no_path_leads_from_has_an_empty_table() {
+    let _guard = tch::no_grad_guard();
+    let mut empty = 0;
+    for name in TINY {
+        let model = double(name);
+        let prompt: Vec<i64> = (0..9).map(|number| 28 * number % 60 + 10).collect();
+        let map = Frozen::new(&model.decoder, &prompt).expect("a map");
+        for from in 0..8 {
+            let request = Request { from: vec![from], to: 8, ..request(Edges::Argmax) };
+            let graph = Graph::new(&model.decoder, &map, &request).expect("a graph");
+            if graph.count() > 0.0 {
+                continue;
+            }
+            empty += 1;
+            let options = table::Options { selection: Selection::All, max_rank: 12, keep_low: true };
+            let table = PathTable::trace(&model.decoder, &map, graph, 5, options, &mut |_, _, _| Ok(()));
+            assert!(table.expect("a table").kept.is_empty(), "{name} from {from}");
+        }
+    }
+    assert!(empty > 0, "paths lead from everywhere");
 }
 
 /// Hooks that put a vector over the residual stream after layer 0 at position 2, and silence an MLP at another.

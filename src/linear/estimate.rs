@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanBytes, HumanDuration};
 use tch::{Device, Tensor};
 
+use super::cuts::Cuts;
 use super::evaluate::{Evaluator, TOGETHER};
 use super::table::Selection;
 use crate::device::free_memory;
@@ -33,10 +34,12 @@ impl Estimate {
         let config = &evaluator.decoder.config;
         let (model, vocabulary) = (config.d_model as f64, config.d_vocab as f64);
         let width = (config.n_heads * config.d_head) as f64;
-        let kept_width = (config.n_kv_heads * config.d_head) as f64;
-        let step = 2.0 * model * (width + kept_width + 2.0 * config.d_mlp as f64);
-        // Where ranks are cut off, most paths are given up after the first part of the vocabulary.
-        let read_out = 2.0 * model * vocabulary * if evaluator.max_rank.is_some() { 0.05 } else { 1.0 };
+        let (values, rest) = evaluator.step();
+        let step = values + rest;
+        // Where ranks are cut off at some rank, a path of chance ranks is given up after so many tokens on average.
+        let until_given_up = |most: f64| most * (1.0 + (vocabulary / most).log2().max(0.0));
+        let tokens = evaluator.max_rank.map_or(vocabulary, |most| until_given_up(most as f64).min(vocabulary));
+        let read_out = 2.0 * model * tokens;
         let element = evaluator.decoder.kind.elt_size_in_bytes() as f64;
         let depth = evaluator.graph.depth() as f64;
         let paths = evaluator.graph.count();
@@ -46,7 +49,12 @@ impl Estimate {
         let row = |count: f64| count * (8.0 * (depth + 4.0));
         let block = TOGETHER as f64 * element * (3.0 * config.d_mlp as f64 + 6.0 * model + 2.0 * width);
         let (computed, products, operations, bytes) = match selection {
-            Selection::All => (paths, 0.0, beginnings.sum::<f64>() * step + paths * read_out, block + row(paths)),
+            Selection::All => {
+                let cuts = Cuts::new(evaluator);
+                // While maps are folded, those of the layer behind are held too.
+                let bytes = block + row(paths) + 3.0 * element * cuts.maps;
+                (paths, 0.0, cuts.operations + paths * read_out, bytes)
+            }
             Selection::Sample { count, .. } => {
                 let count = count as f64;
                 let steps: f64 = beginnings.map(|beginnings| beginnings.min(count)).sum();

@@ -8,62 +8,51 @@ use super::norm::At;
 use crate::error::{Error, Result};
 use crate::interrupt;
 
-/// Every end of a path from one layer on.
+/// Pieces of paths that end at one layer, and where they lead to it from.
 #[derive(Debug)]
 pub struct Ends {
     /// Where each begins
     pub positions: Vec<u32>,
     /// Each one's edges, in order
     pub edges: Vec<Vec<u32>>,
-    /// What each token's logit takes of the residual stream there, row after row: [end · id, d_model]
+    /// What each given covector becomes there, row after row: [end · each, d_model]
     pub covectors: Tensor,
 }
 
 impl Evaluator<'_> {
     /// Every beginning of a path that reaches layer `middle`, with its vector.
     pub fn beginnings_to(&self, middle: usize) -> Result<(Vec<Path>, Beginnings)> {
-        let sources: Vec<u32> = (self.graph.request.from.iter().map(|source| *source as u32))
-            .filter(|source| self.graph.ways(0, *source) > 0.0)
-            .collect();
-        if sources.is_empty() {
+        let halves: Vec<Path> = self.graph.walk_to(middle).collect();
+        let parts = halves
+            .chunks(TOGETHER)
+            .map(|halves| Ok(self.vectors(halves, middle)?.0))
+            .collect::<Result<Vec<Beginnings>>>()?;
+        if parts.is_empty() {
             return Err(Error::new("no path leads from there to the end"));
         }
-        let mut halves: Vec<Path> =
-            sources.iter().map(|source| Path { source: *source, edges: Box::default() }).collect();
-        let mut beginnings = self.start(sources)?;
-        for layer in 0..middle {
-            let mut steps = Vec::new();
-            for (row, position) in (0..).zip(&beginnings.positions) {
-                steps.extend(self.graph.outgoing(layer, *position).iter().map(|edge| (row, *edge)));
-            }
-            let parts = steps
-                .chunks(TOGETHER)
-                .map(|steps| self.extend(layer, &beginnings, steps))
-                .collect::<Result<Vec<_>>>()?;
-            halves = steps
-                .iter()
-                .filter_map(|(row, edge)| {
-                    let half = halves.get(*row as usize)?;
-                    Some(Path { source: half.source, edges: half.edges.iter().copied().chain([*edge]).collect() })
-                })
-                .collect();
-            let vectors: Vec<&Tensor> = parts.iter().map(|part| &part.vectors).collect();
-            let positions = parts.iter().flat_map(|part| &part.positions).copied().collect();
-            beginnings = Beginnings { positions, vectors: Tensor::f_cat(&vectors, 0)? };
-        }
-        Ok((halves, beginnings))
+        let vectors: Vec<&Tensor> = parts.iter().map(|part| &part.vectors).collect();
+        let vectors = Tensor::f_cat(&vectors, 0)?;
+        let positions = parts.iter().flat_map(|part| &part.positions).copied().collect();
+        Ok((halves, Beginnings { positions, vectors }))
     }
 
-    /// Every end of a path from layer `middle` on, with the covectors of the logits of `ids`.
-    pub fn ends_from(&self, middle: usize, ids: &[i64]) -> Result<Ends> {
-        let to = self.graph.request.to;
-        let each = ids.len();
-        let mut ends = Ends {
-            positions: vec![to as u32],
-            edges: vec![Vec::new()],
-            covectors: self.frozen.readout(self.decoder, to, ids)?,
+    /// Every piece of a path from layer `from` on that ends before layer `until`, with what each of `covectors`,
+    /// [each, d_model], takes at its beginning of what arrives at its end.
+    pub fn ends(&self, from: usize, until: usize, covectors: &Tensor) -> Result<Ends> {
+        let each = covectors.size().first().map_or(1, |rows| *rows as usize);
+        let reached = self.graph.beginnings();
+        let is_reached = |layer: usize, position: u32| -> bool {
+            let count = reached.get(layer).and_then(|reached| reached.get(position as usize));
+            count.is_some_and(|count| *count > 0.0) && self.graph.ways(layer, position) > 0.0
         };
-        for layer in (middle..self.graph.depth()).rev() {
+        let positions: Vec<u32> =
+            (0..self.frozen.length() as u32).filter(|position| is_reached(until, *position)).collect();
+        let mut ends = Ends {
+            edges: vec![Vec::new(); positions.len()],
+            covectors: covectors.f_repeat([positions.len() as i64, 1])?,
+            positions,
+        };
+        for layer in (from..until).rev() {
             let part = self.frozen.at(self.decoder, layer)?;
             // Through the MLP once for each end, then along each edge that arrives at it.
             let here: Vec<u32> = repeated(&ends.positions, each);
@@ -77,7 +66,8 @@ impl Evaluator<'_> {
             }
             let (mixed, with_mlp) = (Tensor::f_cat(&mixed, 0)?, Tensor::f_cat(&with_mlp, 0)?);
             let mut steps: Vec<(usize, u32, u32)> = Vec::new();
-            for (number, edge) in (0u32..).zip(self.graph.edges(layer)) {
+            let edges = (0u32..).zip(self.graph.edges(layer)).filter(|(_, edge)| is_reached(layer, edge.source));
+            for (number, edge) in edges {
                 let arriving = ends.positions.iter().enumerate().filter(|(_, position)| **position == edge.target);
                 steps.extend(arriving.map(|(row, _)| (row, number, edge.source)));
             }

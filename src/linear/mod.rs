@@ -2,10 +2,11 @@
 //! attention probability and every activation's slope is frozen, and what remains is affine in the embeddings.
 //!
 //! `norm` and `frozen` hold the frozen factors, `forward` and `transposed` apply them to whole prompts, `row` to single
-//! edges; `flow` splits a logit. `graph`, `walk`, `estimate`, `edge`, `evaluate`, `half`, `screen`, `search`, `table`, `path_graph` and
+//! edges; `flow` splits a logit. `graph`, `walk`, `estimate`, `edge`, `evaluate`, `half`, `cuts`, `segment`, `search`, `table`, `path_graph` and
 //! `export` are about paths; `operator` is one map as an object with its singular values; `predict` compares with what the
 //! model itself does. No map is ever folded to [d_model, d_model] unless it is asked for.
 
+pub mod cuts;
 pub mod edge;
 pub mod estimate;
 pub mod evaluate;
@@ -20,8 +21,8 @@ pub mod operator;
 pub mod path_graph;
 pub mod predict;
 pub mod row;
-pub mod screen;
 pub mod search;
+pub mod segment;
 pub mod table;
 pub mod transposed;
 pub mod walk;

@@ -75,7 +75,8 @@ impl Evaluator<'_> {
     pub fn search(&self, count: usize) -> Result<Vec<(Path, Score)>> {
         let middle = self.plan().middle;
         let (heads, vectors) = self.beginnings_to(middle)?;
-        let ends = self.ends_from(middle, &[self.answer])?;
+        let readout = self.frozen.readout(self.decoder, self.graph.request.to, &[self.answer])?;
+        let ends = self.ends(middle, self.graph.depth(), &readout)?;
         let mut best: BinaryHeap<Found> = BinaryHeap::new();
         for position in 0..self.frozen.length() as u32 {
             let here = |positions: &[u32]| -> Vec<usize> {

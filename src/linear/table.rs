@@ -2,12 +2,12 @@
 
 use tch::Kind;
 
+use super::cuts::Cuts;
 use super::evaluate::{Evaluator, Score, TOGETHER};
 use super::frozen::Frozen;
 use super::graph::{Count, Graph, Path};
-use super::screen::{Screen, Screened};
+use super::segment::{Found, Segments};
 use crate::error::{Error, Result};
-use crate::interrupt;
 use crate::model::decoder::Decoder;
 
 /// Which paths are computed.
@@ -108,18 +108,19 @@ impl PathTable {
             });
         }
         let mut kept = Vec::new();
-        let mut take = |found: Vec<(Path, Score)>, ruled_out: &[(u32, f64)]| -> Result<()> {
-            let computed = (found.len() + ruled_out.len()) as u64;
-            for (source, logit) in ruled_out {
-                if let Some(start) = from(&mut starts, *source) {
-                    start.count(*logit);
+        let mut take = |Found { ranked, given_up }: Found| -> Result<()> {
+            let mut computed = ranked.len() as u64;
+            for (source, (count, logit)) in given_up {
+                computed += count;
+                if let Some(start) = from(&mut starts, source) {
+                    start.count(count, logit);
                 }
             }
             let mut wanted = Vec::new();
-            for (path, score) in found {
+            for (path, score) in ranked {
                 let is_high = score.rank.is_some_and(|rank| rank <= options.max_rank);
                 if let Some(start) = from(&mut starts, path.source) {
-                    start.count(score.logit);
+                    start.count(1, score.logit);
                     if is_high {
                         start.count_heads(&graph, &path, heads)?;
                     }
@@ -134,32 +135,22 @@ impl PathTable {
         };
         match options.selection {
             Selection::All => {
-                let screen = max_rank.map(|most| Screen::new(&evaluator, most)).transpose()?.flatten();
-                let mut walk = graph.walk_to(screen.as_ref().map_or(graph.depth(), |screen| screen.middle));
-                loop {
-                    interrupt::check()?;
-                    let block: Vec<Path> = walk.by_ref().take(TOGETHER).collect();
-                    if block.is_empty() {
-                        break;
-                    }
-                    match &screen {
-                        None => take(score(&evaluator, block)?, &[])?,
-                        Some(screen) => {
-                            let Screened { ruled_out, open } = screen.screen(&evaluator, &block)?;
-                            take(score(&evaluator, open)?, &ruled_out)?;
-                        }
-                    }
+                let segments = Segments::new(&evaluator, &Cuts::new(&evaluator))?;
+                let mut walk = segments.walk(&evaluator);
+                while let Some(found) = segments.next(&evaluator, &mut walk)? {
+                    take(found)?;
                 }
             }
             Selection::Sample { count, seed } => {
-                let paths = graph.sample(count, seed);
-                for block in paths.chunks(TOGETHER) {
-                    take(score(&evaluator, block.to_vec())?, &[])?;
+                for block in graph.sample(count, seed).chunks(TOGETHER) {
+                    let scores = evaluator.scores(block)?;
+                    let mut found = Found::default();
+                    found.add(block.iter().cloned().zip(scores));
+                    take(found)?;
                 }
             }
             Selection::Highest { count } => {
-                let found = evaluator.search(count)?;
-                take(found, &[])?;
+                take(Found { ranked: evaluator.search(count)?, ..Found::default() })?;
             }
         }
         let tokens = frozen.tokens.clone();
@@ -208,14 +199,9 @@ fn from(starts: &mut [Start], source: u32) -> Option<&mut Start> {
     starts.iter_mut().find(|start| start.position == i64::from(source))
 }
 
-fn score(evaluator: &Evaluator, paths: Vec<Path>) -> Result<Vec<(Path, Score)>> {
-    let scores = evaluator.scores(&paths)?;
-    Ok(paths.into_iter().zip(scores).collect())
-}
-
 impl Start {
-    fn count(&mut self, logit: f64) {
-        self.computed += 1;
+    fn count(&mut self, paths: u64, logit: f64) {
+        self.computed += paths;
         self.logit += logit;
     }
 
