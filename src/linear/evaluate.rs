@@ -16,7 +16,7 @@ use crate::model::rope::wide;
 pub const TOGETHER: usize = 2048;
 
 /// The most logits held at once, in elements.
-const LOGITS: i64 = 1 << 26;
+const LOGITS: i64 = 1 << 24;
 
 /// What a path contributes.
 #[derive(Debug, Clone, Copy, PartialEq)]
