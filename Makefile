@@ -30,12 +30,18 @@ check: setup ## Check the format and the lints
 	cargo fmt --check
 	cargo clippy --release --all-targets -- -D warnings
 
+# "The capital of France is"; "Give the comparative form of the adjective. big:"
+SENTENCE = 504,3575,282,4649,314
+INSTRUCTION = 26533,260,15335,910,282,260,24970,30,2066,42
+
 bench: build ## Measure grids and paths on smollm2 beside nnsight, transformers and PyTorch (2.6 GB to download, once)
 	@$(PYTHON) setup/peers.py
 	target/release/lancet run benches/patch_grid.rhai --samples 100 --repeats 2 --device cpu --out out/bench/cpu
 	vendor/peers/bin/python benches/peers.py out/bench/cpu
-	vendor/peers/bin/python benches/path_peer.py --model smollm2 --ids 504,3575,282,4649,314 --paths 400 > out/bench/path_peer.json
-	target/release/lancet run benches/paths.rhai --peer out/bench/path_peer.json --out out/bench
+	vendor/peers/bin/python benches/path_peer.py --model smollm2 --ids $(SENTENCE) --paths 400 > out/bench/sentence.json
+	target/release/lancet run benches/paths.rhai --peer out/bench/sentence.json --out out/bench/sentence
+	vendor/peers/bin/python benches/path_peer.py --model smollm2 --ids $(INSTRUCTION) --paths 400 > out/bench/instruction.json
+	target/release/lancet run benches/paths.rhai --peer out/bench/instruction.json --repeats 1 --out out/bench/instruction
 
 bench-gpu: build libtorch-cuda ## The same on a GPU, on random weights in the shape of OLMo-2-1B
 	@$(PYTHON) setup/peers.py

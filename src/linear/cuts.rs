@@ -8,7 +8,7 @@ use super::graph::Count;
 
 /// The most elements of one segment's maps: this, or of a large model a share of its layers' weights. It bounds the memory,
 /// whatever the number of paths.
-const MAPS: f64 = (1u64 << 26) as f64;
+const MAPS: f64 = (1u64 << 25) as f64;
 const SHARE_OF_WEIGHTS: f64 = 0.125;
 
 /// The cuts of least work, and what going through all paths takes then, the unembedding not counted.

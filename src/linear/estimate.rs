@@ -11,6 +11,9 @@ use super::table::Selection;
 use crate::device::free_memory;
 use crate::error::{Error, Result};
 
+/// A share of the paths that is rarely exceeded by those of high rank.
+const HIGH_RANKING: f64 = 0.1;
+
 /// What a selection of paths would take.
 #[derive(Debug, Clone, Copy)]
 pub struct Estimate {
@@ -46,13 +49,14 @@ impl Estimate {
         // How many beginnings of paths there are of each length from 1 on: the vectors that are computed.
         let beginnings = evaluator.graph.beginnings();
         let beginnings = beginnings.iter().skip(1).map(|row| row.iter().sum::<f64>());
-        let row = |count: f64| count * (8.0 * (depth + 4.0));
+        let share_kept = if evaluator.max_rank.is_some() { HIGH_RANKING } else { 1.0 };
+        let row = |count: f64| share_kept * count * (8.0 * (depth + 4.0));
         let block = TOGETHER as f64 * element * (3.0 * config.d_mlp as f64 + 6.0 * model + 2.0 * width);
         let (computed, products, operations, bytes) = match selection {
             Selection::All => {
                 let cuts = Cuts::new(evaluator);
-                // While maps are folded, those of the layer behind are held too.
-                let bytes = block + row(paths) + 3.0 * element * cuts.maps;
+                // While a segment's maps are folded, those of the layer behind are held too.
+                let bytes = block + row(paths) + 2.0 * element * cuts.maps;
                 (paths, 0.0, cuts.operations + paths * read_out, bytes)
             }
             Selection::Sample { count, .. } => {

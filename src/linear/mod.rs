@@ -2,12 +2,14 @@
 //! attention probability and every activation's slope is frozen, and what remains is affine in the embeddings.
 //!
 //! `norm` and `frozen` hold the frozen factors, `forward` and `transposed` apply them to whole prompts, `row` to single
-//! edges; `flow` splits a logit. `graph`, `walk`, `estimate`, `edge`, `evaluate`, `half`, `cuts`, `segment`, `search`, `table`, `path_graph` and
-//! `export` are about paths; `operator` is one map as an object with its singular values; `predict` compares with what the
-//! model itself does. No map is ever folded to [d_model, d_model] unless it is asked for.
+//! edges; `flow` splits a logit. `graph`, `walk`, `estimate`, `edge`, `evaluate`, `cuts`, `ends`, `segment`, `search`, `table`,
+//! `path_graph` and `export` are about paths; `operator` is one map as an object with its singular values; `predict` compares
+//! with what the model itself does. Maps stay factored; only pieces that many paths share are folded to [d_model, d_model], and
+//! no more of them than a fixed amount of memory holds.
 
 pub mod cuts;
 pub mod edge;
+pub mod ends;
 pub mod estimate;
 pub mod evaluate;
 pub mod export;
@@ -15,7 +17,6 @@ pub mod flow;
 pub mod forward;
 pub mod frozen;
 pub mod graph;
-pub mod half;
 pub mod norm;
 pub mod operator;
 pub mod path_graph;

@@ -7,10 +7,10 @@ use std::collections::BinaryHeap;
 
 use tch::{Kind, Tensor};
 
-use super::evaluate::{Evaluator, Score};
+use super::evaluate::{Beginnings, Evaluator, Score, TOGETHER};
 use super::frozen::numbers;
 use super::graph::Path;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interrupt;
 
 /// Products computed at once, per side.
@@ -69,6 +69,22 @@ impl Evaluator<'_> {
         };
         let middle = (0..=self.graph.depth()).min_by(|one, other| halves(*one).total_cmp(&halves(*other))).unwrap_or(0);
         Plan { middle, halves: halves(middle), products: self.graph.count() }
+    }
+
+    /// Every beginning of a path that reaches layer `middle`, with its vector.
+    fn beginnings_to(&self, middle: usize) -> Result<(Vec<Path>, Beginnings)> {
+        let halves: Vec<Path> = self.graph.walk_to(middle).collect();
+        let parts = halves
+            .chunks(TOGETHER)
+            .map(|halves| Ok(self.vectors(halves, middle)?.0))
+            .collect::<Result<Vec<Beginnings>>>()?;
+        if parts.is_empty() {
+            return Err(Error::new("no path leads from there to the end"));
+        }
+        let vectors: Vec<&Tensor> = parts.iter().map(|part| &part.vectors).collect();
+        let vectors = Tensor::f_cat(&vectors, 0)?;
+        let positions = parts.iter().flat_map(|part| &part.positions).copied().collect();
+        Ok((halves, Beginnings { positions, vectors }))
     }
 
     /// The `count` paths of highest answer logit, highest first, with their scores.

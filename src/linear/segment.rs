@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::interrupt;
 
 /// Paths whose vectors are held at once for each segment.
-const VECTORS: usize = 1 << 14;
+const VECTORS: usize = 1 << 12;
 
 /// Pieces that are applied at once.
 const PIECES: usize = 128;

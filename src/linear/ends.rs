@@ -1,11 +1,10 @@
-//! Halves of paths that meet at a middle layer: beginnings with their vectors, ends with their covectors.
+//! Pieces of paths that end at one layer, with covectors pulled back along each of them.
 
 use tch::Tensor;
 
-use super::evaluate::{Beginnings, Evaluator, TOGETHER};
-use super::graph::Path;
+use super::evaluate::{Evaluator, TOGETHER};
 use super::norm::At;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::interrupt;
 
 /// Pieces of paths that end at one layer, and where they lead to it from.
@@ -20,22 +19,6 @@ pub struct Ends {
 }
 
 impl Evaluator<'_> {
-    /// Every beginning of a path that reaches layer `middle`, with its vector.
-    pub fn beginnings_to(&self, middle: usize) -> Result<(Vec<Path>, Beginnings)> {
-        let halves: Vec<Path> = self.graph.walk_to(middle).collect();
-        let parts = halves
-            .chunks(TOGETHER)
-            .map(|halves| Ok(self.vectors(halves, middle)?.0))
-            .collect::<Result<Vec<Beginnings>>>()?;
-        if parts.is_empty() {
-            return Err(Error::new("no path leads from there to the end"));
-        }
-        let vectors: Vec<&Tensor> = parts.iter().map(|part| &part.vectors).collect();
-        let vectors = Tensor::f_cat(&vectors, 0)?;
-        let positions = parts.iter().flat_map(|part| &part.positions).copied().collect();
-        Ok((halves, Beginnings { positions, vectors }))
-    }
-
     /// Every piece of a path from layer `from` on that ends before layer `until`, with what each of `covectors`,
     /// [each, d_model], takes at its beginning of what arrives at its end.
     pub fn ends(&self, from: usize, until: usize, covectors: &Tensor) -> Result<Ends> {
