@@ -43,6 +43,8 @@ pub struct Start {
     pub high_ranking: u64,
     /// Sum of the answer's logits of those computed
     pub logit: f64,
+    /// Of those that are high-ranking
+    pub high_logit: f64,
     /// Sum over all paths of the graph, by dynamic programming
     pub graph_logit: f64,
     /// What the source token contributes along all edges
@@ -102,6 +104,7 @@ impl PathTable {
                 computed: 0,
                 high_ranking: 0,
                 logit: 0.0,
+                high_logit: 0.0,
                 graph_logit,
                 total: totals.get(*position as usize).copied().unwrap_or(0.0),
                 head_use: vec![0; heads * graph.depth()],
@@ -122,7 +125,7 @@ impl PathTable {
                 if let Some(start) = from(&mut starts, path.source) {
                     start.count(1, score.logit);
                     if is_high {
-                        start.count_heads(&graph, &path, heads)?;
+                        start.count_high(&graph, &path, score.logit, heads)?;
                     }
                 }
                 if is_high || options.keep_low {
@@ -205,9 +208,10 @@ impl Start {
         self.logit += logit;
     }
 
-    /// Counts a high-ranking path and its heads.
-    fn count_heads(&mut self, graph: &Graph, path: &Path, heads: usize) -> Result<()> {
+    /// Counts a high-ranking path with its heads.
+    fn count_high(&mut self, graph: &Graph, path: &Path, logit: f64, heads: usize) -> Result<()> {
         self.high_ranking += 1;
+        self.high_logit += logit;
         for (layer, number) in path.edges.iter().enumerate() {
             for head in graph.edge(layer, *number)?.heads() {
                 if let Some(uses) = self.head_use.get_mut(layer * heads + head as usize) {

@@ -226,6 +226,8 @@ impl Paths {
         map.insert("computed".into(), (start.computed as i64).into());
         map.insert("high_ranking".into(), high.into());
         map.insert("standard_error".into(), error.into());
+        map.insert("hits".into(), (start.high_ranking as i64).into());
+        map.insert("high_logit".into(), start.high_logit.into());
         map.insert("logit".into(), start.logit.into());
         map.insert("graph_logit".into(), start.graph_logit.into());
         map.insert("total".into(), start.total.into());
@@ -283,9 +285,9 @@ pub mod functions {
     }
 
     /// What is known of the paths from each source position: maps of `position`; `paths`, how many there are; `computed`, how many of them
-    /// were; `high_ranking`, with a `standard_error` where it is estimated from a sample (after a search it is a lower bound); `logit`, the sum of
-    /// the answer's logits of those computed; `graph_logit`, of all paths of the graph; `total`, what the token contributes
-    /// along all edges.
+    /// were, and `hits`, how many of those are high-ranking; `high_ranking`, how many of all, with a `standard_error` where it is estimated
+    /// from a sample (after a search it is a lower bound); `logit`, the sum of the answer's logits of those computed, and `high_logit`, of the
+    /// hits; `graph_logit`, of all paths of the graph; `total`, what the token contributes along all edges.
     #[rhai_fn(get = "starts", pure)]
     pub fn paths_starts(paths: &mut Paths) -> Array {
         paths.table.starts.iter().map(|start| Dynamic::from(paths.start(start))).collect()
