@@ -20,7 +20,8 @@ pub struct Linear {
 impl Linear {
     /// [.., in] to [.., out].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+        // Otherwise libtorch multiplies sample by sample, reading the weight anew for each.
+        Ok(x.f_contiguous()?.f_linear(&self.weight, self.bias.as_ref())?)
     }
 }
 
