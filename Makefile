@@ -49,6 +49,8 @@ bench-gpu: build libtorch-cuda ## The same on a GPU, on random weights in the sh
 	target/release/lancet run benches/patch_grid.rhai --model out/bench/olmo2-1b --task random --samples 100 --length 8 --repeats 3 \
 		--device cuda:0 --dtype bf16 --out out/bench/gpu
 	vendor/peers/bin/python benches/peers.py out/bench/gpu
+	target/release/lancet run benches/paths.rhai --model out/bench/olmo2-1b --prompts 100 --from 8 --keep high_ranking \
+		--limit 100000000 --repeats 1 --device cuda:0 --dtype bf16 --out out/bench/gpu
 
 libtorch-cuda: ## Fetch the libraries for NVIDIA GPUs (2.5 GB); the built binary then finds them by itself
 	@$(PYTHON) setup/libtorch.py --cuda

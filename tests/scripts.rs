@@ -341,12 +341,17 @@ fn the_bench_of_paths_compares_them_with_its_peers() {
     let out = folder.path().join("out").display().to_string();
     let arguments = ["--model", &model, "--peer", &peer, "--dtype", "f64", "--repeats", "1", "--out", &out];
     let printed = run("benches/paths.rhai", &arguments, folder.path());
-    for part in ["7 tokens, 21 paths", "the same 21 paths", "0 ranks differ"] {
+    for part in ["1 x 7 tokens, 21 paths", "the same 21 paths", "0 ranks differ"] {
         assert!(printed.contains(part), "{printed}");
     }
     let words = printed.split_once("logits differ by ").expect("a difference").1;
     let difference: f64 = words.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
     assert!(difference < 1e-10, "{printed}");
+
+    let arguments =
+        ["--model", &model, "--prompts", "3", "--length", "6", "--from", "2", "--repeats", "1", "--out", &out];
+    let printed = run("benches/paths.rhai", &arguments, folder.path());
+    assert!(printed.contains("3 x 6 tokens, ") && printed.contains("ranks up to 100: "), "{printed}");
 }
 
 #[test]
@@ -367,6 +372,17 @@ fn names_that_cannot_work_are_refused_before_the_work() {
         assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{said}");
         assert!(output.stdout.is_empty() && output.status.code() == Some(1), "{said}");
     }
+}
+
+#[test]
+fn numbers_compare_as_their_standard_says() {
+    let code = r#"let infinity = 1.0 / 0.0;
+        let nan = 0.0 / 0.0;
+        assert(infinity > 1.0 && infinity > 1 && 1 < infinity && -infinity < 0 && infinity == infinity && infinity != 1.0);
+        assert(nan != nan && !(nan == nan) && !(nan < 1) && !(nan >= 1.0));
+        assert(1e-20 > 0 && 1e-20 > 0.0 && 1e-20 != 0 && 0.1 + 0.2 != 0.3 && 2 == 2.0 && 2 <= 2.0 && 3 > 2.5);
+        assert([1.0, infinity].contains(infinity) && !([1.0, 0.3].contains(0.1 + 0.2)));"#;
+    Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", code]).assert().success();
 }
 
 #[test]

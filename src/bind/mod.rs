@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod arguments;
+pub mod compare;
 pub mod completion;
 pub mod display;
 pub mod file;
@@ -17,6 +18,7 @@ pub mod watch;
 
 /// Registers everything that scripts can call.
 pub fn register(engine: &mut rhai::Engine) {
+    compare::register(engine);
     completion::register(engine);
     file::register(engine);
     linear::register(engine);
