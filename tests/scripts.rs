@@ -362,6 +362,7 @@ fn names_that_cannot_work_are_refused_before_the_work() {
         (&["--task", "adj_comp", "--task", "nosuch"][..], "there is no task \"nosuch\""),
         (&["--task", "can_fly", "--task", "can_fly"], "--task names \"can_fly\" twice"),
         (&["--model", &path], "--model names \"small\" twice"),
+        (&["--out", "Cargo.toml/results"], "Cargo.toml/results"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_lancet"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -61,7 +61,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// Adds scored paths, each block of which is sorted.
+    /// Adds scored paths.
     pub fn add(&mut self, paths: impl IntoIterator<Item = (Path, Score)>) {
         for (path, score) in paths {
             if score.rank.is_some() {
