@@ -290,6 +290,18 @@ fn a_table_knows_what_following_every_path_finds() {
 }
 
 #[test]
+fn a_path_that_overflows_is_an_error() {
+    let _guard = tch::no_grad_guard();
+    let model = double("olmo2");
+    let map = frozen(&model);
+    let graph = Graph::new(&model.decoder, &map, &request(Edges::Argmax)).expect("a graph");
+    let evaluator = Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer: 5, max_rank: None };
+    let vectors = Tensor::full([2, model.config().d_model], f64::INFINITY, (Kind::Double, tch::Device::Cpu));
+    let error = evaluator.read_out(&vectors).expect_err("refused");
+    assert!(error.to_string().contains("beyond the numbers"), "{error}");
+}
+
+#[test]
 fn a_token_that_no_path_leads_from_has_an_empty_table() {
     let _guard = tch::no_grad_guard();
     let mut empty = 0;

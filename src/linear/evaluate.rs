@@ -128,6 +128,9 @@ impl Evaluator<'_> {
     }
 
     /// The scores of paths that have arrived, [row, d_model].
+    ///
+    /// # Errors
+    /// A vector that holds infinities or NaN: nothing would be ahead of its answer.
     pub fn read_out(&self, vectors: &Tensor) -> Result<Vec<Score>> {
         let to = self.graph.request.to;
         let position = Tensor::f_from_slice(&[to])?.f_to(self.decoder.device)?;
@@ -136,6 +139,10 @@ impl Evaluator<'_> {
         let answer = Tensor::f_from_slice(&[self.answer])?.f_to(self.decoder.device)?;
         let answers = self.project(&vectors, &|table| Ok(table.f_index_select(0, &answer)?), secants.as_ref())?;
         let logits = numbers(&answers)?;
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(Error::new("a path's contribution is beyond the numbers of the model's dtype")
+                .hint("load the model in f32 or bf16"));
+        }
         let mut ahead = vec![0i64; logits.len()];
         let mut open: Vec<i64> = (0..logits.len() as i64).collect();
         for (first, stride) in parts(self.decoder.config.d_vocab, self.max_rank) {
