@@ -1,6 +1,7 @@
 //! Tensors as scripts see them: against PyTorch's values, and the behaviour scripts in `scripts/tensor`.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lancet::bind;
 use lancet::tensor::Tensor;
@@ -9,6 +10,12 @@ use lancet::tensor::parse_kind;
 use rhai::{Dynamic, Engine, EvalAltResult, Map, Scope};
 use serde_json::Value;
 use tch::{Device, Kind};
+
+/// libtorch's generator of random numbers is one for the process: tests that seed it or draw from it take turns.
+fn generator() -> MutexGuard<'static, ()> {
+    static GENERATOR: Mutex<()> = Mutex::new(());
+    GENERATOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn engine() -> Engine {
     let mut engine = Engine::new();
@@ -85,6 +92,7 @@ fn differences(got: &Tensor, wanted: &Tensor) -> Option<String> {
 
 #[test]
 fn values_are_pytorchs() {
+    let _turn = generator();
     let fixtures: Value = serde_json::from_slice(&std::fs::read(fixture("tensor_cases.json")).unwrap()).unwrap();
     let engine = engine();
     let mut failures = Vec::new();
@@ -115,6 +123,7 @@ fn values_are_pytorchs() {
 
 #[test]
 fn scripts_behave() {
+    let _turn = generator();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/tensor");
     let mut scripts: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     scripts.sort();
@@ -161,6 +170,7 @@ fn saved_tensors_are_valid_safetensors() {
 /// The examples in the help texts, and that there is a help text for every function.
 #[test]
 fn help_is_complete_and_its_examples_run() {
+    let _turn = generator();
     let engine = engine();
     let metadata: Value = serde_json::from_str(&engine.gen_fn_metadata_to_json(false).unwrap()).unwrap();
     let folder = tempfile::tempdir().unwrap();

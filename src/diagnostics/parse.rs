@@ -22,6 +22,9 @@ pub fn explain(error: &ParseErrorType, site: &Site) -> Explanation {
         explanation.span = before.map(|token| token.range);
         explanation.label = Some("after this".to_owned());
     }
+    if matches!(error, ParseErrorType::MissingToken(token, why) if token == "]" && why.contains("index")) {
+        return explanation.maybe_hint(index_hint(site.token()));
+    }
     // Words of other languages end up as names before the token that cannot follow them.
     let words = [site.token(), previous_word(site.before())];
     explanation.maybe_hint(words.into_iter().find_map(foreign_word))
@@ -88,6 +91,16 @@ fn own_hint(error: &ParseErrorType) -> Option<String> {
         ParseErrorType::BadInput(LexError::UnexpectedInput(text)) if text.starts_with(char::is_alphabetic) => {
             "names are made of the letters a to z, digits and `_`"
         }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// What an index of several parts is here; `token` is what follows the first.
+fn index_hint(token: &str) -> Option<String> {
+    let text = match token {
+        "," => "an index is one value: `t.at([0, -1])` takes one position per dimension, `t[[0, -1]]` picks two rows",
+        ":" => "a range is `0..2`, or `1..` to the end",
         _ => return None,
     };
     Some(text.to_owned())

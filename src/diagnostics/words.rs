@@ -77,6 +77,10 @@ pub fn unknown_variable(name: &str, site: &Site) -> Explanation {
     if let Some(word) = foreign_word(name) {
         return explanation.hint(word);
     }
+    let after = site.span.as_ref().and_then(|span| site.text.get(span.end..)).unwrap_or_default();
+    if let Some(habit) = python_habit(name, site.before().trim_end(), after.trim_start()) {
+        return explanation.hint(habit);
+    }
     let variables = site.variables();
     let function = site.span.as_ref().and_then(|span| scan::enclosing_function(site.text, span.start));
     if variables.iter().any(|variable| variable == name) {
@@ -205,6 +209,20 @@ fn arithmetic(text: &str) -> Explanation {
         return explanation.hint("integers cannot be divided by zero; `1.0 / 0.0` is infinite");
     }
     explanation
+}
+
+/// What someone used to Python means by a name that stands between `before` and `after`.
+fn python_habit(name: &str, before: &str, after: &str) -> Option<&'static str> {
+    if name == "f" && after.starts_with(['"', '\'']) {
+        return Some("text with values in it goes between backquotes: `x is ${x}`");
+    }
+    if before.ends_with("import") {
+        return Some(
+            "tensors, models and files need no import; a module is imported by text: `import \"std/metric\" as metric;`",
+        );
+    }
+    let is_named = after.starts_with('=') && !after.starts_with("==") && before.ends_with(['(', ',']);
+    is_named.then_some("arguments have no names: give the values in order; options go into a map, `#{ name: value }`")
 }
 
 /// What a word of another language is in this one.

@@ -3,7 +3,7 @@
 use std::ops::{Range, RangeInclusive};
 
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, Position};
 
 use super::convert::{number, operand, positions};
 use crate::bind::args::{ScriptResult, expected, integers, raise};
@@ -25,7 +25,9 @@ fn one(value: &Dynamic) -> Result<Index> {
         return Ok(Index::All);
     }
     if let Some(range) = value.clone().try_cast::<Range<i64>>() {
-        return Ok(Index::Range(range.start, Some(range.end)));
+        // Rhai gives an open range, `1..`, the largest number.
+        let end = Some(range.end).filter(|end| *end != i64::MAX);
+        return Ok(Index::Range(range.start, end));
     }
     if let Some(range) = value.clone().try_cast::<RangeInclusive<i64>>() {
         // What follows position -1 is the end, and no number stands for it.
@@ -39,6 +41,15 @@ fn one(value: &Dynamic) -> Result<Index> {
         Some(list) => Ok(Index::List(integers("an index", &list)?)),
         None => Err(expected("an index", "an integer, a range, (), an array or a tensor", value)),
     }
+}
+
+/// Fails for a text between the brackets: Rhai comes here with a property that tensors do not have.
+fn not_a_property(index: &Dynamic) -> ScriptResult<()> {
+    if index.is_string() {
+        let text = format!("Unknown property '{index}' of '{}'", std::any::type_name::<Tensor>());
+        return Err(EvalAltResult::ErrorDotExpr(text, Position::NONE).into());
+    }
+    Ok(())
 }
 
 fn each(items: &Array) -> Result<Vec<Index>> {
@@ -65,7 +76,7 @@ fn end(what: &str, value: &Dynamic) -> Result<Option<i64>> {
 mod index_functions {
     /// The elements at a position, in a range, at listed positions or where a bool tensor is true.
     ///
-    /// `t[0]` and `t[-1]` are rows, `t[0..2]` and `t[0..=1]` ranges of rows, `t[[0, 2]]` the rows listed. An array that
+    /// `t[0]` and `t[-1]` are rows, `t[0..2]`, `t[0..=1]` and `t[1..]` ranges of rows, `t[[0, 2]]` the rows listed. An array that
     /// holds anything but integers has one index per dimension, where `()` stands for all positions: `t[[(), -1]]` is
     /// the last column, `t[[0, 1..3]]` a part of row 0. For one element use `t.at([i, j])` or `t[i][j]`.
     ///
@@ -80,6 +91,7 @@ mod index_functions {
     /// ```
     #[rhai_fn(index_get, pure, return_raw)]
     pub fn get(t: &mut Tensor, index: Dynamic) -> ScriptResult<Tensor> {
+        not_a_property(&index)?;
         indexes(&index).and_then(|indexes| t.index(&indexes)).map_err(raise)
     }
 
@@ -97,6 +109,7 @@ mod index_functions {
     /// ```
     #[rhai_fn(index_set, return_raw)]
     pub fn set(t: &mut Tensor, index: Dynamic, value: Dynamic) -> ScriptResult<()> {
+        not_a_property(&index)?;
         let changed =
             operand("the value", &value).and_then(|value| t.with_index(&indexes(&index)?, &value)).map_err(raise)?;
         crate::bind::watch::note_change(t);
