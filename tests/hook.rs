@@ -432,6 +432,51 @@ fn functions_may_mention_what_calls_them() {
     support::run_script(&mut session, script);
 }
 
+/// The weights that a script reads are those that turn one activation into the next.
+#[test]
+fn the_weights_of_scripts_give_the_activations() {
+    for name in ["llama3", "gpt_neox"] {
+        let mut session = support::session();
+        session.set_variable("path", support::tiny_path(name).display().to_string().into());
+        let script = r#"
+            let model = load_model(path, #{ device: "cpu", dtype: "f64" });
+            let run = model.run_with_cache([3, 1, 4, 1, 5]);
+            let cache = run.cache;
+            let near = |left, right| assert((left - right).abs().max().item() < 1e-10);
+            let normed = |x, scale, norm| {
+                if model.cfg.normalization_type == "LN" { x = x - x.mean(-1, #{ keepdim: true }); }
+                x = x / scale * norm.w;
+                if "b" in norm { x = x + norm.b; }
+                x
+            };
+            let block = model.blocks[1];
+            let x = normed.call(cache["resid_pre.1"], cache["blocks.1.ln1.hook_scale"], block.ln1);
+            let mixed = zeros_like(x);
+            for head in 0..model.cfg.n_heads {
+                let query = x.matmul(block.attn.W_Q[head]);
+                if "b_Q" in block.attn { query = query + block.attn.b_Q[head]; }
+                near.call(query, cache["blocks.1.attn.hook_q"].select(2, head));
+                mixed = mixed + cache["blocks.1.attn.hook_z"].select(2, head).matmul(block.attn.W_O[head]);
+            }
+            if "b_O" in block.attn { mixed = mixed + block.attn.b_O; }
+            near.call(mixed, cache["blocks.1.hook_attn_out"]);
+            for head in 0..model.cfg.n_key_value_heads {
+                let value = x.matmul(block.attn.W_V[head]);
+                if "b_V" in block.attn { value = value + block.attn.b_V[head]; }
+                near.call(value, cache["blocks.1.attn.hook_v"].select(2, head));
+            }
+            let out = cache["blocks.1.mlp.hook_post"].matmul(block.mlp.W_out);
+            if "b_out" in block.mlp { out = out + block.mlp.b_out; }
+            near.call(out, cache["blocks.1.hook_mlp_out"]);
+            let last = cache[`resid_post.${model.cfg.n_layers - 1}`];
+            let read = normed.call(last, cache["ln_final.hook_scale"], model.ln_final);
+            near.call(read, model.ln_final(last));
+            near.call(read.matmul(model.W_U), run.logits);
+        "#;
+        support::run_script(&mut session, script);
+    }
+}
+
 #[test]
 fn an_activation_cannot_become_true_or_false() {
     let mut session = support::session();

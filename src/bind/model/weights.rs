@@ -114,7 +114,7 @@ pub mod functions {
 
     /// The weights of each layer: `model.blocks[3].attn.W_Q` [head, d_model, d_head], `W_K`, `W_V` [kv_head, d_model,
     /// d_head], `W_O` [head, d_head, d_model], `b_Q` ...; `.mlp.W_in` [d_model, d_mlp], `W_gate`, `W_out` [d_mlp, d_model];
-    /// `.ln1.w`, `.ln2.w` [d_model].
+    /// `.ln1.w`, `.ln2.w` [d_model]. (Gemma's norms multiply by 1 + w.)
     #[rhai_fn(get = "blocks", return_raw, pure)]
     pub fn blocks(model: &mut Model) -> ScriptResult<Array> {
         let decoder = &model.get().decoder;
@@ -124,6 +124,12 @@ pub mod functions {
             .map(|block| block_map(block, &decoder.config).map(Dynamic::from))
             .collect::<Result<Array>>()
             .map_err(raise)
+    }
+
+    /// The final norm's weights: `model.ln_final.w` [d_model], and `b` where it has a bias. (`ln_final(residual)` applies it.)
+    #[rhai_fn(get = "ln_final", pure)]
+    pub fn final_norm(model: &mut Model) -> Map {
+        norm_map(&model.get().decoder.final_norm)
     }
 
     /// Applies the final norm to residual vectors, [batch, pos, d_model].
