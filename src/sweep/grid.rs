@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
+use super::group::{self, Group};
 use super::metric::Measured;
 use super::plain;
-use super::plan::{self, Group};
+use super::plan;
 use super::set::{self, Element, Set};
 use super::store::Store;
 use crate::error::{Error, Result};
@@ -229,7 +230,7 @@ pub fn compute(model: &LanguageModel, request: &Request, announce: &mut dyn FnMu
     let found = cells.iter().filter(|cells| cells.is_some()).count();
 
     let groups =
-        plan::groups(request, &prompts, &positions, |sample| cells.get(sample).is_some_and(|cells| cells.is_none()));
+        group::groups(request, &prompts, &positions, |sample| cells.get(sample).is_some_and(|cells| cells.is_none()));
     let mut planner = plan::Planner::new(model, request, &sets)?;
     let description = planner.describe(&groups, found);
     announce(&description);
