@@ -104,7 +104,7 @@ fn a_logit_is_split_without_remainder_at_every_layer() {
 fn all_scores(model: &LanguageModel, map: &Frozen, request: &Request, answer: i64) -> (Graph, Vec<(Path, f64, i64)>) {
     let graph = Graph::new(&model.decoder, map, request).expect("a graph");
     let evaluator = Evaluator { decoder: &model.decoder, frozen: map, graph: &graph, answer, max_rank: None };
-    let paths: Vec<Path> = graph.walk().collect();
+    let paths: Vec<Path> = graph.walk_to(graph.depth()).collect();
     assert_eq!(paths.len() as f64, graph.count());
     assert!(paths.is_sorted());
     let scores = evaluator.scores(&paths).expect("scores");
@@ -267,12 +267,12 @@ fn a_table_knows_what_following_every_path_finds() {
             cut += usize::from(Cuts::new(&evaluator).layers.len() > 1);
             for keep_low in [true, false] {
                 let graph = Graph::new(&model.decoder, &map, &request).expect("a graph");
-                let options = table::Options { selection: Selection::All, max_rank: 12, keep_low };
+                let options = table::Options { selection: Selection::All, max_rank: 12, keep_low, hold: true };
                 let table = PathTable::trace(&model.decoder, &map, graph, 5, options, &mut |_, _, _| Ok(()));
                 let table = table.expect("a table");
                 let wanted: Vec<_> = scored.iter().filter(|(.., rank)| keep_low || *rank <= 12).collect();
-                assert_eq!(table.kept.len(), wanted.len(), "{family} {edges:?}");
-                for ((path, score), (other, logit, rank)) in table.kept.iter().zip(wanted) {
+                assert_eq!(table.kept, wanted.len() as u64, "{family} {edges:?}");
+                for ((path, score), (other, logit, rank)) in table.held().expect("paths").iter().zip(wanted) {
                     assert!(path == other && score.rank == Some(*rank) && (score.logit - logit).abs() < 1e-11);
                 }
                 for start in &table.starts {
@@ -316,9 +316,9 @@ fn a_token_that_no_path_leads_from_has_an_empty_table() {
                 continue;
             }
             empty += 1;
-            let options = table::Options { selection: Selection::All, max_rank: 12, keep_low: true };
+            let options = table::Options { selection: Selection::All, max_rank: 12, keep_low: true, hold: true };
             let table = PathTable::trace(&model.decoder, &map, graph, 5, options, &mut |_, _, _| Ok(()));
-            assert!(table.expect("a table").kept.is_empty(), "{name} from {from}");
+            assert!(table.expect("a table").held().expect("paths").is_empty(), "{name} from {from}");
         }
     }
     assert!(empty > 0, "paths lead from everywhere");

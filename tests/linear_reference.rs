@@ -69,7 +69,7 @@ fn paths_are_those_multiplied_out() {
             };
             let graph = Graph::new(&model.decoder, &map, &request).expect("a graph");
             let evaluator = Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer, max_rank: None };
-            let paths: Vec<Path> = graph.walk().collect();
+            let paths: Vec<Path> = graph.walk_to(graph.depth()).collect();
             assert_eq!(paths.len(), reference.len(), "{name} {key}");
             let scores = evaluator.scores(&paths).expect("scores");
             for (path, score) in paths.iter().zip(&scores) {
@@ -193,7 +193,8 @@ fn files_of_paths_hold_the_table() {
         &format!(
             "let streamed = `{folder}/streamed.`;
              let saved = `{folder}/saved.`;
-             let table = lin.paths(#{{ answer: 5, edges: \"all\", quiet: true, file: streamed + \"parquet\" }});
+             let table = lin.paths(#{{ answer: 5, edges: \"all\", quiet: true }});
+             let elsewhere = lin.paths(#{{ answer: 5, edges: \"all\", quiet: true, file: streamed + \"parquet\" }});
              lin.paths(#{{ answer: 5, edges: \"all\", quiet: true, file: streamed + \"csv\" }});
              table.save(saved + \"parquet\");
              table.save(saved + \"csv\");
@@ -218,10 +219,17 @@ fn files_of_paths_hold_the_table() {
         "read.all(|row, i| row.logit == rows[i].logit && row.rank == rows[i].rank)",
         "read.all(|row, i| row.heads == along.call(rows[i]))",
         "lines[0] == \"source,positions,heads,logit,rank\"",
+        "elsewhere.len() == rows.len() && `${elsewhere.starts}` == `${table.starts}`",
         "{ let cells = lines[8].split(\",\");
            cells[2] == read[7].heads && parse_float(cells[3]) == read[7].logit && cells[4] == `${read[7].rank}` }",
     ] {
         assert_eq!(eval(&mut session, law).as_bool(), Ok(true), "{law}");
+    }
+    for asked in
+        ["elsewhere.rows()", "elsewhere.logit", "elsewhere.rank", "elsewhere.positions", "elsewhere.save(\"x.csv\")"]
+    {
+        let failure = support::script_failure(&mut session, asked);
+        assert!(failure.contains("went to a file"), "{asked}: {failure}");
     }
 }
 

@@ -25,7 +25,7 @@ fn table(name: &str, granularity: Granularity) -> PathTable {
     let edges = if granularity == Granularity::Head { Edges::Argmax } else { Edges::All };
     let request = Request { from, to: PROMPT.len() as i64 - 1, edges, mode: Mode::Eq3, granularity };
     let graph = Graph::new(&model.decoder, &frozen, &request).expect("a graph");
-    let options = table::Options { selection: Selection::All, max_rank: 20, keep_low: true };
+    let options = table::Options { selection: Selection::All, max_rank: 20, keep_low: true, hold: true };
     PathTable::trace(&model.decoder, &frozen, graph, ANSWER, options, &mut |_, _, _| Ok(())).expect("paths")
 }
 
@@ -63,13 +63,13 @@ fn before_pruning_every_layers_nodes_and_edges_hold_all_influence() {
     {
         let table = table(name, granularity);
         let graph = graph(&table, ALL);
-        let logit: f64 = table.kept.iter().map(|(_, score)| score.logit).sum();
+        let logit: f64 = table.held().expect("paths").iter().map(|(_, score)| score.logit).sum();
         assert!(close(graph.explained, 1.0) && close(graph.total.logit, logit), "{name}");
         for layer in 0..=graph.n_layers {
             let nodes: Vec<_> = graph.nodes.iter().filter(|node| node.layer == layer).collect();
             assert!(close(nodes.iter().map(|node| node.share.influence).sum(), 1.0), "{name} layer {layer}");
             assert!(close(nodes.iter().map(|node| node.share.logit).sum(), logit), "{name} layer {layer}");
-            assert_eq!(nodes.iter().map(|node| node.share.paths).sum::<u64>(), table.kept.len() as u64);
+            assert_eq!(nodes.iter().map(|node| node.share.paths).sum::<u64>(), table.kept);
         }
         for node in &graph.nodes {
             let at = (node.layer, node.position);
@@ -114,7 +114,7 @@ fn pruning_leaves_ways_from_start_to_end_and_says_what_they_explain() {
             );
         }
         let (mut left, mut sum) = (0.0, 0.0);
-        for (path, score) in &table.kept {
+        for (path, score) in table.held().expect("paths") {
             let positions = table.graph.positions(path).expect("positions");
             let mut steps = positions.windows(2).enumerate();
             sum += score.logit.abs();
@@ -135,7 +135,7 @@ fn high_ranking_paths_alone_count_unless_all_are_wanted() {
     let high = graph(&table, Options { high_ranking_only: true, ..ALL });
     let counted: u64 = table.starts.iter().map(|start| start.high_ranking).sum();
     assert_eq!(high.total.paths, counted);
-    assert!(counted > 0 && counted < table.kept.len() as u64);
+    assert!(counted > 0 && counted < table.kept);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 
 use super::cuts::Cuts;
 use super::evaluate::{Evaluator, TOGETHER};
-use super::table::Selection;
+use super::table::{Options, Selection};
 use crate::device::free_memory;
 use crate::error::{Error, Result};
 
@@ -25,15 +25,15 @@ pub struct Estimate {
     pub products: f64,
     /// Floating-point operations
     pub operations: f64,
-    /// Bytes held at once, the paths kept included
+    /// Bytes held at once, with the paths that the table holds
     pub bytes: f64,
     /// Seconds at the rate measured for matrix products of these sizes
     pub seconds: f64,
 }
 
 impl Estimate {
-    /// Estimates `selection`.
-    pub fn new(evaluator: &Evaluator, selection: Selection) -> Result<Self> {
+    /// Estimates what is asked for.
+    pub fn new(evaluator: &Evaluator, options: &Options) -> Result<Self> {
         let config = &evaluator.decoder.config;
         let (model, vocabulary) = (config.d_model as f64, config.d_vocab as f64);
         let width = (config.n_heads * config.d_head) as f64;
@@ -49,10 +49,14 @@ impl Estimate {
         // How many beginnings of paths there are of each length from 1 on: the vectors that are computed.
         let beginnings = evaluator.graph.beginnings();
         let beginnings = beginnings.iter().skip(1).map(|row| row.iter().sum::<f64>());
-        let share_kept = if evaluator.max_rank.is_some() { HIGH_RANKING } else { 1.0 };
-        let row = |count: f64| share_kept * count * (8.0 * (depth + 4.0));
+        let share_held = match (options.hold, options.keep_low) {
+            (false, _) => 0.0,
+            (true, true) => 1.0,
+            (true, false) => HIGH_RANKING,
+        };
+        let row = |count: f64| share_held * count * (8.0 * (depth + 4.0));
         let block = TOGETHER as f64 * element * (3.0 * config.d_mlp as f64 + 6.0 * model + 2.0 * width);
-        let (computed, products, operations, bytes) = match selection {
+        let (computed, products, operations, bytes) = match options.selection {
             Selection::All => {
                 let cuts = Cuts::new(evaluator);
                 // While a segment's maps are folded, those of the layer behind are held too.
@@ -111,7 +115,7 @@ pub fn check_memory(what: &str, bytes: f64, device: Device) -> Result<()> {
             HumanBytes(bytes as u64),
             HumanBytes(free)
         ))
-        .hint("choose fewer starts by `from`, fewer edges by `edges`, or `keep: \"high_ranking\"`")),
+        .hint("choose fewer starts by `from`, fewer edges by `edges`, or `keep: \"high_ranking\"`, or `file`")),
         _ => Ok(()),
     }
 }

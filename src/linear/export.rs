@@ -48,16 +48,17 @@ pub fn streamed(path: &FilePath, trace: impl FnOnce(Sink) -> Result<PathTable>) 
 /// Writes the paths that a table holds.
 ///
 /// # Errors
-/// A file name that ends in neither .csv nor .parquet; whatever the disk raises.
+/// A file name that ends in neither .csv nor .parquet; a table that does not hold its paths; whatever the disk raises.
 pub fn write(path: &FilePath, table: &PathTable) -> Result<()> {
+    let held = table.held()?;
     match Format::of(path)? {
         Format::Csv => file::write_atomic(path, |out| {
             writeln!(out, "{}", names().join(","))?;
-            rows(out, &table.graph, &table.kept)
+            rows(out, &table.graph, held)
         }),
         Format::Parquet => {
             let mut writer = Writer::create(path, &COLUMNS)?;
-            for block in table.kept.chunks(TOGETHER) {
+            for block in held.chunks(TOGETHER) {
                 writer.append(columns(&table.graph, block)?)?;
             }
             writer.finish()

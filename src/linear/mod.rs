@@ -4,8 +4,8 @@
 //! `norm` and `frozen` hold the frozen factors, `forward` and `transposed` apply them to whole prompts, `row` to single
 //! edges; `flow` splits a logit. `graph`, `walk`, `estimate`, `edge`, `evaluate`, `cuts`, `ends`, `segment`, `search`, `table`,
 //! `path_graph` and `export` are about paths; `operator` is one map as an object with its singular values; `predict` compares
-//! with what the model itself does. Maps stay factored; only pieces that many paths share are folded to [d_model, d_model], and
-//! no more of them than a fixed amount of memory holds.
+//! with what the model itself does. Maps stay factored; only pieces that many paths share are folded to [d_model, d_model],
+//! within a bound for each segment of the paths.
 
 pub mod cuts;
 pub mod edge;

@@ -29,6 +29,8 @@ pub struct Options {
     pub max_rank: i64,
     /// Whether low-ranking paths are kept too; if not, ranks are computed only as far as `max_rank`
     pub keep_low: bool,
+    /// Whether the table holds the paths that are kept; if not, they only go to the sink, and memory does not grow with them
+    pub hold: bool,
 }
 
 /// What is known of the paths from one position.
@@ -71,8 +73,9 @@ pub struct PathTable {
     pub options: Options,
     /// One per position that paths start from
     pub starts: Vec<Start>,
-    /// The paths kept, in order; of a search, the highest logit first
-    pub kept: Vec<(Path, Score)>,
+    /// How many paths were kept
+    pub kept: u64,
+    held: Vec<(Path, Score)>,
 }
 
 impl PathTable {
@@ -110,7 +113,8 @@ impl PathTable {
                 head_use: vec![0; heads * graph.depth()],
             });
         }
-        let mut kept = Vec::new();
+        let mut kept = 0;
+        let mut held = Vec::new();
         let mut take = |Found { ranked, given_up }: Found| -> Result<()> {
             let mut computed = ranked.len() as u64;
             for (source, (count, logit)) in given_up {
@@ -133,7 +137,10 @@ impl PathTable {
                 }
             }
             sink(&graph, &wanted, computed)?;
-            kept.extend(wanted);
+            kept += wanted.len() as u64;
+            if options.hold {
+                held.extend(wanted);
+            }
             Ok(())
         };
         match options.selection {
@@ -158,7 +165,19 @@ impl PathTable {
         }
         let tokens = frozen.tokens.clone();
         let n_heads = decoder.config.n_heads;
-        Ok(Self { tokens, answer, answer_logit, answer_probability, n_heads, options, starts, kept, graph })
+        Ok(Self { tokens, answer, answer_logit, answer_probability, n_heads, options, starts, kept, held, graph })
+    }
+
+    /// The paths kept, in order; of a search, the highest logit first.
+    ///
+    /// # Errors
+    /// The table does not hold them.
+    pub fn held(&self) -> Result<&[(Path, Score)]> {
+        if self.options.hold {
+            return Ok(&self.held);
+        }
+        Err(Error::new("the paths of this table went to a file, and are not held in memory")
+            .hint("read the file (`read_parquet`, `read_csv`), or leave `file` out"))
     }
 
     /// The share of high-ranking paths from the positions `from` that each head takes part in, [layer][head]; NaN if there

@@ -7,12 +7,7 @@ use rand_chacha::rand_core::SeedableRng;
 use super::graph::{Count, Graph, Path};
 
 impl Graph {
-    /// All paths, in order.
-    pub fn walk(&self) -> Walk<'_> {
-        self.walk_to(self.depth())
-    }
-
-    /// The beginnings of all paths, up to layer `depth`, in order.
+    /// The beginnings of all paths, up to layer `depth` (whole paths, up to the last), in order.
     pub fn walk_to(&self, depth: usize) -> Walk<'_> {
         let sources: Vec<u32> = (self.request.from.iter().map(|source| *source as u32))
             .filter(|source| self.ways(0, *source) > 0.0)

@@ -77,12 +77,13 @@ impl Call {
             Some(other) => return Err(choice("keep", other, &["all", "high_ranking"])),
         };
         let max_rank = positive("max_rank", options.integer("max_rank")?)?.unwrap_or(100);
+        let file = options.string("file")?;
         Ok(Self {
             graph,
             answer,
-            options: table::Options { selection, max_rank, keep_low },
+            options: table::Options { selection, max_rank, keep_low, hold: file.is_none() },
             limit: options.integer("limit")?.unwrap_or(1_000_000),
-            file: options.string("file")?,
+            file,
             quiet: options.boolean("quiet")?.unwrap_or(false),
         })
     }
@@ -140,7 +141,7 @@ fn request(linear: &Linear, options: &mut Options) -> Result<Request> {
 fn paths(linear: &Linear, options: Map) -> Result<Paths> {
     let call = Call::read(linear, "paths", options)?;
     let selection = call.options.selection;
-    let estimate = Estimate::new(&call.evaluator(linear), selection)?;
+    let estimate = Estimate::new(&call.evaluator(linear), &call.options)?;
     estimate.check(call.limit, selection, linear.model.get().decoder.device)?;
     let steps = match selection {
         Selection::All => estimate.paths as u64,
@@ -178,7 +179,7 @@ fn count(count: f64) -> Dynamic {
 fn estimate(linear: &Linear, options: Map) -> Result<Map> {
     let call = Call::read(linear, "path_counts", options)?;
     let evaluator = call.evaluator(linear);
-    let estimate = Estimate::new(&evaluator, call.options.selection)?;
+    let estimate = Estimate::new(&evaluator, &call.options)?;
     let mut map = Map::new();
     let from: Array = call.graph.request.from.iter().copied().map(Dynamic::from).collect();
     let counts: Array = call.graph.counts().into_iter().map(count).collect();
@@ -254,7 +255,7 @@ pub mod functions {
     /// refused before anything is computed); `sample` (so many paths, drawn with equal chances by `seed`, with replacement) or `highest` (the
     /// so many paths of highest answer logit, exactly, without computing the others; `limit` is then on halves of paths);
     /// `keep` ("all", or "high_ranking": which paths the table holds; with the latter a path is given up as soon as its rank is seen to be
-    /// too low, which is several times faster); `file` (.csv or .parquet, to which the paths kept are written as they are computed; columns as for `save`);
+    /// too low, which is several times faster); `file` (.csv or .parquet, to which the paths kept are written as they are computed, instead of being held in memory; columns as for `save`);
     /// `quiet`.
     ///
     /// The table has `starts`, what is known of each source position; `rows()`, `logit`, `rank`, `positions`, of the paths kept; `explained`,
@@ -293,31 +294,31 @@ pub mod functions {
         paths.table.starts.iter().map(|start| Dynamic::from(paths.start(start))).collect()
     }
 
-    /// The number of paths that the table holds.
+    /// The number of paths that were kept.
     #[rhai_fn(name = "len", pure)]
     pub fn paths_len(paths: &mut Paths) -> i64 {
-        paths.table.kept.len() as i64
+        paths.table.kept as i64
     }
 
     /// Every path that the table holds: maps of `positions`, `heads` and `residual` (for each step), `logit`, `rank`, and `tokens`, as text,
     /// where there is a tokenizer. In order; of a search, the highest logit first.
     #[rhai_fn(name = "rows", return_raw, pure)]
     pub fn paths_rows(paths: &mut Paths) -> ScriptResult<Array> {
-        let rows = paths.table.kept.iter().map(|kept| paths.row(kept).map(Dynamic::from));
-        rows.collect::<Result<Array>>().map_err(raise)
+        let held = paths.table.held().map_err(raise)?;
+        held.iter().map(|path| paths.row(path).map(Dynamic::from)).collect::<Result<Array>>().map_err(raise)
     }
 
     /// The answer's logit in each path's contribution, [path].
     #[rhai_fn(get = "logit", return_raw, pure)]
     pub fn paths_logit(paths: &mut Paths) -> ScriptResult<Tensor> {
-        let logits: Vec<f64> = paths.table.kept.iter().map(|(_, score)| score.logit).collect();
+        let logits: Vec<f64> = paths.table.held().map_err(raise)?.iter().map(|(_, score)| score.logit).collect();
         tensor(tch::Tensor::f_from_slice(&logits).map_err(Error::from))
     }
 
     /// The answer's rank in each path's contribution, [path].
     #[rhai_fn(get = "rank", return_raw, pure)]
     pub fn paths_rank(paths: &mut Paths) -> ScriptResult<Tensor> {
-        let ranks: Vec<i64> = paths.table.kept.iter().filter_map(|(_, score)| score.rank).collect();
+        let ranks: Vec<i64> = paths.table.held().map_err(raise)?.iter().filter_map(|(_, score)| score.rank).collect();
         tensor(tch::Tensor::f_from_slice(&ranks).map_err(Error::from))
     }
 
@@ -326,11 +327,12 @@ pub mod functions {
     pub fn paths_positions(paths: &mut Paths) -> ScriptResult<Tensor> {
         let table = &paths.table;
         let positions = || -> Result<tch::Tensor> {
+            let held = table.held()?;
             let mut flat = Vec::new();
-            for (path, _) in &table.kept {
+            for (path, _) in held {
                 flat.extend(table.graph.positions(path)?.into_iter().map(i64::from));
             }
-            Ok(tch::Tensor::f_from_slice(&flat)?.f_view([table.kept.len() as i64, table.graph.depth() as i64 + 1])?)
+            Ok(tch::Tensor::f_from_slice(&flat)?.f_view([held.len() as i64, table.graph.depth() as i64 + 1])?)
         };
         tensor(positions())
     }

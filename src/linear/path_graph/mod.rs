@@ -218,16 +218,17 @@ fn label(text: &str) -> String {
 
 /// The paths that count, with the answer's logits.
 fn counted(table: &PathTable, high_ranking_only: bool) -> Result<Vec<(&Path, f64)>> {
-    if table.kept.is_empty() {
+    let held = table.held()?;
+    if held.is_empty() {
         return Err(Error::new("the table holds no paths")
             .hint("`keep: \"all\"` keeps low-ranking ones too; or raise `max_rank`, or sample more"));
     }
     let most = table.options.max_rank;
     let counts = |rank: Option<i64>| !high_ranking_only || rank.is_some_and(|rank| rank <= most);
     let paths: Vec<(&Path, f64)> =
-        table.kept.iter().filter(|(_, score)| counts(score.rank)).map(|(path, score)| (path, score.logit)).collect();
+        held.iter().filter(|(_, score)| counts(score.rank)).map(|(path, score)| (path, score.logit)).collect();
     if paths.is_empty() {
-        let kept = table.kept.len();
+        let kept = held.len();
         return Err(Error::new(format!("none of the table's {kept} paths has a rank up to {most}"))
             .hint("`high_ranking_only: false` takes all of them; or trace with a larger `max_rank`"));
     }
