@@ -5,8 +5,8 @@
 
 pub mod bind;
 pub mod catalog;
+pub mod chat_client;
 pub mod cli;
-pub mod completion;
 pub mod data;
 pub mod device;
 pub mod diagnostics;
@@ -15,6 +15,7 @@ pub mod error;
 pub mod file;
 pub mod format;
 pub mod gguf;
+pub mod grid;
 pub mod hub;
 pub mod interrupt;
 pub mod linear;
@@ -24,8 +25,7 @@ pub mod plot;
 pub mod progress;
 pub mod repl;
 pub mod session;
-
 pub mod stat;
-pub mod sweep;
+pub mod syntax;
 pub mod tensor;
 pub mod text;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use assert_cmd::Command;
-use lancet::completion::Request;
+use lancet::chat_client::Request;
 use serde_json::{Value, json};
 use support::{assert_contains, failure};
 

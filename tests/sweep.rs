@@ -2,9 +2,9 @@
 
 mod support;
 
+use lancet::grid::driver::{self, Grid, Request, Setting};
 use lancet::model::hook::Site;
 use lancet::model::language_model::LanguageModel;
-use lancet::sweep::grid::{self, Grid, Request, Setting};
 use support::{TINY, load, max_difference, session, tiny_path};
 use tch::Kind;
 
@@ -28,7 +28,7 @@ fn request(site: Site, position: i64, sizes: &[usize]) -> Request {
 
 fn compute(model: &LanguageModel, request: &Request) -> Grid {
     let _guard = tch::no_grad_guard();
-    grid::compute(model, request, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"))
+    driver::compute(model, request, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn double(name: &str) -> LanguageModel {

@@ -1,16 +1,18 @@
 //! Thin glue between scripts and the domain modules, one file per script-visible type.
 
-pub mod args;
-pub mod arguments;
+pub mod chat_client;
 pub mod compare;
-pub mod completion;
+pub mod convert;
 pub mod display;
+pub mod error;
 pub mod file;
 pub mod linear;
 pub mod model;
+pub mod option;
 pub mod plot;
 pub mod progress;
 pub mod script;
+pub mod script_args;
 pub mod stat;
 pub mod tensor;
 pub mod utility;
@@ -19,7 +21,7 @@ pub mod watch;
 /// Registers everything that scripts can call.
 pub fn register(engine: &mut rhai::Engine) {
     compare::register(engine);
-    completion::register(engine);
+    chat_client::register(engine);
     file::register(engine);
     linear::register(engine);
     model::register(engine);

@@ -7,7 +7,9 @@ use rhai::plugin::*;
 use rhai::{Array, Map};
 use tch::{Device, Kind};
 
-use crate::bind::args::{Options, ScriptResult, expected, number, raise, type_name};
+use crate::bind::convert::{expected, number, type_name};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::plot::{Chart, ColorMap, Figure, Heatmap, HeatmapOptions, Labels, LineStyle, Screen, Series, short};
 use crate::tensor::Tensor;
@@ -57,9 +59,9 @@ mod functions {
     /// ```
     #[rhai_fn(name = "heatmap", return_raw)]
     pub fn heatmap_with(values: Dynamic, options: Map) -> ScriptResult<Figure> {
-        let options = heatmap_options(options).map_err(raise)?;
-        let values = matrix(&values).map_err(raise)?;
-        Heatmap::new(values, options).map(Figure::from).map_err(raise)
+        let options = heatmap_options(options)?;
+        let values = matrix(&values)?;
+        Ok(Heatmap::new(values, options).map(Figure::from)?)
     }
 
     /// Lines through the points (`xs`, `ys`), with the default options.
@@ -98,7 +100,7 @@ mod functions {
             Chart::lines(vector("`xs` of `line_plot`", &xs)?, series("`ys` of `line_plot`", &ys)?, &labels)?
                 .with_style(style)
         };
-        make().map(Figure::from).map_err(raise)
+        Ok(make().map(Figure::from)?)
     }
 
     /// Bars of `values` over `names`, with the default options.
@@ -130,7 +132,7 @@ mod functions {
             let (labels, _) = chart_options("bar_plot", options, &[])?;
             Chart::bars(texts("`names` of `bar_plot`", &names)?, series("`values` of `bar_plot`", &values)?, &labels)
         };
-        make().map(Figure::from).map_err(raise)
+        Ok(make().map(Figure::from)?)
     }
 
     /// Points at (`xs`, `ys`), with the default options.
@@ -161,7 +163,7 @@ mod functions {
             let (x, y) = (vector("`xs` of `scatter_plot`", &xs)?, vector("`ys` of `scatter_plot`", &ys)?);
             Chart::points(&x, &y, groups.as_deref(), &labels)
         };
-        make().map(Figure::from).map_err(raise)
+        Ok(make().map(Figure::from)?)
     }
 
     /// How often the `values` fall into equal intervals, with the default options.
@@ -195,7 +197,7 @@ mod functions {
             };
             Chart::histogram(&values, bins, &labels)
         };
-        make().map(Figure::from).map_err(raise)
+        Ok(make().map(Figure::from)?)
     }
 
     /// Prints the figure to the terminal, as wide as fits: in colour where there is colour, else in characters.
@@ -206,18 +208,18 @@ mod functions {
     /// ```
     #[rhai_fn(name = "show", return_raw)]
     pub fn show(figure: &mut Figure) -> ScriptResult<()> {
-        let text = figure.text(Screen::stdout()).map_err(raise)?;
+        let text = figure.text(Screen::stdout())?;
         crate::progress::suspend(|| {
             let mut output = std::io::stdout().lock();
             output.write_all(text.as_bytes()).and_then(|()| output.flush())
         })
-        .map_err(|error| raise(Error::new(format!("the figure could not be printed: {error}"))))
+        .map_err(|error| Error::new(format!("the figure could not be printed: {error}")).into())
     }
 
     /// Writes the figure to a file, whose name ends in `.svg`, `.pdf` or `.png`. Folders are created, an existing file is replaced.
     #[rhai_fn(name = "save", return_raw)]
     pub fn save(figure: &mut Figure, path: &str) -> ScriptResult<()> {
-        figure.save(Path::new(path)).map_err(raise)
+        Ok(figure.save(Path::new(path))?)
     }
 
     /// The figure as SVG text, to put into a page.
@@ -228,7 +230,7 @@ mod functions {
     /// ```
     #[rhai_fn(name = "svg", return_raw)]
     pub fn svg(figure: &mut Figure) -> ScriptResult<String> {
-        let bytes = figure.render(crate::plot::Format::Svg).map_err(raise)?;
+        let bytes = figure.render(crate::plot::Format::Svg)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 

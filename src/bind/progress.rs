@@ -2,7 +2,7 @@
 
 use rhai::plugin::*;
 
-use crate::bind::args::{ScriptResult, raise};
+use crate::bind::error::ScriptResult;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
@@ -47,7 +47,7 @@ mod functions {
     /// ```
     #[rhai_fn(name = "progress", return_raw)]
     pub fn progress_labelled(total: i64, label: &str) -> ScriptResult<Progress> {
-        let total = count("`progress`: the total", total).map_err(raise)?;
+        let total = count("`progress`: the total", total)?;
         Ok(Progress::new(total, label))
     }
 
@@ -60,7 +60,7 @@ mod functions {
     /// Counts `steps` more steps as done.
     #[rhai_fn(name = "tick", return_raw)]
     pub fn tick_many(progress: &mut Progress, steps: i64) -> ScriptResult<()> {
-        progress.tick(count("`tick`: the number of steps", steps).map_err(raise)?);
+        progress.tick(count("`tick`: the number of steps", steps)?);
         Ok(())
     }
 

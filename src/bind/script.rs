@@ -7,8 +7,8 @@ use std::rc::Rc;
 use rhai::plugin::*;
 use rhai::{Engine, EvalAltResult, Map, NativeCallContext};
 
-use super::args::{ScriptResult, raise};
-use super::arguments::{self, Declaration, Parsed};
+use super::error::ScriptResult;
+use super::script_args::{self, Declaration, Parsed};
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::output;
@@ -28,7 +28,7 @@ struct Inner {
 impl ScriptContext {
     /// The script at `path` with this text and these arguments; no path at the prompt.
     pub fn new(path: Option<PathBuf>, arguments: Vec<String>, text: &str) -> Self {
-        Self(Rc::new(Inner { path, arguments, about: arguments::about(text), exit: Cell::new(None) }))
+        Self(Rc::new(Inner { path, arguments, about: script_args::about(text), exit: Cell::new(None) }))
     }
 
     /// The exit code that the script asked for since the last call.
@@ -77,9 +77,9 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn parse_args(context: NativeCallContext, options: Map) -> ScriptResult<Map> {
-        let declaration = Declaration::new(options).map_err(raise)?;
+        let declaration = Declaration::new(options)?;
         let Some(script) = ScriptContext::of(&context) else {
-            return Err(raise(Error::new("no script is running")));
+            return Err(Error::new("no script is running").into());
         };
         match declaration.parse(&script.0.arguments) {
             Ok(Parsed::Values(values)) => Ok(values),
@@ -148,10 +148,11 @@ mod functions {
             Ok(text) => output::line(&text),
             Err(near) => {
                 let error = Error::new(format!("there is no help on `{name}`"));
-                return Err(raise(match near {
+                return Err(match near {
                     Some(near) => error.hint(format!("did you mean `{near}`?")),
                     None => error,
-                }));
+                }
+                .into());
             }
         }
         Ok(())
@@ -160,7 +161,7 @@ mod functions {
 
 fn stop(context: &NativeCallContext, code: i64) -> ScriptResult<()> {
     let Ok(code) = u8::try_from(code) else {
-        return Err(raise(Error::new(format!("{code} is not an exit code")).hint("an integer from 0 to 255")));
+        return Err(Error::new(format!("{code} is not an exit code")).hint("an integer from 0 to 255").into());
     };
     match ScriptContext::of(context) {
         Some(script) => script.stop(code),

@@ -3,8 +3,9 @@
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
 
-use super::args::{ScriptResult, expected, number, raise};
+use super::convert::{expected, number};
 use super::display::literal;
+use super::error::ScriptResult;
 use crate::error::{Error, Result};
 use crate::format::{Item, format};
 use crate::tensor::Tensor;
@@ -44,15 +45,16 @@ fn holds(condition: &Dynamic, message: Option<&Dynamic>) -> ScriptResult<()> {
         Ok(true) => Ok(()),
         Ok(false) => {
             let about = message.map(|message| format!(": {}", crate::bind::display::display(message)));
-            Err(raise(Error::new(format!("the assertion does not hold{}", about.unwrap_or_default()))))
+            Err(Error::new(format!("the assertion does not hold{}", about.unwrap_or_default())).into())
         }
         Err(_) => {
             let error = expected("the condition of `assert`", "true or false", condition);
-            Err(raise(if condition.is::<Tensor>() {
+            Err(if condition.is::<Tensor>() {
                 error.hint("comparing tensors gives a bool tensor; use `.all()`, `.any()`, `equal` or `allclose`")
             } else {
                 error
-            }))
+            }
+            .into())
         }
     }
 }
@@ -60,13 +62,13 @@ fn holds(condition: &Dynamic, message: Option<&Dynamic>) -> ScriptResult<()> {
 /// What a sort's function says: whether the first item stays before the second.
 fn comes_first(result: &Dynamic) -> ScriptResult<bool> {
     let value = match result.read_lock::<Tensor>() {
-        Some(tensor) => item(&tensor).map_err(raise)?,
+        Some(tensor) => item(&tensor)?,
         None => result.clone(),
     };
     match (value.as_bool(), number(&value)) {
         (Ok(first), _) => Ok(first),
         (_, Some(order)) => Ok(order <= 0.0),
-        _ => Err(raise(expected("what the function of `sort` returns", "a number or a bool", result))),
+        _ => Err(expected("what the function of `sort` returns", "a number or a bool", result).into()),
     }
 }
 
@@ -111,11 +113,11 @@ mod utility_functions {
         let text = value.clone().into_string().ok();
         let single = value.read_lock::<Tensor>().map(|tensor| tensor.clone());
         match (value.as_int(), value.as_float(), text.as_deref(), single) {
-            (Ok(integer), ..) => format(Item::Integer(integer), specification).map_err(raise),
-            (_, Ok(float), ..) => format(Item::Float(float), specification).map_err(raise),
-            (_, _, Some(text), _) => format(Item::Text(text), specification).map_err(raise),
-            (_, _, _, Some(tensor)) => fmt(super::item(&tensor).map_err(raise)?, specification),
-            _ => Err(raise(expected("what `fmt` lays out", "a number or a string", &value))),
+            (Ok(integer), ..) => Ok(format(Item::Integer(integer), specification)?),
+            (_, Ok(float), ..) => Ok(format(Item::Float(float), specification)?),
+            (_, _, Some(text), _) => Ok(format(Item::Text(text), specification)?),
+            (_, _, _, Some(tensor)) => fmt(super::item(&tensor)?, specification),
+            _ => Err(expected("what `fmt` lays out", "a number or a string", &value).into()),
         }
     }
 
@@ -160,10 +162,10 @@ mod utility_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn assert_eq(left: Dynamic, right: Dynamic) -> ScriptResult<()> {
-        if super::same(&left, &right).map_err(raise)? {
+        if super::same(&left, &right)? {
             return Ok(());
         }
-        Err(raise(Error::new(format!("the assertion does not hold: {} is not {}", literal(&left), literal(&right)))))
+        Err(Error::new(format!("the assertion does not hold: {} is not {}", literal(&left), literal(&right))).into())
     }
 
     /// The value of an environment variable.
@@ -173,10 +175,9 @@ mod utility_functions {
     #[rhai_fn(name = "env", return_raw, volatile)]
     pub fn env(name: &str) -> ScriptResult<String> {
         super::variable(name).ok_or_else(|| {
-            raise(
-                Error::new(format!("the environment variable `{name}` is not set"))
-                    .hint("give a default, as in `env(\"NAME\", \"default\")`"),
-            )
+            Error::new(format!("the environment variable `{name}` is not set"))
+                .hint("give a default, as in `env(\"NAME\", \"default\")`")
+                .into()
         })
     }
 

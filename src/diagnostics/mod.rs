@@ -11,7 +11,7 @@ use std::ops::Range;
 use rhai::{EvalAltResult, Position, Scope};
 
 use crate::catalog::Catalog;
-use crate::session::source::SourceMap;
+use crate::syntax::source::SourceMap;
 
 /// What an explanation may draw on.
 pub struct Context<'a> {
@@ -119,7 +119,7 @@ impl Site<'_> {
 
     /// The variables that the text or the session declares, visible or not.
     fn variables(&self) -> Vec<String> {
-        let declared = crate::session::scan::declared(self.text, &["let", "const", "for"]);
+        let declared = crate::syntax::scan::declared(self.text, &["let", "const", "for"]);
         self.context.scope.iter_raw().map(|(name, ..)| name.to_owned()).chain(declared).collect()
     }
 }

@@ -6,7 +6,7 @@ use super::call::article;
 use super::words::{foreign_word, unknown_module, unknown_variable};
 use super::{Explanation, Site};
 use crate::catalog::script_type;
-use crate::session::scan;
+use crate::syntax::scan;
 
 /// Explains a fault that the parser found.
 pub fn explain(error: &ParseErrorType, site: &Site) -> Explanation {

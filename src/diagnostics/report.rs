@@ -5,7 +5,7 @@ use std::fmt::Write;
 use ariadne::{CharSet, Color, Config, IndexType, Label, Report, ReportKind, Source};
 
 use super::{Diagnostic, Place};
-use crate::session::source::SourceMap;
+use crate::syntax::source::SourceMap;
 
 /// Longer chains, as in a recursion, are cut in the middle.
 const CALLS_SHOWN: usize = 12;

@@ -3,7 +3,7 @@
 use rhai::{EvalAltResult, Position};
 
 use super::{Call, place};
-use crate::session::source::SourceMap;
+use crate::syntax::source::SourceMap;
 
 /// The root of an error.
 pub struct Trace<'a> {

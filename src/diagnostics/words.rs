@@ -7,7 +7,8 @@ use super::parse::lower_first;
 use super::{Explanation, Site, call, nearest, parse};
 use crate::bind::display::display;
 use crate::catalog::{Kind, script_type};
-use crate::session::{engine::CALL_LEVELS, module, scan};
+use crate::session::{engine::CALL_LEVELS, module};
+use crate::syntax::scan;
 
 /// Explains the root of an error.
 pub fn explain(error: &EvalAltResult, site: &Site) -> Explanation {

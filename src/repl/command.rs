@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use super::{Flow, Repl};
-use crate::bind::args::type_name;
+use crate::bind::convert::type_name;
 use crate::bind::display::literal;
 use crate::error::nearest;
 use crate::output;
-use crate::session::{Options, Session, scan};
+use crate::session::{Options, Session};
+use crate::syntax::scan;
 
 /// A command of the prompt.
 pub struct Command {

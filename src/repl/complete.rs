@@ -5,10 +5,10 @@ use rhai::{Dynamic, Map};
 use rustyline::completion::{FilenameCompleter, Pair};
 
 use super::command::COMMANDS;
-use crate::bind::args::type_name;
+use crate::bind::convert::type_name;
 use crate::catalog::{Catalog, Entry, Kind};
 use crate::session::Session;
-use crate::session::scan::{self, KEYWORDS, Token};
+use crate::syntax::scan::{self, KEYWORDS, Token};
 
 /// The candidates for the word that ends at `position`, and where that word starts.
 pub fn candidates(session: &Session, line: &str, position: usize) -> (usize, Vec<Pair>) {

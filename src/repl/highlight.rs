@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::session::scan::{self, Kind};
+use crate::syntax::scan::{self, Kind};
 
 /// `line` with its tokens coloured for a terminal.
 pub fn paint(line: &str) -> String {

@@ -17,7 +17,8 @@ use rhai::Dynamic;
 
 use crate::bind::display;
 use crate::output;
-use crate::session::{ScriptError, Session, scan};
+use crate::session::{ScriptError, Session};
+use crate::syntax::scan;
 use input::{Input, Line};
 
 /// What to do after an entry.

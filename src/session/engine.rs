@@ -2,7 +2,7 @@
 
 use rhai::{AST, Dynamic, Engine, OptimizationLevel, ParseError, Position, Scope, Token};
 
-use super::scan;
+use crate::syntax::scan;
 use crate::{bind, interrupt, output};
 
 /// How deep functions may call each other.

@@ -3,8 +3,6 @@
 pub mod engine;
 mod guard;
 pub mod module;
-pub mod scan;
-pub mod source;
 
 use std::cell::{OnceCell, RefCell};
 use std::path::PathBuf;
@@ -15,9 +13,9 @@ use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Module, Scope};
 use crate::bind::script::ScriptContext;
 use crate::catalog::Catalog;
 use crate::diagnostics::{self, Diagnostic};
+use crate::syntax::source::SourceMap;
 use crate::{interrupt, output, progress};
 use module::Modules;
-use source::SourceMap;
 
 /// Candidates for a string that is being typed as an argument of `method` of `receiver`.
 pub type StringCompletion = fn(receiver: &Dynamic, method: &str) -> Vec<String>;

@@ -9,7 +9,7 @@ use include_dir::{Dir, include_dir};
 use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
 
 use super::engine;
-use super::source::SourceMap;
+use crate::syntax::source::SourceMap;
 
 static STANDARD_LIBRARY: Dir = include_dir!("$CARGO_MANIFEST_DIR/stdlib");
 

@@ -3,7 +3,7 @@
 use rhai::{Array, Dynamic, Map};
 use serde_json::Value;
 
-use crate::bind::args::type_name;
+use crate::bind::convert::type_name;
 use crate::bind::tensor::{convert, to_nested};
 use crate::error::{Error, Result};
 use crate::interrupt;

@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map};
 
-use super::args::{Options, ScriptResult, expected, raise};
+use super::convert::expected;
+use super::error::ScriptResult;
+use super::option::Options;
 use super::tensor::convert;
 use crate::data::{json as json_file, safetensors};
 use crate::error::{Error, Result};
@@ -49,13 +51,13 @@ mod file_functions {
     /// The text of a file, which must be UTF-8.
     #[rhai_fn(return_raw, volatile)]
     pub fn read_text(path: &str) -> ScriptResult<String> {
-        file::read_text(Path::new(path)).map_err(raise)
+        Ok(file::read_text(Path::new(path))?)
     }
 
     /// Writes a text file; missing folders are made, and an older file stays as it was if writing fails.
     #[rhai_fn(return_raw, volatile)]
     pub fn write_text(path: &str, text: &str) -> ScriptResult<()> {
-        file::write_text(Path::new(path), text).map_err(raise)
+        Ok(file::write_text(Path::new(path), text)?)
     }
 
     /// Whether there is a file or folder at a path.
@@ -72,7 +74,7 @@ mod file_functions {
     /// Makes a folder and those above it; one that is there already is fine.
     #[rhai_fn(return_raw, volatile)]
     pub fn make_dir(path: &str) -> ScriptResult<()> {
-        file::make_dir(Path::new(path)).map_err(raise)
+        Ok(file::make_dir(Path::new(path))?)
     }
 
     /// Two paths joined; an absolute second path stands for itself.
@@ -88,7 +90,7 @@ mod file_functions {
     /// The SHA-256 of a file, in hexadecimal.
     #[rhai_fn(return_raw, volatile)]
     pub fn file_hash(path: &str) -> ScriptResult<String> {
-        crate::file::checksum(Path::new(path)).map_err(raise)
+        Ok(crate::file::checksum(Path::new(path))?)
     }
 
     /// The SHA-256 of a text, in hexadecimal.
@@ -113,7 +115,7 @@ mod file_functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn cache_dir() -> ScriptResult<String> {
-        crate::hub::Hub::from_env().map(|hub| hub.values.display().to_string()).map_err(raise)
+        Ok(crate::hub::Hub::from_env().map(|hub| hub.values.display().to_string())?)
     }
 
     /// The folder that a path lies in; "." for a bare file name.
@@ -137,13 +139,13 @@ mod data_functions {
     /// Missing folders are made, and an older file stays as it was if writing fails.
     #[rhai_fn(name = "save_safetensors", return_raw, volatile)]
     pub fn save_safetensors(path: &str, tensors: Map) -> ScriptResult<()> {
-        save(path, &tensors, Map::new()).map_err(raise)
+        Ok(save(path, &tensors, Map::new())?)
     }
 
     /// Writes a map of tensors to a safetensors file; the option `metadata` is a map of strings stored beside them.
     #[rhai_fn(name = "save_safetensors", return_raw, volatile)]
     pub fn save_safetensors_with(path: &str, tensors: Map, options: Map) -> ScriptResult<()> {
-        save(path, &tensors, options).map_err(raise)
+        Ok(save(path, &tensors, options)?)
     }
 
     /// The tensors of a safetensors file, a map by name, on the CPU.
@@ -152,14 +154,14 @@ mod data_functions {
     /// A damaged file, or a dtype that tensors don't have; the message names the tensor.
     #[rhai_fn(return_raw, volatile)]
     pub fn load_safetensors(path: &str) -> ScriptResult<Map> {
-        let tensors = safetensors::read(Path::new(path)).map_err(raise)?;
+        let tensors = safetensors::read(Path::new(path))?;
         Ok(tensors.into_iter().map(|(name, tensor)| (name.into(), Dynamic::from(tensor))).collect())
     }
 
     /// The strings stored beside the tensors of a safetensors file, a map.
     #[rhai_fn(return_raw, volatile)]
     pub fn load_safetensors_metadata(path: &str) -> ScriptResult<Map> {
-        let metadata = safetensors::read_metadata(Path::new(path)).map_err(raise)?;
+        let metadata = safetensors::read_metadata(Path::new(path))?;
         Ok(metadata.into_iter().map(|(key, text)| (key.into(), Dynamic::from(text))).collect())
     }
 
@@ -175,7 +177,7 @@ mod data_functions {
                 .map_err(|error| Error::new(format!("`{path}`: {error}")))?;
             file::write_text(Path::new(path), &(text + "\n"))
         };
-        write().map_err(raise)
+        Ok(write()?)
     }
 
     /// A value as JSON text in one line; what `write_json` writes. Keys of maps are in alphabetical order, so that equal values give
@@ -187,7 +189,7 @@ mod data_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn json_encode(value: Dynamic) -> ScriptResult<String> {
-        json::to_json(&value).map(|value| value.to_string()).map_err(raise)
+        Ok(json::to_json(&value).map(|value| value.to_string())?)
     }
 
     /// The value of a JSON text; null becomes `()`, and a number is an integer if it is written as one.
@@ -198,8 +200,8 @@ mod data_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn json_decode(text: &str) -> ScriptResult<Dynamic> {
-        let value = serde_json::from_str(text).map_err(|error| raise(Error::new(format!("not JSON: {error}"))))?;
-        json::from_json(value).map_err(raise)
+        let value = serde_json::from_str(text).map_err(|error| Error::new(format!("not JSON: {error}")))?;
+        Ok(json::from_json(value)?)
     }
 
     /// The value in a JSON file; null becomes `()`, and a number is an integer if it is written as one.
@@ -208,7 +210,7 @@ mod data_functions {
     /// A file that is not JSON; the message names the line and the column.
     #[rhai_fn(return_raw, volatile)]
     pub fn read_json(path: &str) -> ScriptResult<Dynamic> {
-        json_file::read(Path::new(path)).and_then(json::from_json).map_err(raise)
+        Ok(json_file::read(Path::new(path)).and_then(json::from_json)?)
     }
 
     /// The values in a file of JSON lines, one JSON value a line, as an array. Blank lines are passed over.
@@ -223,8 +225,8 @@ mod data_functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn read_jsonl(path: &str) -> ScriptResult<Array> {
-        let values = json_file::read_lines(Path::new(path)).map_err(raise)?;
-        values.into_iter().map(|(_, value)| json::from_json(value).map_err(raise)).collect()
+        let values = json_file::read_lines(Path::new(path))?;
+        values.into_iter().map(|(_, value)| Ok(json::from_json(value)?)).collect()
     }
 
     /// The rows of a parquet file, an array of maps from column name to value. Lists are arrays, what is absent is `()`.
@@ -236,7 +238,7 @@ mod data_functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn read_parquet(path: &str) -> ScriptResult<Array> {
-        parquet::read_rows(path).map_err(raise)
+        Ok(parquet::read_rows(path)?)
     }
 
     /// Writes a table to a parquet file: a map from column name to the column's values, compressed with Zstandard.
@@ -252,7 +254,7 @@ mod data_functions {
     /// ```
     #[rhai_fn(name = "write_parquet", return_raw, volatile)]
     pub fn write_parquet(path: &str, columns: Map) -> ScriptResult<()> {
-        parquet::write_columns(path, &columns, Map::new()).map_err(raise)
+        Ok(parquet::write_columns(path, &columns, Map::new())?)
     }
 
     /// Writes a table to a parquet file; the option `columns` chooses the columns and their order.
@@ -264,7 +266,7 @@ mod data_functions {
     /// ```
     #[rhai_fn(name = "write_parquet", return_raw, volatile)]
     pub fn write_parquet_with(path: &str, columns: Map, options: Map) -> ScriptResult<()> {
-        parquet::write_columns(path, &columns, options).map_err(raise)
+        Ok(parquet::write_columns(path, &columns, options)?)
     }
 
     /// A task file with its data, a map: the fields of the file and `rows`, its samples, each query once.
@@ -297,7 +299,7 @@ mod data_functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn read_task(path: &str) -> ScriptResult<Map> {
-        task::read(path).map_err(raise)
+        Ok(task::read(path)?)
     }
 
     /// The rows of a CSV file, an array of maps from column name to string; the first line names the columns.
@@ -306,14 +308,14 @@ mod data_functions {
     /// No header line, or a row with more or fewer cells than it; the message names the line.
     #[rhai_fn(name = "read_csv", return_raw, volatile)]
     pub fn read_csv(path: &str) -> ScriptResult<Array> {
-        table::read_rows(path, Map::new()).map_err(raise)
+        Ok(table::read_rows(path, Map::new())?)
     }
 
     /// The rows of a CSV file, with the options `numbers` (true turns cells that are written as numbers into numbers) and
     /// `delimiter` (`,` unless given).
     #[rhai_fn(name = "read_csv", return_raw, volatile)]
     pub fn read_csv_with(path: &str, options: Map) -> ScriptResult<Array> {
-        table::read_rows(path, options).map_err(raise)
+        Ok(table::read_rows(path, options)?)
     }
 
     /// Writes rows to a CSV file: maps, whose keys become the header line, or arrays of cells.
@@ -323,13 +325,13 @@ mod data_functions {
     /// was if writing fails.
     #[rhai_fn(name = "write_csv", return_raw, volatile)]
     pub fn write_csv(path: &str, rows: Array) -> ScriptResult<()> {
-        table::write_rows(path, &rows, Map::new()).map_err(raise)
+        Ok(table::write_rows(path, &rows, Map::new())?)
     }
 
     /// Writes rows to a CSV file, with the options `columns` (which keys of maps, in this order), `header` (the names of
     /// the columns, for rows that are arrays) and `delimiter`.
     #[rhai_fn(name = "write_csv", return_raw, volatile)]
     pub fn write_csv_with(path: &str, rows: Array, options: Map) -> ScriptResult<()> {
-        table::write_rows(path, &rows, options).map_err(raise)
+        Ok(table::write_rows(path, &rows, options)?)
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use rhai::{Array, Dynamic, Map};
 use tch::Kind;
 
-use crate::bind::args::{Options, expected, number, type_name};
+use crate::bind::convert::{expected, number, type_name};
+use crate::bind::option::Options;
 use crate::data::parquet::{Column, Field, Row, Writer, open};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rhai::{Array, Dynamic, Map};
 
-use crate::bind::args::{Options, expected};
+use crate::bind::convert::expected;
+use crate::bind::option::Options;
 use crate::bind::tensor::convert;
 use crate::data::table;
 use crate::error::{Error, Result};

@@ -5,13 +5,15 @@ use rhai::{Array, Dynamic, Map, NativeCallContext};
 use tch::Kind;
 
 use super::{Linear, floats, path, tensor, vector};
-use crate::bind::args::{Options, ScriptResult, expected, raise};
+use crate::bind::convert::expected;
+use crate::bind::error::ScriptResult;
 use crate::bind::model::hooks::{self, Failure};
 use crate::bind::model::prompts;
+use crate::bind::option::Options;
 use crate::error::{Error, Result};
+use crate::grid::plain;
 use crate::linear::operator::{Operator, Singular};
 use crate::model::hook::Site;
-use crate::sweep::plain;
 use crate::tensor::Tensor;
 
 /// How many tokens are named for a singular direction.
@@ -222,7 +224,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "edge", return_raw, pure)]
     pub fn edge_of(linear: &mut Linear, layer: i64, source: i64, target: i64) -> ScriptResult<Map> {
-        edge(linear, layer, source, target).map_err(raise)
+        Ok(edge(linear, layer, source, target)?)
     }
 
     /// The map of a path (see `apply`) written out, [d_model, d_model]: what it makes of a column vector x is matrix · x.
@@ -251,7 +253,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "svd", return_raw, pure)]
     pub fn svd_of(linear: &mut Linear, of: Dynamic, k: i64) -> ScriptResult<Map> {
-        svd(linear, &of, k).map_err(raise)
+        Ok(svd(linear, &of, k)?)
     }
 
     /// How far from this input the map foretells the model: the residual stream at a node is moved along `direction` [d_model], by
@@ -269,7 +271,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "validity", return_raw, pure)]
     pub fn validity_of(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        validity(linear, options).map_err(raise)
+        Ok(validity(linear, options)?)
     }
 
     /// What the map predicts of interventions (`patch(..)` and so on, or `[hook, function]` pairs) and what the model does:

@@ -12,10 +12,12 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map, NativeCallContext};
 use tch::Kind;
 
-use super::args::{Options, ScriptResult, expected, integers, raise};
+use super::convert::{expected, integers};
+use super::error::ScriptResult;
 use super::model::Model;
 use super::model::hooks::{self, Failure};
 use super::model::{answers, prompts};
+use super::option::Options;
 use crate::error::{Error, Result};
 use crate::linear::frozen::Frozen;
 use crate::model::run::Hooks;
@@ -87,7 +89,7 @@ impl Linear {
 }
 
 fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
-    value.map(Tensor::new).map_err(raise)
+    Ok(value.map(Tensor::new)?)
 }
 
 fn totals(linear: &Linear, options: Map) -> Result<tch::Tensor> {
@@ -220,7 +222,7 @@ pub mod functions {
             let to = linear.to(&mut options)?;
             linear.frozen.check(&linear.model.get().decoder, to)
         };
-        let completeness = check().map_err(raise)?;
+        let completeness = check()?;
         let mut map = Map::new();
         map.insert("relative".into(), completeness.relative.into());
         map.insert("absolute".into(), completeness.absolute.into());
@@ -307,7 +309,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "flow", return_raw, pure)]
     pub fn flow_of(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        flow(linear, options).map_err(raise)
+        Ok(flow(linear, options)?)
     }
 
     /// One line about a linear map.
@@ -322,7 +324,7 @@ fn floats(what: &str, array: &Array) -> Result<Vec<f64>> {
     array
         .iter()
         .map(|item| {
-            super::args::number(item).ok_or_else(|| expected(&format!("each item of {what}"), "a number", item))
+            super::convert::number(item).ok_or_else(|| expected(&format!("each item of {what}"), "a number", item))
         })
         .collect()
 }

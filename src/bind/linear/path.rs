@@ -3,7 +3,8 @@
 use rhai::{Array, Dynamic, Map};
 
 use super::Linear;
-use crate::bind::args::{Options, expected, integers};
+use crate::bind::convert::{expected, integers};
+use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::linear::operator::{Node, Operator, Step};
 

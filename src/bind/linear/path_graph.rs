@@ -8,7 +8,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
 use super::paths::Paths;
-use crate::bind::args::{self, ScriptResult, raise};
+use crate::bind::error::ScriptResult;
 use crate::error::Result;
 use crate::linear::path_graph::{Edge, Names, Node, Options, PathGraph, Share};
 
@@ -24,7 +24,8 @@ impl Display for Graph {
 }
 
 fn make(paths: &Paths, options: Map) -> Result<Graph> {
-    let mut options = args::Options::new("path_graph", options, &["high_ranking_only", "min_node", "min_edge"])?;
+    let mut options =
+        crate::bind::option::Options::new("path_graph", options, &["high_ranking_only", "min_node", "min_edge"])?;
     let options = Options {
         high_ranking_only: options.boolean("high_ranking_only")?.unwrap_or(true),
         min_node: options.number("min_node")?.unwrap_or(0.01),
@@ -111,7 +112,7 @@ pub mod functions {
     /// the end).
     #[rhai_fn(name = "path_graph", return_raw)]
     pub fn path_graph_with(paths: Paths, options: Map) -> ScriptResult<Graph> {
-        make(&paths, options).map_err(raise)
+        Ok(make(&paths, options)?)
     }
 
     /// The nodes left, by layer and position: maps of `layer` (0 stands before the first block), `position`, `token` (its text),
@@ -144,7 +145,7 @@ pub mod functions {
     ///   as viewers prune by it, the share that it and the more influential ones hold together.
     #[rhai_fn(name = "save", return_raw, pure)]
     pub fn graph_save(graph: &mut Graph, path: &str) -> ScriptResult<()> {
-        graph.0.save(Path::new(path)).map_err(raise)
+        Ok(graph.0.save(Path::new(path))?)
     }
 
     /// One line about a graph of paths.

@@ -7,8 +7,10 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
 use super::{Linear, tensor};
-use crate::bind::args::{Options, ScriptResult, expected, integers, raise};
+use crate::bind::convert::{expected, integers};
+use crate::bind::error::ScriptResult;
 use crate::bind::model::{Model, choice};
+use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::linear::estimate::Estimate;
 use crate::linear::evaluate::{Evaluator, Score};
@@ -269,7 +271,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "paths", return_raw, pure)]
     pub fn paths_of(linear: &mut Linear, options: Map) -> ScriptResult<Paths> {
-        paths(linear, options).map_err(raise)
+        Ok(paths(linear, options)?)
     }
 
     /// How many paths there are, counted without going through them: `#{ from, counts, count, logit, bytes, seconds }`, with the sum of
@@ -282,7 +284,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn path_counts(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        estimate(linear, options).map_err(raise)
+        Ok(estimate(linear, options)?)
     }
 
     /// What is known of the paths from each source position: maps of `position`; `paths`, how many there are; `computed`, how many of them
@@ -304,21 +306,21 @@ pub mod functions {
     /// where there is a tokenizer. In order; of a search, the highest logit first.
     #[rhai_fn(name = "rows", return_raw, pure)]
     pub fn paths_rows(paths: &mut Paths) -> ScriptResult<Array> {
-        let held = paths.table.held().map_err(raise)?;
-        held.iter().map(|path| paths.row(path).map(Dynamic::from)).collect::<Result<Array>>().map_err(raise)
+        let held = paths.table.held()?;
+        Ok(held.iter().map(|path| paths.row(path).map(Dynamic::from)).collect::<Result<Array>>()?)
     }
 
     /// The answer's logit in each path's contribution, [path].
     #[rhai_fn(get = "logit", return_raw, pure)]
     pub fn paths_logit(paths: &mut Paths) -> ScriptResult<Tensor> {
-        let logits: Vec<f64> = paths.table.held().map_err(raise)?.iter().map(|(_, score)| score.logit).collect();
+        let logits: Vec<f64> = paths.table.held()?.iter().map(|(_, score)| score.logit).collect();
         tensor(tch::Tensor::f_from_slice(&logits).map_err(Error::from))
     }
 
     /// The answer's rank in each path's contribution, [path].
     #[rhai_fn(get = "rank", return_raw, pure)]
     pub fn paths_rank(paths: &mut Paths) -> ScriptResult<Tensor> {
-        let ranks: Vec<i64> = paths.table.held().map_err(raise)?.iter().filter_map(|(_, score)| score.rank).collect();
+        let ranks: Vec<i64> = paths.table.held()?.iter().filter_map(|(_, score)| score.rank).collect();
         tensor(tch::Tensor::f_from_slice(&ranks).map_err(Error::from))
     }
 
@@ -384,7 +386,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "save", return_raw, pure)]
     pub fn paths_save(paths: &mut Paths, path: &str) -> ScriptResult<()> {
-        export::write(std::path::Path::new(path), &paths.table).map_err(raise)
+        Ok(export::write(std::path::Path::new(path), &paths.table)?)
     }
 
     /// One line about a path table.

@@ -9,12 +9,14 @@ use rhai::{Array, Dynamic, Map};
 use tch::Kind;
 
 use super::{Model, tokens};
-use crate::bind::args::{Options, ScriptResult, expected, integers, raise};
+use crate::bind::convert::{expected, integers};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::{Error, Result, nearest};
+use crate::grid::driver::{self, Grid, Request, Setting, element_name};
 use crate::hub::Hub;
 use crate::model::hook::Site;
 use crate::model::language_model::LanguageModel;
-use crate::sweep::grid::{self, Grid, Request, Setting, element_name};
 use crate::tensor::Tensor;
 use crate::{file, output};
 
@@ -199,7 +201,7 @@ fn store(value: Option<Dynamic>) -> Result<Option<PathBuf>> {
 }
 
 fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
-    value.map(Tensor::new).map_err(raise)
+    Ok(value.map(Tensor::new)?)
 }
 
 /// Mean effects as a square, [layer, layer], blank (NaN) where there is no set.
@@ -277,13 +279,13 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn patch_grid(model: &mut Model, options: Map) -> ScriptResult<GridHandle> {
-        let (request, quiet) = request(model.get(), options).map_err(raise)?;
+        let (request, quiet) = request(model.get(), options)?;
         let announce = &mut |plan: &str| {
             if !quiet {
                 output::error_line(plan);
             }
         };
-        grid::compute(model.get(), &request, announce).map(|grid| GridHandle(Rc::new(grid))).map_err(raise)
+        Ok(driver::compute(model.get(), &request, announce).map(|grid| GridHandle(Rc::new(grid)))?)
     }
 
     /// The sets of a grid: arrays of layers, or of [layer, head] pairs.
@@ -293,7 +295,7 @@ pub mod functions {
             None => Dynamic::from(layer),
             Some(head) => Dynamic::from(vec![Dynamic::from(layer), Dynamic::from(head)]),
         };
-        let set = |set: &Vec<crate::sweep::set::Element>| -> Dynamic {
+        let set = |set: &Vec<crate::grid::set::Element>| -> Dynamic {
             set.iter().map(|element| place(element.layer, element.head)).collect::<Array>().into()
         };
         grid.0.sets.iter().map(set).collect()
@@ -361,7 +363,7 @@ pub mod functions {
     /// Writes every cell: set (layers joined by +, heads as layer.head), sample, effects on logit and reciprocal rank, rank.
     #[rhai_fn(name = "to_csv", return_raw, pure)]
     pub fn grid_to_csv(grid: &mut GridHandle, path: &str) -> ScriptResult<()> {
-        write_cells(&grid.0, path).map_err(raise)
+        Ok(write_cells(&grid.0, path)?)
     }
 
     /// One line about a grid.

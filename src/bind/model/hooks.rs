@@ -6,7 +6,8 @@ use rhai::{Array, Dynamic, EvalAltResult, FnPtr, NativeCallContext};
 
 use super::intervention::Planned;
 use super::run::Names;
-use crate::bind::args::{ScriptResult, expected, raise};
+use crate::bind::convert::expected;
+use crate::bind::error::ScriptResult;
 use crate::bind::watch::watch;
 use crate::error::{Error, Result};
 use crate::model::config::Config;
@@ -73,23 +74,23 @@ fn call(
     let result = result?;
     if result.is_unit() {
         if written {
-            return Err(raise(
-                Error::new(format!(
-                    "the function of the hook at `{}` changes its activation but does not return it",
-                    point.name()
-                ))
-                .hint("end it with the activation, as in `|value| { value[0] = 0.0; value }`"),
-            ));
+            return Err(Error::new(format!(
+                "the function of the hook at `{}` changes its activation but does not return it",
+                point.name()
+            ))
+            .hint("end it with the activation, as in `|value| { value[0] = 0.0; value }`")
+            .into());
         }
         return Ok(None);
     }
     match result.read_lock::<Tensor>() {
         Some(tensor) => Ok(Some(tensor.share())),
-        None => Err(raise(expected(
+        None => Err(expected(
             &format!("what the hook at `{}` returns", point.name()),
             "a tensor, or () to leave the activation as it is",
             &result,
-        ))),
+        )
+        .into()),
     }
 }
 
@@ -103,13 +104,12 @@ fn call_function(
     match one {
         Err(error) if takes_other_arguments(&error, function) => {
             match function.call_within_context::<Dynamic>(context, (value, point.name())) {
-                Err(error) if takes_other_arguments(&error, function) => Err(raise(
-                    Error::new(format!(
-                        "the function of the hook at `{}` takes the wrong number of arguments",
-                        point.name()
-                    ))
-                    .hint("|value| ... or |value, name| ..."),
-                )),
+                Err(error) if takes_other_arguments(&error, function) => Err(Error::new(format!(
+                    "the function of the hook at `{}` takes the wrong number of arguments",
+                    point.name()
+                ))
+                .hint("|value| ... or |value, name| ...")
+                .into()),
                 other => other,
             }
         }
@@ -126,6 +126,6 @@ fn takes_other_arguments(error: &EvalAltResult, function: &FnPtr) -> bool {
 pub fn blame(error: Error, failure: &Failure) -> Box<EvalAltResult> {
     match (error, failure.borrow_mut().take()) {
         (Error::Callback, Some(cause)) => cause,
-        (error, _) => raise(error),
+        (error, _) => error.into(),
     }
 }

@@ -6,7 +6,9 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
 use super::run::Names;
-use crate::bind::args::{Options, ScriptResult, expected, integers, number, raise};
+use crate::bind::convert::{expected, integers, number};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::{Error, Result, nearest};
 use crate::model::config::Config;
 use crate::model::hook::{self, HookPoint};
@@ -156,9 +158,8 @@ pub mod functions {
     /// pattern: the one head that is).
     #[rhai_fn(name = "patch", return_raw)]
     pub fn patch_with(name: &str, position: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Planned> {
-        vector("the value of `patch`", &value)
-            .and_then(|value| Planned::new(name, position, Deed::Patch(value), options))
-            .map_err(raise)
+        Ok(vector("the value of `patch`", &value)
+            .and_then(|value| Planned::new(name, position, Deed::Patch(value), options))?)
     }
 
     /// An intervention that sets the activation at hook `name` to zero, at all positions.
@@ -176,7 +177,7 @@ pub mod functions {
     /// As `zero`, with options `rows` and `head` (see `patch`).
     #[rhai_fn(name = "zero", return_raw)]
     pub fn zero_with(name: &str, position: Dynamic, options: Map) -> ScriptResult<Planned> {
-        Planned::new(name, position, Deed::Zero, options).map_err(raise)
+        Ok(Planned::new(name, position, Deed::Zero, options)?)
     }
 
     /// An intervention that adds a tensor (such as a steering vector) to the activation at hook `name` and `position`.
@@ -188,9 +189,8 @@ pub mod functions {
     /// As `add`, with options `rows` and `head` (see `patch`).
     #[rhai_fn(name = "add", return_raw)]
     pub fn add_with(name: &str, position: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Planned> {
-        vector("the value of `add`", &value)
-            .and_then(|value| Planned::new(name, position, Deed::Add(value), options))
-            .map_err(raise)
+        Ok(vector("the value of `add`", &value)
+            .and_then(|value| Planned::new(name, position, Deed::Add(value), options))?)
     }
 
     /// An intervention that multiplies the activation at hook `name` and `position` with a number.
@@ -202,10 +202,9 @@ pub mod functions {
     /// As `scale`, with options `rows` and `head` (see `patch`).
     #[rhai_fn(name = "scale", return_raw)]
     pub fn scale_with(name: &str, position: Dynamic, factor: Dynamic, options: Map) -> ScriptResult<Planned> {
-        number(&factor)
+        Ok(number(&factor)
             .ok_or_else(|| expected("the factor of `scale`", "a number", &factor))
-            .and_then(|factor| Planned::new(name, position, Deed::Scale(factor), options))
-            .map_err(raise)
+            .and_then(|factor| Planned::new(name, position, Deed::Scale(factor), options))?)
     }
 
     /// One line about the intervention.

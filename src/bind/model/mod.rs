@@ -17,7 +17,8 @@ pub use tokens::prompts;
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, Map};
 
-use super::args::{Options, ScriptResult, raise};
+use super::error::ScriptResult;
+use super::option::Options;
 use crate::error::{Error, Result};
 use crate::model::hook;
 use crate::model::language_model::{LanguageModel, LoadOptions};
@@ -178,7 +179,7 @@ mod loading {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn load_model(id: &str) -> ScriptResult<Model> {
-        load(id, Map::new()).map_err(raise)
+        Ok(load(id, Map::new())?)
     }
 
     /// Loads a language model with options:
@@ -192,7 +193,7 @@ mod loading {
     /// ```
     #[rhai_fn(name = "load_model", return_raw)]
     pub fn load_model_with(id: &str, options: Map) -> ScriptResult<Model> {
-        load(id, options).map_err(raise)
+        Ok(load(id, options)?)
     }
 
     /// The model's sizes and choices, by TransformerLens's names: `n_layers`, `d_model`, `n_heads`, `n_key_value_heads`,
@@ -211,7 +212,7 @@ mod loading {
     /// A hash of the model's config and of every weight as it was loaded, in hexadecimal.
     #[rhai_fn(get = "hash", return_raw, pure)]
     pub fn hash(model: &mut Model) -> ScriptResult<String> {
-        model.get().fingerprint().map(str::to_owned).map_err(raise)
+        Ok(model.get().fingerprint().map(str::to_owned)?)
     }
 
     /// The names of all hooks of the model, in order of execution.
@@ -224,13 +225,13 @@ mod loading {
     /// `model.layers.3.mlp.output`.
     #[rhai_fn(return_raw, pure)]
     pub fn hook_name(model: &mut Model, name: &str) -> ScriptResult<String> {
-        hook::parse(name, model.get().config()).map(|point| point.name()).map_err(raise)
+        Ok(hook::parse(name, model.get().config()).map(|point| point.name())?)
     }
 
     /// The full name of the hook of a kind (`resid_post`, `attn_out`, `z`, ...) at a layer.
     #[rhai_fn(name = "hook_name", return_raw, pure)]
     pub fn hook_name_at(model: &mut Model, kind: &str, layer: i64) -> ScriptResult<String> {
-        hook::parse(&format!("{kind}.{layer}"), model.get().config()).map(|point| point.name()).map_err(raise)
+        Ok(hook::parse(&format!("{kind}.{layer}"), model.get().config()).map(|point| point.name())?)
     }
 
     /// One line about the model.

@@ -8,7 +8,9 @@ use rhai::{Array, Dynamic, Map, NativeCallContext};
 
 use super::hooks::{self, Failure};
 use super::{Model, tokens};
-use crate::bind::args::{Options, ScriptResult, expected, integers, raise};
+use crate::bind::convert::{expected, integers};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::model::cache::ActivationCache;
 use crate::model::decoder::Logits;
@@ -117,7 +119,7 @@ fn cached_run(
     options: Map,
 ) -> ScriptResult<Map> {
     let failure = Failure::default();
-    let options = RunOptions::read("run_with_cache", options).map_err(raise)?;
+    let options = RunOptions::read("run_with_cache", options)?;
     let (logits, activations) = run(context, &failure, model, prompt, (names, &options.hooks), &options)
         .map_err(|error| hooks::blame(error, &failure))?;
     let cache = Cache { activations: Rc::new(activations), model: model.clone() };
@@ -206,10 +208,8 @@ pub mod functions {
         options: Map,
     ) -> ScriptResult<Tensor> {
         let failure = Failure::default();
-        let options = RunOptions::read("forward", options).map_err(raise)?;
-        run(&context, &failure, model, &tokens, (Vec::new(), &Array::new()), &options)
-            .map(|(logits, _)| logits)
-            .map_err(raise)
+        let options = RunOptions::read("forward", options)?;
+        Ok(run(&context, &failure, model, &tokens, (Vec::new(), &Array::new()), &options).map(|(logits, _)| logits)?)
     }
 
     /// Runs a prompt and keeps every activation: `#{ logits, cache }`.
@@ -235,7 +235,7 @@ pub mod functions {
         tokens: Dynamic,
         names: Array,
     ) -> ScriptResult<Map> {
-        cached_run(&context, model, &tokens, names_of(&names).map_err(raise)?, Map::new())
+        cached_run(&context, model, &tokens, names_of(&names)?, Map::new())
     }
 
     /// Runs a prompt and keeps the activations of one name, alias or pattern: `#{ logits, cache }`.
@@ -259,7 +259,7 @@ pub mod functions {
         names: Array,
         options: Map,
     ) -> ScriptResult<Map> {
-        cached_run(&context, model, &tokens, names_of(&names).map_err(raise)?, options)
+        cached_run(&context, model, &tokens, names_of(&names)?, options)
     }
 
     /// The logits of a prompt, [batch, pos, d_vocab], run with hooks: an array of `[name, |value| ...]` pairs and
@@ -297,7 +297,7 @@ pub mod functions {
         options: Map,
     ) -> ScriptResult<Tensor> {
         let failure = Failure::default();
-        let options = RunOptions::read("run_with_hooks", options).map_err(raise)?;
+        let options = RunOptions::read("run_with_hooks", options)?;
         run(&context, &failure, model, &tokens, (Vec::new(), &hooks), &options)
             .map(|(logits, _)| logits)
             .map_err(|error| super::hooks::blame(error, &failure))
@@ -334,21 +334,21 @@ pub mod functions {
     /// The activation kept under a hook's name or alias.
     #[rhai_fn(index_get, return_raw, pure)]
     pub fn cache_get(cache: &mut Cache, name: &str) -> ScriptResult<Tensor> {
-        cache.get(name).map_err(raise)
+        Ok(cache.get(name)?)
     }
 
     /// The activation kept at `[kind, layer]`, as in `cache[["resid_post", 3]]`.
     #[rhai_fn(index_get, return_raw, pure)]
     pub fn cache_get_at(cache: &mut Cache, kind_and_layer: Array) -> ScriptResult<Tensor> {
         let name = short_name(&kind_and_layer)
-            .ok_or_else(|| raise(Error::new("an index of a cache must be a hook name or [kind, layer]")))?;
-        cache.get(&name).map_err(raise)
+            .ok_or_else(|| Error::new("an index of a cache must be a hook name or [kind, layer]"))?;
+        Ok(cache.get(&name)?)
     }
 
     /// The activation of a kind (`resid_post`, `attn_out`, `z`, ...) at a layer.
     #[rhai_fn(name = "get", return_raw, pure)]
     pub fn cache_get_kind(cache: &mut Cache, kind: &str, layer: i64) -> ScriptResult<Tensor> {
-        cache.get(&format!("{kind}.{layer}")).map_err(raise)
+        Ok(cache.get(&format!("{kind}.{layer}"))?)
     }
 
     /// The names of the activations in a cache, in order of execution.

@@ -7,13 +7,15 @@ use super::grid::{answers, choice};
 use super::hooks::{self, Failure};
 use super::run::Names;
 use super::{Model, tokens};
-use crate::bind::args::{Options, ScriptResult, expected, raise};
+use crate::bind::convert::expected;
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::{Error, Result};
+use crate::grid::metric::Measured;
 use crate::interrupt;
 use crate::model::decoder::Logits;
 use crate::model::language_model::LanguageModel;
 use crate::model::run::Hooks;
-use crate::sweep::metric::Measured;
 use crate::tensor::Tensor;
 
 /// An item's hooks, as the script's function gives them.
@@ -21,7 +23,7 @@ fn hooks_of(context: &NativeCallContext, function: &FnPtr, item: &Dynamic) -> Sc
     let result = function.call_within_context::<Dynamic>(context, (item.clone(),))?;
     result
         .try_cast_result::<Array>()
-        .map_err(|value| raise(expected("what `hooks` returns", "an array of hooks", &value)))
+        .map_err(|value| expected("what `hooks` returns", "an array of hooks", &value).into())
 }
 
 /// What is asked of a sweep.
@@ -104,17 +106,17 @@ impl Sweep {
         let mut measured = Vec::new();
         let mut values = Array::new();
         for some in self.items.chunks(self.at_once) {
-            interrupt::check().map_err(raise)?;
+            interrupt::check()?;
             let logits = self.run(context, model, some)?;
             if let Some(ids) = &self.answers {
-                measured.push(self.measure(&logits, ids, some.len()).map_err(raise)?);
+                measured.push(self.measure(&logits, ids, some.len())?);
             }
             if let Some(metric) = &self.metric {
                 let count = self.rows.len() as i64;
                 for number in 0..some.len() as i64 {
-                    let own = logits.f_narrow(0, number * count, count).map_err(|error| raise(error.into()))?;
+                    let own = logits.f_narrow(0, number * count, count).map_err(Error::from)?;
                     let own = match self.logits {
-                        Logits::Last => own.f_select(1, -1).map_err(|error| raise(error.into()))?,
+                        Logits::Last => own.f_select(1, -1).map_err(Error::from)?,
                         Logits::All => own,
                     };
                     values.push(metric.call_within_context::<Dynamic>(context, (Tensor::new(own),))?);
@@ -127,11 +129,11 @@ impl Sweep {
             return Ok(values.into());
         }
         let shape = [self.items.len() as i64, self.rows.len() as i64];
-        let joined = Measured::join(&measured).map_err(raise)?;
+        let joined = Measured::join(&measured)?;
         let mut map = Map::new();
         for (key, part) in [("logit", joined.logit), ("rank", joined.rank)] {
             let shaped = part.f_to(tch::Device::Cpu).and_then(|part| part.f_view(shape));
-            map.insert(key.into(), Dynamic::from(Tensor::new(shaped.map_err(|error| raise(error.into()))?)));
+            map.insert(key.into(), Dynamic::from(Tensor::new(shaped.map_err(Error::from)?)));
         }
         Ok(map.into())
     }
@@ -158,7 +160,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn sweep(context: NativeCallContext, model: &mut Model, options: Map) -> ScriptResult<Dynamic> {
-        let sweep = Sweep::read(model.get(), options).map_err(raise)?;
+        let sweep = Sweep::read(model.get(), options)?;
         sweep.finish(&context, model.get())
     }
 }

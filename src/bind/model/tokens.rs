@@ -5,7 +5,9 @@ use rhai::{Array, Dynamic, Map};
 use tch::Kind;
 
 use super::Model;
-use crate::bind::args::{Options, ScriptResult, expected, integers, raise};
+use crate::bind::convert::{expected, integers};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::model::language_model::LanguageModel;
 use crate::tensor::Tensor;
@@ -134,35 +136,33 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn to_tokens(model: &mut Model, text: Dynamic) -> ScriptResult<Array> {
-        text_or_texts(model.get(), &text, false).map_err(raise)
+        Ok(text_or_texts(model.get(), &text, false)?)
     }
 
     /// The token ids of `text`; with `add_special: true` also the special tokens that the tokenizer puts around a text.
     #[rhai_fn(name = "to_tokens", return_raw, pure)]
     pub fn to_tokens_with(model: &mut Model, text: Dynamic, options: Map) -> ScriptResult<Array> {
         let add_special = Options::new("to_tokens", options, &["add_special"])
-            .and_then(|mut options| options.boolean("add_special"))
-            .map_err(raise)?;
-        text_or_texts(model.get(), &text, add_special.unwrap_or(false)).map_err(raise)
+            .and_then(|mut options| options.boolean("add_special"))?;
+        Ok(text_or_texts(model.get(), &text, add_special.unwrap_or(false))?)
     }
 
     /// The one token that `text` is.
     /// Raises an error if it is none or several.
     #[rhai_fn(return_raw, pure)]
     pub fn to_single_token(model: &mut Model, text: &str) -> ScriptResult<i64> {
-        match model.get().encode(text, false).map_err(raise)?.as_slice() {
+        match model.get().encode(text, false)?.as_slice() {
             [id] => Ok(*id),
-            other => Err(raise(
-                Error::new(format!("`{text}` is {} tokens", other.len()))
-                    .hint("most words are one token with a space in front, as in \" word\""),
-            )),
+            other => Err(Error::new(format!("`{text}` is {} tokens", other.len()))
+                .hint("most words are one token with a space in front, as in \" word\"")
+                .into()),
         }
     }
 
     /// The text of token ids (an array, a tensor, or one id); special tokens are shown.
     #[rhai_fn(name = "to_string", return_raw, pure)]
     pub fn ids_to_string(model: &mut Model, token_ids: Dynamic) -> ScriptResult<String> {
-        ids(&token_ids).and_then(|ids| model.get().decode(&ids)).map_err(raise)
+        Ok(ids(&token_ids).and_then(|ids| model.get().decode(&ids))?)
     }
 
     /// The text of each token of a text, or of each id of an array.
@@ -180,7 +180,7 @@ pub mod functions {
         } else {
             ids(&tokens)
         };
-        let texts = ids.and_then(|ids| model.tokens(&ids)).map_err(raise)?;
+        let texts = ids.and_then(|ids| model.tokens(&ids))?;
         Ok(texts.into_iter().map(Dynamic::from).collect())
     }
 
@@ -201,13 +201,13 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn apply_chat_template(model: &mut Model, conversation: Array) -> ScriptResult<String> {
-        render(model.get(), &conversation, Map::new()).map_err(raise)
+        Ok(render(model.get(), &conversation, Map::new())?)
     }
 
     /// A conversation as text, with options: `add_generation_prompt` (default true), `variables` (a map of further
     /// variables for the template).
     #[rhai_fn(name = "apply_chat_template", return_raw, pure)]
     pub fn apply_chat_template_with(model: &mut Model, conversation: Array, options: Map) -> ScriptResult<String> {
-        render(model.get(), &conversation, options).map_err(raise)
+        Ok(render(model.get(), &conversation, options)?)
     }
 }

@@ -4,7 +4,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
 use super::Model;
-use crate::bind::args::{ScriptResult, raise};
+use crate::bind::error::ScriptResult;
 use crate::error::Result;
 use crate::model::block::Block;
 use crate::model::config::Config;
@@ -109,7 +109,7 @@ pub mod functions {
     #[rhai_fn(get = "W_U", return_raw, pure)]
     pub fn unembedding(model: &mut Model) -> ScriptResult<Tensor> {
         let weight = &model.get().decoder.unembedding.weight;
-        weight.f_transpose(0, 1).map(Tensor::new).map_err(|error| raise(error.into()))
+        weight.f_transpose(0, 1).map(Tensor::new).map_err(|error| crate::error::Error::from(error).into())
     }
 
     /// The weights of each layer: `model.blocks[3].attn.W_Q` [head, d_model, d_head], `W_K`, `W_V` [kv_head, d_model,
@@ -118,12 +118,11 @@ pub mod functions {
     #[rhai_fn(get = "blocks", return_raw, pure)]
     pub fn blocks(model: &mut Model) -> ScriptResult<Array> {
         let decoder = &model.get().decoder;
-        decoder
+        Ok(decoder
             .blocks
             .iter()
             .map(|block| block_map(block, &decoder.config).map(Dynamic::from))
-            .collect::<Result<Array>>()
-            .map_err(raise)
+            .collect::<Result<Array>>()?)
     }
 
     /// The final norm's weights: `model.ln_final.w` [d_model], and `b` where it has a bias. (`ln_final(residual)` applies it.)
@@ -136,7 +135,7 @@ pub mod functions {
     #[rhai_fn(return_raw, pure)]
     pub fn ln_final(model: &mut Model, residual: Tensor) -> ScriptResult<Tensor> {
         let normalized = model.get().decoder.final_norm.forward_plain(residual.tch());
-        normalized.map(Tensor::new).map_err(raise)
+        Ok(normalized.map(Tensor::new)?)
     }
 
     /// The logits that residual vectors, [batch, pos, d_model], give when read by the final norm and the unembedding (the
@@ -144,6 +143,6 @@ pub mod functions {
     #[rhai_fn(return_raw, pure)]
     pub fn logit_lens(model: &mut Model, residual: Tensor) -> ScriptResult<Tensor> {
         let decoder = &model.get().decoder;
-        decoder.unembed(residual.share(), Logits::All, &mut Hooks::none()).map(Tensor::new).map_err(raise)
+        Ok(decoder.unembed(residual.share(), Logits::All, &mut Hooks::none()).map(Tensor::new)?)
     }
 }

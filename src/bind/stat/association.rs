@@ -5,7 +5,8 @@ use rhai::plugin::*;
 
 use super::hypothesis::alternative;
 use super::{record, sample, with_p};
-use crate::bind::args::{Options, ScriptResult, raise};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::Result;
 use crate::stat::correlation::{self, Correlation, Method};
 use crate::stat::{effect, summary};
@@ -36,24 +37,21 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn describe(x: Dynamic) -> ScriptResult<Map> {
-        let run = || {
-            let found = summary::describe(&sample("`x` of `describe`", &x)?)?;
-            let [min, q1, median, q3, max] = found.quartiles;
-            Ok(record([
-                ("n", (found.n as i64).into()),
-                ("mean", found.mean.into()),
-                ("std", found.std.into()),
-                ("standard_error", found.standard_error.into()),
-                ("min", min.into()),
-                ("q1", q1.into()),
-                ("median", median.into()),
-                ("q3", q3.into()),
-                ("max", max.into()),
-                ("skewness", found.skewness.into()),
-                ("kurtosis", found.kurtosis.into()),
-            ]))
-        };
-        run().map_err(raise)
+        let found = summary::describe(&sample("`x` of `describe`", &x)?)?;
+        let [min, q1, median, q3, max] = found.quartiles;
+        Ok(record([
+            ("n", (found.n as i64).into()),
+            ("mean", found.mean.into()),
+            ("std", found.std.into()),
+            ("standard_error", found.standard_error.into()),
+            ("min", min.into()),
+            ("q1", q1.into()),
+            ("median", median.into()),
+            ("q3", q3.into()),
+            ("max", max.into()),
+            ("skewness", found.skewness.into()),
+            ("kurtosis", found.kurtosis.into()),
+        ]))
     }
 
     /// Cohen's d: the mean over the standard deviation, or the difference of two means over the pooled standard deviation.
@@ -65,13 +63,13 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn cohens_d(x: Dynamic) -> ScriptResult<f64> {
-        sample("`x` of `cohens_d`", &x).and_then(|x| effect::cohens_d(&x, None)).map_err(raise)
+        Ok(sample("`x` of `cohens_d`", &x).and_then(|x| effect::cohens_d(&x, None))?)
     }
 
     /// Cohen's d: the mean over the standard deviation, or the difference of two means over the pooled standard deviation.
     #[rhai_fn(name = "cohens_d", return_raw)]
     pub fn cohens_d_between(x: Dynamic, y: Dynamic) -> ScriptResult<f64> {
-        pair("cohens_d", &x, &y).and_then(|(x, y)| effect::cohens_d(&x, Some(&y))).map_err(raise)
+        Ok(pair("cohens_d", &x, &y).and_then(|(x, y)| effect::cohens_d(&x, Some(&y)))?)
     }
 
     /// Hedges's g: Cohen's d without its bias in small samples.
@@ -82,13 +80,13 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn hedges_g(x: Dynamic) -> ScriptResult<f64> {
-        sample("`x` of `hedges_g`", &x).and_then(|x| effect::hedges_g(&x, None)).map_err(raise)
+        Ok(sample("`x` of `hedges_g`", &x).and_then(|x| effect::hedges_g(&x, None))?)
     }
 
     /// Hedges's g: Cohen's d without its bias in small samples.
     #[rhai_fn(name = "hedges_g", return_raw)]
     pub fn hedges_g_between(x: Dynamic, y: Dynamic) -> ScriptResult<f64> {
-        pair("hedges_g", &x, &y).and_then(|(x, y)| effect::hedges_g(&x, Some(&y))).map_err(raise)
+        Ok(pair("hedges_g", &x, &y).and_then(|(x, y)| effect::hedges_g(&x, Some(&y)))?)
     }
 
     /// Cliff's delta: how much more often a number of `x` is larger than one of `y` than smaller, from -1 to 1.
@@ -99,7 +97,7 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn cliffs_delta(x: Dynamic, y: Dynamic) -> ScriptResult<f64> {
-        pair("cliffs_delta", &x, &y).and_then(|(x, y)| effect::cliffs_delta(&x, &y)).map_err(raise)
+        Ok(pair("cliffs_delta", &x, &y).and_then(|(x, y)| effect::cliffs_delta(&x, &y))?)
     }
 
     /// Pearson's correlation of paired numbers, and whether it differs from 0.
@@ -125,7 +123,7 @@ mod functions {
             let (x, y) = pair("pearsonr", &x, &y)?;
             correlation::pearson(&x, &y, alternative(&mut options)?)
         };
-        run().map(correlation_map).map_err(raise)
+        Ok(run().map(correlation_map)?)
     }
 
     /// Spearman's rank correlation of paired numbers, and whether it differs from 0.
@@ -151,7 +149,7 @@ mod functions {
             let (x, y) = pair("spearmanr", &x, &y)?;
             correlation::spearman(&x, &y, alternative(&mut options)?)
         };
-        run().map(correlation_map).map_err(raise)
+        Ok(run().map(correlation_map)?)
     }
 
     /// Kendall's rank correlation (tau-b) of paired numbers, and whether it differs from 0.
@@ -179,6 +177,6 @@ mod functions {
             let method = options.string("method")?.map_or(Ok(Method::default()), |name| Method::parse(&name))?;
             correlation::kendall(&x, &y, method, alternative(&mut options)?)
         };
-        run().map(correlation_map).map_err(raise)
+        Ok(run().map(correlation_map)?)
     }
 }

@@ -4,7 +4,8 @@ use rhai::plugin::*;
 use rhai::{Array, Map};
 
 use super::sample;
-use crate::bind::args::{Options, ScriptResult, raise};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::Result;
 use crate::stat::correction::{self, Scale};
 
@@ -23,7 +24,7 @@ fn correct(
         let scale = if options.boolean("log10")?.unwrap_or(false) { Scale::Log10 } else { Scale::Linear };
         method(&sample(&format!("`ps` of `{function}`"), ps)?, scale)
     };
-    run().map(|adjusted| adjusted.into_iter().map(Dynamic::from).collect()).map_err(raise)
+    Ok(run().map(|adjusted| adjusted.into_iter().map(Dynamic::from).collect())?)
 }
 
 #[export_module]

@@ -4,7 +4,7 @@ use rhai::plugin::*;
 
 use super::count;
 use super::hypothesis::number;
-use crate::bind::args::{ScriptResult, raise};
+use crate::bind::error::ScriptResult;
 use crate::error::{Error, Result};
 use crate::stat::distribution;
 
@@ -27,19 +27,19 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn norm_cdf(z: Dynamic) -> ScriptResult<f64> {
-        number("`z` of `norm_cdf`", &z).map(|z| distribution::normal_lower(z).value()).map_err(raise)
+        Ok(number("`z` of `norm_cdf`", &z).map(|z| distribution::normal_lower(z).value())?)
     }
 
     /// The probability that a standard normal variable is larger than `z`.
     #[rhai_fn(return_raw)]
     pub fn norm_sf(z: Dynamic) -> ScriptResult<f64> {
-        number("`z` of `norm_sf`", &z).map(|z| distribution::normal_upper(z).value()).map_err(raise)
+        Ok(number("`z` of `norm_sf`", &z).map(|z| distribution::normal_upper(z).value())?)
     }
 
     /// The number that a standard normal variable is at most with probability `p`, the inverse of `norm_cdf`.
     #[rhai_fn(return_raw)]
     pub fn norm_ppf(p: Dynamic) -> ScriptResult<f64> {
-        number("`p` of `norm_ppf`", &p).and_then(distribution::normal_quantile).map_err(raise)
+        Ok(number("`p` of `norm_ppf`", &p).and_then(distribution::normal_quantile)?)
     }
 
     /// The probability that Student's t with `df` degrees of freedom is larger than `t`.
@@ -50,15 +50,13 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn t_sf(t: Dynamic, df: Dynamic) -> ScriptResult<f64> {
-        let run = || Ok(distribution::t_upper(number("`t` of `t_sf`", &t)?, degrees(&df)?).value());
-        run().map_err(raise)
+        Ok(distribution::t_upper(number("`t` of `t_sf`", &t)?, degrees(&df)?).value())
     }
 
     /// The probability that a chi-squared variable with `df` degrees of freedom is larger than `x`.
     #[rhai_fn(return_raw)]
     pub fn chi2_sf(x: Dynamic, df: Dynamic) -> ScriptResult<f64> {
-        let run = || distribution::chi_squared_upper(number("`x` of `chi2_sf`", &x)?, degrees(&df)?);
-        run().map_err(raise)
+        Ok(distribution::chi_squared_upper(number("`x` of `chi2_sf`", &x)?, degrees(&df)?)?)
     }
 
     /// The probability of more than `k` successes in `n` trials that succeed with probability `p` each.
@@ -69,13 +67,10 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn binom_sf(k: i64, n: i64, p: Dynamic) -> ScriptResult<f64> {
-        let run = || {
-            let (more, trials, p) = (k.saturating_add(1).max(0) as u64, count("`n`", n)?, number("`p`", &p)?);
-            if !(0.0..=1.0).contains(&p) {
-                return Err(Error::new(format!("a probability lies between 0 and 1, {p} does not")));
-            }
-            Ok(distribution::binomial_upper(more, trials as u64, p).value())
-        };
-        run().map_err(raise)
+        let (more, trials, p) = (k.saturating_add(1).max(0) as u64, count("`n`", n)?, number("`p`", &p)?);
+        if !(0.0..=1.0).contains(&p) {
+            return Err(Error::new(format!("a probability lies between 0 and 1, {p} does not")).into());
+        }
+        Ok(distribution::binomial_upper(more, trials as u64, p).value())
     }
 }

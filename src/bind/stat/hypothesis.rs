@@ -4,7 +4,8 @@ use rhai::Map;
 use rhai::plugin::*;
 
 use super::{count, record, sample, with_p};
-use crate::bind::args::{Options, ScriptResult, raise};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::stat::probability::Alternative;
 use crate::stat::ttest::{self, TTest};
@@ -53,7 +54,7 @@ mod functions {
             let mean = number("`popmean`", &popmean)?;
             ttest::one_sample(&sample("`x` of `ttest_1samp`", &x)?, mean, alternative(&mut options)?)
         };
-        run().map(ttest_map).map_err(raise)
+        Ok(run().map(ttest_map)?)
     }
 
     /// Paired t-test: whether two samples of the same subjects have the same mean.
@@ -81,7 +82,7 @@ mod functions {
             let (a, b) = (sample("`a` of `ttest_rel`", &a)?, sample("`b` of `ttest_rel`", &b)?);
             ttest::related(&a, &b, alternative(&mut options)?)
         };
-        run().map(ttest_map).map_err(raise)
+        Ok(run().map(ttest_map)?)
     }
 
     /// T-test of two independent samples: whether they have the same mean.
@@ -111,7 +112,7 @@ mod functions {
             let equal = options.boolean("equal_var")?.unwrap_or(true);
             ttest::independent(&a, &b, equal, alternative(&mut options)?)
         };
-        run().map(ttest_map).map_err(raise)
+        Ok(run().map(ttest_map)?)
     }
 
     /// The published t-test of booleans against a population mean of 50.0, for comparison with the paper's tables.
@@ -130,7 +131,7 @@ mod functions {
     #[rhai_fn(return_raw)]
     pub fn paper_ttest(booleans: Dynamic) -> ScriptResult<Map> {
         let run = || ttest::paper(&sample("`booleans` of `paper_ttest`", &booleans)?);
-        run().map(ttest_map).map_err(raise)
+        Ok(run().map(ttest_map)?)
     }
 
     /// Exact sign test: whether the median of the population is 0, or `popmedian`.
@@ -157,7 +158,7 @@ mod functions {
             let median = options.number("popmedian")?.unwrap_or(0.0);
             sign::sign_test(&sample("`x` of `sign_test`", &x)?, median, alternative(&mut options)?)
         };
-        run().map(sign_map).map_err(raise)
+        Ok(run().map(sign_map)?)
     }
 
     /// Exact binomial test: whether `k` successes in `n` trials fit a probability of `p` each.
@@ -178,14 +179,11 @@ mod functions {
     /// ```
     #[rhai_fn(name = "binom_test", return_raw)]
     pub fn binom_test_with(k: i64, n: i64, p: Dynamic, options: Map) -> ScriptResult<Map> {
-        let run = || {
-            let mut options = Options::new("binom_test", options, &["alternative"])?;
-            let (successes, trials) = (count("`k`", k)?, count("`n`", n)?);
-            let share = number("`p`", &p)?;
-            let p = sign::binomial_test(successes as u64, trials as u64, share, alternative(&mut options)?)?;
-            Ok(with_p(record([("share", (successes as f64 / trials as f64).into())]), p))
-        };
-        run().map_err(raise)
+        let mut options = Options::new("binom_test", options, &["alternative"])?;
+        let (successes, trials) = (count("`k`", k)?, count("`n`", n)?);
+        let share = number("`p`", &p)?;
+        let p = sign::binomial_test(successes as u64, trials as u64, share, alternative(&mut options)?)?;
+        Ok(with_p(record([("share", (successes as f64 / trials as f64).into())]), p))
     }
 
     /// Wilcoxon's signed-rank test: whether differences are symmetric around zero.
@@ -233,7 +231,7 @@ mod functions {
             }
             wilcoxon::wilcoxon(&differences, wilcoxon_settings(options)?)
         };
-        run().map(wilcoxon_map).map_err(raise)
+        Ok(run().map(wilcoxon_map)?)
     }
 }
 
@@ -263,7 +261,7 @@ pub fn wilcoxon_map(test: wilcoxon::Wilcoxon) -> Map {
 /// A finite number.
 pub fn number(what: &str, value: &Dynamic) -> Result<f64> {
     let number =
-        crate::bind::args::number(value).ok_or_else(|| crate::bind::args::expected(what, "a number", value))?;
+        crate::bind::convert::number(value).ok_or_else(|| crate::bind::convert::expected(what, "a number", value))?;
     match number.is_finite() {
         true => Ok(number),
         false => Err(Error::new(format!("{what} must be finite, not {number}"))),

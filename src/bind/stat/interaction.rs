@@ -6,7 +6,9 @@ use rhai::{Array, Map};
 use super::hypothesis::{sign_map, ttest_map, wilcoxon_map};
 use super::resample::bootstrap_settings;
 use super::{count, record, rows};
-use crate::bind::args::{Options, ScriptResult, expected, integers, raise};
+use crate::bind::convert::{expected, integers};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::Result;
 use crate::stat::superadditivity::{self, Corrected, Pair, RankBy, Settings};
 
@@ -61,7 +63,7 @@ mod functions {
             let sets = layer_sets("`sets` of `superadditivity`", &sets)?;
             superadditivity::superadditivity(&sets, &rows("`effects` of `superadditivity`", &effects)?, &settings)
         };
-        run().map(|pairs| pairs.iter().map(|pair| pair_map(pair).into()).collect()).map_err(raise)
+        Ok(run().map(|pairs| pairs.iter().map(|pair| pair_map(pair).into()).collect())?)
     }
 }
 

@@ -11,7 +11,7 @@ mod resample;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map};
 
-use super::args::expected;
+use super::convert::expected;
 use super::tensor::convert::number;
 use crate::error::{Error, Result};
 use crate::stat::probability::Probability;

@@ -5,7 +5,8 @@ use rhai::{Array, Map};
 
 use super::resample::seed;
 use super::{count, labels, matrix, record};
-use crate::bind::args::{Options, ScriptResult, raise};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::stat::probability::choice;
 use crate::stat::{discriminant, embedding, principal, probe};
@@ -43,7 +44,7 @@ mod functions {
     /// ```
     #[rhai_fn(name = "lda", return_raw)]
     pub fn lda_with(x: Dynamic, labels: Dynamic, options: Map) -> ScriptResult<Map> {
-        run_lda(&x, &labels, options).map_err(raise)
+        Ok(run_lda(&x, &labels, options)?)
     }
 
     /// Principal component analysis: the `k` directions along which samples vary most.
@@ -69,7 +70,7 @@ mod functions {
                 ("mean", Dynamic::from(found.mean)),
             ])
         };
-        run().map(map).map_err(raise)
+        Ok(run().map(map)?)
     }
 
     /// T-SNE: samples in two dimensions, neighbours beside neighbours.
@@ -94,17 +95,14 @@ mod functions {
     /// ```
     #[rhai_fn(name = "tsne", return_raw)]
     pub fn tsne_with(x: Dynamic, options: Map) -> ScriptResult<Tensor> {
-        let run = || {
-            let mut options = Options::new("tsne", options, &["perplexity", "n_iter", "seed"])?;
-            let usual = embedding::Settings::default();
-            let settings = embedding::Settings {
-                perplexity: options.number("perplexity")?.unwrap_or(usual.perplexity),
-                n_iter: options.integer("n_iter")?.map_or(Ok(usual.n_iter), |steps| count("`n_iter`", steps))?,
-                seed: seed(&mut options)?,
-            };
-            embedding::tsne(&matrix("`x` of `tsne`", &x)?, settings)
+        let mut options = Options::new("tsne", options, &["perplexity", "n_iter", "seed"])?;
+        let usual = embedding::Settings::default();
+        let settings = embedding::Settings {
+            perplexity: options.number("perplexity")?.unwrap_or(usual.perplexity),
+            n_iter: options.integer("n_iter")?.map_or(Ok(usual.n_iter), |steps| count("`n_iter`", steps))?,
+            seed: seed(&mut options)?,
         };
-        run().map_err(raise)
+        Ok(embedding::tsne(&matrix("`x` of `tsne`", &x)?, settings)?)
     }
 
     /// A multinomial logistic probe: how well labels can be read from samples that it was not fitted to.
@@ -143,7 +141,7 @@ mod functions {
     /// ```
     #[rhai_fn(name = "logistic_probe", return_raw)]
     pub fn logistic_probe_with(x: Dynamic, labels: Dynamic, options: Map) -> ScriptResult<Map> {
-        run_probe(&x, &labels, options).map_err(raise)
+        Ok(run_probe(&x, &labels, options)?)
     }
 }
 

@@ -5,7 +5,8 @@ use rhai::plugin::*;
 
 use super::hypothesis::alternative;
 use super::{count, record, sample, with_p};
-use crate::bind::args::{Options, ScriptResult, raise};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::Result;
 use crate::stat::bootstrap::{self, Interval, Method};
 use crate::stat::permutation;
@@ -59,18 +60,15 @@ mod functions {
     /// ```
     #[rhai_fn(name = "bootstrap_ci", return_raw)]
     pub fn bootstrap_ci_with(x: Dynamic, options: Map) -> ScriptResult<Map> {
-        let run = || {
-            let names = ["level", "n_resamples", "method", "seed", "statistic"];
-            let mut options = Options::new("bootstrap_ci", options, &names)?;
-            let settings = bootstrap_settings(&mut options)?;
-            let statistic = options.string("statistic")?.unwrap_or_else(|| "mean".to_owned());
-            let x = sample("`x` of `bootstrap_ci`", &x)?;
-            match choice("statistic", &statistic, &["mean", "median"])? {
-                0 => Ok(bootstrap::means(&[x], settings)?.into_iter().map(interval_map).collect::<Vec<_>>()),
-                _ => Ok(vec![interval_map(bootstrap::median_interval(&x, settings)?)]),
-            }
-        };
-        run().map(|intervals| intervals.into_iter().next().unwrap_or_default()).map_err(raise)
+        let names = ["level", "n_resamples", "method", "seed", "statistic"];
+        let mut options = Options::new("bootstrap_ci", options, &names)?;
+        let settings = bootstrap_settings(&mut options)?;
+        let statistic = options.string("statistic")?.unwrap_or_else(|| "mean".to_owned());
+        let x = sample("`x` of `bootstrap_ci`", &x)?;
+        match choice("statistic", &statistic, &["mean", "median"])? {
+            0 => Ok(interval_map(bootstrap::means(&[x], settings)?.swap_remove(0))),
+            _ => Ok(interval_map(bootstrap::median_interval(&x, settings)?)),
+        }
     }
 
     /// Permutation test: whether two samples come from one distribution, by the difference of their means.
@@ -120,7 +118,7 @@ mod functions {
             ];
             with_p(record(fields), found.p)
         };
-        run().map(map).map_err(raise)
+        Ok(run().map(map)?)
     }
 }
 

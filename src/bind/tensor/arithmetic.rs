@@ -4,7 +4,8 @@ use rhai::plugin::*;
 use rhai::{Dynamic, Engine, FuncRegistration, Map};
 
 use super::convert::{bound, operand};
-use crate::bind::args::{Options, ScriptResult, raise};
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::arithmetic::{Operand, Operator, Tolerance};
@@ -46,7 +47,7 @@ pub fn register(engine: &mut Engine) {
         FuncRegistration::new(function.name)
             .with_params_info(["t: tensor", "tensor"])
             .with_comments([format!("/// {}", function.summary)])
-            .register_into_engine(engine, |tensor: Tensor| function.apply(&tensor).map_err(raise));
+            .register_into_engine(engine, |tensor: Tensor| -> ScriptResult<Tensor> { Ok(function.apply(&tensor)?) });
     }
     engine.register_global_module(exported_module!(arithmetic_functions).into());
 }
@@ -71,7 +72,7 @@ fn side(operator: Operator, value: &Dynamic) -> Result<Operand> {
 }
 
 fn apply(operator: Operator, sides: impl FnOnce() -> Result<(Operand, Operand)>) -> ScriptResult<Dynamic> {
-    let tensor = sides().and_then(|(left, right)| operator.apply(&left, &right)).map_err(raise)?;
+    let tensor = sides().and_then(|(left, right)| operator.apply(&left, &right))?;
     Ok(Dynamic::from(tensor))
 }
 
@@ -100,21 +101,19 @@ mod arithmetic_functions {
     /// Each element with its sign changed.
     #[rhai_fn(name = "-", return_raw)]
     pub fn minus(t: Tensor) -> ScriptResult<Tensor> {
-        t.negate().map_err(raise)
+        Ok(t.negate()?)
     }
 
     /// True where the bool tensor is false and the other way round.
     #[rhai_fn(name = "!", return_raw)]
     pub fn not(t: Tensor) -> ScriptResult<Tensor> {
-        t.logical_not().map_err(raise)
+        Ok(t.logical_not()?)
     }
 
     /// Whether any element equals a number; written `x in t` too.
     #[rhai_fn(name = "contains", return_raw)]
     pub fn contains(t: Tensor, value: Dynamic) -> ScriptResult<bool> {
-        side(Operator::Equal, &value)
-            .and_then(|value| Operator::Equal.apply(&t.into(), &value)?.any_true())
-            .map_err(raise)
+        Ok(side(Operator::Equal, &value).and_then(|value| Operator::Equal.apply(&t.into(), &value)?.any_true())?)
     }
 
     /// The larger of two elements each; the other side is a tensor or a number.
@@ -125,13 +124,13 @@ mod arithmetic_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn maximum(t: Tensor, other: Dynamic) -> ScriptResult<Tensor> {
-        operand("the other side of `maximum`", &other).and_then(|other| t.maximum(&other)).map_err(raise)
+        Ok(operand("the other side of `maximum`", &other).and_then(|other| t.maximum(&other))?)
     }
 
     /// The smaller of two elements each; the other side is a tensor or a number.
     #[rhai_fn(return_raw)]
     pub fn minimum(t: Tensor, other: Dynamic) -> ScriptResult<Tensor> {
-        operand("the other side of `minimum`", &other).and_then(|other| t.minimum(&other)).map_err(raise)
+        Ok(operand("the other side of `minimum`", &other).and_then(|other| t.minimum(&other))?)
     }
 
     /// Elements below `min` raised to it and those above `max` lowered to it; `()` leaves a side open.
@@ -142,13 +141,13 @@ mod arithmetic_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn clamp(t: Tensor, min: Dynamic, max: Dynamic) -> ScriptResult<Tensor> {
-        bound("the lower bound", &min).and_then(|min| t.clamp(min, bound("the upper bound", &max)?)).map_err(raise)
+        Ok(bound("the lower bound", &min).and_then(|min| t.clamp(min, bound("the upper bound", &max)?))?)
     }
 
     /// Each element to a power, a tensor or a number; the same as `**`.
     #[rhai_fn(return_raw)]
     pub fn pow(t: Tensor, exponent: Dynamic) -> ScriptResult<Tensor> {
-        side(Operator::Power, &exponent).and_then(|exponent| Operator::Power.apply(&t.into(), &exponent)).map_err(raise)
+        Ok(side(Operator::Power, &exponent).and_then(|exponent| Operator::Power.apply(&t.into(), &exponent))?)
     }
 
     /// `yes` where the bool tensor is true, `no` elsewhere; both may be tensors or numbers.
@@ -160,9 +159,8 @@ mod arithmetic_functions {
     /// ```
     #[rhai_fn(name = "where", return_raw)]
     pub fn choose(condition: Tensor, yes: Dynamic, no: Dynamic) -> ScriptResult<Tensor> {
-        operand("the second argument of `where`", &yes)
-            .and_then(|yes| condition.choose(&yes, &operand("the third argument of `where`", &no)?))
-            .map_err(raise)
+        Ok(operand("the second argument of `where`", &yes)
+            .and_then(|yes| condition.choose(&yes, &operand("the third argument of `where`", &no)?))?)
     }
 
     /// Whether two tensors have the same shape and the same elements: one bool, fit for `if`.
@@ -173,7 +171,7 @@ mod arithmetic_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn equal(a: Tensor, b: Tensor) -> ScriptResult<bool> {
-        a.equal(&b).map_err(raise)
+        Ok(a.equal(&b)?)
     }
 
     /// Whether all elements of two tensors are close: |a - b| <= atol + rtol * |b|, with rtol 1e-5 and atol 1e-8.
@@ -184,12 +182,12 @@ mod arithmetic_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn allclose(a: Tensor, b: Tensor) -> ScriptResult<bool> {
-        a.allclose(&b, Tolerance::default()).map_err(raise)
+        Ok(a.allclose(&b, Tolerance::default())?)
     }
 
     /// Whether all elements of two tensors are close, with the options `rtol`, `atol` and `equal_nan`.
     #[rhai_fn(name = "allclose", return_raw)]
     pub fn allclose_with(a: Tensor, b: Tensor, options: Map) -> ScriptResult<bool> {
-        tolerance(options).and_then(|tolerance| a.allclose(&b, tolerance)).map_err(raise)
+        Ok(tolerance(options).and_then(|tolerance| a.allclose(&b, tolerance))?)
     }
 }

@@ -3,7 +3,8 @@
 use rhai::{Array, Dynamic, Map};
 use tch::{Device, Kind};
 
-use crate::bind::args::{Options, expected, integers};
+use crate::bind::convert::{expected, integers};
+use crate::bind::option::Options;
 use crate::device::parse_device;
 use crate::error::{Error, Result};
 use crate::tensor::arithmetic::Operand;

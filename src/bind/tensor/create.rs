@@ -6,7 +6,9 @@ use tch::{Device, Kind};
 
 use super::convert::{PLACE, Place, lengths, number, only_place, place};
 use super::from_nested;
-use crate::bind::args::{Options, ScriptResult, expected, raise};
+use crate::bind::convert::expected;
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::tensor::create::{self, Distribution};
@@ -84,7 +86,7 @@ mod create_functions {
     /// ```
     #[rhai_fn(name = "tensor", return_raw)]
     pub fn tensor(values: Dynamic) -> ScriptResult<Tensor> {
-        from_nested(&values, None, Device::Cpu).map_err(raise)
+        Ok(from_nested(&values, None, Device::Cpu)?)
     }
 
     /// A tensor of nested arrays, with the options `dtype` and `device`.
@@ -96,9 +98,8 @@ mod create_functions {
     /// ```
     #[rhai_fn(name = "tensor", return_raw)]
     pub fn tensor_with(values: Dynamic, options: Map) -> ScriptResult<Tensor> {
-        only_place("tensor", options)
-            .and_then(|place| from_nested(&values, place.kind, place.device.unwrap_or(Device::Cpu)))
-            .map_err(raise)
+        Ok(only_place("tensor", options)
+            .and_then(|place| from_nested(&values, place.kind, place.device.unwrap_or(Device::Cpu)))?)
     }
 
     /// A tensor of zeros of the given shape, f32.
@@ -111,13 +112,13 @@ mod create_functions {
     /// ```
     #[rhai_fn(name = "zeros", return_raw)]
     pub fn zeros(shape: Dynamic) -> ScriptResult<Tensor> {
-        filled("zeros", &shape, Number::Integer(0), Map::new()).map_err(raise)
+        Ok(filled("zeros", &shape, Number::Integer(0), Map::new())?)
     }
 
     /// A tensor of zeros, with the options `dtype` and `device`.
     #[rhai_fn(name = "zeros", return_raw)]
     pub fn zeros_with(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
-        filled("zeros", &shape, Number::Integer(0), options).map_err(raise)
+        Ok(filled("zeros", &shape, Number::Integer(0), options)?)
     }
 
     /// A tensor of ones of the given shape, f32.
@@ -128,13 +129,13 @@ mod create_functions {
     /// ```
     #[rhai_fn(name = "ones", return_raw)]
     pub fn ones(shape: Dynamic) -> ScriptResult<Tensor> {
-        filled("ones", &shape, Number::Integer(1), Map::new()).map_err(raise)
+        Ok(filled("ones", &shape, Number::Integer(1), Map::new())?)
     }
 
     /// A tensor of ones, with the options `dtype` and `device`.
     #[rhai_fn(name = "ones", return_raw)]
     pub fn ones_with(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
-        filled("ones", &shape, Number::Integer(1), options).map_err(raise)
+        Ok(filled("ones", &shape, Number::Integer(1), options)?)
     }
 
     /// A tensor filled with one value: i64 for an integer, f32 for a float, bool for a bool.
@@ -151,7 +152,7 @@ mod create_functions {
     /// A tensor filled with one value, with the options `dtype` and `device`.
     #[rhai_fn(name = "full", return_raw)]
     pub fn full_with(shape: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Tensor> {
-        required("the value", &value).and_then(|value| filled("full", &shape, value, options)).map_err(raise)
+        Ok(required("the value", &value).and_then(|value| filled("full", &shape, value, options))?)
     }
 
     /// A tensor of zeros with the shape, dtype and device of `t`.
@@ -187,9 +188,8 @@ mod create_functions {
     /// A tensor filled with one value, with the shape of `t` and the options `dtype` and `device`.
     #[rhai_fn(name = "full_like", return_raw)]
     pub fn full_like_with(t: Tensor, value: Dynamic, options: Map) -> ScriptResult<Tensor> {
-        required("the value", &value)
-            .and_then(|value| create::full(&t.shape(), value, like("full_like", &t, options)?))
-            .map_err(raise)
+        Ok(required("the value", &value)
+            .and_then(|value| create::full(&t.shape(), value, like("full_like", &t, options)?))?)
     }
 
     /// The integers from 0 to just before `end`.
@@ -200,7 +200,7 @@ mod create_functions {
     /// ```
     #[rhai_fn(name = "arange", return_raw)]
     pub fn arange(end: Dynamic) -> ScriptResult<Tensor> {
-        range(vec![end]).map_err(raise)
+        Ok(range(vec![end])?)
     }
 
     /// The numbers from `start` to just before `end`, 1 apart: i64 if both are integers, otherwise f32.
@@ -211,7 +211,7 @@ mod create_functions {
     /// ```
     #[rhai_fn(name = "arange", return_raw)]
     pub fn arange_from(start: Dynamic, end: Dynamic) -> ScriptResult<Tensor> {
-        range(vec![start, end]).map_err(raise)
+        Ok(range(vec![start, end])?)
     }
 
     /// The numbers from `start` to just before `end`, `step` apart; the last argument may be the options `dtype` and
@@ -223,13 +223,13 @@ mod create_functions {
     /// ```
     #[rhai_fn(name = "arange", return_raw)]
     pub fn arange_step(start: Dynamic, end: Dynamic, step: Dynamic) -> ScriptResult<Tensor> {
-        range(vec![start, end, step]).map_err(raise)
+        Ok(range(vec![start, end, step])?)
     }
 
     /// The numbers from `start` to just before `end`, `step` apart, with the options `dtype` and `device`.
     #[rhai_fn(name = "arange", return_raw)]
     pub fn arange_with(start: Dynamic, end: Dynamic, step: Dynamic, options: Map) -> ScriptResult<Tensor> {
-        range(vec![start, end, step, options.into()]).map_err(raise)
+        Ok(range(vec![start, end, step, options.into()])?)
     }
 
     /// `steps` numbers at equal distances from `start` to `end`, both included, f32.
@@ -247,14 +247,12 @@ mod create_functions {
     #[rhai_fn(name = "linspace", return_raw)]
     pub fn linspace_with(start: Dynamic, end: Dynamic, steps: i64, options: Map) -> ScriptResult<Tensor> {
         let float = |what: &str, value: &Dynamic| {
-            crate::bind::args::number(value).ok_or_else(|| expected(what, "a number", value))
+            crate::bind::convert::number(value).ok_or_else(|| expected(what, "a number", value))
         };
-        only_place("linspace", options)
-            .and_then(|place| {
-                let (start, end) = (float("the start", &start)?, float("the end", &end)?);
-                create::linspace(start, end, steps, settled(place, Kind::Float))
-            })
-            .map_err(raise)
+        Ok(only_place("linspace", options).and_then(|place| {
+            let (start, end) = (float("the start", &start)?, float("the end", &end)?);
+            create::linspace(start, end, steps, settled(place, Kind::Float))
+        })?)
     }
 
     /// The identity matrix with `n` rows, f32.
@@ -271,7 +269,7 @@ mod create_functions {
     /// The identity matrix with `n` rows, with the options `dtype` and `device`.
     #[rhai_fn(name = "eye", return_raw)]
     pub fn eye_with(n: i64, options: Map) -> ScriptResult<Tensor> {
-        only_place("eye", options).and_then(|place| create::eye(n, settled(place, Kind::Float))).map_err(raise)
+        Ok(only_place("eye", options).and_then(|place| create::eye(n, settled(place, Kind::Float)))?)
     }
 }
 
@@ -309,7 +307,7 @@ mod random_functions {
     /// ```
     #[rhai_fn(name = "rand", return_raw, volatile)]
     pub fn rand_with(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
-        random("rand", Distribution::Uniform, &shape, Kind::Float, options).map_err(raise)
+        Ok(random("rand", Distribution::Uniform, &shape, Kind::Float, options)?)
     }
 
     /// Random numbers from the normal distribution with mean 0 and standard deviation 1, of the given shape.
@@ -321,7 +319,7 @@ mod random_functions {
     /// Normal random numbers, with the options `dtype`, `device` and `seed` (see `rand`).
     #[rhai_fn(name = "randn", return_raw, volatile)]
     pub fn randn_with(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
-        random("randn", Distribution::Normal, &shape, Kind::Float, options).map_err(raise)
+        Ok(random("randn", Distribution::Normal, &shape, Kind::Float, options)?)
     }
 
     /// Normal random numbers with the shape, dtype and device of `t`.
@@ -333,13 +331,11 @@ mod random_functions {
     /// Normal random numbers with the shape of `t`, with the options `dtype`, `device` and `seed` (see `rand`).
     #[rhai_fn(name = "randn_like", return_raw, volatile)]
     pub fn randn_like_with(t: Tensor, options: Map) -> ScriptResult<Tensor> {
-        Options::new("randn_like", options, &[PLACE[0], PLACE[1], "seed"])
-            .and_then(|mut options| {
-                let (place, seed) = (place(&mut options)?, options.integer("seed")?);
-                let place = (place.kind.unwrap_or(t.kind()), place.device.unwrap_or(t.device()));
-                create::random(Distribution::Normal, &t.shape(), place, seed)
-            })
-            .map_err(raise)
+        Ok(Options::new("randn_like", options, &[PLACE[0], PLACE[1], "seed"]).and_then(|mut options| {
+            let (place, seed) = (place(&mut options)?, options.integer("seed")?);
+            let place = (place.kind.unwrap_or(t.kind()), place.device.unwrap_or(t.device()));
+            create::random(Distribution::Normal, &t.shape(), place, seed)
+        })?)
     }
 
     /// Random integers from `low` to just below `high`, of the given shape, i64.
@@ -356,6 +352,6 @@ mod random_functions {
     /// Random integers, with the options `dtype`, `device` and `seed` (see `rand`).
     #[rhai_fn(name = "randint", return_raw, volatile)]
     pub fn randint_with(low: i64, high: i64, shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
-        random("randint", Distribution::Integers(low, high), &shape, Kind::Int64, options).map_err(raise)
+        Ok(random("randint", Distribution::Integers(low, high), &shape, Kind::Int64, options)?)
     }
 }

@@ -6,7 +6,8 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, EvalAltResult, Position};
 
 use super::convert::{number, operand, positions};
-use crate::bind::args::{ScriptResult, expected, integers, raise};
+use crate::bind::convert::{expected, integers};
+use crate::bind::error::ScriptResult;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::index::Index;
@@ -92,7 +93,7 @@ mod index_functions {
     #[rhai_fn(index_get, pure, return_raw)]
     pub fn get(t: &mut Tensor, index: Dynamic) -> ScriptResult<Tensor> {
         not_a_property(&index)?;
-        indexes(&index).and_then(|indexes| t.index(&indexes)).map_err(raise)
+        Ok(indexes(&index).and_then(|indexes| t.index(&indexes))?)
     }
 
     /// Replaces the elements at an index (see reading) by a number or a tensor that broadcasts to their shape.
@@ -110,8 +111,7 @@ mod index_functions {
     #[rhai_fn(index_set, return_raw)]
     pub fn set(t: &mut Tensor, index: Dynamic, value: Dynamic) -> ScriptResult<()> {
         not_a_property(&index)?;
-        let changed =
-            operand("the value", &value).and_then(|value| t.with_index(&indexes(&index)?, &value)).map_err(raise)?;
+        let changed = operand("the value", &value).and_then(|value| t.with_index(&indexes(&index)?, &value))?;
         crate::bind::watch::note_change(t);
         *t = changed;
         Ok(())
@@ -127,7 +127,7 @@ mod index_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn at(t: Tensor, indexes: Array) -> ScriptResult<Tensor> {
-        each(&indexes).and_then(|indexes| t.index(&indexes)).map_err(raise)
+        Ok(each(&indexes).and_then(|indexes| t.index(&indexes))?)
     }
 
     /// A copy in which the elements at one index per dimension (see `at`) are replaced by a number or a tensor.
@@ -139,7 +139,7 @@ mod index_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn with_at(t: Tensor, indexes: Array, value: Dynamic) -> ScriptResult<Tensor> {
-        operand("the value", &value).and_then(|value| t.with_index(&each(&indexes)?, &value)).map_err(raise)
+        Ok(operand("the value", &value).and_then(|value| t.with_index(&each(&indexes)?, &value))?)
     }
 
     /// The part from `start` to just before `end` along dimension `dim`.
@@ -153,9 +153,7 @@ mod index_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn slice(t: Tensor, dim: i64, start: Dynamic, end: Dynamic) -> ScriptResult<Tensor> {
-        super::end("the start", &start)
-            .and_then(|start| t.slice(dim, start, super::end("the end", &end)?))
-            .map_err(raise)
+        Ok(super::end("the start", &start).and_then(|start| t.slice(dim, start, super::end("the end", &end)?))?)
     }
 
     /// The part at position `index` of dimension `dim`; the dimension goes.
@@ -166,7 +164,7 @@ mod index_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn select(t: Tensor, dim: i64, index: i64) -> ScriptResult<Tensor> {
-        t.select(dim, index).map_err(raise)
+        Ok(t.select(dim, index)?)
     }
 
     /// The parts at the positions `ids`, an array or an integer tensor, of dimension `dim`.
@@ -177,7 +175,7 @@ mod index_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn index_select(t: Tensor, dim: i64, ids: Dynamic) -> ScriptResult<Tensor> {
-        positions("the positions", &ids).and_then(|ids| t.index_select(dim, &ids)).map_err(raise)
+        Ok(positions("the positions", &ids).and_then(|ids| t.index_select(dim, &ids))?)
     }
 
     /// The elements whose position along `dim` is given by the integer tensor `index`; the result has its shape.
@@ -189,7 +187,7 @@ mod index_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn gather(t: Tensor, dim: i64, index: Tensor) -> ScriptResult<Tensor> {
-        t.gather(dim, &index).map_err(raise)
+        Ok(t.gather(dim, &index)?)
     }
 
     /// A copy in which the elements whose position along `dim` is given by `index` are those of `source`, a tensor or a
@@ -201,7 +199,7 @@ mod index_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn scatter(t: Tensor, dim: i64, index: Tensor, source: Dynamic) -> ScriptResult<Tensor> {
-        operand("the source", &source).and_then(|source| t.scatter(dim, &index, &source)).map_err(raise)
+        Ok(operand("the source", &source).and_then(|source| t.scatter(dim, &index, &source))?)
     }
 
     /// A copy in which the elements where the bool tensor `mask` is true are `value`.
@@ -213,10 +211,9 @@ mod index_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn masked_fill(t: Tensor, mask: Tensor, value: Dynamic) -> ScriptResult<Tensor> {
-        number(&value)
+        Ok(number(&value)
             .ok_or_else(|| expected("the value", "a number", &value))
-            .and_then(|value| t.masked_fill(&mask, value))
-            .map_err(raise)
+            .and_then(|value| t.masked_fill(&mask, value))?)
     }
 
     /// For each class number a row of `classes` elements, 1 at the class and 0 elsewhere, i64.
@@ -227,6 +224,6 @@ mod index_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn one_hot(ids: Tensor, classes: i64) -> ScriptResult<Tensor> {
-        ids.one_hot(classes).map_err(raise)
+        Ok(ids.one_hot(classes)?)
     }
 }

@@ -4,7 +4,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map};
 
 use super::convert::tensors;
-use crate::bind::args::{ScriptResult, raise};
+use crate::bind::error::ScriptResult;
 use crate::tensor::{Tensor, linalg};
 
 /// Registers the functions.
@@ -28,7 +28,7 @@ mod product_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn matmul(a: Tensor, b: Tensor) -> ScriptResult<Tensor> {
-        a.matmul(&b).map_err(raise)
+        Ok(a.matmul(&b)?)
     }
 
     /// The inner product of two vectors.
@@ -39,13 +39,13 @@ mod product_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn dot(a: Tensor, b: Tensor) -> ScriptResult<Tensor> {
-        a.dot(&b).map_err(raise)
+        Ok(a.dot(&b)?)
     }
 
     /// The outer product of two vectors, a matrix.
     #[rhai_fn(return_raw)]
     pub fn outer(a: Tensor, b: Tensor) -> ScriptResult<Tensor> {
-        a.outer(&b).map_err(raise)
+        Ok(a.outer(&b)?)
     }
 
     /// An Einstein summation over an array of tensors.
@@ -58,7 +58,7 @@ mod product_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn einsum(equation: &str, tensors: Array) -> ScriptResult<Tensor> {
-        super::tensors("`einsum`", &tensors).and_then(|tensors| linalg::einsum(equation, &tensors)).map_err(raise)
+        Ok(super::tensors("`einsum`", &tensors).and_then(|tensors| linalg::einsum(equation, &tensors))?)
     }
 
     /// The cosine of the angle between vectors along dimension `dim`; the other dimensions broadcast.
@@ -70,13 +70,13 @@ mod product_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn cosine_similarity(a: Tensor, b: Tensor, dim: i64) -> ScriptResult<Tensor> {
-        linalg::cosine_similarity(&a, &b, dim).map_err(raise)
+        Ok(linalg::cosine_similarity(&a, &b, dim)?)
     }
 
     /// The sum of the diagonal of a matrix.
     #[rhai_fn(return_raw)]
     pub fn trace(t: Tensor) -> ScriptResult<Tensor> {
-        t.trace().map_err(raise)
+        Ok(t.trace()?)
     }
 }
 
@@ -95,7 +95,7 @@ mod matrix_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn svd(t: Tensor) -> ScriptResult<Map> {
-        let (u, s, vh) = t.svd().map_err(raise)?;
+        let (u, s, vh) = t.svd()?;
         Ok(map([("U", u), ("S", s), ("Vh", vh)]))
     }
 
@@ -108,7 +108,7 @@ mod matrix_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn eigh(t: Tensor) -> ScriptResult<Map> {
-        let (eigenvalues, eigenvectors) = t.eigh().map_err(raise)?;
+        let (eigenvalues, eigenvectors) = t.eigh()?;
         Ok(map([("eigenvalues", eigenvalues), ("eigenvectors", eigenvectors)]))
     }
 
@@ -116,7 +116,7 @@ mod matrix_functions {
     /// matrix.
     #[rhai_fn(return_raw)]
     pub fn qr(t: Tensor) -> ScriptResult<Map> {
-        let (q, r) = t.qr().map_err(raise)?;
+        let (q, r) = t.qr()?;
         Ok(map([("Q", q), ("R", r)]))
     }
 
@@ -128,37 +128,37 @@ mod matrix_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn solve(a: Tensor, b: Tensor) -> ScriptResult<Tensor> {
-        a.solve(&b).map_err(raise)
+        Ok(a.solve(&b)?)
     }
 
     /// The X that brings `a.matmul(X)` closest to `b` by least squares; `b` is a vector or a matrix.
     #[rhai_fn(return_raw)]
     pub fn lstsq(a: Tensor, b: Tensor) -> ScriptResult<Tensor> {
-        a.lstsq(&b).map_err(raise)
+        Ok(a.lstsq(&b)?)
     }
 
     /// The inverse of a square matrix.
     #[rhai_fn(return_raw)]
     pub fn inv(t: Tensor) -> ScriptResult<Tensor> {
-        t.inv().map_err(raise)
+        Ok(t.inv()?)
     }
 
     /// The Moore-Penrose inverse of a matrix.
     #[rhai_fn(return_raw)]
     pub fn pinv(t: Tensor) -> ScriptResult<Tensor> {
-        t.pinv().map_err(raise)
+        Ok(t.pinv()?)
     }
 
     /// The determinant of a square matrix.
     #[rhai_fn(return_raw)]
     pub fn det(t: Tensor) -> ScriptResult<Tensor> {
-        t.det().map_err(raise)
+        Ok(t.det()?)
     }
 
     /// The lower triangular L for which `L.matmul(L.T)` is the matrix, which must be symmetric and positive definite.
     #[rhai_fn(return_raw)]
     pub fn cholesky(t: Tensor) -> ScriptResult<Tensor> {
-        t.cholesky().map_err(raise)
+        Ok(t.cholesky()?)
     }
 
     /// The rank of a matrix, i64: how many singular values are not zero up to rounding.
@@ -169,6 +169,6 @@ mod matrix_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn matrix_rank(t: Tensor) -> ScriptResult<Tensor> {
-        t.matrix_rank().map_err(raise)
+        Ok(t.matrix_rank()?)
     }
 }

@@ -15,7 +15,6 @@ use std::any::TypeId;
 
 use rhai::{Dynamic, Engine, Module};
 
-use super::args::raise;
 use crate::interrupt;
 use crate::tensor::Tensor;
 
@@ -58,7 +57,7 @@ impl Iterator for Rows {
             Ok(count) => count,
             Err(error) => {
                 self.tensor = None;
-                return Some(Err(raise(error)));
+                return Some(Err(error.into()));
             }
         };
         if self.next >= count {
@@ -66,6 +65,6 @@ impl Iterator for Rows {
         }
         let row = interrupt::check().and_then(|()| tensor.select(0, self.next));
         self.next += 1;
-        Some(row.map(Dynamic::from).map_err(raise))
+        Some(row.map(Dynamic::from).map_err(Into::into))
     }
 }

@@ -4,7 +4,7 @@ use rhai::{Array, Dynamic};
 use tch::{Device, Kind};
 
 use super::convert::{from_number, number};
-use crate::bind::args::type_name;
+use crate::bind::convert::type_name;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::tensor::element::{Elements, Number};

@@ -3,7 +3,7 @@
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, Map};
 
-use crate::bind::args::{ScriptResult, raise};
+use crate::bind::error::ScriptResult;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::order::Ranked;
@@ -14,7 +14,7 @@ pub fn register(engine: &mut Engine) {
 }
 
 fn ranked(result: Result<Ranked>) -> ScriptResult<Map> {
-    let Ranked { values, indices } = result.map_err(raise)?;
+    let Ranked { values, indices } = result?;
     Ok(Map::from([("values".into(), Dynamic::from(values)), ("indices".into(), Dynamic::from(indices))]))
 }
 
@@ -83,7 +83,7 @@ mod order_functions {
     /// ```
     #[rhai_fn(name = "argsort", return_raw)]
     pub fn argsort_as(t: Tensor, dim: i64, descending: bool) -> ScriptResult<Tensor> {
-        t.sort(dim, descending).map(|ranked| ranked.indices).map_err(raise)
+        Ok(t.sort(dim, descending).map(|ranked| ranked.indices)?)
     }
 
     /// The different elements, sorted.
@@ -94,7 +94,7 @@ mod order_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn unique(t: Tensor) -> ScriptResult<Tensor> {
-        t.unique().map_err(raise)
+        Ok(t.unique()?)
     }
 
     /// How often each of 0, 1, 2, ... occurs in a list of integers that are not negative.
@@ -105,13 +105,13 @@ mod order_functions {
     /// ```
     #[rhai_fn(name = "bincount", return_raw)]
     pub fn bincount(t: Tensor) -> ScriptResult<Tensor> {
-        t.bincount(0).map_err(raise)
+        Ok(t.bincount(0)?)
     }
 
     /// How often each of 0, 1, 2, ... occurs in a list of integers, at least `length` counts.
     #[rhai_fn(name = "bincount", return_raw)]
     pub fn bincount_to(t: Tensor, length: i64) -> ScriptResult<Tensor> {
-        t.bincount(length).map_err(raise)
+        Ok(t.bincount(length)?)
     }
 
     /// The positions of the elements that are not zero, one row each.
@@ -122,6 +122,6 @@ mod order_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn nonzero(t: Tensor) -> ScriptResult<Tensor> {
-        t.nonzero().map_err(raise)
+        Ok(t.nonzero()?)
     }
 }

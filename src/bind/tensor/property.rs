@@ -5,7 +5,7 @@ use rhai::{Array, Dynamic, Engine, Map};
 
 use super::convert::{dtype_or_device, from_number, only_place};
 use super::to_nested;
-use crate::bind::args::{ScriptResult, raise};
+use crate::bind::error::ScriptResult;
 use crate::device::device_name;
 use crate::tensor::{Tensor, kind_name};
 
@@ -43,7 +43,7 @@ mod property_functions {
     /// The matrix with rows and columns swapped; needs two dimensions.
     #[rhai_fn(get = "T", pure, return_raw)]
     pub fn transposed(t: &mut Tensor) -> ScriptResult<Tensor> {
-        t.transposed().map_err(raise)
+        Ok(t.transposed()?)
     }
 
     /// The number of elements.
@@ -64,7 +64,7 @@ mod property_functions {
     /// The length of the first dimension.
     #[rhai_fn(return_raw)]
     pub fn len(t: Tensor) -> ScriptResult<i64> {
-        t.size_of(0).map_err(raise)
+        Ok(t.size_of(0)?)
     }
 
     /// The tensor with another dtype or on another device, named by a string.
@@ -75,13 +75,13 @@ mod property_functions {
     /// ```
     #[rhai_fn(name = "to", return_raw)]
     pub fn to_named(t: Tensor, name: &str) -> ScriptResult<Tensor> {
-        dtype_or_device(name).and_then(|place| t.to(place.kind, place.device)).map_err(raise)
+        Ok(dtype_or_device(name).and_then(|place| t.to(place.kind, place.device))?)
     }
 
     /// The tensor with another dtype or on another device, with the options `dtype` and `device`.
     #[rhai_fn(name = "to", return_raw)]
     pub fn to_with(t: Tensor, options: Map) -> ScriptResult<Tensor> {
-        only_place("to", options).and_then(|place| t.to(place.kind, place.device)).map_err(raise)
+        Ok(only_place("to", options).and_then(|place| t.to(place.kind, place.device))?)
     }
 
     /// The only element of a tensor, as an integer, float or bool by its dtype.
@@ -92,7 +92,7 @@ mod property_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn item(t: Tensor) -> ScriptResult<Dynamic> {
-        t.item().map(from_number).map_err(raise)
+        Ok(t.item().map(from_number)?)
     }
 
     /// The elements as nested arrays.
@@ -103,7 +103,7 @@ mod property_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn to_array(t: Tensor) -> ScriptResult<Dynamic> {
-        to_nested(&t).map_err(raise)
+        Ok(to_nested(&t)?)
     }
 
     /// The tensor itself: a tensor never changes, so a copy is not needed (`t[0] = 1.0` makes a new one for `t`).

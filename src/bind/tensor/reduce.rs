@@ -4,7 +4,9 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FuncRegistration, Map};
 
 use super::convert::{from_number, lengths};
-use crate::bind::args::{Options, ScriptResult, expected, raise};
+use crate::bind::convert::expected;
+use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::reduce::{self, REDUCTIONS, Reduction, Settings};
@@ -25,7 +27,9 @@ pub fn register(engine: &mut Engine) {
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "tensor"])
             .with_comments([comment("Over all elements; the result has no dimensions.")])
-            .register_into_engine(engine, |t: Tensor| reduction.apply(&t, &Settings::default()).map_err(raise));
+            .register_into_engine(engine, |t: Tensor| -> ScriptResult<Tensor> {
+                Ok(reduction.apply(&t, &Settings::default())?)
+            });
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "dim: integer or array", "tensor"])
             .with_comments([comment(&format!(
@@ -43,9 +47,8 @@ pub fn register(engine: &mut Engine) {
 }
 
 fn run(reduction: &'static Reduction, tensor: &Tensor, dim: &Dynamic, options: Option<Map>) -> ScriptResult<Tensor> {
-    settings(reduction.name, reduction.options, dim, options)
-        .and_then(|settings| reduction.apply(tensor, &settings))
-        .map_err(raise)
+    Ok(settings(reduction.name, reduction.options, dim, options)
+        .and_then(|settings| reduction.apply(tensor, &settings))?)
 }
 
 /// The dimensions and the options; a map in the place of the dimensions is the options.
@@ -91,13 +94,13 @@ mod reduce_functions {
     /// ```
     #[rhai_fn(name = "any", return_raw)]
     pub fn any(t: Tensor) -> ScriptResult<Dynamic> {
-        reduce::any(&t, &Settings::default()).and_then(|any| any.item()).map(from_number).map_err(raise)
+        Ok(reduce::any(&t, &Settings::default()).and_then(|any| any.item()).map(from_number)?)
     }
 
     /// Whether any element along dimension `dim` (or several in an array) is true or not zero, as a bool tensor.
     #[rhai_fn(name = "any", return_raw)]
     pub fn any_along(t: Tensor, dim: Dynamic) -> ScriptResult<Tensor> {
-        settings("any", &[], &dim, None).and_then(|settings| reduce::any(&t, &settings)).map_err(raise)
+        Ok(settings("any", &[], &dim, None).and_then(|settings| reduce::any(&t, &settings))?)
     }
 
     /// Whether all elements are true or not zero: one bool, fit for `if`.
@@ -108,13 +111,13 @@ mod reduce_functions {
     /// ```
     #[rhai_fn(name = "all", return_raw)]
     pub fn all(t: Tensor) -> ScriptResult<Dynamic> {
-        reduce::all(&t, &Settings::default()).and_then(|all| all.item()).map(from_number).map_err(raise)
+        Ok(reduce::all(&t, &Settings::default()).and_then(|all| all.item()).map(from_number)?)
     }
 
     /// Whether all elements along dimension `dim` (or several in an array) are true or not zero, as a bool tensor.
     #[rhai_fn(name = "all", return_raw)]
     pub fn all_along(t: Tensor, dim: Dynamic) -> ScriptResult<Tensor> {
-        settings("all", &[], &dim, None).and_then(|settings| reduce::all(&t, &settings)).map_err(raise)
+        Ok(settings("all", &[], &dim, None).and_then(|settings| reduce::all(&t, &settings))?)
     }
 
     /// Exponentials along dimension `dim`, scaled to sum to 1.
@@ -125,13 +128,13 @@ mod reduce_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn softmax(t: Tensor, dim: i64) -> ScriptResult<Tensor> {
-        t.softmax(dim).map_err(raise)
+        Ok(t.softmax(dim)?)
     }
 
     /// The logarithm of the softmax along dimension `dim`, computed without overflow.
     #[rhai_fn(return_raw)]
     pub fn log_softmax(t: Tensor, dim: i64) -> ScriptResult<Tensor> {
-        t.log_softmax(dim).map_err(raise)
+        Ok(t.log_softmax(dim)?)
     }
 
     /// Running sums along dimension `dim`.
@@ -142,6 +145,6 @@ mod reduce_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn cumsum(t: Tensor, dim: i64) -> ScriptResult<Tensor> {
-        t.cumsum(dim).map_err(raise)
+        Ok(t.cumsum(dim)?)
     }
 }

@@ -4,7 +4,8 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine};
 
 use super::convert::{lengths, tensors};
-use crate::bind::args::{ScriptResult, integers, raise};
+use crate::bind::convert::integers;
+use crate::bind::error::ScriptResult;
 use crate::error::Result;
 use crate::tensor::{Tensor, shape};
 
@@ -15,7 +16,7 @@ pub fn register(engine: &mut Engine) {
 }
 
 fn pieces(result: Result<Vec<Tensor>>) -> ScriptResult<Array> {
-    Ok(result.map_err(raise)?.into_iter().map(Dynamic::from).collect())
+    Ok(result?.into_iter().map(Dynamic::from).collect())
 }
 
 fn split_by(t: &Tensor, size: &Dynamic, dim: i64) -> Result<Vec<Tensor>> {
@@ -35,7 +36,7 @@ mod shape_functions {
     /// ```
     #[rhai_fn(name = "reshape", name = "view", return_raw)]
     pub fn reshape(t: Tensor, shape: Dynamic) -> ScriptResult<Tensor> {
-        lengths("the shape", &shape).and_then(|shape| t.reshape(&shape)).map_err(raise)
+        Ok(lengths("the shape", &shape).and_then(|shape| t.reshape(&shape))?)
     }
 
     /// All elements in one dimension.
@@ -46,7 +47,7 @@ mod shape_functions {
     /// ```
     #[rhai_fn(name = "flatten", return_raw)]
     pub fn flatten(t: Tensor) -> ScriptResult<Tensor> {
-        t.flatten(0, -1).map_err(raise)
+        Ok(t.flatten(0, -1)?)
     }
 
     /// The dimensions from `start` to `end` joined into one.
@@ -57,7 +58,7 @@ mod shape_functions {
     /// ```
     #[rhai_fn(name = "flatten", return_raw)]
     pub fn flatten_between(t: Tensor, start: i64, end: i64) -> ScriptResult<Tensor> {
-        t.flatten(start, end).map_err(raise)
+        Ok(t.flatten(start, end)?)
     }
 
     /// Two dimensions swapped; for a matrix `t.T` does the same.
@@ -68,7 +69,7 @@ mod shape_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn transpose(t: Tensor, a: i64, b: i64) -> ScriptResult<Tensor> {
-        t.transpose(a, b).map_err(raise)
+        Ok(t.transpose(a, b)?)
     }
 
     /// The dimensions in another order.
@@ -79,13 +80,13 @@ mod shape_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn permute(t: Tensor, dims: Array) -> ScriptResult<Tensor> {
-        integers("the dimensions", &dims).and_then(|dims| t.permute(&dims)).map_err(raise)
+        Ok(integers("the dimensions", &dims).and_then(|dims| t.permute(&dims))?)
     }
 
     /// Without the dimensions of length 1.
     #[rhai_fn(name = "squeeze", return_raw)]
     pub fn squeeze(t: Tensor) -> ScriptResult<Tensor> {
-        t.squeeze(None).map_err(raise)
+        Ok(t.squeeze(None)?)
     }
 
     /// Without dimension `dim` if its length is 1.
@@ -96,7 +97,7 @@ mod shape_functions {
     /// ```
     #[rhai_fn(name = "squeeze", return_raw)]
     pub fn squeeze_at(t: Tensor, dim: i64) -> ScriptResult<Tensor> {
-        t.squeeze(Some(dim)).map_err(raise)
+        Ok(t.squeeze(Some(dim))?)
     }
 
     /// With a new dimension of length 1 at `dim`.
@@ -107,7 +108,7 @@ mod shape_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn unsqueeze(t: Tensor, dim: i64) -> ScriptResult<Tensor> {
-        t.unsqueeze(dim).map_err(raise)
+        Ok(t.unsqueeze(dim)?)
     }
 
     /// Dimensions of length 1 repeated to fill a shape; -1 keeps a length. No elements are copied.
@@ -118,7 +119,7 @@ mod shape_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn expand(t: Tensor, shape: Dynamic) -> ScriptResult<Tensor> {
-        lengths("the shape", &shape).and_then(|shape| t.expand(&shape)).map_err(raise)
+        Ok(lengths("the shape", &shape).and_then(|shape| t.expand(&shape))?)
     }
 
     /// The tensor repeated so many times along each dimension.
@@ -129,7 +130,7 @@ mod shape_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn repeat(t: Tensor, times: Dynamic) -> ScriptResult<Tensor> {
-        lengths("the counts", &times).and_then(|times| t.repeat(&times)).map_err(raise)
+        Ok(lengths("the counts", &times).and_then(|times| t.repeat(&times))?)
     }
 
     /// The order reversed along a dimension, or along several in an array.
@@ -140,7 +141,7 @@ mod shape_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn flip(t: Tensor, dims: Dynamic) -> ScriptResult<Tensor> {
-        lengths("the dimensions", &dims).and_then(|dims| t.flip(&dims)).map_err(raise)
+        Ok(lengths("the dimensions", &dims).and_then(|dims| t.flip(&dims))?)
     }
 
     /// The elements moved `shift` places on along dimension `dim`; those pushed out come in at the start.
@@ -151,25 +152,25 @@ mod shape_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn roll(t: Tensor, shift: i64, dim: i64) -> ScriptResult<Tensor> {
-        t.roll(shift, dim).map_err(raise)
+        Ok(t.roll(shift, dim)?)
     }
 
     /// The lower triangle of a matrix; the rest is zero.
     #[rhai_fn(name = "tril", return_raw)]
     pub fn tril(t: Tensor) -> ScriptResult<Tensor> {
-        t.tril(0).map_err(raise)
+        Ok(t.tril(0)?)
     }
 
     /// The part of a matrix on and below a diagonal, 0 the main one and 1 the one above it; the rest is zero.
     #[rhai_fn(name = "tril", return_raw)]
     pub fn tril_from(t: Tensor, diagonal: i64) -> ScriptResult<Tensor> {
-        t.tril(diagonal).map_err(raise)
+        Ok(t.tril(diagonal)?)
     }
 
     /// The upper triangle of a matrix; the rest is zero.
     #[rhai_fn(name = "triu", return_raw)]
     pub fn triu(t: Tensor) -> ScriptResult<Tensor> {
-        t.triu(0).map_err(raise)
+        Ok(t.triu(0)?)
     }
 
     /// The part of a matrix on and above a diagonal, 0 the main one and 1 the one above it; the rest is zero.
@@ -180,7 +181,7 @@ mod shape_functions {
     /// ```
     #[rhai_fn(name = "triu", return_raw)]
     pub fn triu_from(t: Tensor, diagonal: i64) -> ScriptResult<Tensor> {
-        t.triu(diagonal).map_err(raise)
+        Ok(t.triu(diagonal)?)
     }
 
     /// The diagonal of a matrix, or the matrix that has a vector as its diagonal.
@@ -191,7 +192,7 @@ mod shape_functions {
     /// ```
     #[rhai_fn(return_raw)]
     pub fn diag(t: Tensor) -> ScriptResult<Tensor> {
-        t.diag().map_err(raise)
+        Ok(t.diag()?)
     }
 }
 
@@ -211,7 +212,7 @@ mod join_functions {
     /// ```
     #[rhai_fn(name = "cat", return_raw)]
     pub fn cat_along(tensors: Array, dim: i64) -> ScriptResult<Tensor> {
-        super::tensors("`cat`", &tensors).and_then(|tensors| shape::cat(&tensors, dim)).map_err(raise)
+        Ok(super::tensors("`cat`", &tensors).and_then(|tensors| shape::cat(&tensors, dim))?)
     }
 
     /// Tensors of one shape joined along a new first dimension.
@@ -228,7 +229,7 @@ mod join_functions {
     /// ```
     #[rhai_fn(name = "stack", return_raw)]
     pub fn stack_along(tensors: Array, dim: i64) -> ScriptResult<Tensor> {
-        super::tensors("`stack`", &tensors).and_then(|tensors| shape::stack(&tensors, dim)).map_err(raise)
+        Ok(super::tensors("`stack`", &tensors).and_then(|tensors| shape::stack(&tensors, dim))?)
     }
 
     /// An array of pieces along the first dimension: of one length (the last may be shorter), or of the lengths in an

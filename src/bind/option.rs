@@ -1,59 +1,9 @@
-//! What scripts pass to native functions: numbers of either kind, option maps, and the way back for errors.
+//! Options of native functions: a trailing map, of which every key must be known.
 
-use rhai::{Array, Dynamic, EvalAltResult, Map, Position};
+use rhai::{Array, Dynamic, Map};
 
+use super::convert::{expected, number};
 use crate::error::{Error, nearest};
-
-/// Result of every function that a script can call.
-pub type ScriptResult<T> = Result<T, Box<EvalAltResult>>;
-
-/// Raises a domain error in the script: the thrown value is a map with `error` and, where there is one, `hint`.
-pub fn raise(error: Error) -> Box<EvalAltResult> {
-    if matches!(error, Error::Interrupted) {
-        return EvalAltResult::ErrorTerminated("interrupted".into(), Position::NONE).into();
-    }
-    let mut map = Map::new();
-    map.insert("error".into(), error.to_string().into());
-    if let Some(hint) = error.hint_text() {
-        map.insert("hint".into(), hint.to_owned().into());
-    }
-    EvalAltResult::ErrorRuntime(map.into(), Position::NONE).into()
-}
-
-/// The script's name of a value's type, for messages.
-pub fn type_name(value: &Dynamic) -> &'static str {
-    match value.type_name() {
-        "i64" => "integer",
-        "f64" => "float",
-        "alloc::string::String" | "string" | "ImmutableString" => "string",
-        "()" => "()",
-        "bool" => "bool",
-        "array" => "array",
-        "map" => "map",
-        "Fn" | "FnPtr" => "function",
-        "core::ops::range::Range<i64>" | "range" | "core::ops::range::RangeInclusive<i64>" | "range=" => "range",
-        name if name.ends_with("Tensor") => "tensor",
-        name => name.rsplit("::").next().unwrap_or(name),
-    }
-}
-
-/// A number given as an integer or a float.
-pub fn number(value: &Dynamic) -> Option<f64> {
-    value.as_float().ok().or_else(|| value.as_int().ok().map(|integer| integer as f64))
-}
-
-/// The error for a value of the wrong type.
-pub fn expected(what: &str, wanted: &str, got: &Dynamic) -> Error {
-    Error::new(format!("{what} must be {wanted}, not {}", type_name(got)))
-}
-
-/// An array of integers.
-pub fn integers(what: &str, array: &Array) -> Result<Vec<i64>, Error> {
-    array
-        .iter()
-        .map(|item| item.as_int().map_err(|_| expected(&format!("each item of {what}"), "an integer", item)))
-        .collect()
-}
 
 /// Reads a trailing option map: unknown keys are an error that names the nearest known one.
 pub struct Options {

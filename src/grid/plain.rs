@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::grid::{Grid, Request, Verified};
+use super::driver::{Grid, Request, Verified};
 use super::metric::Measured;
 use super::set::Element;
 use crate::error::Result;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use tch::{Device, Kind, Tensor};
 
-use super::grid::Request;
+use super::driver::Request;
 use super::group::Group;
 use super::metric::Measured;
 use super::set::{self, Element, Set};

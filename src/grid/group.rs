@@ -1,6 +1,6 @@
 //! Samples of a grid that are computed together.
 
-use super::grid::Request;
+use super::driver::Request;
 
 /// Samples whose prompts have one length and are patched at one position.
 #[derive(Debug, Clone)]

@@ -7,9 +7,11 @@ use rhai::Map;
 use rhai::plugin::*;
 use serde_json::{Value, json};
 
-use super::args::{Options, ScriptResult, expected, raise};
+use super::convert::expected;
+use super::error::ScriptResult;
 use super::file::to_json;
-use crate::completion::Request;
+use super::option::Options;
+use crate::chat_client::Request;
 use crate::error::{Error, Result};
 use crate::hub::Hub;
 
@@ -101,6 +103,6 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn chat_completion(url: &str, options: Map) -> ScriptResult<String> {
-        request(url, options).and_then(|request| request.send()).map_err(raise)
+        Ok(request(url, options).and_then(|request| request.send())?)
     }
 }

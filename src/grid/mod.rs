@@ -4,7 +4,7 @@
 //! `set` lists what is patched, `metric` measures, `group`, `tree` and `plan` compute a grid without repeating work, `plain`
 //! computes single cells the plain way to check it, `store` keeps cells across runs.
 
-pub mod grid;
+pub mod driver;
 pub mod group;
 pub mod metric;
 pub mod plain;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::grid::Request;
+use super::driver::Request;
 use crate::error::Result;
 use crate::file;
 use crate::model::language_model::LanguageModel;

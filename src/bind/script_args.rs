@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use rhai::{Array, Dynamic, Map};
 
-use super::args::{Options, number, type_name};
+use super::convert::{number, type_name};
 use super::display::literal;
+use super::option::Options;
 use crate::error::{Error, Result, nearest};
 
 /// The type of an option, after that of its default.
