@@ -97,6 +97,35 @@ fn difference(got: &Dynamic, wanted: &Value, relative: f64, absolute: f64) -> Op
     }
 }
 
+/// SciPy's `pearsonr(axis=...)` gives the same, with a warning for the constant.
+#[test]
+fn correlations_along_a_dimension_are_those_of_its_rows_and_undefined_for_constants() {
+    let code = r#"
+        let x = randn([2, 5, 3], #{ seed: 1, dtype: "f64" });
+        let y = randn([2, 5, 3], #{ seed: 2, dtype: "f64" });
+        x[[1, (), 0]] = 7.0;
+        let along = stats::pearsonr(x, y, #{ dim: 1 });
+        assert_eq(along.r.shape, [2, 3]);
+        assert_eq(along.n, 5);
+        for i in 0..2 {
+            for j in 0..3 {
+                let alone = stats::pearsonr(x.at([i, (), j]), y.at([i, (), j]));
+                let undefined = i == 1 && j == 0;
+                for name in ["r", "p", "log10_p"] {
+                    let ours = along[name].at([i, j]).item();
+                    let same = if undefined { ours != ours && alone[name] != alone[name] } else { ours == alone[name] };
+                    assert(same, `${name} at ${i}, ${j}`);
+                }
+            }
+        }
+        for function in [stats::pearsonr([1, 2, 3], [5, 5, 5]), stats::spearmanr([5, 5, 5], [1, 2, 3]),
+            stats::kendalltau([1, 2, 3], [5, 5, 5])] {
+            assert(function.r != function.r && function.p != function.p);
+        }
+    "#;
+    engine().run(code).unwrap_or_else(|error| panic!("{}", message(&error)));
+}
+
 #[test]
 fn values_are_scipys() {
     let reference = reference();
@@ -390,7 +419,10 @@ fn faults_say_what_would_be_right() {
         ("stats::permutation_test([1], [2], #{ n_resamples: 0 })", "at least 1"),
         ("stats::cohens_d([2, 2, 2])", "needs numbers that differ"),
         ("stats::hedges_g([1, 2])", "at least 3 numbers"),
-        ("stats::pearsonr([1, 2, 3], [5, 5, 5])", "the second sample is constant"),
+        ("stats::pearsonr([1, 2, 3], [5, 5, 0.0 / 0.0])", "the second sample holds NaN"),
+        ("stats::pearsonr(ones([2, 2]), ones([2, 2]), #{ dim: 1 })", "at least 3 pairs, but dimension 1 has 2"),
+        ("stats::pearsonr(ones([2, 3]), ones([3, 2]), #{ dim: 1 })", "one shape, not [2, 3] and [3, 2]"),
+        ("stats::pearsonr(ones([2, 3]), ones([2, 3]), #{ dim: 2 })", "no dimension 2 to correlate over"),
         ("stats::spearmanr([1, 2], [1, 2])", "needs at least 3 numbers"),
         ("stats::kendalltau([1, 1, 2], [1, 2, 3], #{ method: \"exact\" })", "without ties"),
         ("stats::describe([])", "needs at least 1 numbers"),

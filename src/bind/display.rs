@@ -3,7 +3,8 @@
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, Map};
 
-use super::{linear, model};
+use super::{linear, model, table};
+use crate::data::table::Table;
 use crate::plot::Figure;
 use crate::progress::Progress;
 use crate::tensor::Tensor;
@@ -24,8 +25,11 @@ pub fn display(value: &Dynamic) -> String {
     if value.is_string() {
         return value.to_string();
     }
-    match value.read_lock::<Tensor>() {
-        Some(tensor) => tensor.summary(),
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        return tensor.summary();
+    }
+    match value.read_lock::<Table>() {
+        Some(found) => table::text(&found).unwrap_or_else(|_| table::describe(&found)),
         None => literal(value),
     }
 }
@@ -66,6 +70,7 @@ fn nested(value: &Dynamic, depth: usize, column: usize) -> String {
     model::describe(value)
         .or_else(|| linear::describe(value))
         .or_else(|| value.read_lock::<Figure>().map(|figure| figure.to_string()))
+        .or_else(|| value.read_lock::<Table>().map(|found| table::describe(&found)))
         .or_else(|| value.read_lock::<Progress>().map(|progress| progress.to_string()))
         .unwrap_or_else(|| value.to_string())
 }

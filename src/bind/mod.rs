@@ -14,6 +14,7 @@ pub mod progress;
 pub mod script;
 pub mod script_args;
 pub mod stat;
+pub mod table;
 pub mod tensor;
 pub mod utility;
 pub mod watch;
@@ -29,6 +30,7 @@ pub fn register(engine: &mut rhai::Engine) {
     progress::register(engine);
     script::register(engine);
     stat::register(engine);
+    table::register(engine);
     tensor::register(engine);
     utility::register(engine);
 }

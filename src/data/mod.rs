@@ -1,5 +1,6 @@
 //! Data in files: tables, records, tasks and named tensors.
 
+pub mod csv;
 pub mod json;
 pub mod parquet;
 pub mod record;

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::csv;
 use super::json::{self, Source};
 use super::parquet::{self, Field, Row};
-use super::table;
 use crate::error::{Error, Result};
 use crate::{file, interrupt};
 
@@ -41,8 +41,8 @@ impl Record {
 pub fn read(path: &Path) -> Result<Vec<Record>> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
     match ending.as_str() {
-        "csv" => csv(path, b','),
-        "tsv" => csv(path, b'\t'),
+        "csv" => separated(path, b','),
+        "tsv" => separated(path, b'\t'),
         "json" => examples(path),
         "jsonl" | "ndjson" => lines(path),
         "parquet" => rows(path),
@@ -56,8 +56,8 @@ pub fn has_header(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ["csv", "tsv"].iter().any(|known| ending.eq_ignore_ascii_case(known)))
 }
 
-fn csv(path: &Path, delimiter: u8) -> Result<Vec<Record>> {
-    let table = table::read_csv(path, delimiter)?;
+fn separated(path: &Path, delimiter: u8) -> Result<Vec<Record>> {
+    let table = csv::read(path, delimiter)?;
     let record = |(cells, line): (Vec<String>, u64)| Record {
         place: format!("{}:{line}", path.display()),
         fields: table.columns.iter().cloned().zip(cells.into_iter().map(Value::from)).collect(),

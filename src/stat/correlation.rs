@@ -1,37 +1,45 @@
 //! Correlation: Pearson's r, Spearman's rho and Kendall's tau-b.
+//!
+//! The correlation with a constant is undefined: coefficient and p-value are NaN, as SciPy gives them.
 
 use super::distribution::{self, normal_lower, normal_upper};
 use super::probability::{Alternative, Probability, choice};
 use super::summary::{moments, ranks};
 use super::{check_pairs, check_sample};
 use crate::error::{Error, Result};
+use crate::interrupt;
 
 /// A correlation and whether it differs from zero.
 #[derive(Debug, Clone, Copy)]
 pub struct Correlation {
-    /// The coefficient, from -1 to 1.
+    /// The coefficient, from -1 to 1; NaN where one of the samples is constant.
     pub r: f64,
     /// How many pairs.
     pub n: usize,
-    /// The p-value.
+    /// The p-value; NaN where the coefficient is.
     pub p: Probability,
+}
+
+impl Correlation {
+    fn undefined(n: usize) -> Self {
+        Self { r: f64::NAN, n, p: Probability::new(f64::NAN) }
+    }
 }
 
 fn check(function: &str, x: &[f64], y: &[f64]) -> Result<()> {
     check_pairs(function, x, y)?;
-    for (what, sample) in [("the first sample", x), ("the second sample", y)] {
-        check_sample(what, sample, 3)?;
-        if sample.iter().all(|value| Some(value) == sample.first()) {
-            return Err(Error::new(format!("`{function}` needs numbers that differ, but {what} is constant")));
-        }
-    }
-    Ok(())
+    check_sample("the first sample", x, 3)?;
+    check_sample("the second sample", y, 3)
+}
+
+fn is_constant(sample: &[f64]) -> bool {
+    sample.iter().all(|value| *value == sample[0])
 }
 
 /// Pearson's r of paired numbers; the p-value holds for normal ones.
 ///
 /// # Errors
-/// Samples of different lengths, with fewer than three numbers, one that is not finite, or constant.
+/// Samples of different lengths, with fewer than three numbers, or one that is not finite.
 pub fn pearson(x: &[f64], y: &[f64], alternative: Alternative) -> Result<Correlation> {
     check("pearsonr", x, y)?;
     Ok(product_moment(x, y, alternative))
@@ -46,7 +54,34 @@ pub fn spearman(x: &[f64], y: &[f64], alternative: Alternative) -> Result<Correl
     Ok(product_moment(&ranks(x).0, &ranks(y).0, alternative))
 }
 
+/// Pearson's r of each two rows.
+///
+/// # Errors
+/// Another number of rows on one side; rows as in [`pearson`].
+pub fn pearson_rows<'a>(
+    x: impl ExactSizeIterator<Item = &'a [f64]>,
+    y: impl ExactSizeIterator<Item = &'a [f64]>,
+    alternative: Alternative,
+) -> Result<Vec<Correlation>> {
+    if x.len() != y.len() {
+        return Err(Error::new(format!(
+            "`pearsonr` needs as many rows on both sides, not {} and {}",
+            x.len(),
+            y.len()
+        )));
+    }
+    x.zip(y)
+        .map(|(x, y)| {
+            interrupt::check()?;
+            pearson(x, y, alternative)
+        })
+        .collect()
+}
+
 fn product_moment(x: &[f64], y: &[f64], alternative: Alternative) -> Correlation {
+    if is_constant(x) || is_constant(y) {
+        return Correlation::undefined(x.len());
+    }
     let ((mean_x, squares_x), (mean_y, squares_y)) = (moments(x), moments(y));
     let products: f64 = x.iter().zip(y).map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
     let r = (products / squares_x.sqrt() / squares_y.sqrt()).clamp(-1.0, 1.0);
@@ -92,6 +127,9 @@ const MOST_EXACT: usize = 170;
 pub fn kendall(x: &[f64], y: &[f64], method: Method, alternative: Alternative) -> Result<Correlation> {
     check("kendalltau", x, y)?;
     let n = x.len();
+    if is_constant(x) || is_constant(y) {
+        return Ok(Correlation::undefined(n));
+    }
     let (rank_x, rank_y) = (ranks(x), ranks(y));
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|a, b| x[*a].total_cmp(&x[*b]).then(y[*a].total_cmp(&y[*b])));

@@ -1,8 +1,8 @@
 //! Reading and writing files: tensors, JSON, tables, tasks and text.
 
+mod csv;
 mod json;
 mod parquet;
-mod table;
 mod task;
 
 pub use json::to_json;
@@ -308,14 +308,14 @@ mod data_functions {
     /// No header line, or a row with more or fewer cells than it; the message names the line.
     #[rhai_fn(name = "read_csv", return_raw, volatile)]
     pub fn read_csv(path: &str) -> ScriptResult<Array> {
-        Ok(table::read_rows(path, Map::new())?)
+        Ok(csv::read_rows(path, Map::new())?)
     }
 
     /// The rows of a CSV file, with the options `numbers` (true turns cells that are written as numbers into numbers) and
     /// `delimiter` (`,` unless given).
     #[rhai_fn(name = "read_csv", return_raw, volatile)]
     pub fn read_csv_with(path: &str, options: Map) -> ScriptResult<Array> {
-        Ok(table::read_rows(path, options)?)
+        Ok(csv::read_rows(path, options)?)
     }
 
     /// Writes rows to a CSV file: maps, whose keys become the header line, or arrays of cells.
@@ -325,13 +325,13 @@ mod data_functions {
     /// was if writing fails.
     #[rhai_fn(name = "write_csv", return_raw, volatile)]
     pub fn write_csv(path: &str, rows: Array) -> ScriptResult<()> {
-        Ok(table::write_rows(path, &rows, Map::new())?)
+        Ok(csv::write_rows(path, &rows, Map::new())?)
     }
 
     /// Writes rows to a CSV file, with the options `columns` (which keys of maps, in this order), `header` (the names of
     /// the columns, for rows that are arrays) and `delimiter`.
     #[rhai_fn(name = "write_csv", return_raw, volatile)]
     pub fn write_csv_with(path: &str, rows: Array, options: Map) -> ScriptResult<()> {
-        Ok(table::write_rows(path, &rows, options)?)
+        Ok(csv::write_rows(path, &rows, options)?)
     }
 }

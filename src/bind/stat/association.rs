@@ -4,12 +4,16 @@ use rhai::Map;
 use rhai::plugin::*;
 
 use super::hypothesis::alternative;
-use super::{record, sample, with_p};
+use super::{elements, record, sample, with_p};
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
-use crate::error::Result;
+use crate::bind::tensor::convert::tensor;
+use crate::error::{Error, Result};
 use crate::stat::correlation::{self, Correlation, Method};
+use crate::stat::probability::Alternative;
 use crate::stat::{effect, summary};
+use crate::tensor::Tensor;
+use crate::tensor::element::Elements;
 
 pub fn module() -> Module {
     exported_module!(functions)
@@ -21,6 +25,41 @@ fn correlation_map(found: Correlation) -> Map {
 
 fn pair(function: &str, x: &Dynamic, y: &Dynamic) -> Result<(Vec<f64>, Vec<f64>)> {
     Ok((sample(&format!("`x` of `{function}`"), x)?, sample(&format!("`y` of `{function}`"), y)?))
+}
+
+/// Pearson's correlations of tensors of one shape over dimension `dim`.
+fn pearsonr_along(x: &Dynamic, y: &Dynamic, dim: i64, alternative: Alternative) -> Result<Map> {
+    let (x, y) = (tensor("`x` of `pearsonr`", x)?, tensor("`y` of `pearsonr`", y)?);
+    let mut shape = x.shape();
+    if shape != y.shape() {
+        return Err(Error::new(format!(
+            "`pearsonr` along a dimension needs tensors of one shape, not {shape:?} and {:?}",
+            y.shape()
+        )));
+    }
+    let place = usize::try_from(if dim < 0 { dim + shape.len() as i64 } else { dim });
+    let place = place.ok().filter(|place| *place < shape.len()).ok_or_else(|| {
+        Error::new(format!("`pearsonr` has no dimension {dim} to correlate over in the shape {shape:?}"))
+    })?;
+    let mut order: Vec<i64> = (0..shape.len() as i64).filter(|other| *other != place as i64).collect();
+    order.push(place as i64);
+    let width = shape.remove(place) as usize;
+    if width < 3 {
+        return Err(Error::new(format!("`pearsonr` needs at least 3 pairs, but dimension {dim} has {width}")));
+    }
+    let (x, y) = (elements(&x.permute(&order)?)?, elements(&y.permute(&order)?)?);
+    let found = correlation::pearson_rows(x.chunks_exact(width), y.chunks_exact(width), alternative)?;
+    let shaped = |value: fn(&Correlation) -> f64| -> Result<Dynamic> {
+        let values = Elements::Floats(found.iter().map(value).collect());
+        let tensor = Tensor::from_elements(&values, &shape, Some(tch::Kind::Double), tch::Device::Cpu)?;
+        Ok(Dynamic::from(tensor))
+    };
+    Ok(record([
+        ("r", shaped(|found| found.r)?),
+        ("n", (width as i64).into()),
+        ("p", shaped(|found| found.p.value())?),
+        ("log10_p", shaped(|found| found.p.log10())?),
+    ]))
 }
 
 #[export_module]
@@ -108,22 +147,30 @@ mod functions {
 
     /// Pearson's correlation of paired numbers, and whether it differs from 0.
     ///
-    /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 3. Gives `#{r, n, p, log10_p}`.
+    /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 3. Gives
+    /// `#{r, n, p, log10_p}`. The correlation with a constant is undefined: `r` and `p` are NaN then.
     ///
-    /// Options: `alternative`: `"two-sided"` (default), `"less"` or `"greater"`.
+    /// Options:
+    /// - `alternative`: `"two-sided"` (default), `"less"` or `"greater"`
+    /// - `dim`: for tensors of one shape, the dimension over which to correlate. `r`, `p` and `log10_p` are tensors of
+    ///   the shape without it
     ///
     /// # Example
     /// ```rhai
     /// assert(stats::pearsonr([1, 2, 3, 4], [1.1, 1.9, 3.2, 3.9]).r > 0.99);
+    /// let heads = tensor([[0.1, 0.5, 0.3], [0.0, 0.0, 0.0]]);
+    /// let r = stats::pearsonr(heads, heads, #{ dim: -1 }).r;
+    /// assert((r[0].item() - 1.0).abs() < 1e-6 && r[1].isnan().item());
     /// ```
     #[rhai_fn(name = "pearsonr", return_raw)]
     pub fn pearsonr_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
-        let run = || {
-            let mut options = Options::new("pearsonr", options, &["alternative"])?;
-            let (x, y) = pair("pearsonr", &x, &y)?;
-            correlation::pearson(&x, &y, alternative(&mut options)?)
-        };
-        Ok(run().map(correlation_map)?)
+        let mut options = Options::new("pearsonr", options, &["alternative", "dim"])?;
+        let alternative = alternative(&mut options)?;
+        if let Some(dim) = options.integer("dim")? {
+            return Ok(pearsonr_along(&x, &y, dim, alternative)?);
+        }
+        let (x, y) = pair("pearsonr", &x, &y)?;
+        Ok(correlation_map(correlation::pearson(&x, &y, alternative)?))
     }
 
     /// Spearman's rank correlation of paired numbers, and whether it differs from 0.
@@ -134,7 +181,8 @@ mod functions {
 
     /// Spearman's rank correlation of paired numbers, and whether it differs from 0.
     ///
-    /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 3. Gives `#{r, n, p, log10_p}`.
+    /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 3. Gives
+    /// `#{r, n, p, log10_p}`; `r` and `p` are NaN where one of them is constant.
     ///
     /// Options: `alternative`: `"two-sided"` (default), `"less"` or `"greater"`.
     ///
@@ -160,7 +208,8 @@ mod functions {
 
     /// Kendall's rank correlation (tau-b) of paired numbers, and whether it differs from 0.
     ///
-    /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 3. Gives `#{r, n, p, log10_p}`.
+    /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 3. Gives
+    /// `#{r, n, p, log10_p}`; `r` and `p` are NaN where one of them is constant.
     ///
     /// Options: `alternative`: `"two-sided"` (default), `"less"` or `"greater"`; `method`: `"exact"` (without ties, up to 170
     /// pairs), `"asymptotic"`, or `"auto"` (default): exact up to 33 pairs without ties.

@@ -1,4 +1,4 @@
-//! Tables of text in CSV files.
+//! CSV files: named columns of text.
 
 use std::io;
 use std::path::Path;
@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::file::write_atomic;
 use crate::interrupt;
 
-/// Rows of equally many cells under named columns.
+/// The text of a CSV file: rows of equally many cells under named columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Table {
+pub struct Csv {
     /// The names of the columns.
     pub columns: Vec<String>,
     /// The cells, row by row.
@@ -22,7 +22,7 @@ pub struct Table {
 ///
 /// # Errors
 /// No header line, a column named twice, a row with more or fewer cells than the header (the message names the line).
-pub fn read_csv(path: &Path, delimiter: u8) -> Result<Table> {
+pub fn read(path: &Path, delimiter: u8) -> Result<Csv> {
     let named = |error| failure(path, error);
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_path(path).map_err(named)?;
     let columns: Vec<String> = reader.headers().map_err(named)?.iter().map(str::to_owned).collect();
@@ -40,14 +40,14 @@ pub fn read_csv(path: &Path, delimiter: u8) -> Result<Table> {
         lines.push(record.position().map_or(0, csv::Position::line));
         rows.push(record.iter().map(str::to_owned).collect());
     }
-    Ok(Table { columns, rows, lines })
+    Ok(Csv { columns, rows, lines })
 }
 
 /// Writes a CSV file: a header line with `columns`, if given, then the rows.
 ///
 /// # Errors
 /// Whatever stops the writing; the message names the path.
-pub fn write_csv(path: &Path, columns: Option<&[String]>, rows: &[Vec<String>], delimiter: u8) -> Result<()> {
+pub fn write(path: &Path, columns: Option<&[String]>, rows: &[Vec<String>], delimiter: u8) -> Result<()> {
     write_atomic(path, |file| {
         let mut writer = csv::WriterBuilder::new().delimiter(delimiter).flexible(true).from_writer(file);
         if let Some(columns) = columns {

@@ -1,4 +1,4 @@
-//! Rows of scripts as CSV tables and back.
+//! Rows of scripts as CSV files and back.
 
 use std::path::Path;
 
@@ -6,11 +6,9 @@ use rhai::{Array, Dynamic, Map};
 
 use crate::bind::convert::expected;
 use crate::bind::option::Options;
-use crate::bind::tensor::convert;
-use crate::data::table;
+use crate::bind::table;
+use crate::data::csv;
 use crate::error::{Error, Result};
-use crate::tensor::Tensor;
-use crate::tensor::element::Number;
 
 fn delimiter(options: &mut Options) -> Result<u8> {
     match options.string("delimiter")? {
@@ -26,12 +24,12 @@ fn delimiter(options: &mut Options) -> Result<u8> {
 pub fn read_rows(path: &str, options: Map) -> Result<Array> {
     let mut options = Options::new("read_csv", options, &["numbers", "delimiter"])?;
     let numbers = options.boolean("numbers")?.unwrap_or(false);
-    let table = table::read_csv(Path::new(path), delimiter(&mut options)?)?;
+    let found = csv::read(Path::new(path), delimiter(&mut options)?)?;
     let cell = |text: String| if numbers { guess(text) } else { text.into() };
     let row = |cells: Vec<String>| -> Map {
-        table.columns.iter().map(|column| column.as_str().into()).zip(cells.into_iter().map(cell)).collect()
+        found.columns.iter().map(|column| column.as_str().into()).zip(cells.into_iter().map(cell)).collect()
     };
-    Ok(table.rows.into_iter().map(|cells| Dynamic::from(row(cells))).collect())
+    Ok(found.rows.into_iter().map(|cells| Dynamic::from(row(cells))).collect())
 }
 
 /// A cell as a number if it is written like one.
@@ -49,21 +47,7 @@ fn guess(text: String) -> Dynamic {
 
 /// A cell as text. Floats keep all their digits, `()` is empty.
 fn cell(place: impl Fn() -> String, value: &Dynamic) -> Result<String> {
-    if let Ok(text) = value.clone().into_string() {
-        return Ok(text);
-    }
-    let single = match value.read_lock::<Tensor>() {
-        Some(tensor) if tensor.numel() == 1 => Some(tensor.item()?),
-        _ => convert::number(value),
-    };
-    match single {
-        Some(Number::Bool(value)) => Ok(value.to_string()),
-        Some(Number::Integer(value)) => Ok(value.to_string()),
-        Some(Number::Float(value)) => Ok(format!("{value:?}")),
-        None if value.is_unit() => Ok(String::new()),
-        None if value.is_char() => Ok(value.to_string()),
-        None => Err(expected(&place(), "a string, number, bool or ()", value)),
-    }
+    Ok(table::cell(place, value)?.exact())
 }
 
 /// The names of the columns of rows that are maps: as the option says, or each name the first time it appears.
@@ -120,7 +104,7 @@ pub fn write_rows(path: &str, rows: &Array, options: Map) -> Result<()> {
             (header, cells)
         }
     };
-    table::write_csv(Path::new(path), header.as_deref(), &cells, delimiter)
+    csv::write(Path::new(path), header.as_deref(), &cells, delimiter)
 }
 
 fn map_cells(rows: &[Map], columns: &[String]) -> Result<Vec<Vec<String>>> {
