@@ -244,8 +244,8 @@ fn a_digest_stands_for_its_source() {
         }
         assert_eq(model.digest(source)[1], model.digest(source, #{ site: "resid_post" })[1]);
     "#;
-    support::run_script(&mut session, script);
-    let error = support::script_failure(&mut session, "model.digest([[1, 2], [3]])");
+    run_script(&mut session, script);
+    let error = script_failure(&mut session, "model.digest([[1, 2], [3]])");
     assert!(error.contains("takes one source, not 2"), "{error}");
 }
 
