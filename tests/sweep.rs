@@ -230,6 +230,27 @@ fn a_sweep_of_closures_equals_one_run_per_item() {
     support::run_script(&mut session, script);
 }
 
+/// What `digest` gives is what `patch_grid` patches in, at every site.
+#[test]
+fn a_digest_stands_for_its_source() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("olmo2").display().to_string().into());
+    let script = r#"
+        let model = load_model(path, #{ device: "cpu", dtype: "f64" });
+        let source = [3, 4, 5, 6];
+        for site in ["resid_post", "attn_out", "mlp_out", "z"] {
+            let asked = #{ target: [[1, 2, 3]], answer: [5], site: site, sizes: [1], store: false, quiet: true };
+            let from_source = asked; from_source.source = source;
+            let from_vectors = asked; from_vectors.vectors = model.digest(source, #{ site: site });
+            assert_eq(model.patch_grid(from_vectors).logit, model.patch_grid(from_source).logit);
+        }
+        assert_eq(model.digest(source)[1], model.digest(source, #{ site: "resid_post" })[1]);
+    "#;
+    support::run_script(&mut session, script);
+    let error = support::script_failure(&mut session, "model.digest([[1, 2], [3]])");
+    assert!(error.contains("takes one source, not 2"), "{error}");
+}
+
 #[test]
 fn what_cannot_be_done_is_said() {
     let mut session = session();
