@@ -2,41 +2,9 @@
 
 use std::path::Path;
 
-use crate::support::fixture;
+use crate::support::{fixture, run, small_model};
 use assert_cmd::Command;
 use serde_json::{Value, json};
-
-/// A folder in which `small` holds a config, a tokenizer and no weights: for `init: "random"`.
-fn small_model() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("folder");
-    let model = folder.path().join("small");
-    std::fs::create_dir(&model).expect("folder");
-    let tokenizer = fixture("gguf/sentencepiece/tokenizer.json");
-    let text = std::fs::read_to_string(&tokenizer).expect("tokenizer");
-    let vocabulary: Value = serde_json::from_str(&text).expect("JSON");
-    let size = vocabulary["model"]["vocab"].as_object().expect("vocabulary").len();
-    let config = json!({
-        "model_type": "olmo2", "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": size + 16, "max_position_embeddings": 512,
-        "initializer_range": 0.4,
-    });
-    std::fs::write(model.join("config.json"), config.to_string()).expect("written");
-    std::fs::write(model.join("tokenizer.json"), text).expect("written");
-    folder
-}
-
-/// Runs a script of the project and returns what it printed.
-fn run(script: &str, arguments: &[&str], cache: &Path) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
-    if !script.starts_with("examples") {
-        command.env("LANCET_CACHE", cache);
-    }
-    let output =
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", script]).args(arguments).output().expect("runs");
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{script}: {}\n{}", text(&output.stdout), text(&output.stderr));
-    text(&output.stdout)
-}
 
 fn files(folder: &str, ending: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -56,6 +24,9 @@ fn every_example_runs_on_a_model_without_a_tokenizer() {
     for name in files("examples", ".rhai") {
         let printed = run(&format!("examples/{name}"), &["--model", &model], folder.path());
         assert!(printed.lines().count() > 2, "{name}: {printed}");
+        let text =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(&name)).expect("text");
+        assert!(text.lines().any(|line| line.starts_with("assert")), "{name} asserts nothing");
     }
 }
 
@@ -146,6 +117,34 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
+/// Every figure is there as SVG, PDF and PNG, every table as CSV and LaTeX that compiles.
+fn complete(name: &str, out: &Path) {
+    let with = |extension: &str, others: &[&str]| {
+        let found = entries_with(out, extension);
+        for path in &found {
+            for other in others {
+                assert!(path.with_extension(other).exists(), "{name}: {} without its {other}", path.display());
+            }
+        }
+        found
+    };
+    assert!(
+        !with("svg", &["pdf", "png"]).is_empty() || name == "controls" || name == "competence",
+        "{name}: no figure"
+    );
+    with("png", &["svg"]);
+    let tables = with("tex", &["csv"]);
+    assert!(!tables.is_empty(), "{name}: no table");
+    let stems: Vec<String> =
+        tables.iter().filter_map(|path| Some(path.file_stem()?.to_string_lossy().into())).collect();
+    super::latex::compile(out, &stems.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+fn entries_with(folder: &Path, extension: &str) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path());
+    entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
 #[test]
 fn every_experiment_writes_its_results() {
     let shipped = files("scripts", ".rhai");
@@ -170,7 +169,9 @@ fn every_experiment_writes_its_results() {
         if let Ok(page) = std::fs::read_to_string(out.join("report.html")) {
             assert!(page.contains(&format!("scripts/{name}.rhai --model")), "{name}: the command");
             assert!(!page.contains("src=") && !page.contains("href="), "{name}: the page stands alone");
+            assert!(page.contains("<p class=\"finding\">"), "{name}: what was found");
         }
+        complete(name, &out);
     }
 }
 

@@ -1,0 +1,365 @@
+//! The numbers of the experiments on a small random model: against runs and paths counted one by one (by
+//! tests/scripts/experiment/naive.rhai), against formulas written out here, and against answers that are known.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{run, small_model};
+
+/// The model, the folder for results, and what was computed the slow way.
+struct Bench {
+    model: TempDir,
+    out: TempDir,
+}
+
+/// Rows of a CSV file by column.
+type Rows = Vec<HashMap<String, String>>;
+
+impl Bench {
+    fn new() -> Self {
+        Self { model: small_model(), out: tempfile::tempdir().expect("folder") }
+    }
+
+    fn model(&self) -> String {
+        self.model.path().join("small").display().to_string()
+    }
+
+    /// Runs an experiment on the small model in f64 and returns the folder of its results.
+    fn experiment(&self, name: &str, arguments: &[&str]) -> PathBuf {
+        let out = self.out.path().join(name);
+        let (model, out_text) = (self.model(), out.display().to_string());
+        let common = ["--model", &model, "--init", "random", "--dtype", "f64", "--out", &out_text];
+        run(&format!("scripts/{name}.rhai"), &[&common[..], arguments].concat(), self.out.path());
+        out
+    }
+
+    /// The slow computation for a task.
+    fn naive(&self, task: &str) -> Value {
+        let file = self.out.path().join(format!("{task}.json"));
+        let (model, out) = (self.model(), file.display().to_string());
+        let task = format!("scripts/tasks/{task}.json");
+        run(
+            "tests/scripts/experiment/naive.rhai",
+            &["--model", &model, "--task", &task, "--out", &out],
+            self.out.path(),
+        );
+        serde_json::from_slice(&std::fs::read(file).expect("numbers")).expect("JSON")
+    }
+}
+
+fn rows(folder: &Path, name: &str) -> Rows {
+    let mut reader = csv::Reader::from_path(folder.join(name)).expect(name);
+    reader.deserialize().map(|row| row.expect("a row")).collect()
+}
+
+/// The rows in which the columns have these values.
+fn which(rows: &Rows, wanted: &[(&str, &str)]) -> Rows {
+    rows.iter().filter(|row| wanted.iter().all(|(name, value)| row[*name] == *value)).cloned().collect()
+}
+
+/// The only row in which the columns have these values.
+fn only(rows: &Rows, wanted: &[(&str, &str)]) -> HashMap<String, String> {
+    let found = which(rows, wanted);
+    assert_eq!(found.len(), 1, "{wanted:?}");
+    found[0].clone()
+}
+
+fn number(row: &HashMap<String, String>, column: &str) -> f64 {
+    row[column].parse().unwrap_or_else(|_| panic!("{column}: {}", row[column]))
+}
+
+fn close(ours: f64, theirs: f64, what: &str) {
+    assert!((ours - theirs).abs() < 1e-9 * theirs.abs().max(1.0), "{what}: {ours} is not {theirs}");
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Pearson's r by its definition; None where it is undefined.
+fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
+    let (mean_x, mean_y) = (mean(x), mean(y));
+    let sum = |f: &dyn Fn(f64, f64) -> f64| x.iter().zip(y).map(|(x, y)| f(x - mean_x, y - mean_y)).sum::<f64>();
+    let size = (sum(&|x, _| x * x) * sum(&|_, y| y * y)).sqrt();
+    (size > 1e-12).then(|| sum(&|x, y| x * y) / size)
+}
+
+/// One measure of a set of layers for every sample.
+fn effects(naive: &Value, set: &str, measure: &str) -> Vec<f64> {
+    let samples = naive["effects"][set].as_array().expect("samples");
+    samples.iter().map(|sample| sample[measure].as_f64().expect("a number")).collect()
+}
+
+fn name_of(i: usize, j: usize) -> String {
+    format!("({i}, {j})")
+}
+
+/// The sets of one and two of the four layers, as a grid has them in order.
+fn sets() -> Vec<(usize, usize)> {
+    (0..4).flat_map(|i| (i..4).map(move |j| (i, j))).collect()
+}
+
+/// f(i,j) - f(i) - f(j) for every sample.
+fn interaction(naive: &Value, (i, j): (usize, usize), measure: &str) -> Vec<f64> {
+    let of = |i, j| effects(naive, &name_of(i, j), measure);
+    let (both, first, second) = (of(i, j), of(i, i), of(j, j));
+    (0..both.len()).map(|sample| both[sample] - first[sample] - second[sample]).collect()
+}
+
+#[test]
+fn patching_experiments_give_the_effects_of_single_runs() {
+    let bench = Bench::new();
+    let naive = bench.naive("anim_color");
+    let common = ["--task", "anim_color", "--samples", "5"];
+
+    let out = bench.experiment("activation_patching", &common);
+    let grid = rows(&out, "grid.csv");
+    assert_eq!(grid.len(), 10);
+    for (i, j) in sets() {
+        let row = only(&grid, &[("layer_i", &i.to_string()), ("layer_j", &j.to_string())]);
+        let of = |measure| mean(&effects(&naive, &name_of(i, j), measure));
+        close(number(&row, "effect_logit"), of("logit"), "logit");
+        close(number(&row, "effect_reciprocal_rank"), of("rr"), "reciprocal rank");
+    }
+
+    let out = bench.experiment("localization", &common);
+    let summary = only(&rows(&out, "summary.csv"), &[("task", "anim_color")]);
+    let best = |measure: &str| {
+        let means = sets().into_iter().map(|(i, j)| (mean(&effects(&naive, &name_of(i, j), measure)), (i, j)));
+        means.max_by(|one, two| one.0.total_cmp(&two.0)).expect("sets")
+    };
+    close(number(&summary, "effect_rr"), best("rr").0, "the best effect");
+    assert_eq!((&*summary["cells_checked"], &*summary["rank_differences"]), ("4", "0"));
+    for row in rows(&out, "small_anim_color.csv") {
+        let (i, j) = sets()[row["set"].parse::<usize>().expect("a set")];
+        let sample = row["sample"].parse::<usize>().expect("a sample");
+        close(number(&row, "effect_logit"), effects(&naive, &name_of(i, j), "logit")[sample], "a cell");
+    }
+
+    let out = bench.experiment("controls", &[&common[..], &["--random", "1"]].concat());
+    let own = only(&rows(&out, "controls.csv"), &[("vectors", "own source")]);
+    let half = |set: (usize, usize), range: std::ops::Range<usize>| {
+        mean(&effects(&naive, &name_of(set.0, set.1), "rr")[range])
+    };
+    let chosen = sets().into_iter().find(|(i, j)| name_of(*i, *j) == own["chosen_set"]).expect("a set");
+    assert!(sets().into_iter().all(|set| half(set, 0..2) <= half(chosen, 0..2) + 1e-12), "chosen on the first half");
+    close(number(&own, "effect_at_chosen"), half(chosen, 2..5), "measured on the second half");
+    close(number(&own, "effect_at_own_best"), best("rr").0, "its own best");
+}
+
+#[test]
+fn superadditivity_gives_the_interactions_of_single_runs() {
+    let bench = Bench::new();
+    let naive = bench.naive("anim_color");
+    let common = ["--task", "anim_color", "--samples", "5", "--resamples", "200"];
+    let out = bench.experiment("superadditivity", &common);
+    let (paper, sound) = (rows(&out, "paper_test.csv"), rows(&out, "interactions.csv"));
+    for (i, j) in [(0, 1), (0, 2), (1, 2)] {
+        let row = only(&paper, &[("layers", &name_of(i, j))]);
+        let k = interaction(&naive, (i, j), "logit").iter().filter(|excess| **excess >= 0.0).count();
+        assert_eq!((row["k"].parse(), &*row["n"]), (Ok(k), "5"), "({i}, {j})");
+        close(number(&row, "effect_rr"), mean(&effects(&naive, &name_of(i, j), "rr")), "the paper's ranking");
+        for metric in ["rr", "logit"] {
+            let row = only(&sound, &[("pair", &name_of(i, j)), ("metric", metric)]);
+            // Three of the five samples, whichever the halves are.
+            let all = interaction(&naive, (i, j), metric);
+            let halves = (0..32_u32).filter(|chosen| chosen.count_ones() == 3).map(|chosen| {
+                let kept: Vec<f64> =
+                    (0..5).filter(|sample| chosen >> sample & 1 == 1).map(|sample| all[sample]).collect();
+                (mean(&kept), kept)
+            });
+            let ours = number(&row, "interaction");
+            let (_, kept) =
+                halves.min_by(|one, two| (one.0 - ours).abs().total_cmp(&(two.0 - ours).abs())).expect("halves");
+            close(ours, mean(&kept), "the interaction");
+            let positive = kept.iter().filter(|value| **value > 0.0).count() as f64 / 3.0;
+            close(number(&row, "positive"), positive, "the share above 0");
+            assert!(number(&row, "low") <= ours && ours <= number(&row, "high"));
+            // The exact two-sided sign test of three samples.
+            let expected = if positive == 0.0 || positive == 1.0 { 0.25 } else { 1.0 };
+            close(number(&row, "sign_p"), expected, "the sign test");
+        }
+    }
+}
+
+#[test]
+fn the_linear_gap_is_that_of_single_patches() {
+    let bench = Bench::new();
+    let naive = bench.naive("anim_color");
+    let out = bench.experiment("linear_gap", &["--task", "anim_color", "--samples", "5"]);
+    let cells = rows(&out, "cells.csv");
+    let (mut truth, mut predicted) = (Vec::new(), Vec::new());
+    for (i, j) in sets() {
+        let row = only(&cells, &[("layer_i", &i.to_string()), ("layer_j", &j.to_string())]);
+        truth.push(effects(&naive, &name_of(i, j), "logit"));
+        predicted.push(effects(&naive, &name_of(i, j), "predicted"));
+        close(number(&row, "effect"), mean(&truth[truth.len() - 1]), "the effect");
+        close(number(&row, "predicted"), mean(&predicted[predicted.len() - 1]), "the prediction");
+        if i == j {
+            assert_eq!((&*row["eps"], &*row["eps_predicted"]), ("", ""), "one layer has no interaction");
+        } else {
+            close(number(&row, "eps"), mean(&interaction(&naive, (i, j), "logit")), "eps");
+            close(number(&row, "eps_predicted"), mean(&interaction(&naive, (i, j), "predicted")), "predicted eps");
+        }
+    }
+    let summary = only(&rows(&out, "summary.csv"), &[("task", "anim_color")]);
+    let means = |cells: &[Vec<f64>]| cells.iter().map(|cell| mean(cell)).collect::<Vec<_>>();
+    let r = pearson(&means(&predicted), &means(&truth)).expect("a correlation");
+    close(number(&summary, "effect_correlation"), r, "the correlation over cells");
+    let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+    let (truth, predicted) = (truth.concat(), predicted.concat());
+    let gap = squares(&mut truth.iter().zip(&predicted).map(|(truth, predicted)| truth - predicted));
+    let explained = 1.0 - gap / squares(&mut truth.iter().copied());
+    close(number(&summary, "effect_explained"), explained, "the explained share");
+}
+
+/// The mean over samples with high-ranking paths of the share of them that each head is in, [layer][head].
+fn activity(naive: &Value) -> Vec<Vec<f64>> {
+    let samples: Vec<&Value> =
+        naive["paths"].as_array().expect("samples").iter().filter(|paths| paths["high_ranking"] != json!(0)).collect();
+    let share = |layer: usize, head: usize| {
+        let shares = samples.iter().map(|paths| paths["activity"][layer][head].as_f64().expect("a share"));
+        mean(&shares.collect::<Vec<_>>())
+    };
+    (0..4).map(|layer| (0..4).map(|head| share(layer, head)).collect()).collect()
+}
+
+const PATHS: [&str; 6] = ["--samples", "5", "--max-rank", "8000", "--edges", "all"];
+
+#[test]
+fn experiments_with_paths_count_what_enumeration_counts() {
+    let bench = Bench::new();
+    let naive = [bench.naive("anim_color"), bench.naive("can_fly")];
+    let tasks = ["--task", "anim_color", "--task", "can_fly"];
+
+    let out = bench.experiment("path_contribution", &[&PATHS[..], &["--task", "anim_color"]].concat());
+    let row = only(&rows(&out, "positions.csv"), &[("is_T_inst", "true")]);
+    let of = |name: &str| {
+        let samples = naive[0]["paths"].as_array().expect("samples");
+        mean(&samples.iter().map(|paths| paths[name].as_f64().expect("a number")).collect::<Vec<_>>())
+    };
+    close(number(&row, "paths"), of("paths"), "all paths");
+    close(number(&row, "high_ranking"), of("high_ranking"), "high-ranking paths");
+    close(number(&row, "high_ranking_logit"), of("logit"), "their logits");
+
+    let out = bench.experiment("head_activity", &[&PATHS[..], &tasks].concat());
+    let shares = rows(&out, "activity.csv");
+    let maps = naive.each_ref().map(activity);
+    for (map, task) in maps.iter().zip(["anim_color", "can_fly"]) {
+        for row in shares.iter().filter(|row| row["from"].starts_with(task)) {
+            let (layer, head) = (number(row, "layer") as usize, number(row, "head") as usize);
+            close(number(row, "share"), map[layer][head], "a head's share");
+        }
+    }
+    let r: Vec<Option<f64>> = (0..4).map(|layer| pearson(&maps[0][layer], &maps[1][layer])).collect();
+    assert!(r.iter().any(Option::is_some), "a layer with activity");
+    let same = |row: &HashMap<String, String>, r: Option<f64>| match r {
+        Some(r) => close(number(row, "correlation"), r, "the correlation"),
+        None => assert!(["", "NaN"].contains(&&*row["correlation"]), "no activity, no correlation"),
+    };
+    for (row, r) in rows(&out, "layers.csv").iter().zip(&r) {
+        same(row, *r);
+        assert_eq!(row["rule"], r.map_or("", |r| if r >= 0.9 { "=" } else { "~" }));
+    }
+
+    let out = bench.experiment("circuit_selection", &[&PATHS[..], &tasks, &["--resamples", "200"]].concat());
+    let layers = rows(&out, "layers.csv");
+    assert_eq!(layers.len(), 4);
+    for (row, r) in layers.iter().zip(&r) {
+        same(row, *r);
+        let layer = number(row, "layer") as usize;
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let (a, b) = (&maps[0][layer], &maps[1][layer]);
+        if dot(a, a) * dot(b, b) > 0.0 {
+            close(number(row, "cosine"), dot(a, b) / (dot(a, a) * dot(b, b)).sqrt(), "the cosine");
+        }
+        if r.is_some() {
+            assert!(number(row, "p") >= 1.0 / 201.0 && number(row, "p") <= number(row, "p_holm"));
+        }
+    }
+}
+
+/// A layer in which a task has no activity has no correlation, and nothing that is computed from it.
+#[test]
+fn a_layer_without_activity_is_left_out_of_circuit_selection() {
+    let bench = Bench::new();
+    let arguments = ["--task", "anim_color", "--task", "can_fly", "--samples", "5", "--max-rank", "8000"];
+    let out = bench.experiment("circuit_selection", &[&arguments[..], &["--resamples", "200"]].concat());
+    let layers = rows(&out, "layers.csv");
+    // With one edge per head, a single head is active in layer 1, none in the others.
+    let defined: Vec<bool> = layers.iter().map(|row| row["correlation"] != "NaN").collect();
+    assert_eq!(defined, [false, true, false, false]);
+    for row in layers.iter().filter(|row| row["correlation"] == "NaN") {
+        assert_eq!((&*row["p"], &*row["p_holm"], &*row["p_bh"]), ("NaN", "NaN", "NaN"));
+    }
+    assert_eq!(layers[1]["p"], layers[1]["p_holm"], "Holm's correction counts the layers that were tested");
+    let page = std::fs::read_to_string(out.join("report.html")).expect("page");
+    for part in ["at 0 of 1 layers", "3 layers have no correlation", "first and the last third cannot be compared"] {
+        assert!(page.contains(part), "{part}");
+    }
+    let html = page.split("<tbody>").nth(1).expect("a table");
+    assert!(html.contains("<td class=\"number\"></td>"), "an undefined number is blank");
+}
+
+/// The labels of half of the samples are what the model answers; those of the others no model answers.
+#[test]
+fn competence_counts_right_answers() {
+    let bench = Bench::new();
+    let model = bench.model();
+    let table = bench.out.path().join("words.csv");
+    let file = bench.out.path().join("words.json");
+    let task = |responses: &Value| {
+        json!({
+            "name": "words", "instruction": "Write.", "data": "words.csv", "column": "answer", "answer_prefix": " ",
+            "query_template": " {query}:", "example_template": " {query}: {answer}", "responses": responses,
+        })
+    };
+    let queries = ["cat", "dog", "bird", "fish"];
+    let write = |answers: &[String], responses: Value| {
+        let lines = queries.iter().zip(answers).map(|(query, answer)| format!("{query},{answer}\n"));
+        std::fs::write(&table, "query,answer\n".to_owned() + &lines.collect::<String>()).expect("written");
+        std::fs::write(&file, task(&responses).to_string()).expect("written");
+    };
+    let path = file.display().to_string();
+    let arguments = ["--task", &path, "--samples", "4", "--max-tokens", "3"];
+    write(&["zzz".to_owned(), "zzz".into(), "zzz".into(), "zzz".into()], json!(["zzz"]));
+    let out = bench.experiment("competence", &arguments);
+    let row = only(&rows(&out, "competence.csv"), &[("task", "words")]);
+    assert_eq!((number(&row, "ema"), number(&row, "ia"), &*row["judged"]), (0.0, 0.0, "4"));
+    let said: Vec<String> = rows(&out, "answers.csv").iter().map(|row| normalized(&row["answer"])).collect();
+    assert!(said.iter().all(|answer| !answer.is_empty()), "{said:?} from {model}");
+
+    write(&[said[0].clone(), "zzz".into(), said[2].clone(), "zzz".into()], json!([said[0], said[1], said[2]]));
+    let out = bench.experiment("competence", &arguments);
+    let answers = rows(&out, "answers.csv");
+    let exact: Vec<&str> = answers.iter().map(|row| row["exact"].as_str()).collect();
+    assert_eq!(exact[..], ["true", "false", "true", "false"]);
+    let row = only(&rows(&out, "competence.csv"), &[("task", "words")]);
+    let in_scope = said.iter().filter(|answer| said[..3].contains(answer)).count() as f64 / 4.0;
+    assert_eq!((number(&row, "ema"), number(&row, "ia")), (0.5, in_scope));
+}
+
+/// The first line of an answer as competence compares it.
+fn normalized(answer: &str) -> String {
+    let line = answer.trim().lines().next().unwrap_or_default();
+    let plain = line.replace(['.', ',', ';', ':', '!', '?', '\'', '"', '(', ')'], " ");
+    plain.to_lowercase().trim().to_owned()
+}
+
+/// Pinned from a run that was looked at: 32 rephrasings to train on and 8 to test on, of 32 dimensions.
+#[test]
+fn geometry_reports_what_its_probes_reach() {
+    let bench = Bench::new();
+    let tasks = ["--task", "adj_comp", "--task", "can_fly"];
+    let out = bench.experiment("geometry", &[&tasks[..], &["--samples", "20", "--layer", "0"]].concat());
+    let probes = rows(&out, "probe.csv");
+    let column = |name: &str| probes.iter().map(|row| number(row, name)).collect::<Vec<_>>();
+    assert_eq!(column("n_train"), [32.0; 4]);
+    assert_eq!(column("n_test"), [8.0; 4]);
+    assert_eq!(column("train_accuracy"), [1.0; 4], "more dimensions than samples separate any labels");
+    assert_eq!(column("test_accuracy"), [0.5, 0.625, 0.5, 0.75]);
+    assert_eq!(column("shuffled_test_accuracy"), [0.625, 0.0, 0.375, 0.625]);
+}

@@ -1,0 +1,40 @@
+//! A small random model with a tokenizer, and the scripts of the project run as users run them.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::{Value, json};
+
+use crate::support::fixture;
+
+/// A folder in which `small` holds a config, a tokenizer and no weights: for `init: "random"`.
+pub fn small_model() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("folder");
+    let model = folder.path().join("small");
+    std::fs::create_dir(&model).expect("folder");
+    let tokenizer = fixture("gguf/sentencepiece/tokenizer.json");
+    let text = std::fs::read_to_string(&tokenizer).expect("tokenizer");
+    let vocabulary: Value = serde_json::from_str(&text).expect("JSON");
+    let size = vocabulary["model"]["vocab"].as_object().expect("vocabulary").len();
+    let config = json!({
+        "model_type": "olmo2", "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": size + 16, "max_position_embeddings": 512,
+        "initializer_range": 0.4,
+    });
+    std::fs::write(model.join("config.json"), config.to_string()).expect("written");
+    std::fs::write(model.join("tokenizer.json"), text).expect("written");
+    folder
+}
+
+/// Runs a script of the project and returns what it printed.
+pub fn run(script: &str, arguments: &[&str], cache: &Path) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
+    if !script.starts_with("examples") {
+        command.env("LANCET_CACHE", cache);
+    }
+    let output =
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", script]).args(arguments).output().expect("runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{script}: {}\n{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
