@@ -57,7 +57,7 @@ pub fn render(format: Format, scene: impl FnOnce() -> Scene) -> Result<Vec<u8>> 
         let scene = scene();
         let longer_side = scene.width.max(scene.height);
         match format {
-            Format::Svg => Ok(SvgBackend::new().with_pretty(true).render_scene(&scene).into_bytes()),
+            Format::Svg => Ok(scalable(&SvgBackend::new().with_pretty(true).render_scene(&scene), &scene).into_bytes()),
             Format::Pdf => page(&scene),
             Format::Png if longer_side > 2.0 * LARGE => raster(&scene, 1.0),
             Format::Png if longer_side > LARGE => raster(&scene, RESOLUTION),
@@ -65,6 +65,11 @@ pub fn render(format: Format, scene: impl FnOnce() -> Scene) -> Result<Vec<u8>> 
                 .map_err(|error| Error::new(format!("the figure could not be encoded: {error}"))),
         }
     })
+}
+
+/// The drawing with a view box, so that a page narrower than the figure scales it instead of cropping it.
+fn scalable(svg: &str, scene: &Scene) -> String {
+    svg.replacen("<svg ", &format!("<svg viewBox=\"0 0 {} {}\" ", scene.width, scene.height), 1)
 }
 
 /// A PDF of one page as large as the figure.
