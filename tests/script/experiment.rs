@@ -374,71 +374,30 @@ fn names_that_cannot_work_are_refused_before_the_work() {
     }
 }
 
+/// The scripts of tests/scripts/stdlib say themselves what must hold.
 #[test]
-fn numbers_compare_as_their_standard_says() {
-    let code = r#"let infinity = 1.0 / 0.0;
-        let nan = 0.0 / 0.0;
-        assert(infinity > 1.0 && infinity > 1 && 1 < infinity && -infinity < 0 && infinity == infinity && infinity != 1.0);
-        assert(nan != nan && !(nan == nan) && !(nan < 1) && !(nan >= 1.0));
-        assert(1e-20 > 0 && 1e-20 > 0.0 && 1e-20 != 0 && 0.1 + 0.2 != 0.3 && 2 == 2.0 && 2 <= 2.0 && 3 > 2.5);
-        assert([1.0, infinity].contains(infinity) && !([1.0, 0.3].contains(0.1 + 0.2)));"#;
-    Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", code]).assert().success();
-}
-
-#[test]
-fn p_values_below_the_smallest_float_are_printed() {
-    let code = r#"assert_eq(report::p_value(6e-17, -16.222), "6.000e-17");
-        let test = stats::paper_ttest([true, false, false, false]);
-        assert_eq(report::p_value(test.p, test.log10_p), fmt(test.p, ".3e"));
-        assert_eq(report::p_value(0.0, -412.3), "1e-412");
-        assert_eq(report::p_value(0.0, -1.0 / 0.0), "0");"#;
-    Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", code]).assert().success();
+fn numbers_and_the_standard_library_behave() {
+    let folder = tempfile::tempdir().expect("folder");
+    for name in files("tests/scripts/stdlib", ".rhai") {
+        run(&format!("tests/scripts/stdlib/{name}"), &[], folder.path());
+    }
 }
 
 /// An embedding that is longer than the vocabulary.
 #[test]
 fn ids_that_no_token_has_can_be_shown() {
     let model = small_model();
-    let code = format!(
-        r#"let model = load_model("{}", #{{ init: "random" }});
-        let size = model.cfg.d_vocab;
-        assert_eq(model.to_string([size - 1]), `<|unused ${{size - 1}}|>`);
-        assert_eq(model.to_str_tokens([size - 2]), [`<|unused ${{size - 2}}|>`]);
-        let failed = false;
-        try {{ model.to_string([size]); }} catch {{ failed = true; }}
-        assert(failed);"#,
-        model.path().join("small").display()
-    );
-    Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", &code]).assert().success();
+    let path = model.path().join("small").display().to_string();
+    run("tests/scripts/experiment/unused_ids.rhai", &["--model", &path], model.path());
 }
 
 #[test]
 fn every_task_loads_and_its_examples_are_in_its_table() {
     let model = small_model();
+    let path = model.path().join("small").display().to_string();
     for name in files("scripts/tasks", ".json") {
-        let code = format!(
-            r#"let model = load_model("{}", #{{ init: "random" }});
-            let task = read_task("scripts/tasks/{name}");
-            assert(task::few_shot(task).len() > 0);
-            task.one_token_column = ();
-            let samples = task::samples(task, model, 1000);
-            assert(samples.len() > 30, "samples");
-            assert(samples.all(|sample| !(sample.query in task.examples)));
-            let rebuilt = samples.filter(|sample| {{
-                let query = model.to_string(sample.tokens.extract(sample.query_first..=sample.query_last));
-                query.trim();
-                query == sample.query
-            }});
-            assert_eq(rebuilt.len(), samples.len());
-            assert(task.instruction.len() > 10);"#,
-            model.path().join("small").display()
-        );
-        let output = Command::new(env!("CARGO_BIN_EXE_lancet"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["-e", &code])
-            .output()
-            .expect("runs");
-        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        let task = format!("scripts/tasks/{name}");
+        run("tests/scripts/experiment/task_samples.rhai", &["--model", &path, "--task", &task], model.path());
     }
 }
 
@@ -447,18 +406,6 @@ fn repeated_queries_are_left_out_and_noted() {
     let model = small_model();
     let table = model.path().join("words.csv");
     std::fs::write(&table, "query,answer\nbig,bigger\nold,older\nbig,bigger\n").expect("written");
-    let code = format!(
-        r#"let folder = "{}";
-        write_json(join_path(folder, "words.json"), #{{ name: "words", instruction: "Compare.", data: "words.csv",
-            column: "answer", query_template: "; {{query}},", example_template: "{{query}} {{answer}}", answer_prefix: " " }});
-        let model = load_model(join_path(folder, "small"), #{{ init: "random" }});
-        let ready = experiment::prepare(model, join_path(folder, "words.json"), #{{ samples: 9, source: "instruction" }});
-        assert_eq(ready.samples.map(|sample| sample.query), ["big", "old"]);
-        assert("records left out because they ask a query again: 1" in ready.notes);
-        let refused = "";
-        try {{ task::samples(ready.task, model, 0); }} catch (error) {{ refused = "" + error.hint; }}
-        assert_eq(refused, "at least 1");"#,
-        model.path().display()
-    );
-    Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", &code]).assert().success();
+    let folder = model.path().display().to_string();
+    run("tests/scripts/experiment/repeated_queries.rhai", &["--folder", &folder], model.path());
 }

@@ -320,7 +320,7 @@ fn competence_counts_right_answers() {
     let queries = ["cat", "dog", "bird", "fish"];
     let write = |answers: &[String], responses: Value| {
         let lines = queries.iter().zip(answers).map(|(query, answer)| format!("{query},{answer}\n"));
-        std::fs::write(&table, "query,answer\n".to_owned() + &lines.collect::<String>()).expect("written");
+        std::fs::write(&table, format!("query,answer\n{}", lines.collect::<String>())).expect("written");
         std::fs::write(&file, task(&responses).to_string()).expect("written");
     };
     let path = file.display().to_string();
