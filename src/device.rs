@@ -6,6 +6,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use indicatif::HumanBytes;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::Device;
 
@@ -106,6 +107,22 @@ pub fn free_memory(device: Device) -> Option<u64> {
             Runtime::find()?.free_memory(c_int::try_from(index).ok()?)
         }
         _ => None,
+    }
+}
+
+/// Refuses work for which the free memory of `device` is too small; `what` names what would be stored. Where the system
+/// does not report its free memory, nothing is refused.
+///
+/// # Errors
+/// More `bytes` than are free.
+pub fn check_memory(what: &str, bytes: f64, device: Device) -> Result<()> {
+    match free_memory(device) {
+        Some(free) if bytes > free as f64 => Err(Error::new(format!(
+            "the {what} would take {}, and {} are free",
+            HumanBytes(bytes as u64),
+            HumanBytes(free)
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -242,5 +259,12 @@ mod tests {
         let total: u64 = table.lines().next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
         let free = free_memory(Device::Cpu).unwrap();
         assert!(free > 0 && free <= total * 1024);
+    }
+
+    #[test]
+    fn more_than_the_free_memory_is_refused() {
+        assert!(check_memory("numbers", 1.0, Device::Cpu).is_ok());
+        let error = check_memory("numbers", 1e18, Device::Cpu).unwrap_err().to_string();
+        assert!(error.starts_with("the numbers would take"), "{error}");
     }
 }

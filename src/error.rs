@@ -85,6 +85,15 @@ fn out_of_memory(message: &str) -> bool {
     message.contains("out of memory") || message.contains("can't allocate memory")
 }
 
+/// The error for a word that `name` (an option, a field) does not know, with the `known` ones and the nearest of them.
+pub fn unknown(name: &str, given: &str, known: &[&str]) -> Error {
+    let all = known.join(", ");
+    Error::new(format!("`{name}` cannot be `{given}`")).hint(match nearest(given, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`? It can be {all}"),
+        None => format!("it can be {all}"),
+    })
+}
+
 /// The entry of `candidates` nearest to `name`, if one is near enough to be what was meant.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates

@@ -178,6 +178,29 @@ pub fn read_text(path: &Path) -> Result<String> {
     })
 }
 
+/// The format that the extension of `path` stands for, in upper or lower case; `formats` pairs extensions with formats.
+///
+/// # Errors
+/// No extension, or one that is not in `formats`; the hint lists those that are.
+pub fn format_of<F: Copy>(path: &Path, formats: &[(&str, F)]) -> Result<F> {
+    let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+    let found = formats.iter().find(|(known, _)| extension.as_deref() == Some(known));
+    if let Some((_, format)) = found {
+        return Ok(*format);
+    }
+    let problem = match extension {
+        Some(other) => format!("`.{}` is not one of its formats", other.escape_debug()),
+        None => "its name has no extension".to_owned(),
+    };
+    let known: Vec<String> = formats.iter().map(|(known, _)| format!(".{known}")).collect();
+    let known = match known.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    };
+    Err(Error::new(format!("cannot write `{}`: {problem}", path.display())).hint(format!("end the name in {known}")))
+}
+
 /// Makes a folder and those above it; one that is there already is fine.
 ///
 /// # Errors
@@ -227,6 +250,18 @@ mod tests {
         draft.commit().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "whole");
         assert!(Draft::create(folder.path()).unwrap_err().to_string().contains("not a plain file"));
+    }
+
+    #[test]
+    fn the_extension_names_the_format() {
+        let formats = [("csv", 1), ("parquet", 2), ("pq", 2)];
+        assert_eq!(format_of(Path::new("a.b/rows.CSV"), &formats).unwrap(), 1);
+        assert_eq!(format_of(Path::new("rows.csv.pq"), &formats).unwrap(), 2);
+        for (name, problem) in [("rows.txt", "`.txt` is not one of its formats"), ("csv", "no extension")] {
+            let error = format_of(Path::new(name), &formats).unwrap_err();
+            assert!(error.to_string().contains(problem) && error.to_string().contains(name), "{error}");
+            assert_eq!(error.hint_text(), Some("end the name in .csv, .parquet or .pq"));
+        }
     }
 
     #[test]

@@ -8,11 +8,15 @@ use tch::{Device, Tensor};
 use super::cuts::Cuts;
 use super::evaluate::{Evaluator, TOGETHER};
 use super::table::{Options, Selection};
-use crate::device::free_memory;
+use crate::device::check_memory;
 use crate::error::{Error, Result};
 
 /// A share of the paths that is rarely exceeded by those of high rank.
 const HIGH_RANKING: f64 = 0.1;
+
+/// What to do where memory is too small.
+pub const LESS_MEMORY: &str =
+    "choose fewer starts by `from`, fewer edges by `edges`, or `keep: \"high_ranking\"`, or `file`";
 
 /// What a selection of paths would take.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +94,7 @@ impl Estimate {
             _ => "paths",
         };
         if self.computed <= limit && self.products <= limit * 1e6 {
-            return check_memory(what, self.bytes, device);
+            return check_memory(what, self.bytes, device).map_err(|error| error.hint(LESS_MEMORY));
         }
         let other = match selection {
             Selection::All => "; or take `sample: 1000` of them, or `highest: 100`",
@@ -104,19 +108,6 @@ impl Estimate {
             HumanBytes(self.bytes as u64),
         ))
         .hint(format!("raise `limit`, choose fewer starts by `from`, fewer edges by `edges`{other}")))
-    }
-}
-
-/// Fails if `what` would take more than the memory that is free.
-pub fn check_memory(what: &str, bytes: f64, device: Device) -> Result<()> {
-    match free_memory(device) {
-        Some(free) if bytes > free as f64 => Err(Error::new(format!(
-            "the {what} would take {}, and {} are free",
-            HumanBytes(bytes as u64),
-            HumanBytes(free)
-        ))
-        .hint("choose fewer starts by `from`, fewer edges by `edges`, or `keep: \"high_ranking\"`, or `file`")),
-        _ => Ok(()),
     }
 }
 

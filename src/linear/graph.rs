@@ -3,8 +3,8 @@
 use tch::{Device, Tensor};
 
 use super::edge::Crossing;
-use super::estimate::check_memory;
 use super::frozen::{Frozen, numbers};
+use crate::device::check_memory;
 use crate::error::{Error, Result};
 use crate::model::decoder::Decoder;
 

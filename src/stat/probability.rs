@@ -2,7 +2,7 @@
 
 use std::f64::consts::LN_10;
 
-use crate::error::{Error, Result, nearest};
+use crate::error::{Result, unknown};
 
 /// A probability with its natural logarithm, which goes on where the plain number has become 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -102,13 +102,7 @@ impl Alternative {
 /// # Errors
 /// An unknown name, with the nearest known one.
 pub fn choice(option: &str, name: &str, allowed: &[&str]) -> Result<usize> {
-    allowed.iter().position(|other| *other == name).ok_or_else(|| {
-        let error = Error::new(format!("`{option}` cannot be `{name}`"));
-        match nearest(name, allowed.iter().copied()) {
-            Some(near) => error.hint(format!("did you mean `{near}`? It is one of {}", allowed.join(", "))),
-            None => error.hint(format!("one of {}", allowed.join(", "))),
-        }
-    })
+    allowed.iter().position(|other| *other == name).ok_or_else(|| unknown(option, name, allowed))
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use rhai::{Array, Dynamic, Map};
 use super::{Linear, tensor};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
-use crate::bind::model::{Model, choice};
+use crate::bind::model::Model;
 use crate::bind::option::Options;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unknown};
 use crate::linear::estimate::Estimate;
 use crate::linear::evaluate::{Evaluator, Score};
 use crate::linear::export;
@@ -76,7 +76,7 @@ impl Call {
         let keep_low = match options.string("keep")?.as_deref() {
             None | Some("all") => true,
             Some("high_ranking") => false,
-            Some(other) => return Err(choice("keep", other, &["all", "high_ranking"])),
+            Some(other) => return Err(unknown("keep", other, &["all", "high_ranking"])),
         };
         let max_rank = positive("max_rank", options.integer("max_rank")?)?.unwrap_or(100);
         let file = options.string("file")?;
@@ -125,17 +125,17 @@ fn request(linear: &Linear, options: &mut Options) -> Result<Request> {
         (_, Some(_)) => return Err(Error::new("option `top_p` goes with `edges: \"top_p\"`")),
         (None | Some("argmax"), None) => Edges::Argmax,
         (Some("all"), None) => Edges::All,
-        (Some(other), None) => return Err(choice("edges", other, &["argmax", "all", "top_p"])),
+        (Some(other), None) => return Err(unknown("edges", other, &["argmax", "all", "top_p"])),
     };
     let mode = match options.string("mode")?.as_deref() {
         None | Some("eq3") => Mode::Eq3,
         Some("released") => Mode::Released,
-        Some(other) => return Err(choice("mode", other, &["eq3", "released"])),
+        Some(other) => return Err(unknown("mode", other, &["eq3", "released"])),
     };
     let granularity = match options.string("granularity")?.as_deref() {
         None | Some("token") => Granularity::Token,
         Some("head") => Granularity::Head,
-        Some(other) => return Err(choice("granularity", other, &["token", "head"])),
+        Some(other) => return Err(unknown("granularity", other, &["token", "head"])),
     };
     Ok(Request { from, to, edges, mode, granularity })
 }

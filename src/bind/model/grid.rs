@@ -12,8 +12,9 @@ use super::{Model, tokens};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
-use crate::error::{Error, Result, nearest};
+use crate::error::{Error, Result, unknown};
 use crate::grid::driver::{self, Grid, Request, Setting, element_name};
+use crate::grid::plain;
 use crate::hub::Hub;
 use crate::model::hook::Site;
 use crate::model::language_model::LanguageModel;
@@ -67,7 +68,7 @@ fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
     let released = match options.string("rr")?.as_deref() {
         None | Some("exact") => false,
         Some("released") => true,
-        Some(other) => return Err(choice("rr", other, &["exact", "released"])),
+        Some(other) => return Err(unknown("rr", other, &["exact", "released"])),
     };
     let max_rank = options.integer("max_rank")?;
     if max_rank.is_some() && !released {
@@ -77,35 +78,45 @@ fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
         Some(sizes) => integers("option `sizes`", &sizes)?.into_iter().map(|size| size.max(0) as usize).collect(),
         None => vec![1, 2],
     };
-    let request =
-        Request {
-            sources,
-            vectors,
-            targets,
-            answers,
-            positions: positions(options.any("position"))?,
-            sizes,
-            site: match options.string("site")? {
-                None => Site::ResidPost,
-                Some(name) => {
-                    let short = name.strip_prefix("hook_").unwrap_or(&name);
-                    SITES.iter().find(|(known, _)| *known == short).map(|(_, site)| *site).ok_or_else(|| {
-                        choice("site", &name, &SITES.iter().map(|(known, _)| *known).collect::<Vec<_>>())
-                    })?
-                }
-            },
-            setting: match options.string("setting")?.as_deref() {
-                None | Some("pt_vs_to") => Setting::TargetOnly,
-                Some("pt_vs_it") => Setting::SourceAndTarget,
-                Some(other) => return Err(choice("setting", other, &["pt_vs_to", "pt_vs_it"])),
-            },
-            filler: filler(model, options.any("filler"))?,
-            max_rank: released.then_some(max_rank.unwrap_or(1000)),
-            verify: options.integer("verify")?.unwrap_or(0).max(0) as usize,
-            tokens_at_once: options.integer("tokens_at_once")?,
-            store: store(options.any("store"))?,
-        };
+    let request = Request {
+        sources,
+        vectors,
+        targets,
+        answers,
+        positions: positions(options.any("position"))?,
+        sizes,
+        site: site(&mut options)?,
+        setting: match options.string("setting")?.as_deref() {
+            None | Some("pt_vs_to") => Setting::TargetOnly,
+            Some("pt_vs_it") => Setting::SourceAndTarget,
+            Some(other) => return Err(unknown("setting", other, &["pt_vs_to", "pt_vs_it"])),
+        },
+        filler: filler(model, options.any("filler"))?,
+        max_rank: released.then_some(max_rank.unwrap_or(1000)),
+        verify: options.integer("verify")?.unwrap_or(0).max(0) as usize,
+        tokens_at_once: options.integer("tokens_at_once")?,
+        store: store(options.any("store"))?,
+    };
     Ok((request, options.boolean("quiet")?.unwrap_or(false)))
+}
+
+/// The option `site`: where activations are read and patched in.
+fn site(options: &mut Options) -> Result<Site> {
+    let Some(name) = options.string("site")? else { return Ok(Site::ResidPost) };
+    let short = name.strip_prefix("hook_").unwrap_or(&name);
+    let found = SITES.iter().find(|(known, _)| *known == short).map(|(_, site)| *site);
+    found.ok_or_else(|| unknown("site", &name, &SITES.iter().map(|(known, _)| *known).collect::<Vec<_>>()))
+}
+
+fn digest(model: &LanguageModel, source: &Dynamic, options: Map) -> Result<Array> {
+    let site = site(&mut Options::new("digest", options, &["site"])?)?;
+    let prompts = tokens::prompts(model, source)?;
+    let [prompt] = prompts.as_slice() else {
+        return Err(Error::new(format!("`digest` takes one source, not {}", prompts.len()))
+            .hint("sources.map(|source| model.digest(source))"));
+    };
+    let vectors = plain::digest(&model.decoder, prompt, site)?;
+    Ok(vectors.into_iter().map(|vector| Dynamic::from(Tensor::new(vector))).collect())
 }
 
 fn layer_vectors(vectors: &Array) -> Result<Rc<Vec<tch::Tensor>>> {
@@ -114,15 +125,6 @@ fn layer_vectors(vectors: &Array) -> Result<Rc<Vec<tch::Tensor>>> {
         None => Err(expected("each item of option `vectors`", "a tensor", value)),
     };
     Ok(Rc::new(vectors.iter().map(one).collect::<Result<_>>()?))
-}
-
-/// The error for a word that is none of the known ones.
-pub fn choice(option: &str, given: &str, known: &[&str]) -> Error {
-    let error = Error::new(format!("option `{option}` is `{given}`"));
-    match nearest(given, known.iter().copied()) {
-        Some(near) => error.hint(format!("did you mean `{near}`? The choices are {}", known.join(", "))),
-        None => error.hint(format!("the choices are {}", known.join(", "))),
-    }
 }
 
 /// Answer ids: integers, or texts, whose first token counts.
@@ -209,7 +211,7 @@ fn matrix(grid: &Grid, metric: &str) -> Result<tch::Tensor> {
     let effect = match metric {
         "rr" => grid.reciprocal_effect()?,
         "logit" => grid.logit_effect()?,
-        other => return Err(choice("metric", other, &["rr", "logit"])),
+        other => return Err(unknown("metric", other, &["rr", "logit"])),
     };
     let means = Vec::<f64>::try_from(&effect.f_mean_dim(1, false, Kind::Double)?)?;
     let size = grid.sets.iter().flatten().map(|element| element.layer + 1).max().unwrap_or(0);
@@ -286,6 +288,31 @@ pub mod functions {
             }
         };
         Ok(driver::compute(model.get(), &request, announce).map(|grid| GridHandle(Rc::new(grid)))?)
+    }
+
+    /// The digest of a source: the residual stream at its last token after every layer, an array of tensors [d_model].
+    ///
+    /// These are the activations that `patch_grid` patches in; its option `vectors` takes such an array.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// let vectors = model.digest("; short, shorter; loud, louder");
+    /// assert_eq(vectors.len(), model.cfg.n_layers);
+    /// assert_eq(vectors[0].shape, [model.cfg.d_model]);
+    /// let run = model.run_with_cache("; short, shorter; loud, louder", "blocks.3.hook_resid_post");
+    /// assert(allclose(vectors[3], run.cache["blocks.3.hook_resid_post"].at([0, -1])));
+    /// ```
+    #[rhai_fn(name = "digest", return_raw, pure)]
+    pub fn digest_of(model: &mut Model, source: Dynamic) -> ScriptResult<Array> {
+        Ok(digest(model.get(), &source, Map::new())?)
+    }
+
+    /// As `digest`, with option `site` ("resid_post"; also "attn_out" and "mlp_out": what attention or the MLP adds, and
+    /// "z": tensors [head, d_head]).
+    #[rhai_fn(name = "digest", return_raw, pure)]
+    pub fn digest_with(model: &mut Model, source: Dynamic, options: Map) -> ScriptResult<Array> {
+        Ok(digest(model.get(), &source, options)?)
     }
 
     /// The sets of a grid: arrays of layers, or of [layer, head] pairs.

@@ -11,7 +11,7 @@ mod weights;
 use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
 
-pub use grid::{answers, choice};
+pub use grid::answers;
 pub use tokens::prompts;
 
 use rhai::plugin::*;

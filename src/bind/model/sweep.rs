@@ -3,14 +3,14 @@
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
 
-use super::grid::{answers, choice};
+use super::grid::answers;
 use super::hooks::{self, Failure};
 use super::run::Names;
 use super::{Model, tokens};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unknown};
 use crate::grid::metric::Measured;
 use crate::interrupt;
 use crate::model::decoder::Logits;
@@ -68,7 +68,7 @@ impl Sweep {
         let logits = match options.string("logits")?.as_deref() {
             None | Some("last") => Logits::Last,
             Some("all") if metric.is_some() => Logits::All,
-            Some(other) => return Err(choice("logits", other, &["last", "all (with `metric`)"])),
+            Some(other) => return Err(unknown("logits", other, &["last", "all (with `metric`)"])),
         };
         let batch = options.integer("batch")?.unwrap_or(64).max(1) as usize;
         let at_once = (batch / rows.len().max(1)).max(1);

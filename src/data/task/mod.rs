@@ -6,7 +6,7 @@ mod sample;
 use std::path::{Path, PathBuf};
 
 use super::json::{Members, Source};
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
 use crate::{file, hub};
 
 use sample::Rules;
@@ -170,8 +170,8 @@ fn examples(source: &Source, fields: &Members, task: &Task) -> Result<Vec<String
     Ok(given.into_iter().map(|(query, _)| query).collect())
 }
 
-/// The error for a word that is none of those that a field may hold.
+/// The error for a word that a field does not know.
 fn unknown_word(fields: &Members, name: &str, word: &str, known: &[&str]) -> Error {
-    let error = fields.error(name, &format!("`{name}` is `{word}`"));
-    error.hint(format!("it can be {}", known.join(" or ")))
+    let unknown = error::unknown(name, word, known);
+    fields.error(name, &unknown.to_string()).hint(unknown.hint_text().unwrap_or_default())
 }
