@@ -82,11 +82,17 @@ impl Page {
         format!("{}:{}", self.path.strip_prefix(root()).unwrap_or(&self.path).display(), block.line + 1)
     }
 
-    /// The block of output that belongs to the block at `index`: only empty lines are between them.
+    /// The block of output that belongs to the block at `index`: only empty lines and comments are between them.
     fn output_of(&self, index: usize) -> Option<&Block> {
         let next = self.blocks.get(index + 1).filter(|next| next.language == "text")?;
         let between = &self.lines[self.blocks[index].end + 1..next.line];
-        between.iter().all(|line| line.trim().is_empty()).then_some(next)
+        between.iter().all(|line| line.trim().is_empty() || line.starts_with("<!--")).then_some(next)
+    }
+
+    /// The lines outside of blocks.
+    fn prose(&self) -> Vec<&str> {
+        let inside = |line: &usize| self.blocks.iter().any(|block| (block.line..=block.end).contains(line));
+        (0..self.lines.len()).filter(|line| !inside(line)).map(|line| self.lines[line].as_str()).collect()
     }
 
     /// Replaces the contents of blocks, given by the line of their first fence.
@@ -172,7 +178,8 @@ fn run(program: &str, arguments: &[&str], workplace: &Path, input: &str) -> Stri
     reader.read_to_string(&mut text).expect("the output is text");
     sender.join().expect("the input is sent").ok();
     child.wait().expect("the program ends");
-    text
+    // A bar's last line, which only slow machines show.
+    text.lines().filter(|line| !line.ends_with(" elapsed")).fold(String::new(), |text, line| text + line + "\n")
 }
 
 /// Compares outputs with pages, or collects them to be written into the pages.
@@ -427,31 +434,55 @@ fn blocks_that_are_not_run_say_why() {
     assert!(left_out <= 12, "{left_out} blocks are not run");
 }
 
-/// The targets of the Markdown links in a text, without those to other sites.
-fn links(text: &str) -> Vec<String> {
-    let mut links = Vec::new();
-    for part in text.split("](").skip(1) {
-        let Some((target, _)) = part.split_once(')') else { continue };
-        let file = target.split('#').next().unwrap_or_default();
-        if !file.is_empty() && !file.contains("://") {
-            links.push(file.to_owned());
-        }
-    }
-    links
+/// The targets of the links and pictures in a text, without those to other sites: files and anchors.
+fn links(text: &str) -> Vec<(&str, &str)> {
+    let links = text.split("](").skip(1).filter_map(|part| part.split_once(')'));
+    let pictures = text.split("src=\"").skip(1).filter_map(|part| part.split_once('"'));
+    let inner = links.chain(pictures).map(|(target, _)| target).filter(|target| !target.contains("://"));
+    inner.map(|target| target.split_once('#').unwrap_or((target, ""))).collect()
+}
+
+/// The anchors of a page: its headings in lower case, with hyphens between their words.
+fn anchors(page: &Page) -> Vec<String> {
+    let headings = page.prose().into_iter().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let title = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = |character: &char| character.is_alphanumeric() || " -_".contains(*character);
+            title.chars().filter(kept).collect::<String>().replace(' ', "-")
+        })
+        .collect()
 }
 
 #[test]
 fn links_lead_somewhere() {
     for page in pages() {
-        let folder = page.path.parent().expect("a folder");
-        let prose: Vec<&str> = (0..page.lines.len())
-            .filter(|line| !page.blocks.iter().any(|block| (block.line..=block.end).contains(line)))
-            .map(|line| page.lines[line].as_str())
-            .collect();
-        for link in links(&prose.join("\n")) {
+        let name = page.path.display();
+        for (file, anchor) in links(&page.prose().join("\n")) {
             // The reference is generated when the book is built.
-            let generated = link.contains("reference/");
-            assert!(generated || folder.join(&link).exists(), "{}: {link}", page.path.display());
+            if file.contains("reference") {
+                continue;
+            }
+            let target = if file.is_empty() { page.path.clone() } else { page.path.with_file_name(file) };
+            assert!(target.exists(), "{name}: {file}");
+            if !anchor.is_empty() {
+                assert!(anchors(&Page::read(target)).iter().any(|other| other == anchor), "{name}: {file}#{anchor}");
+            }
+        }
+    }
+}
+
+/// Paths in backquotes that begin with one of the project's folders.
+#[test]
+fn folders_and_files_that_pages_name_exist() {
+    let folders = ["src", "stdlib", "scripts", "examples", "benches", "setup", "tests", "docs"];
+    for page in pages() {
+        let prose = page.prose().join("\n");
+        for name in prose.split('`').skip(1).step_by(2) {
+            let first = name.split('/').next().unwrap_or_default();
+            if folders.contains(&first) && !name.contains([' ', '*', '{']) {
+                assert!(root().join(name).exists(), "{}: `{name}`", page.path.display());
+            }
         }
     }
 }
@@ -463,6 +494,6 @@ fn the_summary_lists_every_page() {
     for page in pages() {
         let Ok(name) = page.path.strip_prefix(root().join("docs/src")) else { continue };
         let name = name.display().to_string();
-        assert!(name == "SUMMARY.md" || listed.contains(&name), "{name} is not in the summary");
+        assert!(name == "SUMMARY.md" || listed.iter().any(|(file, _)| *file == name), "{name} is not in the summary");
     }
 }
