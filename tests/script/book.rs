@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 /// A fenced block of a page.
 struct Block {
@@ -222,9 +223,7 @@ fn matches(expected: &str, actual: &str) -> bool {
     fn lines_match(expected: &[&str], actual: &[&str]) -> bool {
         match (expected, actual) {
             ([], rest) => rest.is_empty(),
-            (["...", expected @ ..], rest) => {
-                (0..=rest.len()).any(|skipped| lines_match(expected, &rest[skipped..]))
-            }
+            (["...", expected @ ..], rest) => (0..=rest.len()).any(|skipped| lines_match(expected, &rest[skipped..])),
             ([first, expected @ ..], [other, actual @ ..]) => {
                 line_matches(first, other) && lines_match(expected, actual)
             }
@@ -349,12 +348,14 @@ fn complaint(line: &str, workplace: &Path) -> Option<String> {
 }
 
 fn is_assignment(word: &str) -> bool {
-    word.split_once('=').is_some_and(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+    word.split_once('=')
+        .is_some_and(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
 }
 
 fn lancet_complaint(arguments: &[&str], workplace: &Path) -> Option<String> {
+    static HELP: OnceLock<String> = OnceLock::new();
     let lancet = env!("CARGO_BIN_EXE_lancet");
-    let help = run(lancet, &["--help"], workplace, "");
+    let help = HELP.get_or_init(|| run(lancet, &["--help"], workplace, ""));
     let known = |word: &str| help.lines().any(|line| line.split([' ', ',']).any(|other| other == word));
     match arguments {
         [] => None,
@@ -373,7 +374,10 @@ fn lancet_complaint(arguments: &[&str], workplace: &Path) -> Option<String> {
             }
             let help = run(lancet, &["run", file, "--help"], workplace, "");
             let exists = |option: &str| help.lines().any(|line| line.split_whitespace().any(|word| word == option));
-            options.into_iter().find(|option| !exists(option)).map(|option| format!("`{file}` has no option `{option}`"))
+            options
+                .into_iter()
+                .find(|option| !exists(option))
+                .map(|option| format!("`{file}` has no option `{option}`"))
         }
         [command, ..] if known(command) => None,
         [command, ..] => Some(format!("lancet has no command `{command}`")),
@@ -427,7 +431,10 @@ fn blocks_that_are_not_run_say_why() {
             }
             if block.has("ignore") || block.has("sample") {
                 left_out += 1;
-                assert!(block.above.starts_with("<!-- ") && block.above.ends_with(" -->"), "{place}: the reason is missing");
+                assert!(
+                    block.above.starts_with("<!-- ") && block.above.ends_with(" -->"),
+                    "{place}: the reason is missing"
+                );
             }
         }
     }
