@@ -37,7 +37,7 @@ impl Record {
 /// which is how BIG-bench's `task.json` has them.
 ///
 /// # Errors
-/// An ending that says nothing of the format, a file that cannot be read or is not of its format.
+/// An unknown file extension, a file that cannot be read or is not of its format.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
     let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
     match ending.as_str() {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::csv;
 use crate::error::{Error, Result, nearest};
-use crate::file::write_text;
+use crate::file::{format_of, write_text};
 use crate::format::{self, Item};
 
 pub use html::escape as escape_html;
@@ -201,14 +201,13 @@ impl Table {
     /// # Errors
     /// An extension other than `.csv`, `.tex` and `.html`, or whatever stops the writing.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
-        match extension.as_deref() {
-            Some("csv") => self.save_csv(path),
-            Some("tex") => write_text(path, &self.latex()?),
-            Some("html") => write_text(path, &self.html()?),
-            _ => Err(Error::new(format!("`{}` does not end in a format of tables", path.display()))
-                .hint("end the name in `.csv`, `.tex` or `.html`")),
-        }
+        type Write = fn(&Table, &Path) -> Result<()>;
+        let formats: [(&str, Write); 3] = [
+            ("csv", Self::save_csv),
+            ("tex", |table, path| write_text(path, &table.latex()?)),
+            ("html", |table, path| write_text(path, &table.html()?)),
+        ];
+        format_of(path, &formats)?(self, path)
     }
 
     fn save_csv(&self, path: &Path) -> Result<()> {
@@ -322,6 +321,6 @@ mod tests {
         example().save(&path).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "set,effect_rr,n\n\"(0, 1)\",0.123456,20\n[a_b] \\ <c>,-1.5e-7,3\nnone,NaN,\n");
-        assert!(failure(example().save(&folder.path().join("t.xlsx"))).contains("`.csv`, `.tex` or `.html`"));
+        assert!(failure(example().save(&folder.path().join("t.xlsx"))).contains(".csv, .tex or .html"));
     }
 }

@@ -49,10 +49,10 @@ mod tests {
     fn numbers_stand_at_the_right_and_are_not_wrapped() {
         let expected = "\
 Sets_of 100%
- layers       effect & rank   n
-────────────────────────────────
- (0, 1)               +0.12  20
- [a_b] \\ <c>          -0.00   3
+ layers        effect & rank    n
+──────────────────────────────────
+ (0, 1)                +0.12   20
+ [a_b] \\ <c>           -0.00    3
  none";
         assert_eq!(example().text(None).unwrap(), expected);
         let narrow = example().text(Some(24)).unwrap();
