@@ -1,0 +1,455 @@
+//! Finding and downloading models, against a server on this machine that speaks the hub's protocol.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use crate::support::CTRL_C;
+use lancet::error::Error;
+use lancet::hub::{Hub, Located};
+use lancet::interrupt;
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// A hub with one repository, `owner/name`.
+#[derive(Default)]
+struct Served {
+    files: HashMap<&'static str, Vec<u8>>,
+    /// The status instead of a file's content.
+    refused: HashMap<&'static str, u16>,
+    /// How many answers for a file's content still end in the middle.
+    truncated: HashMap<&'static str, usize>,
+    /// Files that are longer than the server says.
+    misstated: Vec<&'static str>,
+    /// The file during whose download Ctrl-C is pressed.
+    interrupted: Option<&'static str>,
+    requests: Vec<String>,
+}
+
+struct Server {
+    served: Arc<Mutex<Served>>,
+    address: String,
+}
+
+impl Server {
+    fn new(files: &[(&'static str, &str)]) -> Self {
+        let files = files.iter().map(|(name, content)| (*name, content.as_bytes().to_vec())).collect();
+        let served = Arc::new(Mutex::new(Served { files, ..Served::default() }));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let shared = Arc::clone(&served);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                answer(stream.unwrap(), &mut shared.lock().unwrap());
+            }
+        });
+        Self { served, address }
+    }
+
+    fn with(self, change: impl FnOnce(&mut Served)) -> Self {
+        change(&mut self.served.lock().unwrap());
+        self
+    }
+
+    /// The requests since the last call.
+    fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.served.lock().unwrap().requests)
+    }
+}
+
+/// Answers one request as the hub does.
+fn answer(mut stream: TcpStream, served: &mut Served) {
+    let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let Some(path) = head.first().and_then(|line| line.split(' ').nth(1)).map(str::to_owned) else { return };
+    let range = head.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+    served.requests.push(path.clone());
+    let refuse = |mut stream: TcpStream, status: u16| {
+        write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok();
+    };
+    if let Some(revision) = path.strip_prefix("/api/models/owner/name/revision/") {
+        if revision != "main" && revision != COMMIT {
+            return refuse(stream, 404);
+        }
+        let siblings: Vec<String> = served.files.keys().map(|name| format!(r#"{{"rfilename":"{name}"}}"#)).collect();
+        let body = format!(r#"{{"sha":"{COMMIT}","siblings":[{}]}}"#, siblings.join(","));
+        let length = body.len();
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").ok();
+        return;
+    }
+    let prefix = format!("/owner/name/resolve/{COMMIT}/");
+    let Some((name, content)) = path.strip_prefix(&prefix).and_then(|name| served.files.get_key_value(name)) else {
+        return refuse(stream, if path.starts_with("/api/models/private/") { 401 } else { 404 });
+    };
+    if let Some(status) = served.refused.get(name) {
+        return refuse(stream, *status);
+    }
+    let (start, end) = match range.as_deref().and_then(|range| range.split_once('-')) {
+        Some((start, "")) => (start.parse().unwrap(), content.len()),
+        Some((start, end)) => (start.parse().unwrap(), end.parse::<usize>().unwrap() + 1),
+        None => (0, content.len()),
+    };
+    let stated = content.len() + usize::from(served.misstated.contains(name));
+    write!(
+        stream,
+        "HTTP/1.1 206 Partial Content\r\nx-repo-commit: {COMMIT}\r\netag: \"{name}-etag\"\r\nContent-Length: {}\r\n\
+         Content-Range: bytes {start}-{}/{stated}\r\nConnection: close\r\n\r\n",
+        end - start,
+        end - 1,
+    )
+    .ok();
+    let body = &content[start..end];
+    let left = served.truncated.get_mut(name).filter(|left| **left > 0 && body.len() > 1);
+    let body = match left {
+        Some(left) => {
+            *left -= 1;
+            &body[..body.len() / 2]
+        }
+        None => body,
+    };
+    if end > 1 && served.interrupted.take_if(|file| file == name).is_some() {
+        interrupt::request();
+    }
+    stream.write_all(body).ok();
+}
+
+const CONFIG: (&str, &str) = ("config.json", r#"{"model_type":"olmo2"}"#);
+const TOKENIZER: (&str, &str) = ("tokenizer.json", "{}");
+const WEIGHTS: (&str, &str) = ("model.safetensors", "the weights of the model");
+
+fn hub(server: &Server, folder: &Path) -> Hub {
+    Hub {
+        models: folder.join("models"),
+        cells: folder.join("cells"),
+        values: folder.join("values"),
+        data: folder.join("data"),
+        answers: folder.join("answers"),
+        cache: folder.join("hub"),
+        endpoint: Some(server.address.clone()),
+        token: None,
+        package_index: String::new(),
+        offline: false,
+    }
+}
+
+fn snapshot(folder: &Path) -> PathBuf {
+    folder.join("hub/models--owner--name/snapshots").join(COMMIT)
+}
+
+#[track_caller]
+fn assert_error(error: Error, message: &str, hint: &str) {
+    assert!(error.to_string().contains(message), "`{message}` is not in: {error}");
+    assert!(error.hint_text().unwrap_or_default().contains(hint), "`{hint}` is not in: {:?}", error.hint_text());
+}
+
+#[test]
+fn a_repository_is_downloaded_once() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[CONFIG, TOKENIZER, WEIGHTS, ("README.md", "not wanted")]);
+    let hub = hub(&server, folder.path());
+    let expected = Located::Directory(snapshot(folder.path()));
+    assert_eq!(hub.locate("owner/name", None, true).unwrap(), expected);
+    for (name, content) in [CONFIG, TOKENIZER, WEIGHTS] {
+        assert_eq!(std::fs::read_to_string(snapshot(folder.path()).join(name)).unwrap(), content);
+    }
+    assert!(!snapshot(folder.path()).join("README.md").exists());
+    assert!(!server.requests().is_empty());
+
+    // From then on neither the branch nor its commit needs the network.
+    for revision in [None, Some("main"), Some(COMMIT)] {
+        assert_eq!(hub.locate("owner/name", revision, true).unwrap(), expected);
+    }
+    assert_eq!(server.requests(), Vec::<String>::new());
+}
+
+#[test]
+fn weights_are_left_out_and_fetched_later() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[CONFIG, TOKENIZER, WEIGHTS]);
+    let hub = hub(&server, folder.path());
+    hub.locate("owner/name", None, false).unwrap();
+    assert!(!snapshot(folder.path()).join("model.safetensors").exists());
+    server.requests();
+    hub.locate("owner/name", None, true).unwrap();
+    let fetched = server.requests();
+    assert!(fetched.iter().any(|path| path.ends_with("model.safetensors")), "{fetched:?}");
+    assert!(!fetched.iter().any(|path| path.ends_with("config.json")), "{fetched:?}");
+}
+
+#[test]
+fn a_tokenizer_that_other_tools_left_out_is_fetched() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[CONFIG, WEIGHTS]);
+    let hub = hub(&server, folder.path());
+    let expected = Located::Directory(snapshot(folder.path()));
+    assert_eq!(hub.locate("owner/name", None, true).unwrap(), expected);
+    let server = server.with(|served| {
+        served.files.insert(TOKENIZER.0, TOKENIZER.1.into());
+    });
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nowhere = Hub { endpoint: Some(format!("http://{unused}")), ..hub.clone() };
+    assert_eq!(nowhere.locate("owner/name", None, true).unwrap(), expected);
+    server.requests();
+    assert_eq!(hub.locate("owner/name", None, true).unwrap(), expected);
+    assert!(snapshot(folder.path()).join("tokenizer.json").exists());
+    let fetched = server.requests();
+    assert!(!fetched.iter().any(|path| path.ends_with("model.safetensors")), "{fetched:?}");
+}
+
+#[test]
+fn all_shards_of_an_index_are_fetched() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let index = r#"{"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors","c":"model-1.safetensors"}}"#;
+    let shards = [("model-1.safetensors", "one"), ("model-2.safetensors", "two")];
+    let files = [CONFIG, ("model.safetensors.index.json", index), shards[0], shards[1]];
+    let server = Server::new(&files).with(|served| served.refused = [("model-2.safetensors", 500)].into());
+    let hub = hub(&server, folder.path());
+    assert_error(hub.locate("owner/name", None, true).unwrap_err(), "status 500", "");
+
+    // A download that broke off is not taken for whole, neither by its branch nor by its commit.
+    let offline = Hub { offline: true, ..hub.clone() };
+    assert_error(offline.locate("owner/name", None, true).unwrap_err(), "not in the cache", "HF_HUB_OFFLINE");
+    let error = offline.locate("owner/name", Some(COMMIT), true).unwrap_err();
+    assert_error(error, "`model-2.safetensors` of `owner/name`", "HF_HUB_OFFLINE");
+
+    let server = server.with(|served| served.refused.clear());
+    server.requests();
+    hub.locate("owner/name", None, true).unwrap();
+    for (name, content) in shards {
+        assert_eq!(std::fs::read_to_string(snapshot(folder.path()).join(name)).unwrap(), content);
+    }
+    let fetched = server.requests();
+    assert!(!fetched.iter().any(|path| path.ends_with("model-1.safetensors")), "{fetched:?}");
+}
+
+#[test]
+fn an_index_that_leads_out_of_its_folder_is_refused() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let index = ("model.safetensors.index.json", r#"{"weight_map":{"a":"../../../../escaped"}}"#);
+    let server = Server::new(&[CONFIG, index]);
+    assert_error(hub(&server, folder.path()).locate("owner/name", None, true).unwrap_err(), "leads out", "");
+}
+
+#[test]
+fn a_truncated_download_is_resumed() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[CONFIG, WEIGHTS]).with(|served| served.truncated = [("model.safetensors", 1)].into());
+    let hub = hub(&server, folder.path());
+    assert_error(hub.locate("owner/name", None, true).unwrap_err(), "broke off", "run it again");
+    assert!(!snapshot(folder.path()).join("model.safetensors").exists());
+    hub.locate("owner/name", None, true).unwrap();
+    assert_eq!(std::fs::read_to_string(snapshot(folder.path()).join("model.safetensors")).unwrap(), WEIGHTS.1);
+}
+
+#[test]
+fn a_file_of_the_wrong_length_is_removed() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[CONFIG, WEIGHTS]).with(|served| served.misstated = vec!["model.safetensors"]);
+    let error = hub(&server, folder.path()).locate("owner/name", None, true).unwrap_err();
+    assert_error(error, "24 bytes instead of 25", "run it again");
+    assert!(!snapshot(folder.path()).join("model.safetensors").exists());
+}
+
+#[test]
+fn offline_never_asks_the_server() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[CONFIG, TOKENIZER, WEIGHTS]);
+    let hub = hub(&server, folder.path());
+    let offline = Hub { offline: true, ..hub.clone() };
+    let error = offline.locate("owner/name", None, true).unwrap_err();
+    assert_error(error, "`config.json` of `owner/name` (main)", "HF_HUB_OFFLINE");
+    assert_eq!(server.requests(), Vec::<String>::new());
+
+    hub.locate("owner/name", None, false).unwrap();
+    server.requests();
+    assert_error(offline.locate("owner/name", None, true).unwrap_err(), "`model.safetensors`", "HF_HUB_OFFLINE");
+    assert_eq!(offline.locate("owner/name", None, false).unwrap(), Located::Directory(snapshot(folder.path())));
+    assert_eq!(server.requests(), Vec::<String>::new());
+}
+
+#[test]
+fn one_gguf_file_is_chosen_and_several_are_listed() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[("q4.gguf", "four bits")]);
+    let path = Located::Gguf(snapshot(folder.path()).join("q4.gguf"));
+    let hub = hub(&server, folder.path());
+    assert_eq!(hub.locate("owner/name", None, true).unwrap(), path);
+    let offline = Hub { offline: true, ..hub.clone() };
+    assert_eq!(offline.locate("owner/name", None, true).unwrap(), path);
+
+    // What the cache holds is not the whole repository.
+    let server = server.with(|served| {
+        served.files.insert("q8.gguf", b"eight bits".to_vec());
+    });
+    let error = hub.locate("owner/name", None, true).unwrap_err();
+    assert_error(error, "several", "owner/name/q");
+    assert_eq!(hub.locate("owner/name/q4.gguf", None, true).unwrap(), path);
+    let other = Located::Gguf(snapshot(folder.path()).join("q8.gguf"));
+    assert_eq!(hub.locate("owner/name/q8.gguf", None, true).unwrap(), other);
+    let error = hub.locate("owner/name/q2.gguf", None, true).unwrap_err();
+    assert_error(error, "no file `q2.gguf`", "`owner/name/q8.gguf`");
+    drop(server);
+}
+
+#[test]
+fn refusals_are_explained() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let gated = Server::new(&[CONFIG, WEIGHTS]).with(|served| served.refused = [("config.json", 403)].into());
+    let hub = hub(&gated, folder.path());
+    assert_error(hub.locate("owner/name", None, true).unwrap_err(), "access to `config.json`", "licence");
+    assert_error(hub.locate("private/name", None, true).unwrap_err(), "private", "HF_TOKEN");
+    assert_error(hub.locate("owner/other", None, true).unwrap_err(), "the hub has no `owner/other`", "");
+    assert_error(hub.locate("owner/name", Some("v9"), true).unwrap_err(), "revision `v9`", "");
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nowhere = Hub { endpoint: Some(format!("http://{unused}")), ..hub };
+    assert_error(nowhere.locate("owner/name", None, true).unwrap_err(), "refused", "HF_ENDPOINT");
+}
+
+#[test]
+fn a_repository_without_readable_weights_says_so() {
+    let _guard = CTRL_C.read();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[CONFIG, ("pytorch_model.bin", "pickled")]);
+    let hub = hub(&server, folder.path());
+    assert_error(hub.locate("owner/name", None, true).unwrap_err(), "no safetensors weights", "convert");
+    assert!(hub.locate("owner/name", None, false).is_ok());
+    let data = Server::new(&[("README.md", "data")]);
+    let hub = Hub { endpoint: Some(data.address.clone()), cache: folder.path().join("other"), ..hub };
+    assert_error(hub.locate("owner/name", None, true).unwrap_err(), "not a model", "");
+}
+
+#[test]
+fn the_token_is_sent_to_the_hub() {
+    let _guard = CTRL_C.read();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let seen = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+        let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+        write!(stream, "HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok();
+        head
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub {
+        models: folder.path().into(),
+        cells: folder.path().into(),
+        values: folder.path().into(),
+        data: folder.path().into(),
+        answers: folder.path().into(),
+        cache: folder.path().into(),
+        endpoint: Some(address),
+        token: Some("secret".into()),
+        package_index: String::new(),
+        offline: false,
+    };
+    let error = hub.locate("owner/name", None, true).unwrap_err();
+    assert!(!error.to_string().contains("secret"));
+    let head = seen.join().unwrap();
+    assert!(head.iter().any(|line| line.eq_ignore_ascii_case("authorization: Bearer secret")), "{head:?}");
+}
+
+#[test]
+fn ctrl_c_ends_a_download() {
+    let _guard = CTRL_C.write();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[CONFIG, WEIGHTS]).with(|served| served.interrupted = Some("model.safetensors"));
+    let hub = hub(&server, folder.path());
+    let result = hub.locate("owner/name", None, true);
+    interrupt::clear();
+    assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
+    assert!(snapshot(folder.path()).join("config.json").exists());
+    assert!(!snapshot(folder.path()).join("model.safetensors").exists());
+    assert!(hub.locate("owner/name", None, true).is_ok());
+}
+
+#[test]
+fn local_files_and_folders_come_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[]);
+    let hub = hub(&server, folder.path());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(path("m.gguf"), "").unwrap();
+    std::fs::write(path("m.bin"), "").unwrap();
+    for name in ["whole", "gguf", "empty"] {
+        std::fs::create_dir(path(name)).unwrap();
+    }
+    std::fs::write(path("whole/config.json"), "{}").unwrap();
+    std::fs::write(path("gguf/m.gguf"), "").unwrap();
+    assert_eq!(hub.locate(&path("m.gguf"), None, true).unwrap(), Located::Gguf(path("m.gguf").into()));
+    assert_eq!(hub.locate(&path("whole"), None, true).unwrap(), Located::Directory(path("whole").into()));
+    assert_eq!(hub.locate(&path("gguf"), None, true).unwrap(), Located::Gguf(path("gguf/m.gguf").into()));
+    assert_error(hub.locate(&path("empty"), None, true).unwrap_err(), "no `config.json`", "tokenizer.json");
+    assert_error(hub.locate(&path("m.bin"), None, true).unwrap_err(), "not a `.gguf` file", "folder");
+    assert_error(hub.locate(&path("none"), None, true).unwrap_err(), "there is no file or folder", "");
+    assert_error(hub.locate("none.gguf", None, true).unwrap_err(), "there is no file or folder", "");
+    assert_error(hub.locate(&path("whole"), Some("v1"), true).unwrap_err(), "no revisions", "hub");
+    assert_eq!(server.requests(), Vec::<String>::new());
+}
+
+#[test]
+fn the_built_in_checkpoint_must_be_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[]);
+    let hub = hub(&server, folder.path());
+    let path = hub.models.join("smollm2-135m-instruct.gguf");
+    assert_error(hub.locate("smollm2", None, true).unwrap_err(), path.to_str().unwrap(), "make setup");
+    std::fs::create_dir_all(&hub.models).unwrap();
+    std::fs::write(&path, "GGUF").unwrap();
+    assert_error(hub.locate("smollm2", None, true).unwrap_err(), "4 bytes instead of 98362432", "make setup");
+    std::fs::File::create(&path).unwrap().set_len(98_362_432).unwrap();
+    assert_eq!(hub.locate("smollm2", None, true).unwrap(), Located::Gguf(path));
+}
+
+#[test]
+fn unknown_names_are_answered_with_what_exists() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[]);
+    let hub = hub(&server, folder.path());
+    assert_error(hub.locate("smolm2", None, true).unwrap_err(), "unknown model `smolm2`", "did you mean `smollm2`?");
+    assert_error(hub.locate("a-quite-different-name", None, true).unwrap_err(), "unknown model", "`olmo2-1b`");
+    for id in ["", "owner/", "/name", "owner/name/", "owner/..", "owner/na me", "a/b/c", "owner/name/../x.gguf"] {
+        assert!(hub.locate(id, None, true).is_err(), "{id}");
+    }
+    for revision in ["", "..", "../../x", "/etc"] {
+        assert_error(hub.locate("owner/name", Some(revision), true).unwrap_err(), "cannot be a revision", "branch");
+    }
+    assert_eq!(server.requests(), Vec::<String>::new());
+}
+
+#[test]
+fn variables_say_where_models_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().to_str().unwrap().to_owned();
+    std::fs::write(folder.path().join("token"), "from-file\n").unwrap();
+    let read = |variables: &[(&str, &str)]| {
+        let variables: HashMap<&str, &str> = variables.iter().copied().collect();
+        Hub::from_variables(|name| variables.get(name).map(|value| (*value).to_owned())).unwrap()
+    };
+    let hub = read(&[("HF_HOME", &home), ("LANCET_CACHE", "/own"), ("HF_ENDPOINT", "http://mirror/")]);
+    assert_eq!(hub.cache, folder.path().join("hub"));
+    assert_eq!(hub.models, Path::new("/own/models"));
+    assert_eq!(hub.endpoint.as_deref(), Some("http://mirror"));
+    assert_eq!(hub.token.as_deref(), Some("from-file"));
+    let hub = read(&[("HF_HOME", &home), ("HF_TOKEN", "given"), ("HF_HUB_CACHE", "/shared")]);
+    assert_eq!(hub.token.as_deref(), Some("given"));
+    assert_eq!(hub.cache, Path::new("/shared"));
+    let hub = read(&[("XDG_CACHE_HOME", "/caches")]);
+    assert_eq!(hub.cache, Path::new("/caches/huggingface/hub"));
+    assert_eq!(hub.models, Path::new("/caches/lancet/models"));
+    for (value, offline) in [("1", true), ("TRUE", true), ("yes", true), ("0", false), ("", false)] {
+        assert_eq!(read(&[("HF_HUB_OFFLINE", value)]).offline, offline, "{value}");
+    }
+}

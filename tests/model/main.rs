@@ -1,0 +1,17 @@
+//! Models against transformers, PyTorch and laws: loading, running, hooks, patching, grids, linear maps and paths.
+
+mod support;
+
+mod checkpoint;
+mod generate;
+mod gguf;
+mod hook;
+mod intervention;
+mod linear;
+mod linear_reference;
+mod load;
+mod parity;
+mod patching;
+mod path_graph;
+mod sweep;
+mod tokenizer;

@@ -1,0 +1,176 @@
+//! What the tests of models share: loading, capturing, comparing, scripts.
+
+pub mod checkpoint;
+#[path = "../../support/fixture.rs"]
+mod fixture;
+#[path = "../../support/generator.rs"]
+mod generator;
+#[path = "../../support/session.rs"]
+mod session;
+#[path = "../../support/svg.rs"]
+pub mod svg;
+#[path = "../../support/text.rs"]
+mod text;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use lancet::model::cache::ActivationCache;
+use lancet::model::decoder::Logits;
+use lancet::model::hook::{self, HookPoint};
+use lancet::model::language_model::{LanguageModel, LoadOptions};
+use lancet::model::run::{Action, Callback, Hooks};
+use lancet::session::{ScriptError, Session};
+use tch::{Kind, Tensor};
+
+pub use fixture::fixture;
+pub use generator::generator;
+pub use session::session;
+pub use text::{assert_contains, failure};
+
+/// The tiny models below tests/fixtures/models.
+pub const TINY: &[&str] = &[
+    "gemma2",
+    "gemma3",
+    "gpt2",
+    "gpt_neox",
+    "gpt_neox_sequential",
+    "llama2",
+    "llama3",
+    "llama_bias",
+    "mistral",
+    "olmo2",
+    "olmo2_mha",
+    "olmo3",
+    "phi3",
+    "phi3_longrope",
+    "qwen2",
+    "qwen3",
+];
+
+/// Leaves libtorch one thread: the tests run beside each other, and the sums of tiny models are too small to share.
+pub fn one_thread() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tch::set_num_threads(1));
+}
+
+/// Loads a model on the CPU.
+pub fn load(id: &str, kind: Kind) -> LanguageModel {
+    one_thread();
+    let options = LoadOptions { device: "cpu".into(), kind, ..LoadOptions::default() };
+    LanguageModel::load(id, &options).unwrap_or_else(|error| panic!("loading {id}: {error}"))
+}
+
+/// The folder of a tiny model.
+pub fn tiny_path(name: &str) -> PathBuf {
+    fixture(&format!("models/{name}"))
+}
+
+/// A tiny model in float32.
+pub fn tiny(name: &str) -> LanguageModel {
+    load(&tiny_path(name).display().to_string(), Kind::Float)
+}
+
+/// Token ids [batch, pos] that look random and are always the same.
+pub fn some_tokens(model: &LanguageModel, batch: i64, length: i64) -> Tensor {
+    let count = Tensor::arange(batch * length, (Kind::Int64, tch::Device::Cpu));
+    (count * 37 + 11).remainder(model.config().d_vocab).reshape([batch, length])
+}
+
+/// A callback that replaces the value.
+pub fn replace<'a>(mut change: impl FnMut(&Tensor) -> Tensor + 'a) -> Callback<'a> {
+    Box::new(move |_: &HookPoint, value: &Tensor| Ok(Some(change(value))))
+}
+
+/// Hooks that replace the values at `points` by what `change` makes of them.
+pub fn changing<'a>(
+    model: &LanguageModel,
+    points: Vec<HookPoint>,
+    change: impl FnMut(&Tensor) -> Tensor + 'a,
+) -> Hooks<'a> {
+    let mut hooks = Hooks::none();
+    hooks.add(model.config(), points, "changing", Action::Call(replace(change)));
+    hooks
+}
+
+/// All positions' logits, run with `hooks`, each of which must take place.
+pub fn logits_with(model: &LanguageModel, tokens: &Tensor, mut hooks: Hooks) -> Tensor {
+    let _guard = tch::no_grad_guard();
+    let logits = model.decoder.forward(tokens, Logits::All, &mut hooks).expect("the run succeeds");
+    hooks.finish().expect("every hook ran");
+    logits
+}
+
+/// All positions' logits.
+pub fn logits(model: &LanguageModel, tokens: &Tensor) -> Tensor {
+    logits_with(model, tokens, Hooks::none())
+}
+
+/// What a script gives, which must succeed.
+pub fn eval(session: &mut Session, text: &str) -> rhai::Dynamic {
+    session.eval("test", text).unwrap_or_else(|error| panic!("{text}: {error:?}"))
+}
+
+/// Runs a script, which must succeed.
+pub fn run_script(session: &mut Session, text: &str) {
+    let _ = eval(session, text);
+}
+
+/// The tensor that a script gives.
+pub fn eval_tensor(session: &mut Session, text: &str) -> Tensor {
+    eval(session, text).cast::<lancet::tensor::Tensor>().share()
+}
+
+/// The error and hint, in one line, of a script that must fail.
+pub fn script_failure(session: &mut Session, text: &str) -> String {
+    match session.eval("test", text) {
+        Ok(value) => panic!("{text}: no error but {value:?}"),
+        Err(ScriptError::Failed(diagnostic)) => {
+            format!("{} ({})", diagnostic.message, diagnostic.hint.unwrap_or_default())
+        }
+        Err(other) => panic!("{text}: {other:?}"),
+    }
+}
+
+/// Logits of `tokens`, and the activations at every hook point.
+pub fn capture_all(model: &LanguageModel, tokens: &Tensor) -> (Tensor, ActivationCache) {
+    let _guard = tch::no_grad_guard();
+    let mut hooks = Hooks::none();
+    hooks.add(model.config(), hook::points(model.config()), "all", Action::Capture);
+    let logits = model.decoder.forward(tokens, Logits::All, &mut hooks).expect("the run succeeds");
+    (logits, hooks.finish().expect("every hook ran"))
+}
+
+/// The largest absolute difference; infinite where one is infinite and the other is not, or shapes differ.
+pub fn max_difference(ours: &Tensor, theirs: &Tensor) -> f64 {
+    if ours.size() != theirs.size() {
+        eprintln!("shapes differ: {:?} and {:?}", ours.size(), theirs.size());
+        return f64::INFINITY;
+    }
+    let (ours, theirs) = (ours.to_kind(Kind::Double), theirs.to_kind(Kind::Double));
+    let same_infinity = ours.isinf().logical_and(&ours.eq_tensor(&theirs));
+    let difference = (&ours - &theirs).abs().masked_fill(&same_infinity, 0.0);
+    difference.nan_to_num(f64::INFINITY, f64::INFINITY, f64::INFINITY).max().double_value(&[])
+}
+
+/// Reference tensors by name.
+pub struct Expected(HashMap<String, Tensor>);
+
+impl Expected {
+    /// Reads a safetensors file.
+    pub fn open(path: &Path) -> Self {
+        let tensors = Tensor::read_safetensors(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self(tensors.into_iter().collect())
+    }
+
+    /// A tensor that must be there.
+    pub fn get(&self, name: &str) -> &Tensor {
+        self.0.get(name).unwrap_or_else(|| panic!("the reference has no `{name}`"))
+    }
+
+    /// All names.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+}

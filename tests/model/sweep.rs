@@ -1,0 +1,284 @@
+//! The sweep planner against the plain way on every family, its store, and sweeps of any hooks.
+
+use crate::support::{TINY, load, logits, max_difference, run_script, script_failure, session, tiny_path};
+use lancet::grid::driver::{self, Grid, Request, Setting};
+use lancet::model::hook::Site;
+use lancet::model::language_model::LanguageModel;
+use tch::Kind;
+
+fn request(site: Site, position: i64, sizes: &[usize]) -> Request {
+    Request {
+        sources: vec![vec![3, 4, 5, 6]],
+        vectors: None,
+        targets: vec![vec![1, 2, 3, 4, 5], vec![1, 7, 8, 9, 2], vec![4, 5, 6]],
+        answers: vec![5, 6, 7],
+        positions: vec![position],
+        sizes: sizes.to_vec(),
+        site,
+        setting: Setting::TargetOnly,
+        filler: None,
+        max_rank: None,
+        verify: 0,
+        tokens_at_once: Some(16),
+        store: None,
+    }
+}
+
+fn compute(model: &LanguageModel, request: &Request) -> Grid {
+    let _guard = tch::no_grad_guard();
+    driver::compute(model, request, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn double(name: &str) -> LanguageModel {
+    load(&tiny_path(name).display().to_string(), Kind::Double)
+}
+
+/// In float64 the order of sums leaves differences near 1e-15, so anything larger is a fault of the plan.
+#[test]
+fn the_plan_equals_the_plain_way_on_every_family() {
+    for name in TINY {
+        let model = double(name);
+        for position in [0, 1, -1] {
+            let mut request = request(Site::ResidPost, position, &[1, 2, 3]);
+            request.verify = usize::MAX;
+            let grid = compute(&model, &request);
+            let verified = grid.verified.expect("asked for");
+            assert_eq!(verified.rank_differences, 0, "{name} at {position}");
+            assert!(verified.max_logit_difference < 1e-12, "{name} at {position}: {verified:?}");
+            assert_eq!(verified.cells, grid.sets.len() * 3, "{name}: every cell was computed twice");
+        }
+    }
+}
+
+#[test]
+fn the_plan_equals_the_plain_way_at_every_site() {
+    for name in ["olmo2", "gemma2", "gpt2", "gpt_neox"] {
+        let model = double(name);
+        for (site, sizes) in
+            [(Site::AttentionOut, &[1, 2, 3][..]), (Site::MlpOut, &[2]), (Site::Z, &[1, 2]), (Site::ResidPost, &[3])]
+        {
+            for position in [0, 2, -1] {
+                let mut request = request(site, position, sizes);
+                request.verify = 150;
+                let verified = compute(&model, &request).verified.expect("asked for");
+                assert_eq!(verified.rank_differences, 0, "{name} {site:?} at {position}");
+                assert!(verified.max_logit_difference < 1e-12, "{name} {site:?} at {position}: {verified:?}");
+            }
+        }
+    }
+}
+
+/// One source per sample, one position per sample, a filler, and targets that are a single token.
+#[test]
+fn samples_may_differ_in_everything() {
+    let model = double("llama3");
+    let mut request = request(Site::ResidPost, 0, &[1, 2]);
+    request.sources = vec![vec![3, 4], vec![5, 6, 7], vec![8]];
+    request.targets = vec![vec![1, 2, 3], vec![9], vec![1, 2, 3]];
+    request.positions = vec![0, 1, -1];
+    request.filler = Some(11);
+    request.verify = usize::MAX;
+    let verified = compute(&model, &request).verified.expect("asked for");
+    assert_eq!(verified.rank_differences, 0);
+    assert!(verified.max_logit_difference < 1e-12, "{verified:?}");
+}
+
+/// Given vectors act as a source whose activations they are.
+#[test]
+fn vectors_stand_for_a_source() {
+    for site in [Site::ResidPost, Site::Z] {
+        let model = double("olmo2");
+        let mut request = request(site, 0, &[1, 2]);
+        let from_source = compute(&model, &request);
+        let digest = request.digest(&model.decoder, 0).expect("digest");
+        request.sources.clear();
+        request.vectors = Some(std::rc::Rc::new(digest));
+        request.verify = 40;
+        let from_vectors = compute(&model, &request);
+        assert_eq!(from_vectors.patched_logit, from_source.patched_logit);
+        assert!(from_vectors.verified.expect("asked for").max_logit_difference < 1e-12);
+    }
+}
+
+#[test]
+fn the_size_of_a_step_does_not_change_the_numbers() {
+    let model = double("qwen3");
+    let mut request = request(Site::ResidPost, 0, &[1, 2]);
+    let reference = compute(&model, &request);
+    for tokens in [1, 7, 1 << 20] {
+        request.tokens_at_once = Some(tokens);
+        let grid = compute(&model, &request);
+        assert!(max_difference(&grid.patched_logit, &reference.patched_logit) < 1e-12);
+        assert_eq!(grid.rank, reference.rank);
+    }
+}
+
+#[test]
+fn effects_are_against_the_chosen_baseline() {
+    let model = double("olmo2");
+    let mut request = request(Site::ResidPost, 0, &[1]);
+    let alone = compute(&model, &request);
+    request.setting = Setting::SourceAndTarget;
+    let together = compute(&model, &request);
+    assert_eq!(alone.patched_logit, together.patched_logit);
+    for (sample, (target, answer)) in request.targets.iter().zip(&request.answers).enumerate() {
+        for (grid, prompt) in [(&alone, target.clone()), (&together, [&[3, 4, 5, 6][..], target].concat())] {
+            let tokens = model.decoder.tokens(&[prompt]).expect("tokens");
+            let logits = logits(&model, &tokens).select(0, 0).select(0, -1);
+            let expected = logits.double_value(&[*answer]);
+            assert!((grid.baseline_logit.double_value(&[sample as i64]) - expected).abs() < 1e-12);
+            let higher = logits.gt(expected).sum(Kind::Int64).int64_value(&[]);
+            assert_eq!(grid.baseline_rank.int64_value(&[sample as i64]), 1 + higher);
+        }
+    }
+    let effect = together.logit_effect().expect("effect");
+    assert!(max_difference(&effect, &(&together.patched_logit - &together.baseline_logit)) == 0.0);
+}
+
+#[test]
+fn released_ranks_beyond_the_limit_score_minus_one() {
+    let model = double("olmo2");
+    let mut request = request(Site::ResidPost, 0, &[1, 2]);
+    request.max_rank = Some(20);
+    let grid = compute(&model, &request);
+    let scores = grid.reciprocal(&grid.rank).expect("scores");
+    let beyond = grid.rank.gt(20);
+    assert!(beyond.any().int64_value(&[]) == 1 && beyond.logical_not().any().int64_value(&[]) == 1);
+    assert!(scores.masked_select(&beyond).eq(-1.0).all().int64_value(&[]) == 1);
+    let within = beyond.logical_not();
+    assert_eq!(scores.masked_select(&within), grid.rank.masked_select(&within).to_kind(Kind::Double).reciprocal());
+}
+
+/// The store gives back what was computed, for exactly the samples and the model that were.
+#[test]
+fn an_interrupted_grid_goes_on_where_it_stopped() {
+    let folder = tempfile::tempdir().expect("folder");
+    let model = double("mistral");
+    let mut request = request(Site::ResidPost, 0, &[1, 2]);
+    let fresh = compute(&model, &request);
+    request.store = Some(folder.path().to_owned());
+    let mut first = request.clone();
+    first.targets.truncate(2);
+    first.answers.truncate(2);
+    compute(&model, &first);
+    let resumed = compute(&model, &request);
+    assert!(resumed.plan.contains("x 1 samples"), "{}", resumed.plan);
+    assert!(resumed.plan.contains("2 samples from the store"), "{}", resumed.plan);
+    assert!(max_difference(&resumed.patched_logit, &fresh.patched_logit) < 1e-12);
+    assert_eq!(resumed.rank, fresh.rank);
+    let again = compute(&model, &request);
+    assert!(again.plan.contains("nothing to compute"), "{}", again.plan);
+    assert_eq!(again.patched_logit, resumed.patched_logit);
+
+    // Whatever the numbers depend on makes a sample another one.
+    let changes: [fn(&mut Request); 5] = [
+        |request| request.sources = vec![vec![3, 4, 5, 7]],
+        |request| request.answers = vec![6, 7, 8],
+        |request| request.positions = vec![1],
+        |request| request.sizes = vec![1],
+        |request| request.site = Site::MlpOut,
+    ];
+    for change in changes {
+        let mut changed = request.clone();
+        change(&mut changed);
+        assert!(!compute(&model, &changed).plan.contains("store"));
+    }
+    let other = load(&tiny_path("mistral").display().to_string(), Kind::Float);
+    assert!(!compute(&other, &request).plan.contains("store"));
+
+    // A damaged file is computed anew.
+    for entry in std::fs::read_dir(folder.path()).expect("store") {
+        for file in std::fs::read_dir(entry.expect("entry").path()).expect("folder") {
+            std::fs::write(file.expect("file").path(), b"cut off").expect("written");
+        }
+    }
+    let mended = compute(&model, &request);
+    assert!(!mended.plan.contains("store"));
+    assert_eq!(mended.rank, fresh.rank);
+}
+
+/// Several items side by side in one batch give what each gives alone.
+#[test]
+fn a_sweep_of_closures_equals_one_run_per_item() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("llama3").display().to_string().into());
+    let script = r#"
+        let model = load_model(path, #{ device: "cpu", dtype: "f64" });
+        let prompts = [[1, 2, 3, 4], [5, 6, 7, 8]];
+        let hooks = |item| [
+            [`blocks.${item}.hook_mlp_out`, |value| value * 0.5],
+            add(`blocks.${item}.hook_attn_out`, -1, 0.1, #{ rows: [1] }),
+            patch("blocks.0.attn.hook_z", 1, 0.3, #{ head: item }),
+        ];
+        let items = [0, 1, 2];
+        let apart = items.map(|item| model.run_with_hooks(prompts, hooks.call(item)).select(1, -1));
+        for batch in [1, 4, 100] {
+            let seen = model.sweep(#{ target: prompts, over: items, hooks: hooks, batch: batch, metric: |logits| logits });
+            for (item, place) in items { assert(allclose(seen[place], apart[place], #{ rtol: 0.0, atol: 1e-12 })); }
+            let result = model.sweep(#{ target: prompts, over: items, hooks: hooks, batch: batch, answer: [9, 10] });
+            for (item, place) in items {
+                for (id, row) in [9, 10] {
+                    let logits = apart[place][row];
+                    assert((result.logit.at([place, row]) - logits[id]).abs().item() < 1e-12);
+                    assert_eq(result.rank.at([place, row]).item(), (logits > logits[id]).sum().item() + 1);
+                }
+            }
+        }
+    "#;
+    run_script(&mut session, script);
+}
+
+/// What `digest` gives is what `patch_grid` patches in, at every site.
+#[test]
+fn a_digest_stands_for_its_source() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("olmo2").display().to_string().into());
+    let script = r#"
+        let model = load_model(path, #{ device: "cpu", dtype: "f64" });
+        let source = [3, 4, 5, 6];
+        for site in ["resid_post", "attn_out", "mlp_out", "z"] {
+            let asked = #{ target: [[1, 2, 3]], answer: [5], site: site, sizes: [1], store: false, quiet: true };
+            let from_source = asked; from_source.source = source;
+            let from_vectors = asked; from_vectors.vectors = model.digest(source, #{ site: site });
+            assert_eq(model.patch_grid(from_vectors).logit, model.patch_grid(from_source).logit);
+        }
+        assert_eq(model.digest(source)[1], model.digest(source, #{ site: "resid_post" })[1]);
+    "#;
+    run_script(&mut session, script);
+    let error = script_failure(&mut session, "model.digest([[1, 2], [3]])");
+    assert!(error.contains("takes one source, not 2"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_done_is_said() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("llama3").display().to_string().into());
+    run_script(&mut session, "let model = load_model(path, #{ device: \"cpu\" });");
+    for (options, message) in [
+        ("#{ source: [1], target: [[1, 2]] }", "`patch_grid` needs `answer`"),
+        ("#{ source: [1], target: [[1, 2], [3]], answer: [1] }", "2 targets and 1 answers"),
+        ("#{ source: [1], target: [[1, 2]], answer: [1], position: 2 }", "position 2 is out of range for sample 0"),
+        ("#{ source: [1], target: [[1, 2]], answer: [100000] }", "answer id 100000 is out of range"),
+        ("#{ source: [], target: [[1, 2]], answer: [1] }", "empty"),
+        ("#{ source: [1], target: [[1, 2]], answer: [1], sizes: [4] }", "some of 1, 2 and 3"),
+        ("#{ source: [1], target: [[1, 2]], answer: [1], site: \"resid_pst\" }", "did you mean `resid_post`"),
+        ("#{ source: [1], target: [[1, 2]], answer: [1], positon: 0 }", "did you mean `position`"),
+        ("#{ source: [1], target: [[1, 2]], answer: [1], max_rank: 5 }", "goes with `rr: \"released\"`"),
+        ("#{ source: [1], target: [[1, 99999]], answer: [1] }", "token id 99999 at position 1"),
+    ] {
+        let error = script_failure(&mut session, &format!("model.patch_grid({options})"));
+        assert!(error.contains(message), "{options}: {error}");
+    }
+    for (options, message) in [
+        ("#{ target: [1, 2], over: [0] , answer: [1] }", "`sweep` needs `hooks`"),
+        ("#{ target: [1, 2], over: [0], hooks: |x| [] }", "either `answer` or `metric`"),
+        ("#{ target: [1, 2], over: [0], hooks: |x| [zero(`blocks.9.hook_mlp_out`)], answer: [1] }", "no layer 9"),
+        (
+            "#{ target: [1, 2], over: [0], hooks: |x| [[\"blocks.0.hook_mlp_out\", |v| throw \"mine\"]], answer: [1] }",
+            "mine",
+        ),
+    ] {
+        let error = script_failure(&mut session, &format!("model.sweep({options})"));
+        assert!(error.contains(message), "{options}: {error}");
+    }
+}

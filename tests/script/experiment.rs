@@ -1,0 +1,463 @@
+//! Every shipped script and example runs, on a small random model; the examples also on the real one.
+
+use std::path::Path;
+
+use crate::support::fixture;
+use assert_cmd::Command;
+use serde_json::{Value, json};
+
+/// A folder in which `small` holds a config, a tokenizer and no weights: for `init: "random"`.
+fn small_model() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("folder");
+    let model = folder.path().join("small");
+    std::fs::create_dir(&model).expect("folder");
+    let tokenizer = fixture("gguf/sentencepiece/tokenizer.json");
+    let text = std::fs::read_to_string(&tokenizer).expect("tokenizer");
+    let vocabulary: Value = serde_json::from_str(&text).expect("JSON");
+    let size = vocabulary["model"]["vocab"].as_object().expect("vocabulary").len();
+    let config = json!({
+        "model_type": "olmo2", "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": size + 16, "max_position_embeddings": 512,
+        "initializer_range": 0.4,
+    });
+    std::fs::write(model.join("config.json"), config.to_string()).expect("written");
+    std::fs::write(model.join("tokenizer.json"), text).expect("written");
+    folder
+}
+
+/// Runs a script of the project and returns what it printed.
+fn run(script: &str, arguments: &[&str], cache: &Path) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
+    if !script.starts_with("examples") {
+        command.env("LANCET_CACHE", cache);
+    }
+    let output =
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", script]).args(arguments).output().expect("runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{script}: {}\n{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+fn files(folder: &str, ending: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut names: Vec<String> = std::fs::read_dir(path)
+        .expect(folder)
+        .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(ending))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn every_example_runs_on_a_model_without_a_tokenizer() {
+    let folder = tempfile::tempdir().expect("folder");
+    let model = fixture("models/llama3").display().to_string();
+    for name in files("examples", ".rhai") {
+        let printed = run(&format!("examples/{name}"), &["--model", &model], folder.path());
+        assert!(printed.lines().count() > 2, "{name}: {printed}");
+    }
+}
+
+#[test]
+fn examples_on_smollm2_say_what_is_known_of_it() {
+    let folder = tempfile::tempdir().expect("folder");
+    let loaded = run("examples/01_load.rhai", &[], folder.path());
+    assert!(loaded.contains("\" Paris\" with probability 0.77"), "{loaded}");
+    let patched = run("examples/03_patch.rhai", &[], folder.path());
+    assert!(patched.contains("clean answer \" Paris\", corrupted answer \" Rome\""), "{patched}");
+}
+
+/// Every experiment with arguments that keep it short, and the files it must write.
+const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
+    (
+        "activation_patching",
+        &["--task", "anim_color", "--source", "few-shot"],
+        &[
+            "reciprocal_rank.svg",
+            "reciprocal_rank.png",
+            "reciprocal_rank.pdf",
+            "logit.svg",
+            "grid.csv",
+            "cells.csv",
+            "samples.csv",
+            "summary.json",
+        ],
+    ),
+    (
+        "localization",
+        &["--task", "anim_color", "--task", "can_fly", "--setting", "pt_vs_it"],
+        &[
+            "report.html",
+            "summary.csv",
+            "summary.tex",
+            "small_anim_color.csv",
+            "small_can_fly_rr.svg",
+            "small_can_fly_logit.png",
+            "small_can_fly_logit.pdf",
+        ],
+    ),
+    (
+        "superadditivity",
+        &["--task", "anim_color", "--resamples", "200"],
+        &["report.html", "paper_test.csv", "paper_test.tex", "interactions.csv", "interactions.tex"],
+    ),
+    (
+        "controls",
+        &["--task", "anim_color", "--task", "can_fly", "--random", "1"],
+        &["report.html", "controls.csv", "controls.tex"],
+    ),
+    (
+        "competence",
+        &["--task", "can_fly", "--task", "anim_color", "--judge", "MODEL"],
+        &["report.html", "competence.csv", "competence.tex", "answers.csv"],
+    ),
+    (
+        "geometry",
+        &["--task", "adj_comp", "--task", "can_fly", "--samples", "20", "--layer", "0", "--layer", "-1"],
+        &["report.html", "probe.csv", "probe.tex", "small_probe.svg", "small_lda_0.png", "small_lda_3.pdf"],
+    ),
+    (
+        "path_contribution",
+        &["--task", "anim_color", "--samples", "2", "--max-rank", "3000", "--limit", "30", "--sample", "20"],
+        &["report.html", "positions.csv", "summary.csv", "summary.tex", "small_anim_color_paths.svg"],
+    ),
+    (
+        "head_activity",
+        &["--task", "anim_color", "--task", "can_fly", "--max-rank", "8000", "--all-paths", "--position", "can_fly=11"],
+        &[
+            "report.html",
+            "activity.csv",
+            "layers.csv",
+            "layers.tex",
+            "small_can_fly_11.svg",
+            "small_can_fly_11_all.png",
+        ],
+    ),
+    (
+        "circuit_selection",
+        &["--task", "anim_color", "--task", "can_fly", "--max-rank", "8000", "--resamples", "200"],
+        &["report.html", "layers.csv", "layers.tex", "patched.csv", "patched.tex", "small_anim_color_can_fly.svg"],
+    ),
+    (
+        "linear_gap",
+        &["--task", "anim_color", "--task", "can_fly", "--samples", "3"],
+        &["report.html", "cells.csv", "best.csv", "summary.tex", "small_can_fly_gap.svg", "small_can_fly_eps_true.png"],
+    ),
+];
+
+#[test]
+fn every_experiment_writes_its_results() {
+    let shipped = files("scripts", ".rhai");
+    let covered = EXPERIMENTS.iter().map(|(name, ..)| format!("{name}.rhai"));
+    assert_eq!(covered.collect::<std::collections::BTreeSet<_>>(), shipped.into_iter().collect());
+    let model = small_model();
+    let path = model.path().join("small").display().to_string();
+    for (name, arguments, written) in EXPERIMENTS {
+        let folder = tempfile::tempdir().expect("folder");
+        let out = folder.path().join("out");
+        let mut all = vec!["--model", &path, "--init", "random", "--dtype", "f64"];
+        let out_text = out.display().to_string();
+        all.extend(["--out", &out_text]);
+        all.extend(arguments.iter().map(|word| if *word == "MODEL" { path.as_str() } else { word }));
+        if !arguments.contains(&"--samples") {
+            all.extend(["--samples", "5"]);
+        }
+        let printed = run(&format!("scripts/{name}.rhai"), &all, folder.path());
+        for file in *written {
+            assert!(out.join(file).metadata().is_ok_and(|file| file.len() > 0), "{name}: {file}\n{printed}");
+        }
+        if let Ok(page) = std::fs::read_to_string(out.join("report.html")) {
+            assert!(page.contains(&format!("scripts/{name}.rhai --model")), "{name}: the command");
+            assert!(!page.contains("src=") && !page.contains("href="), "{name}: the page stands alone");
+        }
+    }
+}
+
+/// A judge behind a URL that says yes, no and something else in turn, and the number of questions it was asked.
+fn judge() -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    let asked = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream.try_clone().expect("a stream"));
+            let lines = reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+            let length =
+                lines.filter_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok()).last();
+            let mut question = vec![0; length.unwrap_or(0)];
+            reader.read_exact(&mut question).expect("a question");
+            assert!(String::from_utf8_lossy(&question).contains("Criterion: "), "the task's criterion is asked for");
+            let said = ["Yes.", " no", "maybe"][count.fetch_add(1, Ordering::SeqCst) % 3];
+            let body = json!({ "choices": [{ "message": { "content": said } }] }).to_string();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len()).ok();
+        }
+    });
+    (url, asked)
+}
+
+#[test]
+fn a_judge_behind_a_url_is_asked_once_per_answer() {
+    let folder = tempfile::tempdir().expect("folder");
+    let model = small_model();
+    let path = model.path().join("small").display().to_string();
+    let out = folder.path().join("out");
+    let (url, asked) = judge();
+    let arguments = ["--model", &path, "--init", "random", "--dtype", "f64", "--task", "anim_color", "--samples", "3"];
+    let out_text = out.display().to_string();
+    let with_judge = ["--out", &out_text, "--judge", &url, "--judge-model", "any"];
+    for _ in 0..2 {
+        let printed = run("scripts/competence.rhai", &[&arguments[..], &with_judge].concat(), folder.path());
+        assert!(
+            printed.contains("IA 50% of 2 judged") && printed.contains("neither yes nor no to 1 of 3"),
+            "{printed}"
+        );
+        assert_eq!(asked.load(std::sync::atomic::Ordering::SeqCst), 3, "kept answers are not asked for again");
+    }
+    let answers = std::fs::read_to_string(out.join("answers.csv")).expect("answers");
+    let verdicts: Vec<&str> = answers.lines().skip(1).filter_map(|line| line.rsplit(',').next()).collect();
+    assert_eq!(verdicts, ["true", "false", ""]);
+    let page = std::fs::read_to_string(out.join("report.html")).expect("page");
+    assert!(page.contains(&format!("any at {url}")), "the judge is named");
+}
+
+#[test]
+fn activation_patching_reports_what_it_measured() {
+    let folder = tempfile::tempdir().expect("folder");
+    let model = small_model();
+    let path = model.path().join("small").display().to_string();
+    let out = folder.path().join("out").display().to_string();
+    let arguments = ["--model", &path, "--init", "random", "--task", "anim_color", "--samples", "3"];
+    let all = [&arguments[..], &["--dtype", "f64", "--out", &out]].concat();
+    let printed = run("scripts/activation_patching.rhai", &all, folder.path());
+    assert!(printed.contains("the model's own accuracy"), "{printed}");
+    assert!(printed.contains("ranks in 0 of them"), "{printed}");
+    let read = |name: &str| std::fs::read_to_string(Path::new(&out).join(name)).expect(name);
+    assert_eq!(read("grid.csv").lines().count(), 1 + 10, "sets of one and two of four layers");
+    assert_eq!(read("cells.csv").lines().count(), 1 + 30);
+    let summary: Value = serde_json::from_str(&read("summary.json")).expect("JSON");
+    assert_eq!((&summary["samples"], &summary["verified"]["rank_differences"]), (&json!(3), &json!(0)));
+}
+
+/// Files below a folder, with when each was last written.
+fn written(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, std::time::SystemTime> {
+    let mut found = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path()) {
+        if entry.is_dir() {
+            found.extend(written(&entry));
+        } else {
+            let time = entry.metadata().and_then(|file| file.modified()).expect("a time");
+            found.insert(entry, time);
+        }
+    }
+    found
+}
+
+/// Whether two tables have the same cells, numbers up to rounding: sums over threads differ in their last digits.
+fn same_table(first: &str, second: &str) -> bool {
+    let same = |(one, other): (&str, &str)| match (one.parse::<f64>(), other.parse::<f64>()) {
+        (Ok(one), Ok(other)) => (one - other).abs() <= 1e-9 || (one.is_nan() && other.is_nan()),
+        _ => one == other,
+    };
+    let cells = |text: &str| text.split([',', '\n']).map(str::to_owned).collect::<Vec<_>>();
+    let (first, second) = (cells(first), cells(second));
+    first.len() == second.len() && first.iter().zip(&second).all(|(one, other)| same((one.as_str(), other.as_str())))
+}
+
+#[test]
+fn an_interrupted_experiment_computes_only_what_is_missing_or_damaged() {
+    let cache = tempfile::tempdir().expect("folder");
+    let model = small_model();
+    let path = model.path().join("small").display().to_string();
+    let results = |out: &str, more: &[&str]| {
+        let out = cache.path().join(out).display().to_string();
+        let arguments = ["--model", &path, "--init", "random", "--task", "can_fly", "--samples", "2", "--dtype", "f64"];
+        let options = ["--max-rank", "300", "--limit", "15", "--sample", "20", "--out", &out];
+        run("scripts/path_contribution.rhai", &[&arguments[..], &options, more].concat(), cache.path());
+        std::fs::read_to_string(Path::new(&out).join("positions.csv")).expect("positions.csv")
+    };
+    let first = results("first", &[]);
+    let values = cache.path().join("values");
+    let before = written(&values);
+    assert!(before.len() > 20, "one file for each position of each sample: {}", before.len());
+    // One is gone, one cut short, one changed in a digit.
+    let files: Vec<_> = before.keys().cloned().collect();
+    std::fs::remove_file(&files[0]).expect("removed");
+    std::fs::write(&files[1], "{").expect("written");
+    let text = std::fs::read_to_string(&files[2]).expect("text").replace("\"paths\":", "\"paths\":9");
+    std::fs::write(&files[2], text).expect("written");
+    let damaged = written(&values);
+    assert!(same_table(&results("second", &[]), &first));
+    let after = written(&values);
+    assert_eq!(after.len(), before.len());
+    for (place, file) in files.iter().enumerate() {
+        assert_eq!(damaged.get(file) == after.get(file), place > 2, "{}", file.display());
+    }
+    assert!(same_table(&results("third", &["--no-keep"]), &first));
+    assert_eq!(written(&values), after);
+}
+
+#[test]
+fn the_bench_compares_ways_in_one_run() {
+    let folder = tempfile::tempdir().expect("folder");
+    let model = small_model();
+    let path = model.path().join("small").display().to_string();
+    let out = folder.path().join("out");
+    let out_text = out.display().to_string();
+    for task in ["random", "anim_color"] {
+        let arguments = ["--model", &path, "--init", "random", "--samples", "3", "--task", task];
+        let few = ["--plain", "6", "--products", "2", "--repeats", "2", "--out", &out_text];
+        let printed = run("benches/patch_grid.rhai", &[&arguments[..], &few].concat(), folder.path());
+        for part in ["of the matrix-product rate", "batches without a plan", "one run per cell"] {
+            assert!(printed.contains(part), "{printed}");
+        }
+        let written = std::fs::read_to_string(out.join("lancet.json")).expect("what other libraries go on with");
+        let written: Value = serde_json::from_str(&written).expect("JSON");
+        let cells = written["patched_logit"].as_array().expect("sets");
+        assert_eq!((cells.len(), cells[0].as_array().map(Vec::len)), (10, Some(3)), "{task}");
+    }
+}
+
+/// Against paths that were multiplied out elsewhere, in the form in which the peer prints its own.
+#[test]
+fn the_bench_of_paths_compares_them_with_its_peers() {
+    let folder = tempfile::tempdir().expect("folder");
+    let text = std::fs::read_to_string(fixture("linear/paths.json")).expect("the fixture");
+    let expected: Value = serde_json::from_str(&text).expect("JSON");
+    let expected = &expected["olmo2_mha"];
+    let peer = json!({
+        "input_ids": expected["input_ids"], "answer_id": expected["answer_id"], "dtype": "float64",
+        "paths": expected["argmax"]["eq3"], "paths_per_second": 1.0,
+        "seconds": { "surrogates": 1.0, "edges": 1.0 }, "bytes": { "peak": 1e9 },
+    });
+    let file = folder.path().join("peer.json");
+    std::fs::write(&file, peer.to_string()).expect("written");
+    let (model, peer) = (fixture("models/olmo2_mha").display().to_string(), file.display().to_string());
+    let out = folder.path().join("out").display().to_string();
+    let arguments = ["--model", &model, "--peer", &peer, "--dtype", "f64", "--repeats", "1", "--out", &out];
+    let printed = run("benches/paths.rhai", &arguments, folder.path());
+    for part in ["1 x 7 tokens, 21 paths", "the same 21 paths", "0 ranks differ"] {
+        assert!(printed.contains(part), "{printed}");
+    }
+    let words = printed.split_once("logits differ by ").expect("a difference").1;
+    let difference: f64 = words.split(' ').next().and_then(|word| word.parse().ok()).expect("a number");
+    assert!(difference < 1e-10, "{printed}");
+
+    let arguments =
+        ["--model", &model, "--prompts", "3", "--length", "6", "--from", "2", "--repeats", "1", "--out", &out];
+    let printed = run("benches/paths.rhai", &arguments, folder.path());
+    assert!(printed.contains("3 x 6 tokens, ") && printed.contains("ranks up to 100: "), "{printed}");
+}
+
+#[test]
+fn names_that_cannot_work_are_refused_before_the_work() {
+    let model = small_model();
+    let path = model.path().join("small").display().to_string();
+    for (arguments, said) in [
+        (&["--task", "adj_comp", "--task", "nosuch"][..], "there is no task \"nosuch\""),
+        (&["--task", "can_fly", "--task", "can_fly"], "--task names \"can_fly\" twice"),
+        (&["--model", &path], "--model names \"small\" twice"),
+        (&["--out", "Cargo.toml/results"], "Cargo.toml/results"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_lancet"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["run", "scripts/localization.rhai", "--init", "random", "--model", &path])
+            .args(arguments)
+            .output()
+            .expect("runs");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{said}");
+        assert!(output.stdout.is_empty() && output.status.code() == Some(1), "{said}");
+    }
+}
+
+#[test]
+fn numbers_compare_as_their_standard_says() {
+    let code = r#"let infinity = 1.0 / 0.0;
+        let nan = 0.0 / 0.0;
+        assert(infinity > 1.0 && infinity > 1 && 1 < infinity && -infinity < 0 && infinity == infinity && infinity != 1.0);
+        assert(nan != nan && !(nan == nan) && !(nan < 1) && !(nan >= 1.0));
+        assert(1e-20 > 0 && 1e-20 > 0.0 && 1e-20 != 0 && 0.1 + 0.2 != 0.3 && 2 == 2.0 && 2 <= 2.0 && 3 > 2.5);
+        assert([1.0, infinity].contains(infinity) && !([1.0, 0.3].contains(0.1 + 0.2)));"#;
+    Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", code]).assert().success();
+}
+
+#[test]
+fn p_values_below_the_smallest_float_are_printed() {
+    let code = r#"assert_eq(report::p_value(6e-17, -16.222), "6.000e-17");
+        let test = stats::paper_ttest([true, false, false, false]);
+        assert_eq(report::p_value(test.p, test.log10_p), fmt(test.p, ".3e"));
+        assert_eq(report::p_value(0.0, -412.3), "1e-412");
+        assert_eq(report::p_value(0.0, -1.0 / 0.0), "0");"#;
+    Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", code]).assert().success();
+}
+
+/// An embedding that is longer than the vocabulary.
+#[test]
+fn ids_that_no_token_has_can_be_shown() {
+    let model = small_model();
+    let code = format!(
+        r#"let model = load_model("{}", #{{ init: "random" }});
+        let size = model.cfg.d_vocab;
+        assert_eq(model.to_string([size - 1]), `<|unused ${{size - 1}}|>`);
+        assert_eq(model.to_str_tokens([size - 2]), [`<|unused ${{size - 2}}|>`]);
+        let failed = false;
+        try {{ model.to_string([size]); }} catch {{ failed = true; }}
+        assert(failed);"#,
+        model.path().join("small").display()
+    );
+    Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", &code]).assert().success();
+}
+
+#[test]
+fn every_task_loads_and_its_examples_are_in_its_table() {
+    let model = small_model();
+    for name in files("scripts/tasks", ".json") {
+        let code = format!(
+            r#"let model = load_model("{}", #{{ init: "random" }});
+            let task = read_task("scripts/tasks/{name}");
+            assert(task::few_shot(task).len() > 0);
+            task.one_token_column = ();
+            let samples = task::samples(task, model, 1000);
+            assert(samples.len() > 30, "samples");
+            assert(samples.all(|sample| !(sample.query in task.examples)));
+            let rebuilt = samples.filter(|sample| {{
+                let query = model.to_string(sample.tokens.extract(sample.query_first..=sample.query_last));
+                query.trim();
+                query == sample.query
+            }});
+            assert_eq(rebuilt.len(), samples.len());
+            assert(task.instruction.len() > 10);"#,
+            model.path().join("small").display()
+        );
+        let output = Command::new(env!("CARGO_BIN_EXE_lancet"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["-e", &code])
+            .output()
+            .expect("runs");
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn repeated_queries_are_left_out_and_noted() {
+    let model = small_model();
+    let table = model.path().join("words.csv");
+    std::fs::write(&table, "query,answer\nbig,bigger\nold,older\nbig,bigger\n").expect("written");
+    let code = format!(
+        r#"let folder = "{}";
+        write_json(join_path(folder, "words.json"), #{{ name: "words", instruction: "Compare.", data: "words.csv",
+            column: "answer", query_template: "; {{query}},", example_template: "{{query}} {{answer}}", answer_prefix: " " }});
+        let model = load_model(join_path(folder, "small"), #{{ init: "random" }});
+        let ready = experiment::prepare(model, join_path(folder, "words.json"), #{{ samples: 9, source: "instruction" }});
+        assert_eq(ready.samples.map(|sample| sample.query), ["big", "old"]);
+        assert("records left out because they ask a query again: 1" in ready.notes);
+        let refused = "";
+        try {{ task::samples(ready.task, model, 0); }} catch (error) {{ refused = "" + error.hint; }}
+        assert_eq(refused, "at least 1");"#,
+        model.path().display()
+    );
+    Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", &code]).assert().success();
+}

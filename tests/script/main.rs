@@ -1,0 +1,11 @@
+//! Scripts: the shipped ones, the examples of the help, what errors say, and the functions beside those on models.
+
+mod support;
+
+mod catalog;
+mod chat_client;
+mod error;
+mod experiment;
+mod plot;
+mod task;
+mod tensor;

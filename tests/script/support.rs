@@ -1,0 +1,20 @@
+//! What the tests of scripts share.
+
+#[path = "../support/engine.rs"]
+mod engine;
+#[path = "../support/fixture.rs"]
+mod fixture;
+#[path = "../support/generator.rs"]
+mod generator;
+#[path = "../support/session.rs"]
+mod session;
+#[path = "../support/svg.rs"]
+pub mod svg;
+#[path = "../support/text.rs"]
+mod text;
+
+pub use engine::{engine, message};
+pub use fixture::fixture;
+pub use generator::generator;
+pub use session::session;
+pub use text::{assert_contains, failure};

@@ -1,0 +1,4 @@
+//! Statistics.
+
+mod stats;
+mod support;

@@ -1,0 +1,9 @@
+//! What the tests of statistics share.
+
+#[path = "../support/engine.rs"]
+mod engine;
+#[path = "../support/fixture.rs"]
+mod fixture;
+
+pub use engine::{engine, message};
+pub use fixture::fixture;
