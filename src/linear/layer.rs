@@ -1,5 +1,4 @@
-//! One layer's frozen map, forward and transposed: on whole prompts, and on vectors that each stand at their own
-//! position.
+//! One layer's frozen map, forward and transposed: on whole prompts, and on single vectors at any positions.
 
 use tch::Tensor;
 

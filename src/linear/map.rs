@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::frozen::Frozen;
 use super::layer::Layer;
@@ -33,6 +33,17 @@ pub struct Covectors {
     pub residual: Vec<Tensor>,
     /// After each layer's attention (for parallel blocks, after the layer), [id, pos, d_model]
     pub middle: Vec<Tensor>,
+}
+
+/// What the edge between two positions consists of in one layer.
+#[derive(Debug)]
+pub struct EdgeParts {
+    /// Each head's attention from the target to the source, [head]
+    pub weights: Tensor,
+    /// The heads that attend most to the source
+    pub argmax_heads: Vec<i64>,
+    /// Whether the residual stream goes along
+    pub residual: bool,
 }
 
 impl LinearMap {
@@ -140,6 +151,26 @@ impl LinearMap {
         }
         Err(Error::new(format!("position {given} is out of range"))
             .hint(format!("the prompt has {length} tokens: 0 to {}, or -1 to -{length} from the end", length - 1)))
+    }
+
+    /// What the edge from position `source` before a layer to `target` after it consists of.
+    ///
+    /// # Errors
+    /// A layer or position out of range; a target before the source.
+    pub fn edge(&self, layer: i64, source: i64, target: i64) -> Result<EdgeParts> {
+        let (source, target) = (self.position(source)?, self.position(target)?);
+        let layer = self.layer(self.check_layer(layer)?);
+        if source > target {
+            return Err(Error::new(format!("no edge leads from position {source} back to {target}"))
+                .hint("attention looks back only, so what is written moves forward"));
+        }
+        let weights = layer.frozen().pattern.f_select(1, target)?;
+        let best = Vec::<i64>::try_from(&weights.f_argmax(1, false)?.f_to(Device::Cpu)?)?;
+        Ok(EdgeParts {
+            weights: weights.f_select(1, source)?,
+            argmax_heads: (0..).zip(best).filter(|(_, key)| *key == source).map(|(head, _)| head).collect(),
+            residual: source == target,
+        })
     }
 
     /// Zeros in the map's dtype, on its device.

@@ -32,6 +32,13 @@ pub struct Prediction {
     pub pairs: i64,
 }
 
+impl Prediction {
+    /// The share of all (head, query) pairs that attend most to another token than before.
+    pub fn moved_share(&self) -> f64 {
+        self.moved.iter().sum::<i64>() as f64 / (self.pairs * self.moved.len() as i64) as f64
+    }
+}
+
 /// How well the map predicts the logits as its input is moved.
 #[derive(Debug)]
 pub struct Validity {

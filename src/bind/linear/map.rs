@@ -76,20 +76,12 @@ fn apply(linear: &Linear, vector: &Tensor, options: Map) -> Result<tch::Tensor> 
 }
 
 fn edge(linear: &Linear, layer: i64, source: i64, target: i64) -> Result<Map> {
-    let source = linear.map.position(source)?;
-    let target = linear.map.position(target)?;
-    let layer = linear.map.layer(linear.map.check_layer(layer)?);
-    if source > target {
-        return Err(Error::new(format!("no edge leads from position {source} back to {target}"))
-            .hint("attention looks back only, so what is written moves forward"));
-    }
-    let weights = layer.frozen().pattern.f_select(1, target)?;
-    let best = Vec::<i64>::try_from(&weights.f_argmax(1, false)?.f_to(tch::Device::Cpu)?)?;
-    let heads: Array = (0i64..).zip(best).filter(|(_, key)| *key == source).map(|(head, _)| head.into()).collect();
+    let parts = linear.map.edge(layer, source, target)?;
     let mut map = Map::new();
-    map.insert("weights".into(), Dynamic::from(Tensor::new(weights.f_select(1, source)?)));
+    map.insert("weights".into(), Dynamic::from(Tensor::new(parts.weights)));
+    let heads: Array = parts.argmax_heads.into_iter().map(Dynamic::from).collect();
     map.insert("argmax_heads".into(), heads.into());
-    map.insert("residual".into(), (source == target).into());
+    map.insert("residual".into(), parts.residual.into());
     Ok(map)
 }
 
@@ -151,11 +143,10 @@ fn predict<'a>(
     let prediction = (linear.map)
         .predict(to, &mut |all| hooks::add(all, entries, config, &names, context, failure, None))
         .map_err(|error| error.hint(WITHOUT_HOOKS))?;
-    let moved: i64 = prediction.moved.iter().sum();
     let mut map = Map::new();
     let layers: Array = prediction.moved.iter().copied().map(Dynamic::from).collect();
     map.insert("moved".into(), layers.into());
-    map.insert("moved_share".into(), (moved as f64 / (prediction.pairs * prediction.moved.len() as i64) as f64).into());
+    map.insert("moved_share".into(), prediction.moved_share().into());
     for (key, value) in
         [("clean", prediction.clean), ("predicted", prediction.predicted), ("actual", prediction.actual)]
     {

@@ -60,8 +60,8 @@ pub fn path<'a>(linear: &'a Linear, value: &Dynamic) -> Result<Operator<'a>> {
         .enumerate()
         .map(|(number, target)| Step {
             target: *target,
-            heads: heads.as_ref().and_then(|heads| heads.get(number).cloned()),
-            residual: residual.as_ref().and_then(|residual| residual.get(number).copied()),
+            heads: heads.as_ref().map(|heads| heads[number].clone()),
+            residual: residual.as_ref().map(|residual| residual[number]),
         })
         .collect();
     Operator::path(&linear.map, (layer as usize, *first), &steps)

@@ -75,9 +75,7 @@ pub struct PathTable {
     pub tokens: Vec<i64>,
     /// A token id
     pub answer: i64,
-    /// The run's own logit of the answer
-    pub answer_logit: f64,
-    /// Its probability
+    /// The run's own probability of the answer
     pub answer_probability: f64,
     /// Number of heads of a layer
     pub n_heads: i64,
@@ -154,13 +152,12 @@ impl PathTable {
     /// # Errors
     /// Whatever libtorch refuses.
     pub fn new(map: &LinearMap, graph: Graph, answer: i64, tally: Tally) -> Result<Self> {
-        let logits = map.logits(graph.request.to)?;
+        let probabilities = map.logits(graph.request.to)?.f_softmax(0, Kind::Double)?;
         Ok(Self {
             graph,
             tokens: map.tokens().to_vec(),
             answer,
-            answer_logit: logits.f_double_value(&[answer])?,
-            answer_probability: logits.f_softmax(0, Kind::Double)?.f_double_value(&[answer])?,
+            answer_probability: probabilities.f_double_value(&[answer])?,
             n_heads: map.config().n_heads,
             options: tally.options,
             starts: tally.starts,
