@@ -11,8 +11,8 @@ use crate::model::cache::ActivationCache;
 use crate::model::config::{Activation, Config, NormPlacement};
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::hook::{HookPoint, Site};
-use crate::model::layer::constant;
 use crate::model::run::{Action, Hooks};
+use crate::tensor::raw::{Arithmetic, constant};
 
 /// The activations of each layer that the factors are made from.
 const SITES: [Site; 6] = [Site::ResidPre, Site::Ln1Scale, Site::Pattern, Site::Ln2Scale, Site::MlpPre, Site::ResidPost];
@@ -134,14 +134,14 @@ fn captured(cache: &ActivationCache, site: Site, layer: i64) -> Result<Tensor> {
 /// f(u) / u, written without the division, so that it is exact near 0 (for a ReLU: 0 at 0).
 fn secant(activation: Activation, u: &Tensor) -> Result<Tensor> {
     let kind = u.kind();
-    let half_of_one_plus = |x: Tensor| -> Result<Tensor> { Ok(x.f_add(&constant(1.0)?)?.f_mul(&constant(0.5)?)?) };
+    let half_of_one_plus = |x: Tensor| -> Result<Tensor> { x.plus(1.0)?.times(0.5) };
     let slope = match activation {
         Activation::Silu => u.f_sigmoid()?,
         Activation::Relu => u.f_gt_tensor(&constant(0.0)?)?,
-        Activation::Gelu => half_of_one_plus(u.f_mul(&constant(std::f64::consts::FRAC_1_SQRT_2)?)?.f_erf()?)?,
+        Activation::Gelu => half_of_one_plus(u.times(std::f64::consts::FRAC_1_SQRT_2)?.f_erf()?)?,
         Activation::GeluTanh => {
-            let cubic = u.f_mul(&u.f_square()?)?.f_mul(&constant(0.044715)?)?.f_add(u)?;
-            let inner = cubic.f_mul(&constant((2.0 / std::f64::consts::PI).sqrt())?)?;
+            let cubic = u.f_mul(&u.f_square()?)?.times(0.044715)?.f_add(u)?;
+            let inner = cubic.times((2.0 / std::f64::consts::PI).sqrt())?;
             half_of_one_plus(inner.f_tanh()?)?
         }
     };

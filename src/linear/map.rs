@@ -13,8 +13,10 @@ use crate::interrupt;
 use crate::model::config::Config;
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::language_model::LanguageModel;
-use crate::model::layer::{constant, soft_cap};
-use crate::model::run::{Hooks, Window};
+use crate::model::layer::soft_cap;
+use crate::model::run::Hooks;
+use crate::model::window::Window;
+use crate::tensor::raw::constant;
 
 /// A node of the map: a layer (0 before the first, n_layers after the last) and a position.
 pub type Node = (usize, i64);

@@ -4,8 +4,8 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::model::config::NormKind;
-use crate::model::layer::{Norm, constant};
-use crate::model::rope::wide;
+use crate::model::layer::Norm;
+use crate::tensor::raw::{Arithmetic, wide};
 
 /// The positions of a tensor's vectors.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +46,7 @@ impl FrozenNorm {
     pub fn new(norm: &Norm, scale: &Tensor) -> Result<Self> {
         let kind = norm.weight.kind();
         let weight = norm.weight.f_to_kind(wide(kind))?;
-        let weight = if norm.kind == NormKind::RmsPlusOne { weight.f_add(&constant(1.0)?)? } else { weight };
+        let weight = if norm.kind == NormKind::RmsPlusOne { weight.plus(1.0)? } else { weight };
         Ok(Self {
             factor: weight.f_div(scale)?.f_to_kind(kind)?,
             centred: norm.kind == NormKind::Layer,

@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::model::decoder::Logits;
 use crate::model::hook::{HookPoint, Site};
-use crate::model::intervention::{Change, Intervention, Positions};
-use crate::model::layer::constant;
+use crate::model::intervention::{At, Change, Intervention};
 use crate::model::run::Hooks;
+use crate::tensor::raw::Arithmetic;
 
 /// The places of a run that the frozen map has too, where an intervention can be predicted.
 pub const SITES: &[Site] =
@@ -116,7 +116,7 @@ impl LinearMap {
             return Err(Error::new("the direction is zero or not finite"));
         }
         let direction = direction.f_to_device_(decoder.device, decoder.kind, false, false)?;
-        let unit = direction.f_mul(&constant(length(&here)? / own)?)?;
+        let unit = direction.times(length(&here)? / own)?;
         let carried = self.carry(&unit, node, (self.depth(), to))?;
         let carried = self.unembed(&carried.f_unsqueeze(0)?, to, false)?.f_view([-1])?;
         let clean = self.logits(to)?;
@@ -124,13 +124,13 @@ impl LinearMap {
         let mut validity = Validity { error: Vec::new(), change: Vec::new() };
         for step in steps {
             interrupt::check()?;
-            let moved = unit.f_mul(&constant(*step)?)?;
+            let moved = unit.times(*step)?;
             let mut hooks = Hooks::none();
             hooks.intervene(&decoder.config, added(layer as i64, position, moved));
             let logits = decoder.forward(&input, Logits::All, &mut hooks)?.f_select(0, 0)?.f_select(0, to)?;
             hooks.finish()?;
             let change = logits.f_sub(&clean)?;
-            let error = carried.f_mul(&constant(*step)?)?.f_sub(&change)?;
+            let error = carried.times(*step)?.f_sub(&change)?;
             let size = length(&change)?;
             validity.error.push(length(&error)? / size);
             validity.change.push(size);
@@ -184,7 +184,7 @@ impl LinearMap {
 fn added(layer: i64, position: i64, vector: Tensor) -> Intervention {
     Intervention {
         point: HookPoint { site: Site::ResidPre, layer },
-        positions: Positions::One(position),
+        positions: At::One(position),
         rows: None,
         head: None,
         change: Change::Add(vector),

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::operator::Operator;
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::model::layer::constant;
+use crate::tensor::raw::{Arithmetic, range};
 
 /// The largest singular values of a map and their vectors.
 #[derive(Debug)]
@@ -55,10 +55,10 @@ impl Bidiagonal {
     fn start(operator: &Operator) -> Result<Self> {
         let decoder = operator.map().decoder();
         // Any start serves that is not orthogonal to a singular vector; this one is the same every time.
-        let places: Vec<f64> = (1..=decoder.config.d_model).map(|place| place as f64).collect();
-        let start = Tensor::f_from_slice(&places)?.f_to(decoder.device)?.f_square()?.f_sin()?;
+        let places = range(1, decoder.config.d_model + 1, decoder.device)?.f_to_kind(Kind::Double)?;
+        let start = places.f_square()?.f_sin()?;
         let length = start.f_norm()?.f_double_value(&[])?;
-        let start = start.f_div(&constant(length)?)?.f_to_kind(decoder.kind)?;
+        let start = start.over(length)?.f_to_kind(decoder.kind)?;
         Ok(Self { left: Vec::new(), right: vec![start], alpha: Vec::new(), beta: Vec::new() })
     }
 
@@ -126,5 +126,5 @@ fn orthonormal(vector: Tensor, basis: &[Tensor]) -> Result<(Tensor, f64)> {
     }
     let length = vector.f_to_kind(Kind::Double)?.f_norm()?.f_double_value(&[])?;
     let divisor = if length > 0.0 { length } else { 1.0 };
-    Ok((vector.f_div(&constant(divisor)?)?.f_to_kind(kind)?, length))
+    Ok((vector.over(divisor)?.f_to_kind(kind)?, length))
 }

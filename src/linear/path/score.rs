@@ -11,7 +11,7 @@ use crate::interrupt;
 use crate::linear::frozen::numbers;
 use crate::linear::map::LinearMap;
 use crate::linear::norm::At;
-use crate::model::rope::wide;
+use crate::tensor::raw::wide;
 
 /// The number of paths computed together, and so the block within which neighbours share work.
 pub const TOGETHER: usize = 2048;
