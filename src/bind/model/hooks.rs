@@ -56,10 +56,7 @@ fn not_a_hook(entry: &Dynamic) -> Error {
 fn callback<'a>(function: FnPtr, context: &'a NativeCallContext<'a>, failure: &'a Failure) -> Callback<'a> {
     Box::new(move |point, value| {
         let value = Tensor::new(value.shallow_clone());
-        call(&function, context, point, value).map_err(|error| {
-            *failure.borrow_mut() = Some(error);
-            Error::Callback
-        })
+        call(&function, context, point, value).map_err(|error| stop(error, failure))
     })
 }
 
@@ -120,6 +117,12 @@ fn call_function(
 fn takes_other_arguments(error: &EvalAltResult, function: &FnPtr) -> bool {
     matches!(error, EvalAltResult::ErrorFunctionNotFound(signature, _)
         if signature.split([' ', '(']).next() == Some(function.fn_name()))
+}
+
+/// What stops a run whose closure failed; `blame` finds the closure's own error.
+pub fn stop(error: Box<EvalAltResult>, failure: &Failure) -> Error {
+    *failure.borrow_mut() = Some(error);
+    Error::Callback
 }
 
 /// What to raise for a failed run: the closure's own error if that is what stopped it.
