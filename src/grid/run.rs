@@ -10,7 +10,8 @@ use super::set::Element;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::model::attention::{KeyValue, Pass};
-use crate::model::run::{Hooks, Window};
+use crate::model::run::Hooks;
+use crate::model::window::Window;
 use crate::progress::Progress;
 
 /// The answers' logits and ranks: for each sample of the part, one cell per set.

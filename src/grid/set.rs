@@ -7,7 +7,7 @@ use tch::Tensor;
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::hook::{HookPoint, Site};
-use crate::model::intervention::{Change, Intervention, Positions};
+use crate::model::intervention::{At, Change, Intervention};
 
 /// One place: a layer, or one of its heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,7 +48,7 @@ impl Element {
     pub fn patch(&self, site: Site, position: i64, value: Tensor) -> Intervention {
         Intervention {
             point: HookPoint { site, layer: self.layer },
-            positions: Positions::One(position),
+            positions: At::One(position),
             rows: None,
             head: self.head,
             change: Change::Patch(value),

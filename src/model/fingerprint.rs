@@ -5,12 +5,13 @@ use std::fmt::Display;
 use tch::{Kind, Tensor};
 
 use super::config::{
-    Activation, Config, LayerAttention, NormKind, NormPlacement, Positions, QueryKeyNorm, Rope, RopeScaling,
+    Activation, Config, LayerAttention, NormKind, NormPlacement, PositionEmbedding, QueryKeyNorm, Rope, RopeScaling,
 };
 use super::decoder::Decoder;
 use crate::error::Result;
 use crate::identity::Identity;
 use crate::interrupt;
+use crate::tensor::raw::range;
 
 /// Changed whenever the fields below are.
 const VERSION: &str = "lancet model 2";
@@ -50,7 +51,7 @@ fn add_config(identity: &mut Identity, config: &Config) {
         norm_placement,
         query_key_norm,
         parallel,
-        positions,
+        position_embedding,
         layers,
         attention_scale,
         attention_soft_cap,
@@ -80,7 +81,7 @@ fn add_config(identity: &mut Identity, config: &Config) {
         ("norm_placement", &placement_word(*norm_placement)),
         ("query_key_norm", &query_key_norm_word(*query_key_norm)),
         ("parallel", parallel),
-        ("positions", &positions_word(positions)),
+        ("position_embedding", &position_word(position_embedding)),
         ("attention_scale", attention_scale),
         ("tied", tied),
         ("query_key_value_bias", query_key_value_bias),
@@ -166,10 +167,10 @@ fn query_key_norm_word(norm: QueryKeyNorm) -> &'static str {
     }
 }
 
-fn positions_word(positions: &Positions) -> &'static str {
-    match positions {
-        Positions::Learned => "learned",
-        Positions::Rotary => "rotary",
+fn position_word(embedding: &PositionEmbedding) -> &'static str {
+    match embedding {
+        PositionEmbedding::Learned => "learned",
+        PositionEmbedding::Rotary => "rotary",
     }
 }
 
@@ -183,7 +184,7 @@ fn bit_sums(tensor: &Tensor) -> Result<Vec<i64>> {
     };
     let flat = tensor.f_contiguous()?.f_view([-1])?.f_view_dtype(bits)?;
     let count = flat.numel() as i64;
-    let places = Tensor::f_arange_start_step(1, CHUNK.min(count) + 1, 1, (Kind::Int64, tensor.device()))?;
+    let places = range(1, CHUNK.min(count) + 1, tensor.device())?;
     let mut sums = Vec::new();
     let mut start = 0;
     while start < count {

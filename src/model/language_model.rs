@@ -244,38 +244,3 @@ fn gguf_config(gguf: &Gguf) -> Result<Config> {
     }
     Ok(config)
 }
-
-impl Decoder {
-    /// Every weight once.
-    pub fn weights(&self) -> Vec<&Tensor> {
-        let mut all = vec![&self.embedding];
-        all.extend(&self.position_embedding);
-        for block in &self.blocks {
-            let attention = &block.attention;
-            let linears = [&attention.query, &attention.key, &attention.value, &attention.output]
-                .into_iter()
-                .chain(&block.mlp.gate)
-                .chain([&block.mlp.up, &block.mlp.down]);
-            for linear in linears {
-                all.push(&linear.weight);
-                all.extend(&linear.bias);
-            }
-            let norms = [&block.ln1, &block.ln2]
-                .into_iter()
-                .chain(&block.ln1_post)
-                .chain(&block.ln2_post)
-                .chain(&attention.query_norm)
-                .chain(&attention.key_norm);
-            for norm in norms {
-                all.push(&norm.weight);
-                all.extend(&norm.bias);
-            }
-        }
-        all.push(&self.final_norm.weight);
-        all.extend(&self.final_norm.bias);
-        if !self.config.tied {
-            all.push(&self.unembedding.weight);
-        }
-        all
-    }
-}

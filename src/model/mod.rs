@@ -21,3 +21,4 @@ pub mod naming;
 pub mod rope;
 pub mod run;
 pub mod source;
+pub mod window;

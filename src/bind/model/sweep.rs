@@ -4,8 +4,8 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
 
 use super::grid::answers;
-use super::hooks::{self, Failure};
-use super::run::Names;
+use super::hooks::{Caller, with_hooks};
+use super::intervention::Names;
 use super::{Model, tokens};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
@@ -13,8 +13,7 @@ use crate::bind::option::Options;
 use crate::error::{Error, Result, unknown};
 use crate::model::decoder::Logits;
 use crate::model::language_model::LanguageModel;
-use crate::model::run::Hooks;
-use crate::sweep::Sweep;
+use crate::sweep::{AddHooks, Sweep};
 use crate::tensor::Tensor;
 
 /// What a script asks of a sweep.
@@ -73,31 +72,14 @@ impl Call {
         Ok(Self { sweep: Sweep { prompts, items: items.len(), batch }, items, hooks, measure, positions })
     }
 
-    /// Adds an item's hooks, as the script's function gives them.
-    fn add_hooks<'h>(
-        &self,
-        context: &'h NativeCallContext<'h>,
-        failure: &'h Failure,
-        model: &LanguageModel,
-        (item, rows): (usize, (i64, i64)),
-        all: &mut Hooks<'h>,
-    ) -> Result<()> {
-        let result = self.hooks.call_within_context::<Dynamic>(context, (self.items[item].clone(),));
-        let entries = result.map_err(|error| hooks::stop(error, failure))?;
-        let entries = entries
-            .try_cast_result::<Array>()
-            .map_err(|value| expected("what `hooks` returns", "an array of hooks", &value))?;
-        hooks::add(all, &entries, model.config(), &self.positions, context, failure, Some(rows))
-    }
-
-    fn run<'h>(
-        &self,
-        context: &'h NativeCallContext<'h>,
-        failure: &'h Failure,
-        model: &LanguageModel,
-    ) -> Result<Dynamic> {
-        let add_hooks: &mut crate::sweep::AddHooks<'_, 'h> =
-            &mut |item, rows, all| self.add_hooks(context, failure, model, (item, rows), all);
+    fn run<'h>(&self, caller: &'h Caller<'_>, model: &LanguageModel) -> Result<Dynamic> {
+        let add_hooks: &mut AddHooks<'_, 'h> = &mut |item, rows, all| {
+            let entries = caller.call(&self.hooks, (self.items[item].clone(),))?;
+            let entries = entries
+                .try_cast_result::<Array>()
+                .map_err(|value| expected("what `hooks` returns", "an array of hooks", &value))?;
+            caller.add(all, &entries, model.config(), &self.positions, Some(rows))
+        };
         let (metric, logits) = match &self.measure {
             Measure::Answers(ids) => {
                 let measured = self.sweep.measure(&model.decoder, ids, add_hooks)?;
@@ -111,8 +93,7 @@ impl Call {
         let mut values = Array::new();
         self.sweep.run(&model.decoder, logits, add_hooks, &mut |_item, all| {
             let given = if logits == Logits::Last { all.f_select(1, -1)? } else { all };
-            let value = metric.call_within_context::<Dynamic>(context, (Tensor::new(given),));
-            values.push(value.map_err(|error| hooks::stop(error, failure))?);
+            values.push(caller.call(metric, (Tensor::new(given),))?);
             Ok(())
         })?;
         Ok(values.into())
@@ -141,7 +122,6 @@ pub mod functions {
     #[rhai_fn(return_raw, pure)]
     pub fn sweep(context: NativeCallContext, model: &mut Model, options: Map) -> ScriptResult<Dynamic> {
         let call = Call::read(model.get(), options)?;
-        let failure = Failure::default();
-        call.run(&context, &failure, model.get()).map_err(|error| hooks::blame(error, &failure))
+        with_hooks(&context, |caller| call.run(caller, model.get()))
     }
 }
