@@ -2,10 +2,8 @@
 //! the way from a Hugging Face checkpoint. The file is mapped, not read, so only the tensors asked for cost memory.
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
-mod config;
 mod dequantize;
 mod header;
-mod names;
 mod value;
 
 use std::collections::HashMap;
@@ -15,9 +13,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use tch::{Device, Kind};
 
-pub use config::config_json;
 pub use dequantize::{Quantization, TensorType};
-pub use names::{Conversion, conversion, tensor_name};
 pub use value::Value;
 
 use crate::error::{Error, Result, nearest};
@@ -163,7 +159,7 @@ impl Gguf {
     }
 
     /// Loads a tensor to the CPU in PyTorch's shape: quantised ones as f32, others in the type they are stored in. What
-    /// the converter changed is not undone here; see [`conversion`].
+    /// the converter changed is not undone here; see [`Conversion`](crate::model::family::gguf::Conversion).
     ///
     /// # Errors
     /// An unknown name, or a storage type that cannot be read.
@@ -199,24 +195,4 @@ impl Gguf {
             }
         }
     }
-}
-
-/// Undoes what llama.cpp's converter does to the query and key projections of Llama models: it interleaves the two halves
-/// of each head's rotary dimensions, where Hugging Face keeps them apart. `tensor` is a weight `[heads * head_dim, in]` or
-/// a bias `[heads * head_dim]`; `heads` counts query heads for the query and key heads for the key.
-///
-/// # Errors
-/// A first dimension that does not divide into `heads` of even size.
-pub fn unpermute_rotary(tensor: &tch::Tensor, heads: i64) -> Result<tch::Tensor> {
-    let shape = tensor.size();
-    let rows = shape.first().copied().unwrap_or(0);
-    let pair_rows = heads.checked_mul(2).filter(|pairs| *pairs > 0 && rows % pairs == 0);
-    let Some(pair_rows) = pair_rows else {
-        return Err(Error::new(format!(
-            "a projection of shape {shape:?} does not divide into {heads} heads of even size"
-        )));
-    };
-    let mut split = vec![heads, rows / pair_rows, 2];
-    split.extend(shape.iter().skip(1));
-    Ok(tensor.f_reshape(&split)?.f_transpose(1, 2)?.f_reshape(&shape)?)
 }

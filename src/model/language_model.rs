@@ -12,7 +12,7 @@ use super::source::{GgufSource, ROTARY_DIVISORS, RandomWeights, Safetensors};
 use super::{built_in, family, load};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::gguf::{self, Gguf};
+use crate::gguf::Gguf;
 use crate::hub::{self, Located};
 use crate::interrupt;
 use crate::tensor::raw::range;
@@ -266,7 +266,7 @@ fn read_json(path: &Path) -> Result<serde_json::Value> {
 
 /// The config in a GGUF file's metadata, with the rotary divisors that newer Llama files keep as a tensor.
 fn gguf_config(gguf: &Gguf) -> Result<Config> {
-    let mut config = family::parse(&gguf::config_json(gguf)?)?;
+    let mut config = family::parse(&family::gguf::config_json(gguf)?)?;
     if gguf.contains(ROTARY_DIVISORS) {
         let divisors = Vec::<f64>::try_from(&gguf.load(ROTARY_DIVISORS)?.f_to_kind(Kind::Double)?)?;
         for rope in config.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {

@@ -9,9 +9,10 @@ use safetensors::tensor::Metadata;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Config, NormKind};
+use super::family::gguf::{Architecture, architecture, tensor_name, unpermute_rotary};
 use super::naming::is_buffer;
 use crate::error::{Error, Result};
-use crate::gguf::{self, Gguf};
+use crate::gguf::Gguf;
 use crate::hub;
 use crate::tensor::raw::Arithmetic;
 
@@ -181,35 +182,35 @@ pub const ROTARY_DIVISORS: &str = "rope_freqs.weight";
 /// A GGUF file, its tensors renamed and rearranged to what Hugging Face's checkpoint of the same model has.
 pub struct GgufSource<'a> {
     gguf: &'a Gguf,
-    architecture: String,
-    conversion: gguf::Conversion,
+    architecture: &'static Architecture,
     config: &'a Config,
 }
 
 impl<'a> GgufSource<'a> {
     /// The weights in `gguf`, which `config` describes.
+    ///
+    /// # Errors
+    /// An architecture that is not supported.
     pub fn new(gguf: &'a Gguf, config: &'a Config) -> Result<Self> {
-        let architecture = gguf.architecture()?.to_owned();
-        let conversion = gguf::conversion(&architecture);
-        Ok(Self { gguf, architecture, conversion, config })
+        Ok(Self { gguf, architecture: architecture(gguf)?, config })
     }
 
     /// Undoes what the converter did to the tensor that Hugging Face calls `name`.
     fn restore(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
-        let config = self.config;
-        if self.conversion.rotary_permuted && name.contains(".q_proj.") {
-            return gguf::unpermute_rotary(&tensor, config.n_heads);
+        let (config, conversion) = (self.config, self.architecture.conversion);
+        if conversion.rotary_permuted && name.contains(".q_proj.") {
+            return unpermute_rotary(&tensor, config.n_heads);
         }
-        if self.conversion.rotary_permuted && name.contains(".k_proj.") {
-            return gguf::unpermute_rotary(&tensor, config.n_kv_heads);
+        if conversion.rotary_permuted && name.contains(".k_proj.") {
+            return unpermute_rotary(&tensor, config.n_kv_heads);
         }
-        if self.conversion.norm_plus_one && name.ends_with("norm.weight") {
+        if conversion.norm_plus_one && name.ends_with("norm.weight") {
             return tensor.minus(1.0);
         }
-        if self.conversion.linear_layout && tensor.dim() == 2 && name.contains(".c_") {
+        if conversion.linear_layout && tensor.dim() == 2 && name.contains(".c_") {
             return Ok(tensor.f_transpose(0, 1)?);
         }
-        if self.conversion.qkv_split && name.contains(".query_key_value.") {
+        if conversion.qkv_split && name.contains(".query_key_value.") {
             let mut by_part = vec![3, config.n_heads, config.d_head];
             by_part.extend(tensor.size().get(1));
             return Ok(tensor.f_view(by_part.as_slice())?.f_transpose(0, 1)?.f_reshape(tensor.size())?);
@@ -218,7 +219,7 @@ impl<'a> GgufSource<'a> {
     }
 
     fn stored_name(&self, name: &str) -> Option<String> {
-        gguf::tensor_name(&self.architecture, name).filter(|stored| self.gguf.contains(stored))
+        tensor_name(self.architecture.name, name).filter(|stored| self.gguf.contains(stored))
     }
 }
 

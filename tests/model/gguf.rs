@@ -4,9 +4,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::support;
-use lancet::gguf::{Conversion, Gguf, TensorType, Value, config_json, conversion, tensor_name, unpermute_rotary};
+use lancet::gguf::{Gguf, TensorType, Value};
+use lancet::model::family::gguf::{Conversion, config_json, find, tensor_name, unpermute_rotary};
 use serde_json::json;
 use tch::{Kind, Tensor};
+
+fn conversion(architecture: &str) -> Conversion {
+    find(architecture).expect("supported").conversion
+}
 
 fn fixture(name: &str) -> PathBuf {
     support::fixture(&format!("gguf/{name}"))
@@ -387,7 +392,7 @@ fn configurations_that_cannot_be_used_are_refused() {
 
 #[test]
 fn conversions_are_those_of_the_converter() {
-    assert_eq!(conversion("qwen2"), Conversion::default());
+    assert_eq!(conversion("qwen2"), Conversion::NONE);
     assert!(conversion("gemma3").norm_plus_one && !conversion("gemma3").rotary_permuted);
     assert!(conversion("gpt2").linear_layout);
     assert!(conversion("gptneox").qkv_split);
