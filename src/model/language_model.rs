@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::config::{Config, RopeScaling};
 use super::decoder::Decoder;
-use super::source::{GgufSource, ROTARY_DIVISORS, RandomWeights, Safetensors};
+use super::source::{Checkpoint, GgufSource, ROTARY_DIVISORS, RandomWeights};
 use super::{built_in, family, load};
 use crate::device;
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ impl LanguageModel {
                 load::decoder(config, &GgufSource::new(gguf, &described)?, options.kind, device)?
             }
             (None, Weights::Directory(directory)) => {
-                load::decoder(config, &Safetensors::open(directory)?, options.kind, device)
+                load::decoder(config, &Checkpoint::open(directory)?, options.kind, device)
                     .map_err(|error| error.context(format!("`{}`", directory.display())))?
             }
             (None, Weights::Absent) => {
