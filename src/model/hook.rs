@@ -66,13 +66,22 @@ const SITES: &[(Site, &str)] = &[
     (Site::LnFinalNormalized, "ln_final.hook_normalized"),
 ];
 
+// A site's number is its place in the list.
+const _: () = {
+    let mut place = 0;
+    while place < SITES.len() {
+        assert!(SITES[place].0 as usize == place);
+        place += 1;
+    }
+};
+
 impl Site {
     /// How many kinds of site there are.
     pub const COUNT: usize = SITES.len();
 
     /// The name; inside a block, what follows `blocks.{l}.`.
     pub fn name(self) -> &'static str {
-        SITES.iter().find(|(site, _)| *site == self).map_or("", |(_, name)| name)
+        SITES[self as usize].1
     }
 
     /// Whether it occurs once per layer.

@@ -176,7 +176,7 @@ fn act(
             new.size(),
             value.size()
         ))
-        .hint("return a tensor of the same shape, or () to leave the activation as it is"));
+        .hint("a replacement has the same shape as the activation"));
     }
     if !is_float(new.kind()) {
         return Err(Error::new(format!(

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use tch::{Device, Kind};
 
+use super::raw::constant;
 use super::{Tensor, is_float, kind_name, named, refusal};
 use crate::error::{Error, Result};
 
@@ -48,15 +49,16 @@ impl Number {
     }
 
     /// The number as a tensor without dimensions, on the CPU.
-    // Never as a libtorch scalar: tch frees a scalar argument before it looks for an error, and so a call that takes one
-    // panics where it should fail.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn to_tensor(self, kind: Kind) -> Result<Tensor> {
-        let list = match self {
-            Self::Bool(value) => tch::Tensor::f_from_slice(&[value]),
-            Self::Integer(value) => tch::Tensor::f_from_slice(&[value]),
-            Self::Float(value) => tch::Tensor::f_from_slice(&[value]),
+        let tensor = match self {
+            Self::Bool(value) => constant(value),
+            Self::Integer(value) => constant(value),
+            Self::Float(value) => constant(value),
         }?;
-        Ok(list.f_squeeze()?.f_to_kind(kind)?.into())
+        Ok(tensor.f_to_kind(kind)?.into())
     }
 
     /// The number as a tensor without dimensions to compute with beside `other`, which keeps its element type unless it

@@ -5,6 +5,7 @@ use tch::Kind;
 
 use super::arithmetic::{Operand, Operator};
 use super::element::Number;
+use super::raw::copy;
 use super::shape::broadcast;
 use super::{Tensor, kind_name, named, refusal};
 use crate::error::{Error, Result};
@@ -54,9 +55,7 @@ impl Tensor {
     /// # Errors
     /// As for [`Tensor::index`]; also a value that does not fit the shape or the element type.
     pub fn with_index(&self, indexes: &[Index], value: &Operand) -> Result<Self> {
-        let mut copy = self.tch().f_empty_like()?;
-        copy.f_copy_(self.tch())?;
-        let copy = Self::new(copy);
+        let copy = Self::new(copy(self.tch())?);
         let value = self.storable(value)?;
         let mut view = copy.view(copy.share(), indexes)?;
         let target = if view.gathers_any() { view.base.f_index(&view.gathers)?.size() } else { view.base.size() };

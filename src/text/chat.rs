@@ -44,7 +44,8 @@ pub fn render(template: &str, messages: &[Message], options: &Options) -> Result
     let template = without_generation_tags(template);
     let template = environment.template_from_str(&template).map_err(|error| describe(&error))?;
     let mut variables = Map::new();
-    variables.insert("messages".into(), serde_json::to_value(messages).unwrap_or_default());
+    let messages = serde_json::to_value(messages).map_err(|error| Error::new(error.to_string()))?;
+    variables.insert("messages".into(), messages);
     variables.insert("tools".into(), Json::Null);
     variables.insert("documents".into(), Json::Null);
     variables.insert("add_generation_prompt".into(), options.add_generation_prompt.into());

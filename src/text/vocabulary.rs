@@ -181,7 +181,9 @@ impl Vocabulary<'_> {
                 continue;
             }
             let Some(token) = self.special(key)? else { continue };
-            let Some(id) = tokenizer.token_to_id(token) else { continue };
+            let id = tokenizer.token_to_id(token).ok_or_else(|| {
+                Error::new(format!("the token `{token}` of metadata `{key}` is not in the vocabulary"))
+            })?;
             let at = if name == "bos" { 0 } else { template.len() };
             template.insert(at, name);
             tokens.push(SpecialToken::new(name.to_owned(), vec![id], vec![token.to_owned()]).map_err(outside)?);

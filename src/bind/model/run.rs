@@ -29,7 +29,10 @@ pub struct Cache {
 
 impl Cache {
     fn get(&self, name: &str) -> Result<Tensor> {
-        Ok(Tensor::new(self.activations.named(name, self.model.get().config())?.shallow_clone()))
+        let found = self.activations.named(name, self.model.get().config()).map_err(|error| {
+            error.hint("name it in `run_with_cache(tokens, [names])`; patterns such as `blocks.*.hook_resid_post` work")
+        })?;
+        Ok(Tensor::new(found.shallow_clone()))
     }
 }
 

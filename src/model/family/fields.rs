@@ -116,12 +116,14 @@ impl<'a> Fields<'a> {
         self.number_or("initializer_range", 0.02)
     }
 
-    /// Ids that end a generated text.
-    pub fn eos_token_ids(&self) -> Vec<i64> {
-        match self.get("eos_token_id") {
-            Some(Value::Array(items)) => items.iter().filter_map(Value::as_i64).collect(),
-            Some(item) => item.as_i64().into_iter().collect(),
-            None => Vec::new(),
+    /// Ids that end a generated text: an integer or an array of them.
+    pub fn eos_token_ids(&self) -> Result<Vec<i64>> {
+        let key = "eos_token_id";
+        let id = |value: &Value| value.as_i64().ok_or_else(|| wrong(key, "an integer or an array of integers"));
+        match self.get(key) {
+            Some(Value::Array(items)) => items.iter().map(id).collect(),
+            Some(item) => Ok(vec![id(item)?]),
+            None => Ok(Vec::new()),
         }
     }
 

@@ -62,7 +62,7 @@ fn gpt2(fields: &Fields) -> Result<Config> {
         attention_output_bias: true,
         mlp_bias: true,
         initializer_range: fields.initializer_range()?,
-        eos_token_ids: fields.eos_token_ids(),
+        eos_token_ids: fields.eos_token_ids()?,
         ..config
     })
 }

@@ -128,7 +128,7 @@ pub(super) fn descendant(model_type: &str, fields: &Fields, defaults: &Defaults)
         query_key_value_bias: bias,
         attention_output_bias: bias,
         initializer_range: fields.initializer_range()?,
-        eos_token_ids: fields.eos_token_ids(),
+        eos_token_ids: fields.eos_token_ids()?,
         ..Config::new(model_type, sizes)
     };
     Ok(Descendant { config, rope })

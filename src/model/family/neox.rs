@@ -66,7 +66,7 @@ fn gpt_neox(fields: &Fields) -> Result<Config> {
         attention_output_bias: bias,
         mlp_bias: true,
         initializer_range: fields.initializer_range()?,
-        eos_token_ids: fields.eos_token_ids(),
+        eos_token_ids: fields.eos_token_ids()?,
         ..Config::new("gpt_neox", sizes)
     })
 }

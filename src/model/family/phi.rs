@@ -31,7 +31,8 @@ fn phi3(fields: &Fields) -> Result<Config> {
 
 fn in_gguf(file: &Metadata) -> Result<Json> {
     let mut config = descendant_in_gguf(file, "phi3")?;
-    let head_dim = config["head_dim"].as_i64().unwrap_or(1).max(1);
+    let head_dim = config["head_dim"].as_i64().filter(|size| *size > 0);
+    let head_dim = head_dim.ok_or_else(|| file.error("heads without a size"))?;
     let rotary = file.optional_integer("rope.dimension_count")?.unwrap_or(head_dim);
     config["partial_rotary_factor"] = (rotary as f64 / head_dim as f64).into();
     // The converter writes 0 where there is no window.
