@@ -270,7 +270,8 @@ fn q6_k(block: &[u8; 210], values: &mut [f32; SUPER_BLOCK]) {
     let (low_bits, high_bits, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let scale = half(block[208], block[209]);
     for (i, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        // Within each half of 128 values: 64 bytes of low bits, read as low then high nibbles, and 32 bytes of top bits.
+        // Within each half of 128 values: 64 bytes of low bits, read as low then high nibbles, and 32 bytes of top
+        // bits.
         let (part, quarter) = (i / 4, i % 4);
         let low_bits = &low_bits[part * 64 + quarter % 2 * 32..];
         let high_bits = &high_bits[part * 32..];

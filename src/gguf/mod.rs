@@ -1,5 +1,5 @@
-//! GGUF files: metadata, tensors (expanded to floats where they are quantised), and what llama.cpp's converter changed on
-//! the way from a Hugging Face checkpoint. The file is mapped, not read, so only the tensors asked for cost memory.
+//! GGUF files: metadata, tensors (expanded to floats where they are quantised), and what llama.cpp's converter changed
+//! on the way from a Hugging Face checkpoint. The file is mapped, not read, so only the tensors asked for cost memory.
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod dequantize;
@@ -34,12 +34,12 @@ impl Gguf {
     /// Opens a file and reads everything but the tensors' data.
     ///
     /// # Errors
-    /// A file that cannot be read, is not a little-endian GGUF of version 2 or 3, or is truncated or corrupt; the message
-    /// names the file and, where there is one, the metadata key or tensor.
+    /// A file that cannot be read, is not a little-endian GGUF of version 2 or 3, or is truncated or corrupt; the
+    /// message names the file and, where there is one, the metadata key or tensor.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| Error::io(path, &error))?;
-        // SAFETY: the mapping is only read. Like every reader of mapped weights this relies on nobody shortening the
-        // file while it is open.
+        // SAFETY: the mapping is only read. Like every reader of mapped weights this relies on no process shortening
+        // the file while it is open.
         let file = unsafe { Mmap::map(&file) }.map_err(|error| Error::io(path, &error))?;
         let in_file = |error: Error| error.context(format!("`{}`", path.display()));
         let header = header::read(&file).map_err(in_file)?;
@@ -62,6 +62,9 @@ impl Gguf {
     }
 
     /// A text, or `None` where the key is missing; a value of another type is an error, here and below.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn string(&self, key: &str) -> Result<Option<&str>> {
         self.typed(key, "a string", |value| match value {
             Value::String(text) => Some(text.as_str()),
@@ -70,6 +73,9 @@ impl Gguf {
     }
 
     /// An integer, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn integer(&self, key: &str) -> Result<Option<i64>> {
         self.typed(key, "an integer", |value| match value {
             Value::Integer(integer) => Some(*integer),
@@ -78,6 +84,9 @@ impl Gguf {
     }
 
     /// A float, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn float(&self, key: &str) -> Result<Option<f64>> {
         self.typed(key, "a float", |value| match value {
             Value::Float(float) => Some(*float),
@@ -86,6 +95,9 @@ impl Gguf {
     }
 
     /// A truth value, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
         self.typed(key, "true or false", |value| match value {
             Value::Boolean(boolean) => Some(*boolean),
@@ -94,6 +106,9 @@ impl Gguf {
     }
 
     /// An array of texts, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn strings(&self, key: &str) -> Result<Option<&[String]>> {
         self.typed(key, "an array of strings", |value| match value {
             Value::Strings(items) => Some(items.as_slice()),
@@ -102,6 +117,9 @@ impl Gguf {
     }
 
     /// An array of integers, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn integers(&self, key: &str) -> Result<Option<&[i64]>> {
         self.typed(key, "an array of integers", |value| match value {
             Value::Integers(items) => Some(items.as_slice()),
@@ -110,6 +128,9 @@ impl Gguf {
     }
 
     /// An array of floats, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn floats(&self, key: &str) -> Result<Option<&[f64]>> {
         self.typed(key, "an array of floats", |value| match value {
             Value::Floats(items) => Some(items.as_slice()),
@@ -175,7 +196,7 @@ impl Gguf {
         })?;
         let end = info.start.saturating_add(info.bytes);
         let bytes = self.file.get(info.start..end).ok_or_else(|| {
-            Error::new(format!("`{path}`: the data of tensor `{name}` lies beyond the end of the file"))
+            Error::new(format!("`{path}`: the data of tensor `{name}` is beyond the end of the file"))
         })?;
         match info.kind {
             TensorType::Plain(kind) => Ok(tch::Tensor::f_from_data_size(bytes, &info.shape, kind)?),

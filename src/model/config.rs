@@ -95,7 +95,7 @@ pub enum PositionEmbedding {
     Rotary,
 }
 
-/// What one layer's attention sees.
+/// The window and the rotary embedding of one layer's attention.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerAttention {
     /// Size of the sliding window in positions, counting the current one; None without a window

@@ -55,7 +55,8 @@ impl LanguageModel {
     /// Loads a built-in name, a Hugging Face repository, a folder, or a GGUF file.
     ///
     /// # Errors
-    /// No such model, a config that is not supported, weights that are missing, damaged or do not fit; an unknown device.
+    /// No such model, a config that is not supported, weights that are missing, damaged or do not fit; an unknown
+    /// device.
     pub fn load(id: &str, options: &LoadOptions) -> Result<Self> {
         let device = device::parse_device(&options.device)?;
         check_kind(options.kind)?;
@@ -147,12 +148,15 @@ impl LanguageModel {
     }
 
     /// Ids of `text`; special tokens (such as the one that begins a text) are added only if `add_special`.
+    ///
+    /// # Errors
+    /// There is no tokenizer.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<i64>> {
         self.tokenizer()?.encode(text, add_special)
     }
 
-    /// The text of token ids, special tokens included. Embeddings are often padded beyond the vocabulary: an id that the
-    /// model has and no token has reads as `<|unused ID|>`.
+    /// The text of token ids, special tokens included. Embeddings are often padded beyond the vocabulary: an id that
+    /// the model has and no token has reads as `<|unused ID|>`.
     ///
     /// # Errors
     /// There is no tokenizer, or the model does not have an id.
@@ -169,6 +173,9 @@ impl LanguageModel {
     }
 
     /// The text of each token by itself; otherwise as [`LanguageModel::decode`].
+    ///
+    /// # Errors
+    /// There is no tokenizer, or the model does not have an id.
     pub fn tokens(&self, ids: &[i64]) -> Result<Vec<String>> {
         let tokenizer = self.tokenizer()?;
         ids.iter()
@@ -204,6 +211,9 @@ impl LanguageModel {
 
     /// A hash of the config and of every weight as it was loaded. Equal models have equal fingerprints on every device;
     /// computed once.
+    ///
+    /// # Errors
+    /// Interrupted, or libtorch's own, such as no memory.
     pub fn fingerprint(&self) -> Result<&str> {
         if let Some(known) = self.fingerprint.get() {
             return Ok(known);
@@ -264,7 +274,7 @@ fn read_json(path: &Path) -> Result<serde_json::Value> {
     serde_json::from_str(&text).map_err(|error| Error::new(format!("`{}` is not valid JSON: {error}", path.display())))
 }
 
-/// The config in a GGUF file's metadata, with the rotary divisors that newer Llama files keep as a tensor.
+/// The config in a GGUF file's metadata, with the rotary divisors that newer Llama files store as a tensor.
 fn gguf_config(gguf: &Gguf) -> Result<Config> {
     let mut config = family::parse(&family::gguf::config_json(gguf)?)?;
     if gguf.contains(ROTARY_DIVISORS) {

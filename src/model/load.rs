@@ -18,8 +18,8 @@ use crate::interrupt;
 /// Builds the decoder that `config` describes.
 ///
 /// # Errors
-/// A tensor that is missing, has another shape, or holds NaN or infinity; a tensor in the checkpoint that the decoder has
-/// no use for (it would compute something else than the checkpoint's own code).
+/// A tensor that is missing, has another shape, or holds NaN or infinity; a tensor in the checkpoint that the decoder
+/// has no use for (it would compute something else than the checkpoint's own code).
 pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: Device) -> Result<Decoder> {
     let naming = family::find(&config.model_type)?.naming;
     let mut loader = Loader { config: &config, source, naming, kind, device, used: BTreeSet::new() };
@@ -35,9 +35,9 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
     let (ropes, rope_of_layer) = distinct_ropes(&config);
     check_divisors(&ropes)?;
     let mut blocks = Vec::new();
-    for (layer, rope) in (0..config.n_layers).zip(rope_of_layer) {
+    for layer in 0..config.n_layers {
         interrupt::check()?;
-        blocks.push(loader.block(layer, rope)?);
+        blocks.push(loader.block(layer, rope_of_layer[layer as usize])?);
     }
     let final_norm = loader.norm(&format!("{}{}", naming.root, naming.final_norm), config.d_model)?;
     let unembedding_name = format!("{}.weight", naming.unembedding);

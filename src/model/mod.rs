@@ -1,7 +1,8 @@
 //! One decoder for every family, and the places where it can be touched.
 //!
-//! `config` describes a decoder and `family` reads that from a checkpoint's files. `source` and `load` bring the weights in,
-//! `decoder` runs them. `hook` names the places, `run` carries what is done there, `intervention` is the commonest of that.
+//! `config` describes a decoder and `family` reads that from a checkpoint's files. `source` and `load` bring the
+//! weights in, `decoder` runs them. `hook` names the places, `run` carries what is done there, `intervention` is the
+//! commonest of that.
 
 pub mod attention;
 pub mod block;

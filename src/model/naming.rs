@@ -38,7 +38,7 @@ pub enum NormNaming {
 /// The names of one family.
 #[derive(Debug, Clone, Copy)]
 pub struct Naming {
-    /// What all names but the unembedding's begin with; some checkpoints leave it out
+    /// Prefix of all names but the unembedding's; some checkpoints leave it out
     pub root: &'static str,
     pub embedding: &'static str,
     /// Families with learned positions only

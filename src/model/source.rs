@@ -26,7 +26,7 @@ pub trait WeightSource {
     /// It is missing, or has another shape than `shape`.
     fn load(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor>;
 
-    /// The stored tensors that are not in `used`, which nothing asked for.
+    /// The names of the stored tensors that are not in `used`.
     fn unused(&self, used: &BTreeSet<String>) -> Vec<String>;
 }
 
@@ -180,7 +180,8 @@ impl WeightSource for GgufSource<'_> {
     }
 }
 
-/// Weights drawn at random as Hugging Face initialises a model: normal for matrices, norms that do nothing, zero biases.
+/// Weights drawn at random as Hugging Face initialises a model: normal for matrices, norms that do nothing, zero
+/// biases.
 #[derive(Debug)]
 pub struct RandomWeights {
     deviation: f64,

@@ -63,8 +63,12 @@ impl Number {
 
     /// The number as a tensor without dimensions to compute with beside `other`, which keeps its element type unless it
     /// holds no floats and the number is one, or no numbers.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn beside(self, other: &Tensor) -> Result<Tensor> {
-        // Without dimensions of its own, the number does not widen a tensor that has some; otherwise it must be no wider.
+        // Without dimensions of its own, the number does not widen a tensor that has some; otherwise it must be no
+        // wider.
         let wide = other.ndim() > 0;
         self.to_tensor(match (self, other.kind()) {
             (Self::Bool(_), _) => Kind::Bool,
@@ -144,6 +148,9 @@ impl Tensor {
     }
 
     /// The elements in row-major order, copied to main memory.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn elements(&self) -> Result<Elements> {
         fn copy<T: tch::kind::Element + Clone>(tensor: &Tensor, zero: T) -> Result<Vec<T>> {
             let converted = tensor.tch().f_to_kind(T::KIND)?;
@@ -171,6 +178,9 @@ impl Tensor {
     }
 
     /// The tensor with another element type, on another device, or both; shares the storage where nothing changes.
+    ///
+    /// # Errors
+    /// A device without the memory.
     pub fn to(&self, kind: Option<Kind>, device: Option<Device>) -> Result<Self> {
         let moved = match device {
             Some(device) if device != self.device() => named("to", &[self], self.tch().f_to_device(device))?,
@@ -183,11 +193,17 @@ impl Tensor {
     }
 
     /// The tensor itself if it holds floats, otherwise its numbers as f32.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn as_float(&self) -> Result<Self> {
         if self.is_float() { Ok(self.clone()) } else { self.to(Some(Kind::Float), None) }
     }
 
     /// The bytes of the elements in row-major order, little-endian.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.nbytes()];
         self.tch().f_copy_data_u8(&mut bytes, self.numel()).map_err(|error| refusal("copy", &[self], error))?;

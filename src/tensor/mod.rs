@@ -51,7 +51,7 @@ impl Tensor {
         self.0.kind()
     }
 
-    /// Where the data lies.
+    /// Where the data is.
     pub fn device(&self) -> Device {
         self.0.device()
     }

@@ -55,8 +55,8 @@ fn gemma2(fields: &Fields) -> Result<Config> {
     gemma("gemma2", fields, &GEMMA)?.sliding(fields, window, |layer| (layer + 1) % 2 != 0, None)
 }
 
-/// Every sixth layer sees everything, unless `sliding_window_pattern` says otherwise; the others have a rotary embedding
-/// with a base of its own.
+/// Every sixth layer sees everything, unless `sliding_window_pattern` says otherwise; the others have a rotary
+/// embedding with a base of its own.
 fn gemma3(fields: &Fields) -> Result<Config> {
     let gemma = gemma("gemma3_text", fields, &Defaults { rope_theta: 1e6, ..GEMMA })?;
     let window = fields.optional_size("sliding_window")?;
@@ -91,8 +91,8 @@ fn gemma3_in_gguf(file: &Metadata) -> Result<Json> {
     Ok(config)
 }
 
-/// The file does not say how attention is scaled. By llama.cpp's rule it is by the head's size, except in the 27B model,
-/// which is known by its number of layers, `largest`.
+/// The file does not say how attention is scaled. By llama.cpp's rule it is by the head's size, except in the 27B
+/// model, which is known by its number of layers, `largest`.
 fn gemma_in_gguf(file: &Metadata, model_type: &str, largest: i64) -> Result<Json> {
     let mut config = descendant_in_gguf(file, model_type)?;
     let head_dim = file.integer("attention.key_length")?;

@@ -1,5 +1,6 @@
-//! GGUF files of every family: Hugging Face's config.json from the file's metadata, weights' names, and what llama.cpp's
-//! converter changed in the weights. Names as in gguf-py's tensor_mapping.py, changes as in convert_hf_to_gguf.py.
+//! GGUF files of every family: Hugging Face's config.json from the file's metadata, weights' names, and what
+//! llama.cpp's converter changed in the weights. Names as in gguf-py's tensor_mapping.py, changes as in
+//! convert_hf_to_gguf.py.
 
 use std::fmt::Display;
 
@@ -18,13 +19,13 @@ pub struct Architecture {
     pub name: &'static str,
     /// The names of the weights in the checkpoint that was converted
     pub naming: Naming,
-    /// What the converter changed in the weights
+    /// The converter's changes of the weights
     pub conversion: Conversion,
     /// The config.json of the checkpoint that was converted
     pub(super) config: fn(&Metadata) -> Result<Json>,
 }
 
-/// What the converter changed in an architecture's weights; whoever loads them has to undo it.
+/// The converter's changes of an architecture's weights, which the loader undoes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conversion {
     /// Rows of the query and key projections (and of their biases) are permuted within each head: see
@@ -175,8 +176,8 @@ pub(super) fn layer_types(slides: impl IntoIterator<Item = bool>) -> Json {
     slides.into_iter().map(|slides| if slides { "sliding_attention" } else { "full_attention" }).collect()
 }
 
-/// The GGUF name of a Hugging Face weight (`model.layers.3.self_attn.q_proj.weight` is `blk.3.attn_q.weight`), or `None`
-/// for an architecture or a weight that llama.cpp does not store. The root (`model.`) may be left out.
+/// The GGUF name of a Hugging Face weight (`model.layers.3.self_attn.q_proj.weight` is `blk.3.attn_q.weight`), or
+/// `None` for an architecture or a weight that llama.cpp does not store. The root (`model.`) may be left out.
 pub fn tensor_name(architecture: &str, name: &str) -> Option<String> {
     let naming = &find(architecture)?.naming;
     let (name, suffix) = name.rsplit_once('.').filter(|(_, suffix)| matches!(*suffix, "weight" | "bias"))?;
@@ -233,9 +234,9 @@ fn layer_names(naming: &Naming) -> Vec<(&'static str, &'static str)> {
     names
 }
 
-/// Undoes what llama.cpp's converter does to the query and key projections of Llama models: it interleaves the two halves
-/// of each head's rotary dimensions, where Hugging Face keeps them apart. `tensor` is a weight `[heads * head_dim, in]` or
-/// a bias `[heads * head_dim]`; `heads` counts query heads for the query and key heads for the key.
+/// Undoes what llama.cpp's converter does to the query and key projections of Llama models: it interleaves the two
+/// halves of each head's rotary dimensions, where Hugging Face does not. `tensor` is a weight `[heads *
+/// head_dim, in]` or a bias `[heads * head_dim]`; `heads` counts query heads for the query and key heads for the key.
 ///
 /// # Errors
 /// A first dimension that does not divide into `heads` of even size.

@@ -1,5 +1,5 @@
-//! GPT-2: learned positions, LayerNorm, plain MLPs, weights stored [in, out]. Sources: transformers' configuration_gpt2.py,
-//! llama.cpp's convert_hf_to_gguf.py.
+//! GPT-2: learned positions, LayerNorm, plain MLPs, weights stored [in, out]. Sources: transformers'
+//! configuration_gpt2.py, llama.cpp's convert_hf_to_gguf.py.
 
 use serde_json::Value as Json;
 

@@ -97,7 +97,8 @@ pub(super) fn descendant(model_type: &str, fields: &Fields, defaults: &Defaults)
     let n_layers = fields.size("num_hidden_layers")?;
     let d_head = match fields.optional_size("head_dim")?.or(defaults.head_dim) {
         Some(d_head) => d_head,
-        None => head_size(("hidden_size", d_model), ("num_attention_heads", n_heads))?,
+        None => head_size(("hidden_size", d_model), ("num_attention_heads", n_heads))
+            .map_err(|error| error.hint("there is no `head_dim`"))?,
     };
     let n_ctx = fields.size_or("max_position_embeddings", defaults.n_ctx)?;
     let fraction = match defaults.rotary_fraction {
@@ -140,8 +141,8 @@ impl Descendant {
         self.sliding(fields, None, |_| false, None)
     }
 
-    /// The config of a model in which the layers that slide see `window` positions and have the rotary embedding `local`, or
-    /// all layers' one. `slides` tells which layers do where the config does not.
+    /// The config of a model in which the layers that slide see `window` positions and have the rotary embedding
+    /// `local`, or all layers' one. `slides` tells which layers do where the config does not.
     pub fn sliding(
         self,
         fields: &Fields,
