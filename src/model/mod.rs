@@ -1,8 +1,8 @@
 //! One decoder for every family, and the places where it can be touched.
 //!
-//! `config` describes a decoder and `family` reads that from a checkpoint's files. `source` and `load` bring the
-//! weights in, `decoder` runs them. `hook` names the places, `run` carries what is done there, `intervention` is the
-//! commonest of that.
+//! `config` describes a decoder, and `family` reads that description from a checkpoint's files. `source` and `load` bring
+//! the weights in, and `decoder` runs them. `hook` names the places, and `run` carries out captures, callbacks and
+//! interventions there.
 
 pub mod attention;
 pub mod block;
@@ -11,6 +11,7 @@ pub mod cache;
 pub mod config;
 pub mod decoder;
 pub mod family;
+pub mod fingerprint;
 pub mod generate;
 pub mod hook;
 pub mod intervention;

@@ -2,6 +2,7 @@
 
 mod support;
 
+mod book;
 mod catalog;
 mod chat_client;
 mod error;
