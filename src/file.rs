@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -199,6 +199,11 @@ pub fn format_of<F: Copy>(path: &Path, formats: &[(&str, F)]) -> Result<F> {
         None => String::new(),
     };
     Err(Error::new(format!("cannot write `{}`: {problem}", path.display())).hint(format!("end the name in {known}")))
+}
+
+/// Whether a path from outside leads to a place below the folder that it is joined to.
+pub fn is_plain(path: &str) -> bool {
+    !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// Makes a folder and those above it; one that is there already is fine.

@@ -4,6 +4,7 @@
 //! Only `session`, `bind`, `catalog`, `diagnostics` and `repl` may name `rhai`; the other modules know nothing of scripts.
 
 pub mod bind;
+pub mod cache;
 pub mod catalog;
 pub mod chat_client;
 pub mod cli;

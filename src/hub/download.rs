@@ -13,8 +13,9 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::snapshot::{INDEX, WEIGHTS, shards};
-use super::{Hub, Located, Wanted, is_plain};
+use super::{Hub, Located, Wanted};
 use crate::error::{Error, Result};
+use crate::file::is_plain;
 use crate::interrupt;
 
 /// The small files of a model, fetched where a repository has them.

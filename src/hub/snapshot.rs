@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Located, is_plain};
+use super::Located;
 use crate::error::{Error, Result};
+use crate::file::is_plain;
 
 /// The weights in one file, as the hub's convention names it.
 pub(super) const WEIGHTS: &str = "model.safetensors";

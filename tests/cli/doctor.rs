@@ -7,18 +7,7 @@ use lancet::error::Error;
 use lancet::hub::{BUILT_IN, Hub, Origin};
 
 fn hub(folder: &Path) -> Hub {
-    Hub {
-        models: folder.join("models"),
-        cells: folder.join("cells"),
-        values: folder.join("values"),
-        data: folder.join("data"),
-        answers: folder.join("answers"),
-        cache: folder.join("hub"),
-        endpoint: None,
-        token: None,
-        package_index: String::new(),
-        offline: false,
-    }
+    Hub { models: folder.join("models"), cache: folder.join("hub"), endpoint: None, token: None, offline: false }
 }
 
 fn report(hub: Hub) -> (bool, String) {

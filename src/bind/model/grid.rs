@@ -12,10 +12,10 @@ use super::{Model, tokens};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
+use crate::cache::Cache;
 use crate::error::{Error, Result, unknown};
 use crate::grid::driver::{self, Grid, Request, Setting, element_name};
 use crate::grid::plain;
-use crate::hub::Hub;
 use crate::model::hook::Site;
 use crate::model::language_model::LanguageModel;
 use crate::tensor::Tensor;
@@ -192,9 +192,9 @@ fn filler(model: &LanguageModel, value: Option<Dynamic>) -> Result<Option<i64>> 
 
 fn store(value: Option<Dynamic>) -> Result<Option<PathBuf>> {
     match value {
-        None => Ok(Some(Hub::from_env()?.cells)),
+        None => Ok(Some(Cache::from_env()?.cells())),
         Some(value) if value.is_bool() => match value.as_bool() {
-            Ok(true) => Ok(Some(Hub::from_env()?.cells)),
+            Ok(true) => Ok(Some(Cache::from_env()?.cells())),
             _ => Ok(None),
         },
         Some(value) if value.is_string() => Ok(value.into_string().ok().map(PathBuf::from)),

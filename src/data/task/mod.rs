@@ -5,9 +5,10 @@ mod sample;
 
 use std::path::{Path, PathBuf};
 
+use super::fetch::dataset;
 use super::json::{Members, Source};
 use crate::error::{self, Error, Result};
-use crate::{file, hub};
+use crate::file;
 
 use sample::Rules;
 pub use sample::Sample;
@@ -133,7 +134,7 @@ fn template(fields: &Members, name: &str, places: &[&str]) -> Result<String> {
 fn named_file(path: &Path, fields: &Members, field: &str) -> Result<PathBuf> {
     let name = required(fields, field)?;
     let found = match name.strip_prefix(FETCHED) {
-        Some(name) => hub::dataset::find(name)?,
+        Some(name) => dataset::find(name)?,
         None => path.parent().unwrap_or(Path::new("")).join(&name),
     };
     if found.is_file() {
