@@ -21,6 +21,7 @@ pub mod watch;
 /// Registers everything that scripts can call.
 pub fn register(engine: &mut rhai::Engine) {
     compare::register(engine);
+    display::register(engine);
     chat_client::register(engine);
     file::register(engine);
     linear::register(engine);

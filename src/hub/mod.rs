@@ -30,7 +30,7 @@ impl Located {
     }
 }
 
-/// A name for a model that needs no further explanation.
+/// A model with a short name.
 #[derive(Debug)]
 pub struct BuiltIn {
     /// The name to load it by.
@@ -88,6 +88,9 @@ pub fn built_in(name: &str) -> Option<&'static BuiltIn> {
 
 /// Finds the files of model `id`, downloading what the hub's cache lacks; settings come from the environment.
 /// See [`Hub::locate`]. `offline` forbids downloads, as `HF_HUB_OFFLINE=1` does.
+///
+/// # Errors
+/// As for [`Hub::from_env`] and [`Hub::locate`].
 pub fn locate(id: &str, revision: Option<&str>, offline: bool, want_weights: bool) -> Result<Located> {
     let mut hub = Hub::from_env()?;
     hub.offline |= offline;
@@ -140,9 +143,9 @@ impl Hub {
         })
     }
 
-    /// Finds the files of a model. `id` is, in this order: a `.gguf` file, a folder, a built-in name, or a repository of
-    /// the hub as `owner/name` or, for one GGUF file of it, `owner/name/file.gguf`. `revision` is a branch, tag or commit
-    /// of the repository. Without `want_weights` safetensors weights are left out.
+    /// Finds the files of a model. `id` is, in this order: a `.gguf` file, a folder, a built-in name, or a repository
+    /// of the hub as `owner/name` or, for one GGUF file of it, `owner/name/file.gguf`. `revision` is a branch, tag or
+    /// commit of the repository. Without `want_weights` safetensors weights are left out.
     ///
     /// # Errors
     /// Unknown names, missing or broken files, downloads that are forbidden or fail, Ctrl-C.
@@ -191,7 +194,7 @@ impl Hub {
                 }
             }
             Some(Snapshot::Complete(located)) => Ok(located),
-            // What else the repository holds is not known, so this file is the answer only where nobody can be asked.
+            // The repository may hold other files, so this one is the answer only offline.
             Some(Snapshot::OneGguf(path)) if self.offline => Ok(Located::Gguf(path)),
             _ if !self.offline => self.download(&wanted),
             Some(Snapshot::Lacks(files)) => Err(wanted.not_cached(&files.join("`, `"), &self.cache)),
@@ -215,7 +218,7 @@ impl Hub {
     }
 }
 
-/// What is asked of one repository.
+/// The wanted files of one repository.
 #[derive(Debug)]
 struct Wanted {
     /// `owner/name`.
@@ -287,7 +290,7 @@ fn local(id: &str) -> Result<Option<Located>> {
     Ok(None)
 }
 
-/// The error for an id that is no path, no built-in name and no repository.
+/// The error for an id that is not a path, a built-in name or a repository.
 fn unknown(id: &str) -> Error {
     let forms = "a model is a `.gguf` file, a folder, a hub id `owner/name` or a built-in name";
     let names = || BUILT_IN.iter().map(|model| model.name);

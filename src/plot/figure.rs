@@ -22,7 +22,8 @@ enum Content {
 pub struct Figure(Rc<Content>);
 
 impl Figure {
-    /// Writes the figure to `path`, as SVG, PDF or PNG by its extension; folders are created. An existing file is replaced.
+    /// Writes the figure to `path`, as SVG, PDF or PNG by its extension; folders are created. An existing file is
+    /// replaced.
     ///
     /// # Errors
     /// Another extension, or a file that cannot be written.

@@ -59,8 +59,8 @@ fn product_moment(x: &[f64], y: &[f64], alternative: Alternative) -> Correlation
 /// From here on the number of orders is too large for a float.
 const MOST_EXACT: usize = 170;
 
-/// Kendall's tau-b of paired numbers. [`Method::Auto`] is exact without ties up to 33 pairs, and for orders that agree or
-/// disagree but for one pair.
+/// Kendall's tau-b of paired numbers. [`Method::Auto`] is exact without ties up to 33 pairs, and for orders that agree
+/// or disagree but for one pair.
 ///
 /// # Errors
 /// As [`pearson`]; an exact p-value with ties or for too many numbers.

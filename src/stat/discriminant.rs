@@ -1,5 +1,5 @@
-//! Linear discriminant analysis, by singular value decompositions as in scikit-learn's `solver="svd"` (1.9, which divides
-//! the scatter within classes by the number of samples; earlier versions scale all components otherwise).
+//! Linear discriminant analysis, by singular value decompositions as in scikit-learn's `solver="svd"` (1.9, which
+//! divides the scatter within classes by the number of samples; earlier versions scale all components otherwise).
 
 use tch::Kind;
 
@@ -25,8 +25,8 @@ pub struct Discriminant {
     pub accuracy: f64,
 }
 
-/// The first `count` discriminant directions of `x` [sample, feature], whose classes are `labels` below `classes`. There
-/// are at most one less than classes.
+/// The first `count` discriminant directions of `x` [sample, feature], whose classes are `labels` below `classes`.
+/// There are at most one less than classes.
 ///
 /// # Errors
 /// Not a matrix of finite numbers, labels that do not fit it, fewer than two classes, no more samples than classes,
@@ -81,8 +81,8 @@ fn check_count(samples: i64, features: i64, classes: usize, count: usize) -> Res
     Ok(())
 }
 
-/// The directions in which the scatter within classes has unit variance, [feature, direction], from the offsets `within`
-/// [sample, feature] of the samples from the means of their classes.
+/// The directions in which the scatter within classes has unit variance, [feature, direction], from the offsets
+/// `within` [sample, feature] of the samples from the means of their classes.
 fn whitening(within: &tch::Tensor) -> Result<tch::Tensor> {
     let deviation = within.f_square()?.f_mean_dim([0].as_slice(), false, Kind::Double)?.f_sqrt()?;
     let constant_features = deviation.f_eq_tensor(&deviation.f_zeros_like()?)?;

@@ -1,5 +1,5 @@
-//! Statistics on plain numbers and matrices: tests, intervals, corrections, effect sizes and projections. Names and results
-//! are those of SciPy and scikit-learn, which the tests compare with. Nothing here knows of scripts.
+//! Statistics on plain numbers and matrices: tests, intervals, corrections, effect sizes and projections. Names and
+//! results are those of SciPy and scikit-learn, which the tests compare with. Nothing here knows of scripts.
 
 pub mod bootstrap;
 pub mod correction;

@@ -27,7 +27,7 @@ fn an_absent_checkpoint_is_told_but_is_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     let (healthy, text) = report(hub(folder.path()));
     assert!(healthy, "{text}");
-    assert!(line(&text, "cpu").contains("computes rightly"), "{text}");
+    assert!(line(&text, "cpu").contains("computes correctly"), "{text}");
     assert!(line(&text, "smollm2").contains("is not there"), "{text}");
     assert!(text.contains("make setup"), "{text}");
     assert!(line(&text, "hub cache").contains("(0 models)"), "{text}");

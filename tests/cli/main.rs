@@ -9,4 +9,3 @@ mod doctor;
 mod hub;
 mod repl;
 mod setup;
-mod source;

@@ -28,7 +28,7 @@ pub struct Dataset {
     pub archive: &'static str,
     /// The archive's length in bytes.
     pub bytes: u64,
-    /// The files that are kept.
+    /// The files that are extracted.
     pub files: &'static [DataFile],
 }
 
@@ -43,7 +43,7 @@ pub struct DataFile {
     pub sha256: &'static str,
 }
 
-/// All that can be fetched.
+/// The data sets that can be fetched.
 pub const DATASETS: &[Dataset] = &[Dataset {
     name: "bigbench",
     summary: "four tasks of BIG-bench (Apache-2.0), for `--task bigbench/snarks` and the like",
@@ -74,13 +74,13 @@ pub const DATASETS: &[Dataset] = &[Dataset {
     ],
 }];
 
-/// A longer file is not one that is wanted.
+/// Largest file extracted, in bytes.
 const LONGEST_FILE: u64 = 64 << 20;
 
 /// The data set of this name.
 ///
 /// # Errors
-/// There is none.
+/// An unknown name, with the nearest known one.
 pub fn named(name: &str) -> Result<&'static Dataset> {
     let names = || DATASETS.iter().map(|dataset| dataset.name);
     DATASETS.iter().find(|dataset| dataset.name == name).ok_or_else(|| {
@@ -201,12 +201,12 @@ impl Datasets {
     }
 }
 
-/// Reads an archive until all files of the data set have come, and checks them.
+/// Reads an archive until all files of the data set are found, and checks them.
 fn extract(archive: impl Read, dataset: &Dataset) -> Result<Vec<(&DataFile, Vec<u8>)>> {
     let broken = |error: io::Error| match interrupt::check() {
         Err(interrupted) => interrupted,
         Ok(()) => Error::new(format!("the download of `{}` broke off: {error}", dataset.archive))
-            .hint("nothing was kept; run it again"),
+            .hint("nothing was written; run it again"),
     };
     let mut archive = tar::Archive::new(GzDecoder::new(archive));
     let mut found: Vec<(&DataFile, Vec<u8>)> = Vec::new();
@@ -219,10 +219,10 @@ fn extract(archive: impl Read, dataset: &Dataset) -> Result<Vec<(&DataFile, Vec<
         entry.by_ref().take(LONGEST_FILE).read_to_end(&mut bytes).map_err(broken)?;
         if format!("{:x}", Sha256::digest(&bytes)) != file.sha256 {
             return Err(Error::new(format!(
-                "`{}` of `{}` is not the one that was expected",
+                "`{}` of `{}` has another content than expected",
                 file.member, dataset.archive
             ))
-            .hint("its SHA-256 differs; nothing was kept"));
+            .hint("its SHA-256 differs; nothing was written"));
         }
         found.push((file, bytes));
         if found.len() == dataset.files.len() {
@@ -231,7 +231,7 @@ fn extract(archive: impl Read, dataset: &Dataset) -> Result<Vec<(&DataFile, Vec<
     }
     let missing = dataset.files.iter().find(|file| !found.iter().any(|(known, _)| known.name == file.name));
     let missing = missing.map_or("a file", |file| file.member);
-    Err(Error::new(format!("`{}` has no `{missing}`; nothing was kept", dataset.archive)))
+    Err(Error::new(format!("`{}` has no `{missing}`; nothing was written", dataset.archive)))
 }
 
 const MEGABYTE: u64 = 1_000_000;

@@ -85,7 +85,7 @@ pub struct Rephrasings {
 ///
 /// # Errors
 /// A file that is not JSON; a field that is missing, unknown, given twice or of the wrong type; a template without its
-/// places; data that is not there or does not fit. The message names the file, the line and, where it can, the column.
+/// places; missing data, or data that does not fit. The message names the file, the line and, if known, the column.
 pub fn load(path: &Path) -> Result<Task> {
     let text = file::read_text(path)?;
     let source = Source::new(path, &text);

@@ -115,7 +115,7 @@ impl Chart {
             match found.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, points)) => points.push(point),
                 None if full => {
-                    return Err(Error::new(format!("more than {MOST_SERIES} groups cannot be told apart")));
+                    return Err(Error::new(format!("more than {MOST_SERIES} groups cannot be distinguished")));
                 }
                 None => found.push((name, vec![point])),
             }
@@ -126,8 +126,8 @@ impl Chart {
         Ok(Self { labels: labels.cleaned(), content: Content::Points { groups: found } })
     }
 
-    /// How many of `values` fall into each of `bins` equal intervals; by default their number grows with the square root
-    /// of the number of values, up to 50. NaN is not counted.
+    /// How many of `values` fall into each of `bins` equal intervals; by default their number grows with the square
+    /// root of the number of values, up to 50. NaN is not counted.
     ///
     /// # Errors
     /// No values, infinities, no bins or more than 1000.

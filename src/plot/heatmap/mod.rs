@@ -43,9 +43,8 @@ impl Heatmap {
     /// A heatmap of `values` (rows of equal length); NaN makes a cell blank.
     ///
     /// # Errors
-    /// No rows or columns, more than 1024 of either, rows of different lengths, infinities, no cell that is a number, tick
-    /// names that do not fit the shape, a mark outside the grid or on a blank cell, an empty
-    /// or non-finite range.
+    /// No rows or columns, more than 1024 of either, rows of different lengths, infinities, no cell that is a number,
+    /// tick names that do not fit the shape, a mark outside the grid or on a blank cell, an empty or non-finite range.
     pub fn new(values: Vec<Vec<f64>>, mut options: HeatmapOptions) -> Result<Self> {
         let rows = values.len();
         let columns = values.first().map_or(0, Vec::len);
@@ -106,7 +105,7 @@ impl Heatmap {
         self.values.first().map_or(0, Vec::len)
     }
 
-    /// The value of a cell, or none if it is blank or outside.
+    /// The value of a cell; `None` if it is blank or outside.
     pub fn value(&self, row: usize, column: usize) -> Option<f64> {
         self.values.get(row)?.get(column).copied().filter(|value| !value.is_nan())
     }

@@ -227,7 +227,8 @@ fn draw_marks(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: f
         return;
     }
     start_group(scene, "marks");
-    // White around black shows on every colour; small cells are outlined from outside, so that their colour stays visible.
+    // White around black shows on every colour; small cells are outlined from outside, so that their colour stays
+    // visible.
     let grow = if cell < 12.0 { 2.0 } else { 0.0 };
     for &(row, column) in &heatmap.options().marks {
         let (x, y) = (left + column as f64 * cell - grow, top + row as f64 * cell - grow);

@@ -58,7 +58,7 @@ impl Lattice {
         let all_there = self.points.iter().all(|at| point(at.row, at.column))
             && self.links.iter().all(|link| point(link.row, link.source) && point(link.row + 1, link.target))
             && self.above.iter().all(|(column, _)| *column < columns);
-        if all_there { Ok(()) } else { Err(Error::new("a point or link lies outside the lattice")) }
+        if all_there { Ok(()) } else { Err(Error::new("a point or link is outside the lattice")) }
     }
 
     /// Without control characters in any text.
