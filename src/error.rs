@@ -66,19 +66,30 @@ impl Error {
 }
 
 impl From<tch::TchError> for Error {
-    /// Keeps the first line of libtorch's message and drops its C++ backtrace.
+    /// Keeps what libtorch says and drops its C++ backtrace.
     fn from(error: tch::TchError) -> Self {
         let text = match error {
             tch::TchError::Torch(text) => text,
             other => other.to_string(),
         };
-        let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("libtorch failed without a message");
-        let error = Self::new(first.trim());
-        if out_of_memory(first) {
+        let said = match without_backtrace(&text) {
+            "" => "libtorch failed without a message",
+            said => said,
+        };
+        let error = Self::new(said);
+        if out_of_memory(said) {
             return error.hint("use a smaller batch, a shorter prompt or a smaller dtype");
         }
         error
     }
+}
+
+/// The first line of a message, without the C++ backtrace that libtorch appends. A panic writes the message with `{:?}`, so
+/// an escaped line end counts as one.
+pub fn without_backtrace(text: &str) -> &str {
+    const BACKTRACE: &str = "Exception raised from ";
+    let said = text.split_once(BACKTRACE).map_or(text, |(said, _)| said);
+    said.lines().flat_map(|line| line.split("\\n")).map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
 }
 
 fn out_of_memory(message: &str) -> bool {
@@ -102,4 +113,24 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, candidate)| *distance <= 2.max(name.len().max(candidate.len()) / 3))
         .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_backtrace_is_left() {
+        let frames = "Exception raised from f at a.cpp:1 (most recent call first):\nframe #0: g + 0x1 (in libc10.so)";
+        for (text, said) in [
+            (format!("sizes do not match\n{frames}"), "sizes do not match"),
+            (format!("sizes do not match {frames}"), "sizes do not match"),
+            (format!("\nsizes do not match\nmore\n{frames}"), "sizes do not match"),
+            (frames.to_owned(), "libtorch failed without a message"),
+        ] {
+            assert_eq!(Error::from(tch::TchError::Torch(text)).to_string(), said);
+        }
+        let panic = format!("{:?}", tch::TchError::Torch(format!("sizes do not match\n{frames}")));
+        assert_eq!(without_backtrace(&panic), "Torch(\"sizes do not match");
+    }
 }

@@ -4,8 +4,8 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::model::decoder::{Decoder, Logits};
-use crate::model::rope::wide;
 use crate::model::run::Hooks;
+use crate::tensor::raw::wide;
 
 /// The most logits held at once, in elements.
 const BLOCK: i64 = 1 << 26;

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::interrupt;
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::hook::{HookPoint, Site};
-use crate::model::intervention::{Change, Intervention, Positions};
+use crate::model::intervention::{At, Change, Intervention};
 use crate::model::language_model::LanguageModel;
 use crate::model::run::{Action, Hooks};
 
@@ -76,7 +76,7 @@ pub fn patched_logits(
             &decoder.config,
             Intervention {
                 point: HookPoint { site, layer: element.layer },
-                positions: Positions::One(position),
+                positions: At::One(position),
                 rows: None,
                 head: element.head,
                 change: Change::Patch(value),

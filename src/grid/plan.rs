@@ -24,9 +24,10 @@ use crate::interrupt;
 use crate::model::attention::{KeyValue, Pass};
 use crate::model::decoder::Decoder;
 use crate::model::hook::{HookPoint, Site};
-use crate::model::intervention::{Change, Intervention, Positions};
+use crate::model::intervention::{At, Change, Intervention};
 use crate::model::language_model::LanguageModel;
-use crate::model::run::{Hooks, Window};
+use crate::model::run::Hooks;
+use crate::model::window::Window;
 use crate::progress::Progress;
 
 /// Tokens that pass through a block at once: enough for full speed, few enough to stay in the processor's caches.
@@ -356,7 +357,7 @@ impl<'a> Run<'a> {
                     &decoder.config,
                     Intervention {
                         point: HookPoint { site: self.planner.request.site, layer: element.layer },
-                        positions: Positions::One(self.part.position),
+                        positions: At::One(self.part.position),
                         rows: None,
                         head: element.head,
                         change: Change::Patch(value),

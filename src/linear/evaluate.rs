@@ -10,7 +10,7 @@ use super::norm::At;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::model::decoder::Decoder;
-use crate::model::rope::wide;
+use crate::tensor::raw::wide;
 
 /// How many paths are computed together. Work that neighbours share is shared within such a block.
 pub const TOGETHER: usize = 2048;

@@ -11,7 +11,8 @@ use crate::error::Result;
 use crate::interrupt;
 use crate::model::decoder::Decoder;
 use crate::model::hook::{HookPoint, Site};
-use crate::model::run::{Hooks, Window};
+use crate::model::run::Hooks;
+use crate::model::window::Window;
 
 /// The most positions computed at once.
 pub const POSITIONS: i64 = 8192;

@@ -10,8 +10,9 @@ use crate::model::cache::ActivationCache;
 use crate::model::config::{Activation, NormPlacement};
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::hook::{HookPoint, Site};
-use crate::model::layer::{constant, soft_cap};
+use crate::model::layer::soft_cap;
 use crate::model::run::{Action, Hooks};
+use crate::tensor::raw::constant;
 
 /// One layer's frozen factors.
 #[derive(Debug)]

@@ -4,8 +4,9 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::model::config::NormKind;
-use crate::model::layer::{Norm, constant};
-use crate::model::rope::wide;
+use crate::model::layer::Norm;
+use crate::tensor::raw::constant;
+use crate::tensor::raw::wide;
 
 /// Which position each vector of a tensor stands at.
 #[derive(Debug, Clone, Copy)]

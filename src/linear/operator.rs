@@ -231,10 +231,10 @@ impl Bidiagonal {
     fn start(operator: &Operator) -> Result<Self> {
         let size = operator.decoder.config.d_model;
         // Any start that is not orthogonal to a singular vector does; this one is the same every time.
-        let places = Tensor::f_arange_start_step(1, size + 1, 1, (Kind::Double, operator.decoder.device))?;
+        let places = crate::tensor::raw::range(1, size + 1, operator.decoder.device)?.f_to_kind(Kind::Double)?;
         let start = places.f_square()?.f_sin()?;
         let length = start.f_norm()?.f_double_value(&[])?;
-        let start = start.f_div(&crate::model::layer::constant(length)?)?.f_to_kind(operator.decoder.kind)?;
+        let start = start.f_div(&crate::tensor::raw::constant(length)?)?.f_to_kind(operator.decoder.kind)?;
         Ok(Self { left: Vec::new(), right: vec![start], alpha: Vec::new(), beta: Vec::new() })
     }
 
@@ -307,5 +307,5 @@ fn orthonormal(vector: Tensor, basis: &[Tensor]) -> Result<(Tensor, f64)> {
     }
     let length = vector.f_to_kind(Kind::Double)?.f_norm()?.f_double_value(&[])?;
     let divisor = if length > 0.0 { length } else { 1.0 };
-    Ok((vector.f_div(&crate::model::layer::constant(divisor)?)?.f_to_kind(kind)?, length))
+    Ok((vector.f_div(&crate::tensor::raw::constant(divisor)?)?.f_to_kind(kind)?, length))
 }

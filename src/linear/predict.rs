@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::hook::{HookPoint, Site};
-use crate::model::intervention::{Change, Intervention, Positions};
-use crate::model::layer::constant;
+use crate::model::intervention::{At, Change, Intervention};
 use crate::model::run::Hooks;
+use crate::tensor::raw::constant;
 
 /// Logits at one position, each [d_vocab], and how the attention has moved.
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Frozen {
             let mut hooks = Hooks::none();
             let intervention = Intervention {
                 point: HookPoint { site: Site::ResidPre, layer: layer as i64 },
-                positions: Positions::One(position),
+                positions: At::One(position),
                 rows: None,
                 head: None,
                 change: Change::Add(unit.f_mul(&constant(*step)?)?),

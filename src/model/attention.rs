@@ -1,14 +1,18 @@
 //! Causal attention with grouped queries, rotary positions, sliding windows and soft caps; eager, so that scores and
 //! patterns can be read and changed.
 
-use tch::{Device, Kind, Tensor};
+use std::collections::BTreeMap;
+
+use tch::{Device, Tensor};
 
 use super::config::{Config, QueryKeyNorm};
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm, constant, soft_cap};
-use super::rope::{Rotation, wide};
-use super::run::{Hooks, Window};
+use super::layer::{Linear, Norm, soft_cap};
+use super::rope::Rotation;
+use super::run::Hooks;
+use super::window::Window;
 use crate::error::Result;
+use crate::tensor::raw::{Arithmetic, constant, range, wide};
 
 /// Keys (rotated) and values of one layer, each [batch, pos, kv_head, d_head], of the positions seen so far.
 pub type KeyValue = Option<(Tensor, Tensor)>;
@@ -24,7 +28,7 @@ pub struct Attention {
     pub key_norm: Option<Norm>,
     /// Which of the decoder's rotary embeddings is used
     pub rope: Option<usize>,
-    /// Number of positions back that are seen, itself included
+    /// Size of the sliding window in positions, counting the current one; None without a window
     pub window: Option<i64>,
 }
 
@@ -35,27 +39,33 @@ pub struct Pass {
     pub window: Window,
     /// One per rotary embedding of the decoder
     pub rotations: Vec<Rotation>,
-    /// One per kind of layer: the layer's window, and where it must not look, [query, key]; None where it may look at all
-    pub masks: Vec<(Option<i64>, Option<Tensor>)>,
+    /// By the size of a layer's sliding window: the keys that are hidden, [query, key]; None where no key is
+    pub masks: BTreeMap<Option<i64>, Option<Tensor>>,
 }
 
 /// True where query position `window.start + i` must not see key position `j`; None if it sees everything.
+///
+/// # Errors
+/// Only libtorch's own, such as no memory.
 pub fn causal_mask(window: Window, sliding: Option<i64>, device: Device) -> Result<Option<Tensor>> {
     let keys = window.start + window.length;
     if window.length == 1 && sliding.is_none_or(|size| keys <= size) {
         return Ok(None);
     }
-    let key = Tensor::f_arange(keys, (Kind::Int64, device))?.f_unsqueeze(0)?;
-    let query = Tensor::f_arange_start_step(window.start, keys, 1, (Kind::Int64, device))?.f_unsqueeze(1)?;
-    let mut hidden = key.f_gt_tensor(&query)?;
+    let key = range(0, keys, device)?.f_unsqueeze(0)?;
+    let mut hidden = key.f_gt_tensor(&range(window.start, keys, device)?.f_unsqueeze(1)?)?;
     if let Some(size) = sliding {
-        hidden = hidden.f_logical_or(&key.f_le_tensor(&query.f_sub_scalar(size)?)?)?;
+        let last_hidden = range(window.start - size, keys - size, device)?.f_unsqueeze(1)?;
+        hidden = hidden.f_logical_or(&key.f_le_tensor(&last_hidden)?)?;
     }
     Ok(Some(hidden))
 }
 
 impl Attention {
-    /// What attention makes of the normalised input `x`, [batch, pos, d_model], before any norm of its output.
+    /// The attention's output for the normalised input `x`, both [batch, pos, d_model], before any norm of the output.
+    ///
+    /// # Errors
+    /// Whatever a hook raises.
     pub fn forward(
         &self,
         config: &Config,
@@ -67,7 +77,7 @@ impl Attention {
     ) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer };
         let (heads, kv_heads, d_head) = (config.n_heads, config.n_kv_heads, config.d_head);
-        let (batch, length) = (x.size().first().copied().unwrap_or(1), pass.window.length);
+        let (batch, length, _) = x.size3()?;
 
         let query = hooks.pass(at(Site::Query), split_heads(&self.query.forward(x)?, heads, d_head)?)?;
         let key = hooks.pass(at(Site::Key), split_heads(&self.key.forward(x)?, kv_heads, d_head)?)?;
@@ -75,7 +85,7 @@ impl Attention {
 
         let query = normalize(query, self.query_norm.as_ref(), config.query_key_norm)?;
         let key = normalize(key, self.key_norm.as_ref(), config.query_key_norm)?;
-        let (query, key) = match self.rope.and_then(|index| pass.rotations.get(index)) {
+        let (query, key) = match self.rope.map(|index| &pass.rotations[index]) {
             Some(rotation) => (
                 hooks.pass(at(Site::RotaryQuery), rotation.apply(&query)?)?,
                 hooks.pass(at(Site::RotaryKey), rotation.apply(&key)?)?,
@@ -98,16 +108,16 @@ impl Attention {
 
         // Heads that share a key are put side by side as more query rows, so that no key or value is copied.
         let group = heads / kv_heads;
-        let keys = key.size().get(1).copied().unwrap_or(length);
+        let keys = key.size()[1];
         let query = query
             .f_reshape([batch, length, kv_heads, group, d_head])?
             .f_permute([0, 2, 3, 1, 4])?
             .f_reshape([batch, kv_heads, group * length, d_head])?;
-        let scores = query.f_matmul(&key.f_permute([0, 2, 3, 1])?)?.f_mul(&constant(config.attention_scale)?)?;
+        let scores = query.f_matmul(&key.f_permute([0, 2, 3, 1])?)?.times(config.attention_scale)?;
         let scores = soft_cap(scores.f_view([batch, heads, length, keys])?, config.attention_soft_cap)?;
-        let scores = match pass.masks.iter().find(|(window, _)| *window == self.window) {
-            Some((_, Some(hidden))) => scores.f_masked_fill_tensor(hidden, &constant(f64::NEG_INFINITY)?)?,
-            _ => scores,
+        let scores = match &pass.masks[&self.window] {
+            Some(hidden) => scores.f_masked_fill_tensor(hidden, &constant(f64::NEG_INFINITY)?)?,
+            None => scores,
         };
         let scores = hooks.pass(at(Site::AttentionScores), scores)?;
         let kind = scores.kind();

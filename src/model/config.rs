@@ -88,7 +88,7 @@ pub struct Rope {
 
 /// How positions enter.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Positions {
+pub enum PositionEmbedding {
     /// A learned vector per position, added to the embedding (GPT-2)
     Learned,
     /// Rotations of queries and keys
@@ -98,7 +98,7 @@ pub enum Positions {
 /// What one layer's attention sees.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerAttention {
-    /// Number of positions back that are seen, itself included; None for all
+    /// Size of the sliding window in positions, counting the current one; None without a window
     pub window: Option<i64>,
     /// Its rotary embedding; None with learned positions
     pub rope: Option<Rope>,
@@ -126,7 +126,7 @@ pub struct Config {
     pub query_key_norm: QueryKeyNorm,
     /// Attention and MLP both read the block's input (GPT-NeoX)
     pub parallel: bool,
-    pub positions: Positions,
+    pub position_embedding: PositionEmbedding,
     /// One entry per layer
     pub layers: Vec<LayerAttention>,
     /// What scores are multiplied with, usually 1/√d_head
@@ -170,9 +170,9 @@ impl Config {
 
     /// TransformerLens's name of how positions enter: `standard` (learned) or `rotary`.
     pub fn positional_embedding_type(&self) -> &'static str {
-        match self.positions {
-            Positions::Learned => "standard",
-            Positions::Rotary => "rotary",
+        match self.position_embedding {
+            PositionEmbedding::Learned => "standard",
+            PositionEmbedding::Rotary => "rotary",
         }
     }
 }

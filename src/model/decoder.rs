@@ -1,15 +1,20 @@
 //! The decoder: embedding, blocks, final norm, unembedding.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use tch::{Device, Kind, Tensor};
 
 use super::attention::{KeyValue, Pass, causal_mask};
 use super::block::Block;
-use super::config::{Config, Positions, Rope};
+use super::config::{Config, PositionEmbedding, Rope};
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm, constant, soft_cap};
-use super::run::{Hooks, Window};
+use super::layer::{Linear, Norm, soft_cap};
+use super::run::Hooks;
+use super::window::Window;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::tensor::raw::constant;
 
 /// At which positions logits are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +99,7 @@ impl Decoder {
         mut cache: Option<&mut KeyValueCache>,
     ) -> Result<Tensor> {
         self.check_tokens(tokens)?;
-        let length = tokens.size().get(1).copied().unwrap_or(0);
+        let length = tokens.size()[1];
         let start = cache.as_ref().map_or(0, |cache| cache.seen);
         let prompt = cache.as_ref().map_or(length, |cache| if cache.prompt == 0 { length } else { cache.prompt });
         let window = Window { start, length, prompt };
@@ -104,7 +109,7 @@ impl Decoder {
         let mut x = self.embed(tokens, start, hooks)?;
         for (index, block) in self.blocks.iter().enumerate() {
             interrupt::check()?;
-            let past = cache.as_mut().and_then(|cache| cache.layers.get_mut(index));
+            let past = cache.as_mut().map(|cache| &mut cache.layers[index]);
             x = block.forward(&self.config, x, &pass, past, hooks)?;
         }
         if let Some(cache) = cache {
@@ -122,10 +127,10 @@ impl Decoder {
             .iter()
             .map(|rope| rope.rotation(window.start, window.length, total, self.kind, self.device))
             .collect::<Result<Vec<_>>>()?;
-        let mut masks: Vec<(Option<i64>, Option<Tensor>)> = Vec::new();
+        let mut masks = BTreeMap::new();
         for layer in &self.config.layers {
-            if !masks.iter().any(|(size, _)| *size == layer.window) {
-                masks.push((layer.window, causal_mask(window, layer.window, self.device)?));
+            if let Entry::Vacant(entry) = masks.entry(layer.window) {
+                entry.insert(causal_mask(window, layer.window, self.device)?);
             }
         }
         Ok(Pass { window, rotations, masks })
@@ -143,8 +148,7 @@ impl Decoder {
         let x = hooks.pass(at(Site::Embed), x)?;
         let Some(positions) = &self.position_embedding else { return Ok(x) };
         let size = x.size();
-        let length = size.get(1).copied().unwrap_or(0);
-        let positions = positions.f_narrow(0, start, length)?.f_unsqueeze(0)?.f_expand(size, false)?;
+        let positions = positions.f_narrow(0, start, size[1])?.f_unsqueeze(0)?.f_expand(size, false)?;
         Ok(x.f_add(&hooks.pass(at(Site::PosEmbed), positions)?)?)
     }
 
@@ -196,7 +200,8 @@ impl Decoder {
         }
     }
 
-    fn check_tokens(&self, tokens: &Tensor) -> Result<()> {
+    /// Fails if `tokens` is not int64 [batch, pos], is empty or holds an id that the model does not have.
+    pub(super) fn check_tokens(&self, tokens: &Tensor) -> Result<()> {
         let size = tokens.size();
         if size.len() != 2 || tokens.kind() != Kind::Int64 {
             return Err(Error::new(format!("tokens must be int64 [batch, pos], not {:?} {size:?}", tokens.kind())));
@@ -215,15 +220,48 @@ impl Decoder {
 
     /// Whether learned positions reach far enough for `tokens` after those that `cache` has seen.
     pub fn has_room(&self, cache: &KeyValueCache, tokens: &Tensor) -> bool {
-        let length = tokens.size().get(1).copied().unwrap_or(0);
+        let length = tokens.size()[1];
         self.check_length(cache.seen + length).is_ok()
     }
 
     fn check_length(&self, length: i64) -> Result<()> {
-        if self.config.positions == Positions::Learned && length > self.config.n_ctx {
+        if self.config.position_embedding == PositionEmbedding::Learned && length > self.config.n_ctx {
             return Err(Error::new(format!("a text of {length} tokens is too long"))
                 .hint(format!("this model has {} learned positions", self.config.n_ctx)));
         }
         Ok(())
+    }
+
+    /// Every weight once.
+    pub fn weights(&self) -> Vec<&Tensor> {
+        let mut all = vec![&self.embedding];
+        all.extend(&self.position_embedding);
+        for block in &self.blocks {
+            let attention = &block.attention;
+            let linears = [&attention.query, &attention.key, &attention.value, &attention.output]
+                .into_iter()
+                .chain(&block.mlp.gate)
+                .chain([&block.mlp.up, &block.mlp.down]);
+            for linear in linears {
+                all.push(&linear.weight);
+                all.extend(&linear.bias);
+            }
+            let norms = [&block.ln1, &block.ln2]
+                .into_iter()
+                .chain(&block.ln1_post)
+                .chain(&block.ln2_post)
+                .chain(&attention.query_norm)
+                .chain(&attention.key_norm);
+            for norm in norms {
+                all.push(&norm.weight);
+                all.extend(&norm.bias);
+            }
+        }
+        all.push(&self.final_norm.weight);
+        all.extend(&self.final_norm.bias);
+        if !self.config.tied {
+            all.push(&self.unembedding.weight);
+        }
+        all
     }
 }

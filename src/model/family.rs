@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::config::{
-    Activation, Config, LayerAttention, NormKind, NormPlacement, Positions, QueryKeyNorm, Rope, RopeScaling,
+    Activation, Config, LayerAttention, NormKind, NormPlacement, PositionEmbedding, QueryKeyNorm, Rope, RopeScaling,
 };
 use crate::error::{Error, Result};
 
@@ -190,7 +190,7 @@ fn gpt2(fields: &Fields, model_type: String) -> Result<Config> {
         norm_placement: NormPlacement::Pre,
         query_key_norm: QueryKeyNorm::Absent,
         parallel: false,
-        positions: Positions::Learned,
+        position_embedding: PositionEmbedding::Learned,
         layers: vec![LayerAttention { window: None, rope: None }; n_layers as usize],
         attention_scale: if scaled { (d_head as f64).powf(-0.5) } else { 1.0 },
         attention_soft_cap: None,
@@ -237,7 +237,7 @@ fn gpt_neox(fields: &Fields, model_type: String) -> Result<Config> {
         norm_placement: NormPlacement::Pre,
         query_key_norm: QueryKeyNorm::Absent,
         parallel: fields.flag_or("use_parallel_residual", true)?,
-        positions: Positions::Rotary,
+        position_embedding: PositionEmbedding::Rotary,
         layers: vec![LayerAttention { window: None, rope: Some(rope) }; n_layers as usize],
         attention_scale: (d_head as f64).powf(-0.5),
         attention_soft_cap: None,
@@ -301,7 +301,7 @@ fn llama_like(fields: &Fields, model_type: String) -> Result<Config> {
             _ => QueryKeyNorm::Absent,
         },
         parallel: false,
-        positions: Positions::Rotary,
+        position_embedding: PositionEmbedding::Rotary,
         layers,
         attention_scale,
         attention_soft_cap: if gemma { fields.optional_number("attn_logit_softcapping")? } else { None },

@@ -3,10 +3,9 @@
 use tch::{Kind, Tensor};
 
 use super::decoder::{Decoder, KeyValueCache, Logits};
-use super::layer::constant;
-use super::rope::wide;
 use super::run::Hooks;
 use crate::error::{Error, Result};
+use crate::tensor::raw::{Arithmetic, constant, wide};
 
 /// How the next token is chosen and when to stop.
 #[derive(Debug, Clone)]
@@ -39,10 +38,11 @@ impl Decoder {
     /// As [`Decoder::forward`]; an option out of its range.
     pub fn generate(&self, tokens: &Tensor, options: &Generation, hooks: &mut Hooks) -> Result<Vec<Vec<i64>>> {
         options.check()?;
+        self.check_tokens(tokens)?;
         if let Some(seed) = options.seed {
             tch::manual_seed(seed);
         }
-        let batch = tokens.size().first().copied().unwrap_or(0) as usize;
+        let batch = tokens.size()[0] as usize;
         let mut cache = KeyValueCache::new(self);
         let mut rows: Vec<Vec<i64>> = vec![Vec::new(); batch];
         let mut done = vec![false; batch];
@@ -99,8 +99,8 @@ impl Generation {
         if self.temperature == 0.0 {
             return Ok(logits.f_argmax(-1, false)?);
         }
-        let logits = logits.f_to_kind(wide(logits.kind()))?.f_div(&constant(self.temperature)?)?;
-        let d_vocab = logits.size().last().copied().unwrap_or(1);
+        let logits = logits.f_to_kind(wide(logits.kind()))?.over(self.temperature)?;
+        let (_, d_vocab) = logits.size2()?;
         let (sorted, ids) = logits.f_sort(-1, true)?;
         let keep = self.top_k.unwrap_or(d_vocab).min(d_vocab);
         let probabilities = sorted.f_narrow(-1, 0, keep)?.f_softmax(-1, None::<Kind>)?;

@@ -1,7 +1,7 @@
 //! The places where a run can be read and changed: their names (TransformerLens's), their aliases, and which of them a
 //! model has.
 
-use super::config::{Config, NormPlacement, Positions};
+use super::config::{Config, NormPlacement, PositionEmbedding};
 use crate::error::{Error, Result, nearest};
 
 /// A kind of place; those inside a block occur once per layer.
@@ -97,8 +97,8 @@ impl Site {
     /// Whether a model of this config has the site.
     fn exists(self, config: &Config) -> bool {
         match self {
-            Self::PosEmbed => config.positions == Positions::Learned,
-            Self::RotaryQuery | Self::RotaryKey => config.positions == Positions::Rotary,
+            Self::PosEmbed => config.position_embedding == PositionEmbedding::Learned,
+            Self::RotaryQuery | Self::RotaryKey => config.position_embedding == PositionEmbedding::Rotary,
             Self::MlpPreLinear => config.gated_mlp,
             Self::Ln1PostScale | Self::Ln2PostScale => config.norm_placement == NormPlacement::Both,
             _ => true,

@@ -3,9 +3,9 @@
 use tch::Tensor;
 
 use super::hook::HookPoint;
-use super::layer::constant;
-use super::run::{Window, copy};
+use super::window::Window;
 use crate::error::{Error, Result};
+use crate::tensor::raw::{Arithmetic, copy};
 
 /// What happens to the selected values.
 #[derive(Debug)]
@@ -16,12 +16,13 @@ pub enum Change {
     Zero,
     /// This is added to them.
     Add(Tensor),
-    /// They are multiplied with this.
+    /// They are multiplied by this.
     Scale(f64),
 }
 
 impl Change {
-    fn name(&self) -> &'static str {
+    /// The name of the change: `patch`, `zero`, `add`, `scale`.
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Patch(_) => "patch",
             Self::Zero => "zero",
@@ -29,11 +30,42 @@ impl Change {
             Self::Scale(_) => "scale",
         }
     }
+
+    /// The selected values after the change, in their shape and dtype.
+    fn apply(&self, selected: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Patch(value) => fit(value, selected)?.f_contiguous()?,
+            Self::Zero => selected.f_zeros_like()?,
+            Self::Add(value) => selected.f_add(&fit(value, selected)?)?,
+            Self::Scale(factor) => selected.times(*factor)?,
+        })
+    }
 }
 
-/// Which positions are meant; negative ones count from the end of the prompt.
+impl Clone for Change {
+    /// The copy shares the values.
+    fn clone(&self) -> Self {
+        match self {
+            Self::Patch(value) => Self::Patch(value.shallow_clone()),
+            Self::Zero => Self::Zero,
+            Self::Add(value) => Self::Add(value.shallow_clone()),
+            Self::Scale(factor) => Self::Scale(*factor),
+        }
+    }
+}
+
+/// `value` in the shape, dtype and place of `selected`.
+fn fit(value: &Tensor, selected: &Tensor) -> Result<Tensor> {
+    let value = value.f_to_device_(selected.device(), selected.kind(), false, false)?;
+    value.f_expand(selected.size(), false).map_err(|_| {
+        Error::new(format!("a value of shape {:?} does not fit a selection of {:?}", value.size(), selected.size()))
+            .hint("shapes are matched from the last dimension on, as in broadcasting")
+    })
+}
+
+/// At which positions an intervention acts; negative ones count from the end of the prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Positions {
+pub enum At {
     /// Every position, those generated later included
     All,
     /// One; the value then has no position dimension
@@ -42,13 +74,39 @@ pub enum Positions {
     Several(Vec<i64>),
 }
 
+impl At {
+    /// The positions counted from the start of `window`, none of them negative. None where all are outside it.
+    fn inside(&self, window: Window) -> Result<Option<Self>> {
+        let place = |position: &i64| -> Result<Option<i64>> {
+            let place = resolve("position", *position, window.prompt)? - window.start;
+            Ok(Some(place).filter(|place| (0..window.length).contains(place)))
+        };
+        match self {
+            Self::All => Ok(Some(Self::All)),
+            Self::One(position) => Ok(place(position)?.map(Self::One)),
+            Self::Several(positions) => {
+                let places = positions.iter().map(place).collect::<Result<Vec<_>>>()?;
+                let inside: Vec<i64> = places.iter().flatten().copied().collect();
+                if inside.is_empty() {
+                    return Ok(None);
+                }
+                if inside.len() < places.len() {
+                    return Err(Error::new("the positions are split between two steps of a generation")
+                        .hint("give each position an intervention of its own"));
+                }
+                Ok(Some(Self::Several(inside)))
+            }
+        }
+    }
+}
+
 /// One change at one hook point.
 #[derive(Debug)]
 pub struct Intervention {
     /// Where
     pub point: HookPoint,
     /// At which positions (for scores and pattern: query positions)
-    pub positions: Positions,
+    pub positions: At,
     /// In which samples of the batch; None for all
     pub rows: Option<Vec<i64>>,
     /// In which head; None for all. The value then has no head dimension
@@ -57,8 +115,9 @@ pub struct Intervention {
     pub change: Change,
 }
 
+/// `index` counted from the start, of `size` things.
 fn resolve(what: &str, index: i64, size: i64) -> Result<i64> {
-    let resolved = if index < 0 { index + size } else { index };
+    let resolved = if index < 0 { index.saturating_add(size) } else { index };
     if (0..size).contains(&resolved) {
         return Ok(resolved);
     }
@@ -77,108 +136,50 @@ impl Intervention {
     }
 
     fn try_apply(&self, value: &Tensor, window: Window) -> Result<Option<Tensor>> {
-        let site = self.point.site;
-        let positions = match &self.positions {
-            Positions::All => None,
-            Positions::One(position) => Some(vec![*position]),
-            Positions::Several(positions) => Some(positions.clone()),
+        let Some(places) = self.positions.inside(window)? else { return Ok(None) };
+        let Some(rows) = &self.rows else {
+            let whole = copy(value)?;
+            self.write(&whole, &places)?;
+            return Ok(Some(whole));
         };
-        let positions = match positions {
-            None => None,
-            Some(positions) => {
-                let mut inside = Vec::with_capacity(positions.len());
-                for position in &positions {
-                    let position = resolve("position", *position, window.prompt)?;
-                    if (window.start..window.start + window.length).contains(&position) {
-                        inside.push(position - window.start);
-                    }
-                }
-                if inside.is_empty() {
-                    return Ok(None);
-                }
-                if inside.len() < positions.len() {
-                    return Err(Error::new("the positions are split between two steps of a generation")
-                        .hint("give each position an intervention of its own"));
-                }
-                Some(inside)
-            }
-        };
-        if self.rows.as_ref().is_some_and(Vec::is_empty) {
+        if rows.is_empty() {
             return Ok(None);
         }
-        let mut whole = copy(value)?;
-        // The views below share storage with `whole`, except where samples or several positions are picked out.
-        let head_dim = match self.head {
-            Some(_) => Some(site.head_dim().ok_or_else(|| {
-                Error::new("the hook has no heads").hint("`head` goes with q, k, v, z, scores and pattern")
-            })?),
-            None => None,
-        };
-        let picked_rows = match &self.rows {
-            Some(rows) => {
-                let batch = value.size().first().copied().unwrap_or(0);
-                let rows = rows.iter().map(|row| resolve("sample", *row, batch)).collect::<Result<Vec<_>>>()?;
-                Some(Tensor::f_from_slice(&rows)?.f_to(value.device())?)
-            }
-            None => None,
-        };
-        let rows = match &picked_rows {
-            Some(rows) => whole.f_index_select(0, rows)?,
-            None => whole.shallow_clone(),
-        };
-        let position_dim = site.position_dim();
-        let mut headed = rows.shallow_clone();
-        let mut headed_position_dim = position_dim;
-        if let (Some(head), Some(dim)) = (self.head, head_dim) {
-            let count = headed.size().get(dim as usize).copied().unwrap_or(0);
-            headed = headed.f_select(dim, resolve("head", head, count)?)?;
-            if dim < position_dim {
-                headed_position_dim -= 1;
-            }
-        }
-        match (&self.positions, positions) {
-            (Positions::One(_), Some(inside)) => {
-                let mut selected = headed.f_select(headed_position_dim, inside.first().copied().unwrap_or(0))?;
-                let changed = self.changed(&selected)?;
-                selected.f_copy_(&changed)?;
-            }
-            (_, Some(inside)) => {
-                let index = Tensor::f_from_slice(&inside)?.f_to(value.device())?;
-                let changed = self.changed(&headed.f_index_select(headed_position_dim, &index)?)?;
-                let _ = headed.f_index_copy_(headed_position_dim, &index, &changed)?;
-            }
-            (_, None) => {
-                let changed = self.changed(&headed)?;
-                headed.f_copy_(&changed)?;
-            }
-        }
-        match picked_rows {
-            Some(index) => {
-                let _ = whole.f_index_copy_(0, &index, &rows)?;
-                Ok(Some(whole))
-            }
-            None => Ok(Some(whole)),
-        }
+        let batch = value.size()[0];
+        let rows = rows.iter().map(|row| resolve("sample", *row, batch)).collect::<Result<Vec<_>>>()?;
+        let index = Tensor::f_from_slice(&rows)?.f_to(value.device())?;
+        let part = value.f_index_select(0, &index)?;
+        self.write(&part, &places)?;
+        Ok(Some(value.f_index_copy(0, &index, &part)?))
     }
 
-    /// The selected values after the change, in their shape and dtype.
-    fn changed(&self, selected: &Tensor) -> Result<Tensor> {
-        let fit = |value: &Tensor| -> Result<Tensor> {
-            let value = value.f_to_device_(selected.device(), selected.kind(), false, false)?;
-            value.f_expand(selected.size(), false).map_err(|_| {
-                Error::new(format!(
-                    "a value of shape {:?} does not fit a selection of {:?}",
-                    value.size(),
-                    selected.size()
-                ))
-                .hint("shapes are matched from the last dimension on, as in broadcasting")
-            })
-        };
-        Ok(match &self.change {
-            Change::Patch(value) => fit(value)?.f_contiguous()?,
-            Change::Zero => selected.f_zeros_like()?,
-            Change::Add(value) => selected.f_add(&fit(value)?)?,
-            Change::Scale(factor) => selected.f_mul(&constant(*factor)?)?,
-        })
+    /// Changes `part`, the samples that are meant, in place at `places`.
+    fn write(&self, part: &Tensor, places: &At) -> Result<()> {
+        let (mut headed, position_dim) = self.head_of(part)?;
+        match places {
+            At::All => headed.f_copy_(&self.change.apply(&headed)?)?,
+            At::One(place) => {
+                let mut selected = headed.f_select(position_dim, *place)?;
+                selected.f_copy_(&self.change.apply(&selected)?)?;
+            }
+            At::Several(places) => {
+                let index = Tensor::f_from_slice(places)?.f_to(part.device())?;
+                let changed = self.change.apply(&headed.f_index_select(position_dim, &index)?)?;
+                let _ = headed.f_index_copy_(position_dim, &index, &changed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A view of the head that is meant, of all heads where none is, and its position dimension.
+    fn head_of(&self, part: &Tensor) -> Result<(Tensor, i64)> {
+        let site = self.point.site;
+        let position_dim = site.position_dim();
+        let Some(head) = self.head else { return Ok((part.shallow_clone(), position_dim)) };
+        let dim = site.head_dim().ok_or_else(|| {
+            Error::new("the hook has no heads").hint("`head` goes with q, k, v, z, scores and pattern")
+        })?;
+        let headed = part.f_select(dim, resolve("head", head, part.size()[dim as usize])?)?;
+        Ok((headed, if dim < position_dim { position_dim - 1 } else { position_dim }))
     }
 }

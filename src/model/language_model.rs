@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::gguf::{self, Gguf};
 use crate::hub::{self, Located};
 use crate::interrupt;
+use crate::tensor::raw::range;
 use crate::text::tokenizer::Tokenizer;
 
 /// How a model is loaded.
@@ -200,9 +201,7 @@ impl LanguageModel {
     pub fn parameter_count(&self) -> i64 {
         self.decoder.weights().iter().map(|weight| weight.numel() as i64).sum()
     }
-}
 
-impl LanguageModel {
     /// A hash of the config and of every weight as it was loaded. Equal models have equal fingerprints on every device;
     /// computed once.
     pub fn fingerprint(&self) -> Result<&str> {
@@ -233,7 +232,7 @@ fn bit_sums(tensor: &Tensor) -> Result<Vec<i64>> {
     };
     let flat = tensor.f_contiguous()?.f_view([-1])?.f_view_dtype(bits)?;
     let count = flat.numel() as i64;
-    let places = Tensor::f_arange_start_step(1, CHUNK.min(count) + 1, 1, (Kind::Int64, tensor.device()))?;
+    let places = range(1, CHUNK.min(count) + 1, tensor.device())?;
     let mut sums = Vec::new();
     let mut start = 0;
     while start < count {
@@ -275,39 +274,4 @@ fn gguf_config(gguf: &Gguf) -> Result<Config> {
         }
     }
     Ok(config)
-}
-
-impl Decoder {
-    /// Every weight once.
-    pub fn weights(&self) -> Vec<&Tensor> {
-        let mut all = vec![&self.embedding];
-        all.extend(&self.position_embedding);
-        for block in &self.blocks {
-            let attention = &block.attention;
-            let linears = [&attention.query, &attention.key, &attention.value, &attention.output]
-                .into_iter()
-                .chain(&block.mlp.gate)
-                .chain([&block.mlp.up, &block.mlp.down]);
-            for linear in linears {
-                all.push(&linear.weight);
-                all.extend(&linear.bias);
-            }
-            let norms = [&block.ln1, &block.ln2]
-                .into_iter()
-                .chain(&block.ln1_post)
-                .chain(&block.ln2_post)
-                .chain(&attention.query_norm)
-                .chain(&attention.key_norm);
-            for norm in norms {
-                all.push(&norm.weight);
-                all.extend(&norm.bias);
-            }
-        }
-        all.push(&self.final_norm.weight);
-        all.extend(&self.final_norm.bias);
-        if !self.config.tied {
-            all.push(&self.unembedding.weight);
-        }
-        all
-    }
 }

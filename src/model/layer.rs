@@ -4,9 +4,9 @@ use tch::{Kind, Tensor};
 
 use super::config::{Activation, NormKind};
 use super::hook::HookPoint;
-use super::rope::wide;
 use super::run::Hooks;
 use crate::error::Result;
+use crate::tensor::raw::{Arithmetic, wide};
 
 /// x · weightᵀ + bias, with weight [out, in] as Hugging Face keeps it.
 #[derive(Debug)]
@@ -56,10 +56,10 @@ impl Norm {
             wide_x = wide_x.f_sub(&wide_x.f_mean_dim(-1, true, None::<Kind>)?)?;
         }
         let mean_square = wide_x.f_square()?.f_mean_dim(-1, true, None::<Kind>)?;
-        let scale = scale_hook(mean_square.f_add(&constant(self.eps)?)?.f_sqrt()?)?;
+        let scale = scale_hook(mean_square.plus(self.eps)?.f_sqrt()?)?;
         let normalized = wide_x.f_div(&scale)?;
         let weight = self.weight.f_to_kind(wide(kind))?;
-        let weight = if self.kind == NormKind::RmsPlusOne { weight.f_add(&constant(1.0)?)? } else { weight };
+        let weight = if self.kind == NormKind::RmsPlusOne { weight.plus(1.0)? } else { weight };
         let mut out = normalized.f_mul(&weight)?;
         if let Some(bias) = &self.bias {
             out = out.f_add(bias)?;
@@ -80,19 +80,10 @@ impl Activation {
     }
 }
 
-/// A number as a tensor without dimensions. Calls that take a number as a libtorch scalar panic where they should fail (tch
-/// frees the scalar before it looks for the error), which running out of memory would show.
-pub fn constant(value: f64) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(&[value])?.f_squeeze()?)
-}
-
 /// c · tanh(x / c), or `x` where there is no cap.
 pub fn soft_cap(x: Tensor, cap: Option<f64>) -> Result<Tensor> {
     match cap {
-        Some(cap) => {
-            let cap = constant(cap)?;
-            Ok(x.f_div(&cap)?.f_tanh()?.f_mul(&cap)?)
-        }
+        Some(cap) => x.over(cap)?.f_tanh()?.times(cap),
         None => Ok(x),
     }
 }

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::attention::Attention;
 use super::block::{Block, Mlp};
-use super::config::{Config, NormKind, Positions, QueryKeyNorm, Rope, RopeScaling};
+use super::config::{Config, NormKind, PositionEmbedding, QueryKeyNorm, Rope, RopeScaling};
 use super::decoder::Decoder;
 use super::layer::{Linear, Norm};
 use super::naming::{AttentionNaming, MlpNaming, Naming, naming};
@@ -24,12 +24,12 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
     let mut loader = Loader { config: &config, source, naming, kind, device, used: BTreeSet::new() };
     let embedding =
         loader.tensor(&format!("{}{}.weight", naming.root, naming.embedding), &[config.d_vocab, config.d_model])?;
-    let position_embedding = match config.positions {
-        Positions::Learned => Some(loader.tensor(
+    let position_embedding = match config.position_embedding {
+        PositionEmbedding::Learned => Some(loader.tensor(
             &format!("{}{}.weight", naming.root, naming.position_embedding),
             &[config.n_ctx, config.d_model],
         )?),
-        Positions::Rotary => None,
+        PositionEmbedding::Rotary => None,
     };
     let ropes = distinct_ropes(&config);
     check_divisors(&ropes)?;

@@ -20,3 +20,4 @@ pub mod naming;
 pub mod rope;
 pub mod run;
 pub mod source;
+pub mod window;

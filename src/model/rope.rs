@@ -1,9 +1,12 @@
 //! Rotary position embedding: frequencies of each scaling, and the rotation (Hugging Face's rotate-half layout).
 
+use std::f64::consts::PI;
+
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Rope, RopeScaling};
 use crate::error::Result;
+use crate::tensor::raw::{Arithmetic, constant, range, wide};
 
 /// cos and sin, each [pos, 1, dim], for one kind of rotary embedding.
 #[derive(Debug)]
@@ -13,26 +16,22 @@ pub struct Rotation {
     dim: i64,
 }
 
-/// `kind`, or float32 where that is wider: what sums, norms and angles are computed in.
-pub fn wide(kind: Kind) -> Kind {
-    match kind {
-        Kind::Double => Kind::Double,
-        _ => Kind::Float,
-    }
-}
-
 impl Rope {
-    /// The rotation of positions `start .. start + length` of a text of `total` tokens. Frequencies are rounded to float32 whatever `kind` is, because
-    /// checkpoints were trained with them; angles are computed in float32, or in float64 for a float64 model.
+    /// The rotation of positions `start .. start + length` of a text of `total` tokens. Frequencies are rounded to float32
+    /// whatever `kind` is, because checkpoints were trained with them. Angles are computed in float32, or in float64 for a
+    /// float64 model.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn rotation(&self, start: i64, length: i64, total: i64, kind: Kind, device: Device) -> Result<Rotation> {
         let wide = wide(kind);
         let frequencies = self.frequencies(total)?.f_to_device_(device, wide, false, false)?;
-        let positions = Tensor::f_arange_start_step(start, start + length, 1, (wide, device))?;
+        let positions = range(start, start + length, device)?.f_to_kind(wide)?;
         let angles = positions.f_outer(&frequencies)?;
         let angles = Tensor::f_cat(&[&angles, &angles], -1)?.f_unsqueeze(1)?;
         let factor = self.attention_factor();
         let finish = |values: Tensor| -> Result<Tensor> {
-            let values = if factor == 1.0 { values } else { values.f_mul_scalar(factor)? };
+            let values = if factor == 1.0 { values } else { values.times(factor)? };
             Ok(values.f_to_kind(kind)?)
         };
         Ok(Rotation { cos: finish(angles.f_cos()?)?, sin: finish(angles.f_sin()?)?, dim: self.dim })
@@ -56,41 +55,32 @@ impl Rope {
 
     /// Radians per position, [dim / 2] in float32, for a text of `length` tokens (transformers' modeling_rope_utils.py).
     fn frequencies(&self, length: i64) -> Result<Tensor> {
-        let cpu = (Kind::Float, Device::Cpu);
-        let steps = Tensor::f_arange_start_step(0, self.dim, 2, cpu)?.f_div_scalar(self.dim as f64)?;
-        let wavelengths = Tensor::f_pow_scalar(self.theta, &steps)?;
+        let dim = self.dim as f64;
+        let numbers = range(0, self.dim / 2, Device::Cpu)?.f_to_kind(Kind::Float)?;
+        let wavelengths = constant(self.theta)?.f_pow(&numbers.times(2.0)?.over(dim)?)?;
         let plain = wavelengths.f_reciprocal()?;
         Ok(match &self.scaling {
             RopeScaling::Default => plain,
-            RopeScaling::Linear { factor } => plain.f_div_scalar(*factor)?,
+            RopeScaling::Linear { factor } => plain.over(*factor)?,
             RopeScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context } => {
-                let slow = plain.f_div_scalar(*factor)?;
-                let turns = plain.f_mul_scalar(original_context / (2.0 * std::f64::consts::PI))?;
+                let turns = plain.times(original_context / (2.0 * PI))?;
                 // 0 where a turn is longer than the low wavelength, 1 where it is shorter than the high one.
-                let smooth = turns
-                    .f_sub_scalar(*low_frequency_factor)?
-                    .f_div_scalar(high_frequency_factor - low_frequency_factor)?
-                    .f_clamp(0.0, 1.0)?;
-                mix(&slow, &plain, &smooth)?
+                let smooth = turns.minus(*low_frequency_factor)?.over(high_frequency_factor - low_frequency_factor)?;
+                mix(&plain.over(*factor)?, &plain, &share(&smooth)?)?
             }
             RopeScaling::Yarn { factor, beta_fast, beta_slow, original_context, truncate, .. } => {
-                let correction = |turns: f64| {
-                    self.dim as f64 * (original_context / (turns * 2.0 * std::f64::consts::PI)).ln()
-                        / (2.0 * self.theta.ln())
-                };
+                let correction =
+                    |turns: f64| dim * (original_context / (turns * 2.0 * PI)).ln() / (2.0 * self.theta.ln());
                 let (mut low, mut high) = (correction(*beta_fast), correction(*beta_slow));
                 if *truncate {
                     (low, high) = (low.floor(), high.ceil());
                 }
-                let (low, mut high) = (low.max(0.0), high.min(self.dim as f64 - 1.0));
+                let (low, mut high) = (low.max(0.0), high.min(dim - 1.0));
                 if low == high {
                     high += 0.001;
                 }
-                let ramp = Tensor::f_arange(self.dim / 2, cpu)?
-                    .f_sub_scalar(low)?
-                    .f_div_scalar(high - low)?
-                    .f_clamp(0.0, 1.0)?;
-                mix(&plain, &plain.f_div_scalar(*factor)?, &ramp)?
+                let ramp = share(&numbers.minus(low)?.over(high - low)?)?;
+                mix(&plain, &plain.over(*factor)?, &ramp)?
             }
             RopeScaling::LongRope { short, long, original_context, .. } => {
                 let divisors = factors(if length > *original_context { long } else { short })?;
@@ -101,10 +91,14 @@ impl Rope {
     }
 }
 
+/// Values below 0 raised to it, values above 1 lowered to it.
+fn share(values: &Tensor) -> Result<Tensor> {
+    Ok(values.f_clamp_tensor(Some(constant(0.0)?), Some(constant(1.0)?))?)
+}
+
 /// `from` where `share` is 0, `to` where it is 1.
 fn mix(from: &Tensor, to: &Tensor, share: &Tensor) -> Result<Tensor> {
-    let rest = share.f_neg()?.f_add_scalar(1.0)?;
-    Ok(from.f_mul(&rest)?.f_add(&to.f_mul(share)?)?)
+    Ok(from.f_mul(&share.f_neg()?.plus(1.0)?)?.f_add(&to.f_mul(share)?)?)
 }
 
 fn factors(values: &[f64]) -> Result<Tensor> {
@@ -114,8 +108,11 @@ fn factors(values: &[f64]) -> Result<Tensor> {
 
 impl Rotation {
     /// Rotates the first `dim` dimensions of `x`, [batch, pos, head, d_head].
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let d_head = x.size().last().copied().unwrap_or(self.dim);
+        let d_head = x.size()[3];
         if d_head == self.dim {
             return self.rotate(x);
         }

@@ -1,4 +1,4 @@
-//! What is done during one run of the decoder: captures, callbacks and interventions, looked up by hook point.
+//! The hooks of one run of the decoder: captures, callbacks and interventions, looked up by hook point.
 
 use tch::Tensor;
 
@@ -6,20 +6,10 @@ use super::cache::ActivationCache;
 use super::config::Config;
 use super::hook::HookPoint;
 use super::intervention::Intervention;
+use super::window::Window;
 use crate::error::{Error, Result};
+use crate::tensor::raw::copy;
 use crate::tensor::{is_float, kind_name};
-
-/// Which positions a pass of the decoder computes: `start .. start + length`. `prompt` is the length that negative
-/// positions count from; later steps of a generation lie beyond it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// First position of the pass
-    pub start: i64,
-    /// Number of positions in the pass
-    pub length: i64,
-    /// Number of positions in the prompt
-    pub prompt: i64,
-}
 
 /// A function that is given an activation and returns its replacement, or None to leave it.
 pub type Callback<'a> = Box<dyn FnMut(&HookPoint, &Tensor) -> Result<Option<Tensor>> + 'a>;
@@ -43,7 +33,7 @@ struct Entry<'a> {
     fired: bool,
 }
 
-/// Everything that is done during a run. Where nothing is asked for, a hook costs one look at an empty list.
+/// The captures, callbacks and interventions of one run. Without any, a hook point costs one look at an empty list.
 pub struct Hooks<'a> {
     entries: Vec<Entry<'a>>,
     /// For each point's index, the entries that act there, in the order in which they were added
@@ -53,7 +43,7 @@ pub struct Hooks<'a> {
 }
 
 impl<'a> Hooks<'a> {
-    /// Nothing is done.
+    /// No hooks.
     pub fn none() -> Self {
         Self {
             entries: Vec::new(),
@@ -80,9 +70,7 @@ impl<'a> Hooks<'a> {
     ) {
         self.at.resize_with(HookPoint::count(config), Vec::new);
         for point in &points {
-            if let Some(list) = self.at.get_mut(point.index()) {
-                list.push(self.entries.len());
-            }
+            self.at[point.index()].push(self.entries.len());
         }
         self.entries.push(Entry { points, label: label.into(), action, rows, fired: false });
     }
@@ -93,12 +81,12 @@ impl<'a> Hooks<'a> {
         self.add(config, vec![point], point.name(), Action::Intervene(intervention));
     }
 
-    /// Says which positions the pass about to begin computes.
+    /// Sets the positions that the next pass computes.
     pub fn begin(&mut self, window: Window) {
         self.window = window;
     }
 
-    /// Everywhere that something is done.
+    /// Every hooked point, once per hook.
     pub fn points(&self) -> impl Iterator<Item = &HookPoint> {
         self.entries.iter().flat_map(|entry| &entry.points)
     }
@@ -119,9 +107,8 @@ impl<'a> Hooks<'a> {
         let mut value = value;
         // Whether `value` is a copy that nobody else holds, and may be written into.
         let mut own = false;
-        let list = self.at.get(point.index()).cloned().unwrap_or_default();
-        for index in list {
-            let Some(entry) = self.entries.get_mut(index) else { continue };
+        for &index in &self.at[point.index()] {
+            let entry = &mut self.entries[index];
             let Some((start, count)) = entry.rows else {
                 if let Some(new) = act(entry, point, &value, self.window, &mut self.cache)? {
                     value = new;
@@ -200,11 +187,4 @@ fn act(
         .hint("an activation holds floating-point numbers; a comparison gives true and false"));
     }
     Ok(Some(new.f_to_device_(value.device(), value.kind(), false, false)?))
-}
-
-/// The values in storage of their own.
-pub fn copy(tensor: &Tensor) -> Result<Tensor> {
-    let mut new = tensor.f_empty_like()?;
-    new.f_copy_(tensor)?;
-    Ok(new)
 }

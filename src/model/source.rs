@@ -13,6 +13,7 @@ use super::naming::is_buffer;
 use crate::error::{Error, Result};
 use crate::gguf::{self, Gguf};
 use crate::hub;
+use crate::tensor::raw::Arithmetic;
 
 /// A place to take weights from.
 pub trait WeightSource {
@@ -203,7 +204,7 @@ impl<'a> GgufSource<'a> {
             return gguf::unpermute_rotary(&tensor, config.n_kv_heads);
         }
         if self.conversion.norm_plus_one && name.ends_with("norm.weight") {
-            return Ok(tensor.f_sub_scalar(1.0)?);
+            return tensor.minus(1.0);
         }
         if self.conversion.linear_layout && tensor.dim() == 2 && name.contains(".c_") {
             return Ok(tensor.f_transpose(0, 1)?);
@@ -247,15 +248,14 @@ impl WeightSource for GgufSource<'_> {
 #[derive(Debug)]
 pub struct RandomWeights {
     deviation: f64,
-    norm_weight: f64,
+    norm: NormKind,
 }
 
 impl RandomWeights {
     /// Seeds the generator. Equal seeds give equal weights on one kind of device.
     pub fn new(config: &Config, seed: i64) -> Self {
         tch::manual_seed(seed);
-        let plus_one = config.norm == NormKind::RmsPlusOne;
-        Self { deviation: config.initializer_range, norm_weight: if plus_one { 0.0 } else { 1.0 } }
+        Self { deviation: config.initializer_range, norm: config.norm }
     }
 }
 
@@ -269,7 +269,10 @@ impl WeightSource for RandomWeights {
             return Ok(Tensor::f_zeros(shape, (kind, device))?);
         }
         if shape.len() == 1 {
-            return Ok(Tensor::f_full(shape, self.norm_weight, (kind, device))?);
+            return Ok(match self.norm {
+                NormKind::RmsPlusOne => Tensor::f_zeros(shape, (kind, device))?,
+                NormKind::Rms | NormKind::Layer => Tensor::f_ones(shape, (kind, device))?,
+            });
         }
         let mut tensor = Tensor::f_empty(shape, (Kind::Float, device))?;
         let _ = tensor.f_normal_(0.0, self.deviation)?;

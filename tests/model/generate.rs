@@ -7,7 +7,7 @@ use crate::support::{
 use lancet::model::decoder::{KeyValueCache, Logits};
 use lancet::model::generate::Generation;
 use lancet::model::hook;
-use lancet::model::intervention::{Change, Intervention, Positions};
+use lancet::model::intervention::{At, Change, Intervention};
 use lancet::model::language_model::LanguageModel;
 use lancet::model::run::{Action, Hooks};
 use lancet::text::chat::{self, Message};
@@ -137,7 +137,7 @@ fn steering_acts_at_every_step() {
         let steer = || {
             let mut hooks = Hooks::none();
             let (point, change) = (hook::parse("resid_post.1", config).unwrap(), Change::Add(vector.shallow_clone()));
-            hooks.intervene(config, Intervention { point, positions: Positions::All, rows: None, head: None, change });
+            hooks.intervene(config, Intervention { point, positions: At::All, rows: None, head: None, change });
             hooks
         };
         let steered = generate_with(&model, &tokens, &greedy(8), steer());
@@ -162,7 +162,7 @@ fn a_patch_in_the_prompt_acts_once() {
         let patch = |position: i64| {
             let mut hooks = Hooks::none();
             let (point, change) = (hook::parse("resid_post.0", config).unwrap(), Change::Patch(vector.shallow_clone()));
-            let positions = Positions::One(position);
+            let positions = At::One(position);
             hooks.intervene(config, Intervention { point, positions, rows: None, head: None, change });
             hooks
         };

@@ -211,14 +211,14 @@ fn an_error_of_a_callback_ends_the_run() {
 
 #[test]
 fn a_hook_that_never_runs_is_an_error() {
-    use lancet::model::intervention::{Change, Intervention, Positions};
+    use lancet::model::intervention::{At, Change, Intervention};
     let model = tiny("olmo2");
     let config = model.config();
     // A position that only a longer generation would reach.
     let point = hook::parse("blocks.1.hook_resid_post", config).unwrap();
     let never = |position| {
         let mut hooks = Hooks::none();
-        let positions = Positions::One(position);
+        let positions = At::One(position);
         hooks.intervene(config, Intervention { point, positions, rows: None, head: None, change: Change::Zero });
         hooks
     };

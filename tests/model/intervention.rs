@@ -6,9 +6,10 @@ use crate::support::{
 };
 use lancet::model::decoder::Logits;
 use lancet::model::hook::{self, HookPoint};
-use lancet::model::intervention::{Change, Intervention, Positions};
+use lancet::model::intervention::{At, Change, Intervention};
 use lancet::model::language_model::LanguageModel;
-use lancet::model::run::{Hooks, Window};
+use lancet::model::run::Hooks;
+use lancet::model::window::Window;
 use tch::{Device, Kind, Tensor};
 
 const BATCH: i64 = 3;
@@ -16,13 +17,13 @@ const LENGTH: i64 = 6;
 
 /// Which samples, positions and heads.
 struct Selection {
-    positions: Positions,
+    positions: At,
     rows: Option<Vec<i64>>,
     head: Option<i64>,
 }
 
 impl Selection {
-    fn of(positions: Positions, rows: Option<Vec<i64>>, head: Option<i64>) -> Self {
+    fn of(positions: At, rows: Option<Vec<i64>>, head: Option<i64>) -> Self {
         Self { positions, rows, head }
     }
 
@@ -30,9 +31,9 @@ impl Selection {
     fn places(&self) -> Vec<i64> {
         let from_first = |position: &i64| if *position < 0 { position + LENGTH } else { *position };
         match &self.positions {
-            Positions::All => (0..LENGTH).collect(),
-            Positions::One(position) => vec![from_first(position)],
-            Positions::Several(positions) => positions.iter().map(from_first).collect(),
+            At::All => (0..LENGTH).collect(),
+            At::One(position) => vec![from_first(position)],
+            At::Several(positions) => positions.iter().map(from_first).collect(),
         }
     }
 
@@ -68,9 +69,9 @@ impl Selection {
             position_dim -= i64::from(dim < position_dim);
         }
         match self.positions {
-            Positions::All => part,
-            Positions::One(_) => part.select(position_dim, self.places()[0]),
-            Positions::Several(_) => part.index_select(position_dim, &Tensor::from_slice(&self.places())),
+            At::All => part,
+            At::One(_) => part.select(position_dim, self.places()[0]),
+            At::Several(_) => part.index_select(position_dim, &Tensor::from_slice(&self.places())),
         }
     }
 }
@@ -78,14 +79,14 @@ impl Selection {
 /// Every kind of selection; heads only where there are some.
 fn selections(heads: Option<i64>) -> Vec<Selection> {
     let positions = [
-        Positions::All,
-        Positions::One(2),
-        Positions::One(0),
-        Positions::One(-1),
-        Positions::One(-LENGTH),
-        Positions::Several(vec![4, 1]),
-        Positions::Several(vec![-1, 0, 3]),
-        Positions::Several((1..4).collect()),
+        At::All,
+        At::One(2),
+        At::One(0),
+        At::One(-1),
+        At::One(-LENGTH),
+        At::Several(vec![4, 1]),
+        At::Several(vec![-1, 0, 3]),
+        At::Several((1..4).collect()),
     ];
     let rows = [None, Some(vec![0]), Some(vec![2, 0]), Some(vec![-1])];
     let heads = heads.map_or(vec![None], |count| vec![None, Some(0), Some(count - 1), Some(-1)]);
@@ -185,7 +186,7 @@ fn values_broadcast() {
         &[&[d_model], &[1, d_model], &[LENGTH, d_model], &[1, LENGTH, d_model], &[BATCH, 1, d_model]];
     for shape in shapes {
         let value = vector.expand(*shape, false);
-        for positions in [Positions::All, Positions::Several((0..LENGTH).collect())] {
+        for positions in [At::All, At::Several((0..LENGTH).collect())] {
             let change = Change::Patch(value.shallow_clone());
             let ours = intervened(&model, &tokens, Intervention { point, positions, rows: None, head: None, change });
             assert_eq!(ours, wanted, "{shape:?}");
@@ -193,7 +194,7 @@ fn values_broadcast() {
     }
     // A value in another dtype is converted to the model's.
     let change = Change::Patch(vector.to_kind(Kind::Double));
-    let whole = Intervention { point, positions: Positions::All, rows: None, head: None, change };
+    let whole = Intervention { point, positions: At::All, rows: None, head: None, change };
     assert_eq!(intervened(&model, &tokens, whole), wanted);
 }
 
@@ -201,7 +202,7 @@ fn values_broadcast() {
 fn what_does_not_fit_is_refused_with_both_sides() {
     let model = tiny("llama3");
     let tokens = some_tokens(&model, BATCH, LENGTH);
-    let refuse = |site: &str, positions: Positions, rows: Option<Vec<i64>>, head: Option<i64>, change: Change| {
+    let refuse = |site: &str, positions: At, rows: Option<Vec<i64>>, head: Option<i64>, change: Change| {
         let point = hook::parse(&format!("{site}.1"), model.config()).unwrap();
         let mut hooks = Hooks::none();
         hooks.intervene(model.config(), Intervention { point, positions, rows, head, change });
@@ -210,34 +211,25 @@ fn what_does_not_fit_is_refused_with_both_sides() {
         assert_contains(&message, &[&format!("`{}`", point.name())]);
         message
     };
-    let one = Positions::One;
+    let one = At::One;
     let floats = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
     let cases: Vec<(String, &[&str])> = vec![
         (refuse("resid_post", one(6), None, None, Change::Zero), &["position 6", "there are 6", "0 to 5"]),
         (refuse("resid_post", one(-7), None, None, Change::Zero), &["position -7", "-1 to -6"]),
         (refuse("resid_post", one(i64::MIN), None, None, Change::Zero), &["-9223372036854775808"]),
         (refuse("pattern", one(i64::MAX), None, None, Change::Zero), &["9223372036854775807"]),
-        (
-            refuse("resid_post", Positions::Several(vec![0, 9]), None, None, Change::Scale(2.0)),
-            &["position 9", "0 to 5"],
-        ),
-        (refuse("resid_post", Positions::Several(vec![]), None, None, Change::Zero), &["never ran"]),
-        (
-            refuse("resid_post", Positions::All, Some(vec![3]), None, Change::Zero),
-            &["sample 3", "there are 3", "0 to 2"],
-        ),
-        (refuse("resid_post", Positions::All, Some(vec![]), None, Change::Zero), &["never ran"]),
-        (refuse("z", Positions::All, None, Some(4), Change::Zero), &["head 4", "there are 4"]),
-        (refuse("k", Positions::All, None, Some(2), Change::Zero), &["head 2", "there are 2"]),
-        (refuse("resid_post", Positions::All, None, Some(0), Change::Zero), &["has no heads", "pattern"]),
+        (refuse("resid_post", At::Several(vec![0, 9]), None, None, Change::Scale(2.0)), &["position 9", "0 to 5"]),
+        (refuse("resid_post", At::Several(vec![]), None, None, Change::Zero), &["never ran"]),
+        (refuse("resid_post", At::All, Some(vec![3]), None, Change::Zero), &["sample 3", "there are 3", "0 to 2"]),
+        (refuse("resid_post", At::All, Some(vec![]), None, Change::Zero), &["never ran"]),
+        (refuse("z", At::All, None, Some(4), Change::Zero), &["head 4", "there are 4"]),
+        (refuse("k", At::All, None, Some(2), Change::Zero), &["head 2", "there are 2"]),
+        (refuse("resid_post", At::All, None, Some(0), Change::Zero), &["has no heads", "pattern"]),
         (refuse("resid_post", one(0), None, None, Change::Patch(floats(&[31]))), &["patch", "[31]", "[3, 32]"]),
-        (
-            refuse("resid_post", Positions::All, None, None, Change::Add(floats(&[2, 32]))),
-            &["add", "[2, 32]", "[3, 6, 32]"],
-        ),
+        (refuse("resid_post", At::All, None, None, Change::Add(floats(&[2, 32]))), &["add", "[2, 32]", "[3, 6, 32]"]),
         (refuse("z", one(1), None, Some(1), Change::Patch(floats(&[4, 16]))), &["[4, 16]", "[3, 16]"]),
         (
-            refuse("resid_post", Positions::Several(vec![0, 1]), Some(vec![1]), None, Change::Patch(floats(&[3, 32]))),
+            refuse("resid_post", At::Several(vec![0, 1]), Some(vec![1]), None, Change::Patch(floats(&[3, 32]))),
             &["[3, 32]", "[1, 2, 32]"],
         ),
     ];

@@ -11,7 +11,7 @@ use lancet::linear::segment::Segments;
 use lancet::linear::table::{self, PathTable, Selection};
 use lancet::model::decoder::Logits;
 use lancet::model::hook::{HookPoint, Site};
-use lancet::model::intervention::{Change, Intervention, Positions};
+use lancet::model::intervention::{At, Change, Intervention};
 use lancet::model::language_model::{LanguageModel, LoadOptions};
 use lancet::model::run::Hooks;
 use tch::{Kind, Tensor};
@@ -331,7 +331,7 @@ fn interventions(model: &LanguageModel, vector: &Tensor) -> Hooks<'static> {
     for (point, position, change) in
         [(at(Site::ResidPost, 0), 2, Change::Patch(vector.shallow_clone())), (at(Site::MlpOut, 1), 4, Change::Zero)]
     {
-        let positions = Positions::One(position);
+        let positions = At::One(position);
         hooks.intervene(&model.decoder.config, Intervention { point, positions, rows: None, head: None, change });
     }
     hooks
@@ -388,7 +388,7 @@ fn what_lies_behind_the_last_residual_cannot_be_changed_in_a_map() {
     let model = double("olmo2");
     let mut hooks = Hooks::none();
     let point = HookPoint { site: Site::LnFinalNormalized, layer: 0 };
-    let positions = Positions::One(0);
+    let positions = At::One(0);
     let intervention = Intervention { point, positions, rows: None, head: None, change: Change::Zero };
     hooks.intervene(&model.decoder.config, intervention);
     let error = Frozen::with_hooks(&model.decoder, PROMPT, hooks).expect_err("refused");

@@ -7,7 +7,7 @@ use crate::support::{
 use lancet::model::config::Config;
 use lancet::model::decoder::Logits;
 use lancet::model::hook::{self, HookPoint};
-use lancet::model::intervention::{Change, Intervention, Positions};
+use lancet::model::intervention::{At, Change, Intervention};
 use lancet::model::language_model::LanguageModel;
 use lancet::model::run::{Action, Hooks};
 use tch::Tensor;
@@ -69,7 +69,7 @@ fn patched(case: &Case, set: &[i64], position: i64, vectors: &Tensor) -> Tensor 
     let mut hooks = Hooks::none();
     for layer in set {
         let (point, value) = (after_layer(*layer, config), vectors.select(0, *layer));
-        let (positions, change) = (Positions::One(position), Change::Patch(value));
+        let (positions, change) = (At::One(position), Change::Patch(value));
         hooks.intervene(config, Intervention { point, positions, rows: None, head: None, change });
     }
     logits_with(&case.model, &case.target, hooks).select(0, 0)

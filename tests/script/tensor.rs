@@ -142,3 +142,24 @@ fn saved_tensors_are_valid_safetensors() {
     assert_eq!(read("a"), ("I64".to_owned(), vec![], 7i64.to_le_bytes().to_vec()));
     assert_eq!(read("bytes"), ("U8".to_owned(), vec![3], vec![1, 2, 3]));
 }
+
+/// libtorch appends dozens of frames to every message, of which no user may see one.
+#[test]
+fn no_message_shows_a_backtrace() {
+    let scripts = [
+        "zeros([2, 3]).matmul(zeros([2]))",
+        "arange(3, #{ device: \"cuda:99\" })",
+        "zeros([2]).to(\"cuda:99\")",
+        "zeros([10000000000000])",
+        "tensor([[1.0, 2.0], [2.0, 4.0]]).inv()",
+        "einsum(\"ab->\", [zeros([2])])",
+    ];
+    for script in scripts {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", script]).output().unwrap();
+        let shown = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && shown.starts_with("error: "), "{shown}");
+        for part in ["Exception raised", "frame #", ".cpp:1:", "most recent call"] {
+            assert!(!shown.contains(part), "{script}: {shown}");
+        }
+    }
+}

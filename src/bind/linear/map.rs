@@ -7,7 +7,7 @@ use tch::Kind;
 use super::{Linear, floats, path, tensor, vector};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
-use crate::bind::model::hooks::{self, Failure};
+use crate::bind::model::hooks::{Caller, with_hooks};
 use crate::bind::model::prompts;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
@@ -136,20 +136,13 @@ fn validity(linear: &Linear, options: Map) -> Result<Map> {
     Ok(map)
 }
 
-fn predict<'a>(
-    context: &'a NativeCallContext<'a>,
-    failure: &'a Failure,
-    linear: &Linear,
-    entries: &Array,
-    options: Map,
-) -> Result<Map> {
+fn predict(caller: &Caller, linear: &Linear, entries: &Array, options: Map) -> Result<Map> {
     let mut options = Options::new("predict", options, &["to", "positions"])?;
     let to = linear.to(&mut options)?;
     let names = options.map("positions")?.unwrap_or_default();
     let decoder = &linear.model.get().decoder;
-    let prediction = linear
-        .frozen
-        .predict(decoder, to, &mut |all| hooks::add(all, entries, &decoder.config, &names, context, failure, None))?;
+    let prediction =
+        linear.frozen.predict(decoder, to, &mut |all| caller.add(all, entries, &decoder.config, &names, None))?;
     let moved: i64 = prediction.moved.iter().sum();
     let mut map = Map::new();
     let layers: Array = prediction.moved.iter().copied().map(Dynamic::from).collect();
@@ -304,8 +297,7 @@ pub mod functions {
         interventions: Array,
         options: Map,
     ) -> ScriptResult<Map> {
-        let failure = Failure::default();
-        predict(&context, &failure, linear, &interventions, options).map_err(|error| hooks::blame(error, &failure))
+        with_hooks(&context, |caller| predict(caller, linear, &interventions, options))
     }
 
     /// What the map predicts of patching a source's last residuals over each layer and each pair of layers at one position: the

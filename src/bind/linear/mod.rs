@@ -15,7 +15,7 @@ use tch::Kind;
 use super::convert::{expected, integers};
 use super::error::ScriptResult;
 use super::model::Model;
-use super::model::hooks::{self, Failure};
+use super::model::hooks::{Caller, with_hooks};
 use super::model::{answers, prompts};
 use super::option::Options;
 use crate::error::{Error, Result};
@@ -125,13 +125,7 @@ fn flow(linear: &Linear, options: Map) -> Result<Map> {
     Ok(map)
 }
 
-fn freeze<'a>(
-    context: &'a NativeCallContext<'a>,
-    failure: &'a Failure,
-    model: &Model,
-    tokens: &Dynamic,
-    options: Map,
-) -> Result<Linear> {
+fn freeze(caller: &Caller, model: &Model, tokens: &Dynamic, options: Map) -> Result<Linear> {
     let mut options = Options::new("linearize", options, &["hooks", "positions"])?;
     let entries = options.array("hooks")?.unwrap_or_default();
     let names = options.map("positions")?.unwrap_or_default();
@@ -141,7 +135,7 @@ fn freeze<'a>(
         return Err(Error::new(format!("a map is frozen at one prompt, and {} were given", rows.len())));
     };
     let mut all = Hooks::none();
-    hooks::add(&mut all, &entries, &decoder.config, &names, context, failure, None)?;
+    caller.add(&mut all, &entries, &decoder.config, &names, None)?;
     let frozen = Frozen::with_hooks(decoder, row, all)?;
     Ok(Linear { model: model.clone(), frozen: Rc::new(frozen) })
 }
@@ -191,8 +185,7 @@ pub mod functions {
         tokens: Dynamic,
         options: Map,
     ) -> ScriptResult<Linear> {
-        let failure = Failure::default();
-        freeze(&context, &failure, model, &tokens, options).map_err(|error| hooks::blame(error, &failure))
+        with_hooks(&context, |caller| freeze(caller, model, &tokens, options))
     }
 
     /// The prompt's token ids.

@@ -4,8 +4,7 @@ use std::cell::RefCell;
 
 use rhai::{Array, Dynamic, EvalAltResult, FnPtr, NativeCallContext};
 
-use super::intervention::Planned;
-use super::run::Names;
+use super::intervention::{Names, Planned};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
 use crate::bind::watch::watch;
@@ -16,51 +15,73 @@ use crate::model::run::{Action, Callback, Hooks};
 use crate::tensor::Tensor;
 
 /// Where a failing closure leaves its error while it passes through the decoder.
-pub type Failure = RefCell<Option<Box<EvalAltResult>>>;
+type Failure = RefCell<Option<Box<EvalAltResult>>>;
 
-/// Adds a script's hooks to a run, for some samples of the batch only where `rows` says so.
+/// The way from a run back to the script that started it: calls the hooks' functions and remembers why one failed.
+pub struct Caller<'a> {
+    context: &'a NativeCallContext<'a>,
+    failure: Failure,
+}
+
+/// Does `work`, which runs a model with hooks that a script gave. An error in a hook's function is raised as it is.
 ///
 /// # Errors
-/// An entry that is neither a pair nor an intervention, an unknown hook, an unknown position.
-pub fn add<'a>(
-    hooks: &mut Hooks<'a>,
-    entries: &Array,
-    config: &Config,
-    names: &Names,
+/// What `work` or a hook's function raises.
+pub fn with_hooks<'a, T>(
     context: &'a NativeCallContext<'a>,
-    failure: &'a Failure,
-    rows: Option<(i64, i64)>,
-) -> Result<()> {
-    for entry in entries {
-        if let Some(planned) = entry.read_lock::<Planned>() {
-            for intervention in planned.resolve(config, names)? {
-                let point = intervention.point;
-                hooks.add_for(config, rows, vec![point], point.name(), Action::Intervene(intervention));
+    work: impl FnOnce(&Caller<'a>) -> Result<T>,
+) -> ScriptResult<T> {
+    let caller = Caller { context, failure: Failure::default() };
+    work(&caller).map_err(|error| match (error, caller.failure.take()) {
+        (Error::Callback, Some(cause)) => cause,
+        (error, _) => error.into(),
+    })
+}
+
+impl Caller<'_> {
+    /// Adds a script's hooks to a run, for some samples of the batch only where `rows` (first, how many) says so.
+    ///
+    /// # Errors
+    /// An entry that is neither a pair nor an intervention, an unknown hook, an unknown position.
+    pub fn add<'a>(
+        &'a self,
+        hooks: &mut Hooks<'a>,
+        entries: &Array,
+        config: &Config,
+        names: &Names,
+        rows: Option<(i64, i64)>,
+    ) -> Result<()> {
+        for entry in entries {
+            if let Some(planned) = entry.read_lock::<Planned>() {
+                for intervention in planned.resolve(config, names)? {
+                    let point = intervention.point;
+                    hooks.add_for(config, rows, vec![point], point.name(), Action::Intervene(intervention));
+                }
+                continue;
             }
-            continue;
+            let pair = entry.read_lock::<Array>().ok_or_else(|| not_a_hook(entry))?;
+            let [name, function] = pair.as_slice() else { return Err(not_a_hook(entry)) };
+            let name = name.clone().into_string().map_err(|_| not_a_hook(entry))?;
+            let function = function.clone().try_cast::<FnPtr>().ok_or_else(|| not_a_hook(entry))?;
+            let points = hook::matching(&name, config)?;
+            hooks.add_for(config, rows, points, name, Action::Call(self.callback(function)));
         }
-        let pair = entry.read_lock::<Array>().ok_or_else(|| not_a_hook(entry))?;
-        let [name, function] = pair.as_slice() else { return Err(not_a_hook(entry)) };
-        let name = name.clone().into_string().map_err(|_| not_a_hook(entry))?;
-        let function = function.clone().try_cast::<FnPtr>().ok_or_else(|| not_a_hook(entry))?;
-        let points = hook::matching(&name, config)?;
-        hooks.add_for(config, rows, points, name, Action::Call(callback(function, context, failure)));
+        Ok(())
     }
-    Ok(())
+
+    fn callback(&self, function: FnPtr) -> Callback<'_> {
+        Box::new(move |point, value| {
+            let value = Tensor::new(value.shallow_clone());
+            call(&function, self.context, point, value).map_err(|error| {
+                *self.failure.borrow_mut() = Some(error);
+                Error::Callback
+            })
+        })
+    }
 }
 
 fn not_a_hook(entry: &Dynamic) -> Error {
     expected("a hook", "[name, |value| ...] or an intervention such as patch(name, position, tensor)", entry)
-}
-
-fn callback<'a>(function: FnPtr, context: &'a NativeCallContext<'a>, failure: &'a Failure) -> Callback<'a> {
-    Box::new(move |point, value| {
-        let value = Tensor::new(value.shallow_clone());
-        call(&function, context, point, value).map_err(|error| {
-            *failure.borrow_mut() = Some(error);
-            Error::Callback
-        })
-    })
 }
 
 /// Calls `|value|`, or `|value, name|` if the function takes two arguments.
@@ -120,12 +141,4 @@ fn call_function(
 fn takes_other_arguments(error: &EvalAltResult, function: &FnPtr) -> bool {
     matches!(error, EvalAltResult::ErrorFunctionNotFound(signature, _)
         if signature.split([' ', '(']).next() == Some(function.fn_name()))
-}
-
-/// What to raise for a failed run: the closure's own error if that is what stopped it.
-pub fn blame(error: Error, failure: &Failure) -> Box<EvalAltResult> {
-    match (error, failure.borrow_mut().take()) {
-        (Error::Callback, Some(cause)) => cause,
-        (error, _) => error.into(),
-    }
 }

@@ -5,24 +5,17 @@ use std::fmt::{self, Display, Formatter};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
-use super::run::Names;
 use crate::bind::convert::{expected, integers, number};
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
 use crate::error::{Error, Result, nearest};
 use crate::model::config::Config;
-use crate::model::hook::{self, HookPoint};
-use crate::model::intervention::{Change, Intervention, Positions};
+use crate::model::hook;
+use crate::model::intervention::{At, Change, Intervention};
 use crate::tensor::Tensor;
 
-/// What happens, as the script said it.
-#[derive(Debug, Clone)]
-enum Deed {
-    Patch(Tensor),
-    Zero,
-    Add(Tensor),
-    Scale(f64),
-}
+/// Names of positions that a run defines.
+pub type Names = Map;
 
 /// An intervention before it meets a model: its hook and positions may still be names.
 #[derive(Debug, Clone)]
@@ -31,57 +24,51 @@ pub struct Planned {
     position: Dynamic,
     rows: Option<Vec<i64>>,
     head: Option<i64>,
-    deed: Deed,
+    change: Change,
 }
 
 impl Display for Planned {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let deed = match &self.deed {
-            Deed::Patch(_) => "patch",
-            Deed::Zero => "zero",
-            Deed::Add(_) => "add",
-            Deed::Scale(_) => "scale",
-        };
         let position = if self.position.is_unit() { "all".to_owned() } else { self.position.to_string() };
-        write!(formatter, "{deed} {} at position {position}", self.name)
+        write!(formatter, "{} {} at position {position}", self.change.name(), self.name)
     }
 }
 
 impl Planned {
-    fn new(name: &str, position: Dynamic, deed: Deed, options: Map) -> Result<Self> {
+    fn new(name: &str, position: Dynamic, change: Change, options: Map) -> Result<Self> {
         let mut options = Options::new("intervention", options, &["rows", "head"])?;
         let rows = options.array("rows")?.map(|rows| integers("option `rows`", &rows)).transpose()?;
-        Ok(Self { name: name.to_owned(), position, rows, head: options.integer("head")?, deed })
+        Ok(Self { name: name.to_owned(), position, rows, head: options.integer("head")?, change })
     }
 
     /// The interventions for one model, one per hook that the name means.
+    ///
+    /// # Errors
+    /// An unknown hook, an unknown position.
     pub fn resolve(&self, config: &Config, names: &Names) -> Result<Vec<Intervention>> {
         let positions = positions(&self.position, names)?;
         let points = hook::matching(&self.name, config)?;
-        Ok(points.into_iter().map(|point| self.at(point, positions.clone())).collect())
-    }
-
-    fn at(&self, point: HookPoint, positions: Positions) -> Intervention {
-        let change = match &self.deed {
-            Deed::Patch(value) => Change::Patch(value.share()),
-            Deed::Zero => Change::Zero,
-            Deed::Add(value) => Change::Add(value.share()),
-            Deed::Scale(factor) => Change::Scale(*factor),
+        let at = |point| Intervention {
+            point,
+            positions: positions.clone(),
+            rows: self.rows.clone(),
+            head: self.head,
+            change: self.change.clone(),
         };
-        Intervention { point, positions, rows: self.rows.clone(), head: self.head, change }
+        Ok(points.into_iter().map(at).collect())
     }
 }
 
 /// A position: an integer, an array of them, a range, `"all"`, `"first"`, `"last"`, or a name that the run defines.
-fn positions(value: &Dynamic, names: &Names) -> Result<Positions> {
+fn positions(value: &Dynamic, names: &Names) -> Result<At> {
     if value.is_unit() {
-        return Ok(Positions::All);
+        return Ok(At::All);
     }
     if let Ok(position) = value.as_int() {
-        return Ok(Positions::One(position));
+        return Ok(At::One(position));
     }
     if let Some(array) = value.read_lock::<Array>() {
-        return Ok(Positions::Several(integers("positions", &array)?));
+        return Ok(At::Several(integers("positions", &array)?));
     }
     if let Some(range) = value.read_lock::<std::ops::Range<i64>>() {
         return several(range.clone(), value);
@@ -97,9 +84,9 @@ fn positions(value: &Dynamic, names: &Names) -> Result<Positions> {
             Err(Error::new(format!("position `{name}` is defined by another name")).hint("define it by a number"))
         }
         (_, Some(defined)) => positions(defined, names),
-        ("all", None) => Ok(Positions::All),
-        ("first", None) => Ok(Positions::One(0)),
-        ("last", None) => Ok(Positions::One(-1)),
+        ("all", None) => Ok(At::All),
+        ("first", None) => Ok(At::One(0)),
+        ("last", None) => Ok(At::One(-1)),
         (_, None) => {
             let known = ["all", "first", "last"].into_iter().chain(names.keys().map(|key| key.as_str()));
             let error = Error::new(format!("no position is named `{name}`"));
@@ -114,21 +101,21 @@ fn positions(value: &Dynamic, names: &Names) -> Result<Positions> {
 }
 
 /// The positions of a range, unless there are more of them than memory may hold.
-fn several(range: impl Iterator<Item = i64>, shown: &Dynamic) -> Result<Positions> {
+fn several(range: impl Iterator<Item = i64>, shown: &Dynamic) -> Result<At> {
     const MOST: usize = 1 << 20;
     let positions: Vec<i64> = range.take(MOST + 1).collect();
     if positions.len() > MOST {
         return Err(Error::new(format!("the positions {shown} are more than a prompt can have")));
     }
-    Ok(Positions::Several(positions))
+    Ok(At::Several(positions))
 }
 
-fn vector(what: &str, value: &Dynamic) -> Result<Tensor> {
+fn vector(what: &str, value: &Dynamic) -> Result<tch::Tensor> {
     if let Some(tensor) = value.read_lock::<Tensor>() {
-        return Ok(tensor.clone());
+        return Ok(tensor.share());
     }
     match number(value) {
-        Some(number) => Ok(Tensor::new(tch::Tensor::f_from_slice(&[number])?)),
+        Some(number) => Ok(tch::Tensor::f_from_slice(&[number])?),
         None => Err(expected(what, "a tensor or a number", value)),
     }
 }
@@ -159,7 +146,7 @@ pub mod functions {
     #[rhai_fn(name = "patch", return_raw)]
     pub fn patch_with(name: &str, position: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Planned> {
         Ok(vector("the value of `patch`", &value)
-            .and_then(|value| Planned::new(name, position, Deed::Patch(value), options))?)
+            .and_then(|value| Planned::new(name, position, Change::Patch(value), options))?)
     }
 
     /// An intervention that sets the activation at hook `name` to zero, at all positions.
@@ -177,7 +164,7 @@ pub mod functions {
     /// As `zero`, with options `rows` and `head` (see `patch`).
     #[rhai_fn(name = "zero", return_raw)]
     pub fn zero_with(name: &str, position: Dynamic, options: Map) -> ScriptResult<Planned> {
-        Ok(Planned::new(name, position, Deed::Zero, options)?)
+        Ok(Planned::new(name, position, Change::Zero, options)?)
     }
 
     /// An intervention that adds a tensor (such as a steering vector) to the activation at hook `name` and `position`.
@@ -190,7 +177,7 @@ pub mod functions {
     #[rhai_fn(name = "add", return_raw)]
     pub fn add_with(name: &str, position: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Planned> {
         Ok(vector("the value of `add`", &value)
-            .and_then(|value| Planned::new(name, position, Deed::Add(value), options))?)
+            .and_then(|value| Planned::new(name, position, Change::Add(value), options))?)
     }
 
     /// An intervention that multiplies the activation at hook `name` and `position` with a number.
@@ -204,7 +191,7 @@ pub mod functions {
     pub fn scale_with(name: &str, position: Dynamic, factor: Dynamic, options: Map) -> ScriptResult<Planned> {
         Ok(number(&factor)
             .ok_or_else(|| expected("the factor of `scale`", "a number", &factor))
-            .and_then(|factor| Planned::new(name, position, Deed::Scale(factor), options))?)
+            .and_then(|factor| Planned::new(name, position, Change::Scale(factor), options))?)
     }
 
     /// One line about the intervention.

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map, NativeCallContext};
 
-use super::hooks::{self, Failure};
+use super::hooks::{Caller, with_hooks};
+use super::intervention::Names;
 use super::{Model, tokens};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
@@ -18,9 +19,6 @@ use crate::model::generate::Generation;
 use crate::model::hook;
 use crate::model::run::{Action, Hooks};
 use crate::tensor::Tensor;
-
-/// Names of positions that a run defines.
-pub type Names = Map;
 
 /// The script's handle of cached activations.
 #[derive(Debug, Clone)]
@@ -70,9 +68,8 @@ impl RunOptions {
     }
 }
 
-fn run<'a>(
-    context: &'a NativeCallContext<'a>,
-    failure: &'a Failure,
+fn run(
+    caller: &Caller,
     model: &Model,
     prompt: &Dynamic,
     (cached, entries): (Vec<String>, &Array),
@@ -84,7 +81,7 @@ fn run<'a>(
     let rows = tokens::prompts(language_model, prompt)?;
     let input = decoder.tokens(&rows)?;
     let mut all = Hooks::none();
-    hooks::add(&mut all, entries, config, &options.positions, context, failure, None)?;
+    caller.add(&mut all, entries, config, &options.positions, None)?;
     for name in cached {
         // After the script's own hooks, so that the cache holds what the run went on with.
         all.add(config, hook::matching(&name, config)?, name, Action::Capture);
@@ -118,10 +115,9 @@ fn cached_run(
     names: Vec<String>,
     options: Map,
 ) -> ScriptResult<Map> {
-    let failure = Failure::default();
     let options = RunOptions::read("run_with_cache", options)?;
-    let (logits, activations) = run(context, &failure, model, prompt, (names, &options.hooks), &options)
-        .map_err(|error| hooks::blame(error, &failure))?;
+    let (logits, activations) =
+        with_hooks(context, |caller| run(caller, model, prompt, (names, &options.hooks), &options))?;
     let cache = Cache { activations: Rc::new(activations), model: model.clone() };
     let mut result = Map::new();
     result.insert("logits".into(), Dynamic::from(logits));
@@ -146,13 +142,7 @@ fn generation(model: &Model, options: &mut Options) -> Result<Generation> {
     Ok(generation)
 }
 
-fn generated<'a>(
-    context: &'a NativeCallContext<'a>,
-    failure: &'a Failure,
-    model: &Model,
-    prompt: &Dynamic,
-    options: Map,
-) -> Result<Dynamic> {
+fn generated(caller: &Caller, model: &Model, prompt: &Dynamic, options: Map) -> Result<Dynamic> {
     const ALLOWED: &[&str] = &["max_tokens", "temperature", "top_k", "top_p", "seed", "stop_ids", "hooks", "positions"];
     let mut options = Options::new("generate", options, ALLOWED)?;
     let generation = generation(model, &mut options)?;
@@ -162,7 +152,7 @@ fn generated<'a>(
     let decoder = &language_model.decoder;
     let input = decoder.tokens(&tokens::prompts(language_model, prompt)?)?;
     let mut all = Hooks::none();
-    hooks::add(&mut all, &entries, language_model.config(), &positions, context, failure, None)?;
+    caller.add(&mut all, &entries, language_model.config(), &positions, None)?;
     let rows = decoder.generate(&input, &generation, &mut all)?;
     all.finish()?;
     let nested = prompt.read_lock::<Array>().is_some_and(|array| array.iter().any(|item| !item.is_int()))
@@ -207,9 +197,9 @@ pub mod functions {
         tokens: Dynamic,
         options: Map,
     ) -> ScriptResult<Tensor> {
-        let failure = Failure::default();
         let options = RunOptions::read("forward", options)?;
-        Ok(run(&context, &failure, model, &tokens, (Vec::new(), &Array::new()), &options).map(|(logits, _)| logits)?)
+        with_hooks(&context, |caller| run(caller, model, &tokens, (Vec::new(), &Array::new()), &options))
+            .map(|(logits, _)| logits)
     }
 
     /// Runs a prompt and keeps every activation: `#{ logits, cache }`.
@@ -296,11 +286,9 @@ pub mod functions {
         hooks: Array,
         options: Map,
     ) -> ScriptResult<Tensor> {
-        let failure = Failure::default();
         let options = RunOptions::read("run_with_hooks", options)?;
-        run(&context, &failure, model, &tokens, (Vec::new(), &hooks), &options)
+        with_hooks(&context, |caller| run(caller, model, &tokens, (Vec::new(), &hooks), &options))
             .map(|(logits, _)| logits)
-            .map_err(|error| super::hooks::blame(error, &failure))
     }
 
     /// Continues a prompt greedily for at most 32 tokens and returns what is new: text for text, ids for ids.
@@ -327,8 +315,7 @@ pub mod functions {
         tokens: Dynamic,
         options: Map,
     ) -> ScriptResult<Dynamic> {
-        let failure = Failure::default();
-        generated(&context, &failure, model, &tokens, options).map_err(|error| super::hooks::blame(error, &failure))
+        with_hooks(&context, |caller| generated(caller, model, &tokens, options))
     }
 
     /// The activation kept under a hook's name or alias.

@@ -4,8 +4,8 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
 
 use super::grid::answers;
-use super::hooks::{self, Failure};
-use super::run::Names;
+use super::hooks::with_hooks;
+use super::intervention::Names;
 use super::{Model, tokens};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
@@ -78,22 +78,20 @@ impl Sweep {
 
     /// The logits of some items, [item · prompt, pos, d_vocab], run side by side.
     fn run(&self, context: &NativeCallContext, model: &LanguageModel, items: &[Dynamic]) -> ScriptResult<tch::Tensor> {
-        let failure = Failure::default();
         let count = self.rows.len() as i64;
         let entries =
             items.iter().map(|item| hooks_of(context, &self.hooks, item)).collect::<ScriptResult<Vec<_>>>()?;
-        let run = || -> Result<tch::Tensor> {
+        with_hooks(context, |caller| {
             let mut all = Hooks::none();
             for (number, entries) in entries.iter().enumerate() {
                 let rows = Some((number as i64 * count, count));
-                hooks::add(&mut all, entries, model.config(), &self.positions, context, &failure, rows)?;
+                caller.add(&mut all, entries, model.config(), &self.positions, rows)?;
             }
             let prompts: Vec<Vec<i64>> = items.iter().flat_map(|_| self.rows.iter().cloned()).collect();
             let logits = model.decoder.forward(&model.decoder.tokens(&prompts)?, self.logits, &mut all)?;
             all.finish()?;
             Ok(logits)
-        };
-        run().map_err(|error| hooks::blame(error, &failure))
+        })
     }
 
     fn measure(&self, logits: &tch::Tensor, ids: &[i64], items: usize) -> Result<Measured> {

@@ -1,0 +1,126 @@
+//! Helpers for code on libtorch's own tensors: numbers and ranges as tensors, arithmetic with a number, copies.
+//!
+//! A call that takes a libtorch scalar panics where it should fail, because tch frees the scalar before it looks for the
+//! error. So a number enters every computation as a tensor without dimensions.
+
+use tch::kind::Element;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+
+/// A number as a tensor without dimensions, on the CPU. It computes beside tensors of every device, and a tensor that has
+/// dimensions and the same kind of numbers keeps its dtype.
+///
+/// # Errors
+/// Only libtorch's own, such as no memory.
+pub fn constant<T: Element>(value: T) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(&[value])?.f_squeeze()?)
+}
+
+/// The integers from `start` to just before `end`, i64.
+///
+/// # Errors
+/// An `end` below `start`, a device that does not exist, no memory.
+pub fn range(start: i64, end: i64, device: Device) -> Result<Tensor> {
+    let ones = Tensor::f_ones([end - start], (Kind::Int64, device))?;
+    Ok(ones.f_cumsum(0, Kind::Int64)?.f_add(&constant(start - 1)?)?)
+}
+
+/// `kind`, or float32 where that is wider: the dtype in which sums, norms and angles are computed.
+pub fn wide(kind: Kind) -> Kind {
+    match kind {
+        Kind::Double => Kind::Double,
+        _ => Kind::Float,
+    }
+}
+
+/// The values in storage of their own.
+///
+/// # Errors
+/// Only libtorch's own, such as no memory.
+pub fn copy(tensor: &Tensor) -> Result<Tensor> {
+    let mut new = tensor.f_empty_like()?;
+    new.f_copy_(tensor)?;
+    Ok(new)
+}
+
+/// Arithmetic of a tensor with one number. A tensor of floats that has dimensions keeps its dtype.
+pub trait Arithmetic {
+    /// x + number
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
+    fn plus(&self, number: f64) -> Result<Tensor>;
+
+    /// x - number
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
+    fn minus(&self, number: f64) -> Result<Tensor>;
+
+    /// x · number
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
+    fn times(&self, number: f64) -> Result<Tensor>;
+
+    /// x / number
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
+    fn over(&self, number: f64) -> Result<Tensor>;
+}
+
+impl Arithmetic for Tensor {
+    fn plus(&self, number: f64) -> Result<Tensor> {
+        Ok(self.f_add(&constant(number)?)?)
+    }
+
+    fn minus(&self, number: f64) -> Result<Tensor> {
+        Ok(self.f_sub(&constant(number)?)?)
+    }
+
+    fn times(&self, number: f64) -> Result<Tensor> {
+        Ok(self.f_mul(&constant(number)?)?)
+    }
+
+    fn over(&self, number: f64) -> Result<Tensor> {
+        Ok(self.f_div(&constant(number)?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_those_of_arange() {
+        for (start, end) in [(0, 5), (3, 9), (-4, 2), (7, 7)] {
+            let ours = range(start, end, Device::Cpu).unwrap();
+            let theirs = Tensor::arange_start(start, end, (Kind::Int64, Device::Cpu));
+            assert_eq!((ours.kind(), ours), (Kind::Int64, theirs));
+        }
+        assert!(range(2, 1, Device::Cpu).is_err());
+    }
+
+    #[test]
+    fn numbers_leave_dtypes_alone() {
+        for kind in [Kind::BFloat16, Kind::Half, Kind::Float, Kind::Double] {
+            let x = Tensor::from_slice(&[1.5, -2.0]).to_kind(kind);
+            for (ours, theirs) in [
+                (x.plus(0.1).unwrap(), &x + 0.1),
+                (x.minus(0.1).unwrap(), &x - 0.1),
+                (x.times(0.1).unwrap(), &x * 0.1),
+                (x.over(0.1).unwrap(), &x / 0.1),
+            ] {
+                assert_eq!((ours.kind(), ours), (kind, theirs));
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_that_does_not_exist_is_an_error() {
+        let error = range(0, 3, Device::Cuda(99)).unwrap_err().to_string();
+        assert!(!error.contains('\n') && !error.contains("Exception raised"), "{error}");
+    }
+}
