@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check bench bench-gpu libtorch-cuda clean
+.PHONY: help setup build demo test check docs docs-pictures bench bench-gpu libtorch-cuda clean
 
 help: ## Say what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,22 @@ test: setup ## Run all tests
 check: setup ## Check the format and the lints
 	cargo fmt --check
 	cargo clippy --release --all-targets -- -D warnings
+
+MDBOOK = vendor/mdbook-0.5.4/bin/mdbook
+
+# No server and no watching of files: the book is static.
+$(MDBOOK):
+	cargo install mdbook --version 0.5.4 --locked --no-default-features --features search --root vendor/mdbook-0.5.4
+
+docs: build $(MDBOOK) ## Build the book in out/docs (the first time with mdbook itself, a few minutes)
+	target/release/lancet doc > docs/src/reference.md
+	$(MDBOOK) build docs
+	@echo 'open the book in a browser: out/docs/index.html'
+
+docs-pictures: demo ## Make the pictures of the README anew, from the demo
+	@$(PYTHON) -m venv vendor/pictures
+	@vendor/pictures/bin/pip install --quiet --require-hashes --requirement docs/pictures.txt
+	vendor/pictures/bin/python docs/pictures.py target/release/lancet scripts/localization.rhai $(DEMO)
 
 # "The capital of France is"; "Give the comparative form of the adjective. big:"
 SENTENCE = 504,3575,282,4649,314

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod book;
 mod catalog;
 mod chat_client;
 mod error;
