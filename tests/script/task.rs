@@ -185,7 +185,7 @@ fn fields_of_task_files_are_checked() {
     for (change, message) in [
         (json!({"format": "bigbnch"}), "`format` cannot be `bigbnch`"),
         (json!({"format": "bigbench"}), "`column` is for tables"),
-        (json!({"answers": "letter"}), "`answers` is `letter`"),
+        (json!({"answers": "letter"}), "`answers` cannot be `letter`"),
         (json!({"answers": {"a": 1}}), "`a` must be a text, not a number"),
         (json!({"replace": ["a"]}), "replace must be an object, not an array"),
         (json!({"examples": -1}), "`examples` must be an array of texts, not a number"),
