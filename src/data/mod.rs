@@ -1,6 +1,7 @@
-//! Data in files: tables, records, tasks and named tensors.
+//! Data in files: tables, records, tasks and named tensors; data sets that are fetched.
 
 pub mod csv;
+pub mod fetch;
 pub mod json;
 pub mod parquet;
 pub mod record;
