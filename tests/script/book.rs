@@ -166,6 +166,8 @@ fn run(program: &str, arguments: &[&str], workplace: &Path, input: &str) -> Stri
         .env("PATH", path)
         .env("LANCET_CACHE", workplace.join("cache"))
         .env("HF_HUB_OFFLINE", "1")
+        // Other tests run at the same time.
+        .env("OMP_NUM_THREADS", "1")
         .env("COLUMNS", "100")
         .stdin(Stdio::piped())
         .stdout(writer.try_clone().expect("a pipe"))
