@@ -1,14 +1,48 @@
 //! How well the last position's logits hit an answer: its logit and its rank.
 
-use tch::{Kind, Tensor};
+use std::fmt::{self, Display, Formatter};
+
+use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
+use crate::interrupt;
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::run::Hooks;
 use crate::tensor::raw::wide;
 
 /// The most logits held at once, in elements.
 const BLOCK: i64 = 1 << 26;
+
+/// The answer's logit and rank in one run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cell {
+    /// Logit of the answer
+    pub logit: f64,
+    /// 1 + the number of tokens with a higher logit
+    pub rank: i64,
+}
+
+impl Cell {
+    /// Whether the numbers are those of a run: a finite logit, and a rank of 1 or more. (A NaN logit has rank 1, since
+    /// no logit is higher.)
+    pub fn is_measured(self) -> bool {
+        self.logit.is_finite() && self.rank >= 1
+    }
+}
+
+impl Display for Cell {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "logit {}, rank {}", self.logit, self.rank)
+    }
+}
+
+/// The hint for logits or activations that are not finite.
+pub fn not_finite_hint(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Half => "f16 ends at 65504, which this model exceeds; f32 and bf16 reach further",
+        _ => "the weights, or what is patched in, hold or lead to infinity or NaN",
+    }
+}
 
 /// The answer's logit (float64) and rank (int64), each [row].
 #[derive(Debug)]
@@ -21,6 +55,9 @@ pub struct Measured {
 
 impl Measured {
     /// Measures logits, [row, d_vocab], against one answer id per row, int64 [row].
+    ///
+    /// # Errors
+    /// Too little memory on the logits' device.
     pub fn of_logits(logits: &Tensor, answers: &Tensor) -> Result<Self> {
         let logits = logits.f_to_kind(wide(logits.kind()))?;
         let answer = logits.f_gather(1, &answers.f_to(logits.device())?.f_unsqueeze(1)?, false)?;
@@ -31,14 +68,17 @@ impl Measured {
         })
     }
 
-    /// Measures residuals after the last layer, [row, d_model], unembedding as many rows at once as memory allows.
+    /// Measures residuals after the last layer, [row, d_model], and unembeds as many rows at once as memory allows.
+    ///
+    /// # Errors
+    /// Too little memory; Ctrl-C.
     pub fn of_residuals(decoder: &Decoder, residuals: &Tensor, answers: &Tensor) -> Result<Self> {
-        let rows = residuals.size().first().copied().unwrap_or(0);
-        let step = (BLOCK / decoder.config.d_vocab.max(1)).max(1);
+        let rows = residuals.size()[0];
+        let step = (BLOCK / decoder.config.d_vocab).max(1);
         let mut parts = Vec::new();
         let mut start = 0;
         while start < rows {
-            crate::interrupt::check()?;
+            interrupt::check()?;
             let length = step.min(rows - start);
             let residual = residuals.f_narrow(0, start, length)?.f_unsqueeze(1)?;
             let logits = decoder.unembed(residual, Logits::Last, &mut Hooks::none())?.f_squeeze_dim(1)?;
@@ -49,9 +89,22 @@ impl Measured {
     }
 
     /// Several measurements after one another.
+    ///
+    /// # Errors
+    /// No measurements; too little memory.
     pub fn join(parts: &[Self]) -> Result<Self> {
         let logits: Vec<&Tensor> = parts.iter().map(|part| &part.logit).collect();
         let ranks: Vec<&Tensor> = parts.iter().map(|part| &part.rank).collect();
         Ok(Self { logit: Tensor::f_cat(&logits, 0)?, rank: Tensor::f_cat(&ranks, 0)? })
+    }
+
+    /// The measurements as numbers, in the order of the rows.
+    ///
+    /// # Errors
+    /// Too little memory.
+    pub fn cells(&self) -> Result<Vec<Cell>> {
+        let logits = Vec::<f64>::try_from(&self.logit.f_to(Device::Cpu)?)?;
+        let ranks = Vec::<i64>::try_from(&self.rank.f_to(Device::Cpu)?)?;
+        Ok(logits.into_iter().zip(ranks).map(|(logit, rank)| Cell { logit, rank }).collect())
     }
 }

@@ -1,7 +1,13 @@
 //! Sets of places that are patched together: layers, or heads of layers.
 
+use std::fmt::{self, Display, Formatter};
+
+use tch::Tensor;
+
+use crate::error::Result;
 use crate::model::config::Config;
-use crate::model::hook::Site;
+use crate::model::hook::{HookPoint, Site};
+use crate::model::intervention::{At, Change, Intervention};
 
 /// One place: a layer, or one of its heads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,6 +20,46 @@ pub struct Element {
 
 /// Places patched together, in order of layer and head.
 pub type Set = Vec<Element>;
+
+impl Display for Element {
+    /// `3`, or `3.5` for head 5 of layer 3.
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self.head {
+            None => write!(formatter, "{}", self.layer),
+            Some(head) => write!(formatter, "{}.{head}", self.layer),
+        }
+    }
+}
+
+impl Element {
+    /// The element's part of a layer's activations: [.., d_model] whole, or its head's [.., d_head] of [.., head,
+    /// d_head].
+    ///
+    /// # Errors
+    /// Activations without such a head.
+    pub fn part(&self, activations: &Tensor) -> Result<Tensor> {
+        Ok(match self.head {
+            Some(head) => activations.f_select(-2, head)?,
+            None => activations.shallow_clone(),
+        })
+    }
+
+    /// The intervention that patches `value` into the element at `position` of all samples.
+    pub fn patch(&self, site: Site, position: i64, value: Tensor) -> Intervention {
+        Intervention {
+            point: HookPoint { site, layer: self.layer },
+            positions: At::One(position),
+            rows: None,
+            head: self.head,
+            change: Change::Patch(value),
+        }
+    }
+}
+
+/// The text of a set: its elements joined by `+`, such as `3+7`.
+pub fn name(set: &[Element]) -> String {
+    set.iter().map(Element::to_string).collect::<Vec<_>>().join("+")
+}
 
 /// Every place of a model at which `site` can be patched.
 pub fn elements(config: &Config, site: Site) -> Vec<Element> {

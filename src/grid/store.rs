@@ -2,70 +2,67 @@
 
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
-use super::driver::Request;
+use super::metric::Cell;
+use super::request::{Request, Sample};
 use crate::error::Result;
 use crate::file;
+use crate::identity::Identity;
 use crate::model::language_model::LanguageModel;
+use crate::tensor::kind_name;
 
-/// A folder of finished samples. A file's name is the hash of all that its numbers depend on: weights, dtype, tokens,
-/// answer, position, site and sizes.
+/// A folder of finished samples. A file's name is the hash of everything that its numbers depend on.
 pub struct Store {
-    folder: PathBuf,
-    /// Hash of what all samples of a request share
-    common: Sha256,
-    /// What differs: source, prompt, answer
-    samples: Vec<Vec<u8>>,
+    /// One file per sample
+    paths: Vec<PathBuf>,
 }
 
-/// Changed whenever the numbers or the layout of the files change.
-const VERSION: &str = "lancet cells 1";
+/// Changed whenever the numbers, the fields below or the layout of the files change.
+const VERSION: &str = "lancet cells 2";
 
 impl Store {
-    /// The store in `folder` for one request.
-    pub fn open(folder: &Path, model: &LanguageModel, request: &Request) -> Result<Self> {
-        let mut common = Sha256::new();
-        common.update(VERSION);
-        common.update(model.fingerprint()?);
-        common.update(format!("{:?} {:?} {:?}", model.decoder.kind, request.site, request.sizes));
-        let samples = (0..request.targets.len())
-            .map(|sample| {
-                let answer = request.answers.get(sample);
-                format!("{:?} {:?} {answer:?}", request.source(sample), request.prompt(sample)).into_bytes()
-            })
-            .collect();
-        Ok(Self { folder: folder.to_owned(), common, samples })
+    /// The store in `folder` for the samples of one request, which has sources.
+    ///
+    /// # Errors
+    /// The model's fingerprint cannot be computed.
+    pub fn open(folder: &Path, model: &LanguageModel, request: &Request, samples: &[Sample]) -> Result<Self> {
+        let mut common = Identity::new(VERSION);
+        common.field("model", model.fingerprint()?);
+        common.field("dtype", kind_name(model.decoder.kind));
+        common.field("site", request.site.name());
+        common.list("sizes", &request.sizes);
+        let path = |(number, sample): (usize, &Sample)| {
+            let mut identity = common.clone();
+            identity.list("source", request.source(number));
+            identity.list("prompt", &sample.prompt);
+            identity.field("position", sample.position);
+            identity.field("answer", sample.answer);
+            let name = identity.hex();
+            folder.join(&name[..2]).join(format!("{name}.cells"))
+        };
+        Ok(Self { paths: samples.iter().enumerate().map(path).collect() })
     }
 
-    fn path(&self, sample: usize, position: i64) -> PathBuf {
-        let mut hash = self.common.clone();
-        hash.update(self.samples.get(sample).map_or(&[][..], Vec::as_slice));
-        hash.update(format!(" {position}"));
-        let name: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.folder.join(name.get(..2).unwrap_or("")).join(format!("{name}.cells"))
+    /// The sample's cells, one per set, if the file is there and whole.
+    pub fn get(&self, sample: usize, sets: usize) -> Option<Vec<Cell>> {
+        let bytes = std::fs::read(&self.paths[sample]).ok()?;
+        let (words, rest) = bytes.as_chunks::<8>();
+        if words.len() != 2 * sets || !rest.is_empty() {
+            return None;
+        }
+        let (pairs, _) = words.as_chunks::<2>();
+        let cell =
+            |[logit, rank]: &[[u8; 8]; 2]| Cell { logit: f64::from_le_bytes(*logit), rank: i64::from_le_bytes(*rank) };
+        let cells: Vec<Cell> = pairs.iter().map(cell).collect();
+        cells.iter().all(|cell| cell.is_measured()).then_some(cells)
     }
 
-    /// The sample's cells, if they are there and whole.
-    pub fn get(&self, sample: usize, position: i64, sets: usize) -> Option<Vec<(f64, i64)>> {
-        let bytes = std::fs::read(self.path(sample, position)).ok()?;
-        let cells: Vec<(f64, i64)> = bytes
-            .chunks_exact(16)
-            .filter_map(|cell| {
-                let (logit, rank) = cell.split_at(8);
-                Some((f64::from_le_bytes(logit.try_into().ok()?), i64::from_le_bytes(rank.try_into().ok()?)))
-            })
-            .collect();
-        (cells.len() == sets && bytes.len() == sets * 16).then_some(cells)
-    }
-
-    /// Keeps the sample's cells.
+    /// Stores the sample's cells: logit and rank of each set, 8 bytes each, little-endian.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn put(&self, sample: usize, position: i64, cells: &[(f64, i64)]) -> Result<()> {
-        file::write_atomic(&self.path(sample, position), |out| {
-            for (logit, rank) in cells {
+    pub fn put(&self, sample: usize, cells: &[Cell]) -> Result<()> {
+        file::write_atomic(&self.paths[sample], |out| {
+            for Cell { logit, rank } in cells {
                 out.write_all(&logit.to_le_bytes())?;
                 out.write_all(&rank.to_le_bytes())?;
             }

@@ -1,81 +1,72 @@
-//! The states of a grid as a tree: which sets come into being after which layer, and from which parent.
+//! The sets of a grid as a tree: a set grows layer by layer, and sets with a common beginning share its node.
 
 use std::collections::HashMap;
 
 use super::set::{self, Element, Set};
 
-/// A state that comes into being at a layer: its parent, what is added, and the set that results.
+/// A node: its parent's set and the places that it adds in its layer.
 #[derive(Debug, Clone)]
-pub struct Birth {
+pub struct Node {
     /// The parent's number
     pub parent: usize,
-    /// The places patched beside the parent's
+    /// The places of the node's layer
     pub added: Vec<Element>,
 }
 
-/// The states of a grid, in the order in which they come into being: first the unpatched one.
+/// The nodes of a grid. They are numbered layer by layer; node 0 is the unpatched run.
 #[derive(Debug)]
 pub struct Tree {
-    /// For each layer, the states born after it
-    pub births: Vec<Vec<Birth>>,
-    /// The number of each state's set
+    /// For each layer, the nodes that add places in it
+    pub layers: Vec<Vec<Node>>,
+    /// The number of each node's set
     pub index: HashMap<Set, usize>,
 }
 
 impl Tree {
-    /// All states that the sets of `sizes` pass through. States born at the last layer are left out unless `at_last`.
+    /// All nodes on the way to the sets of `sizes`. Nodes that add places in the last layer are left out unless
+    /// `at_last`.
     pub fn new(elements: &[Element], n_layers: i64, sizes: &[usize], at_last: bool) -> Self {
         let largest = sizes.iter().copied().max().unwrap_or(0);
-        let mut states: Vec<Set> = vec![Set::new()];
-        let mut births = Vec::new();
+        let mut sets: Vec<Set> = vec![Set::new()];
+        let mut layers = Vec::new();
         for layer in 0..n_layers {
-            let here: Vec<Element> = elements.iter().copied().filter(|element| element.layer == layer).collect();
-            let additions = set::all(&here, &(1..=largest).collect::<Vec<_>>());
-            let mut born = Vec::new();
             let last = layer + 1 == n_layers;
+            let mut nodes = Vec::new();
             if !last || at_last {
-                for added in &additions {
-                    for parent in 0..states.len() {
-                        let Some(old) = states.get(parent) else { continue };
-                        let size = old.len() + added.len();
-                        // A set that is too small to be asked for matters only as a parent.
-                        if old.iter().any(|element| element.layer == layer)
-                            || size > largest
-                            || (last && !sizes.contains(&size))
-                        {
-                            continue;
+                let here: Vec<Element> = elements.iter().copied().filter(|element| element.layer == layer).collect();
+                let parents = sets.len();
+                for added in set::all(&here, &(1..=largest).collect::<Vec<_>>()) {
+                    for parent in 0..parents {
+                        let size = sets[parent].len() + added.len();
+                        // A set of a size that is not asked for matters only as a parent.
+                        if size <= largest && (!last || sizes.contains(&size)) {
+                            sets.push([sets[parent].as_slice(), &added].concat());
+                            nodes.push(Node { parent, added: added.clone() });
                         }
-                        let mut grown = old.clone();
-                        grown.extend(added);
-                        states.push(grown);
-                        born.push(Birth { parent, added: added.clone() });
                     }
                 }
             }
-            births.push(born);
+            layers.push(nodes);
         }
-        let index = states.into_iter().enumerate().map(|(number, set)| (set, number)).collect();
-        Self { births, index }
+        let index = sets.into_iter().enumerate().map(|(number, set)| (set, number)).collect();
+        Self { layers, index }
     }
 
-    /// The number of states before each layer.
+    /// The number of nodes before each layer.
     pub fn counts(&self) -> Vec<usize> {
-        let born = self.births.iter().map(Vec::len);
-        born.scan(1, |count, born| {
-            let before = *count;
-            *count += born;
-            Some(before)
-        })
-        .collect()
+        let mut count = 1;
+        self.layers
+            .iter()
+            .map(|nodes| {
+                let before = count;
+                count += nodes.len();
+                before
+            })
+            .collect()
     }
 
-    /// The number of states.
-    pub fn len(&self) -> usize {
+    /// The number of all nodes.
+    pub fn size(&self) -> usize {
         self.index.len()
-    }
-
-    /// Whether there is only the unpatched state.
-    pub fn is_empty(&self) -> bool {
-        self.births.iter().all(Vec::is_empty)
     }
 }

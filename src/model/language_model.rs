@@ -3,19 +3,17 @@
 use std::cell::OnceCell;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind};
 
 use super::config::{Config, RopeScaling};
 use super::decoder::Decoder;
+use super::fingerprint::fingerprint;
 use super::source::{GgufSource, ROTARY_DIVISORS, RandomWeights, Safetensors};
 use super::{built_in, family, load};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::gguf::{self, Gguf};
 use crate::hub::{self, Located};
-use crate::interrupt;
-use crate::tensor::raw::range;
 use crate::text::tokenizer::Tokenizer;
 
 /// How a model is loaded.
@@ -202,47 +200,18 @@ impl LanguageModel {
         self.decoder.weights().iter().map(|weight| weight.numel() as i64).sum()
     }
 
-    /// A hash of the config and of every weight as it was loaded. Equal models have equal fingerprints on every device;
-    /// computed once.
+    /// A hash of the config and of every weight as it was loaded, computed once. Equal models have equal fingerprints on
+    /// every device.
+    ///
+    /// # Errors
+    /// Too little memory on the weights' device; Ctrl-C.
     pub fn fingerprint(&self) -> Result<&str> {
         if let Some(known) = self.fingerprint.get() {
             return Ok(known);
         }
-        let mut hash = Sha256::new();
-        hash.update(format!("{:?}", self.config()));
-        for weight in self.decoder.weights() {
-            interrupt::check()?;
-            hash.update(format!("{:?}", weight.size()));
-            for sum in bit_sums(weight)? {
-                hash.update(sum.to_le_bytes());
-            }
-        }
-        let text: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(self.fingerprint.get_or_init(|| text))
+        let computed = fingerprint(&self.decoder)?;
+        Ok(self.fingerprint.get_or_init(|| computed))
     }
-}
-
-/// Sums over a tensor's bits, plain and weighted by place. Integers, so that neither the device nor the order matters.
-fn bit_sums(tensor: &Tensor) -> Result<Vec<i64>> {
-    const CHUNK: i64 = 1 << 22;
-    let bits = match tensor.kind() {
-        Kind::Double => Kind::Int64,
-        Kind::Float => Kind::Int,
-        _ => Kind::Int16,
-    };
-    let flat = tensor.f_contiguous()?.f_view([-1])?.f_view_dtype(bits)?;
-    let count = flat.numel() as i64;
-    let places = range(1, CHUNK.min(count) + 1, tensor.device())?;
-    let mut sums = Vec::new();
-    let mut start = 0;
-    while start < count {
-        let length = CHUNK.min(count - start);
-        let chunk = flat.f_narrow(0, start, length)?.f_to_kind(Kind::Int64)?;
-        sums.push(chunk.f_sum(Kind::Int64)?.f_int64_value(&[])?);
-        sums.push(chunk.f_mul(&places.f_narrow(0, 0, length)?)?.f_sum(Kind::Int64)?.f_int64_value(&[])?);
-        start += length;
-    }
-    Ok(sums)
 }
 
 enum Weights<'a> {

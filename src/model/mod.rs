@@ -10,6 +10,7 @@ pub mod cache;
 pub mod config;
 pub mod decoder;
 pub mod family;
+pub mod fingerprint;
 pub mod generate;
 pub mod hook;
 pub mod intervention;

@@ -1,7 +1,10 @@
 //! The sweep planner against the plain way on every family, its store, and sweeps of any hooks.
 
 use crate::support::{TINY, load, logits, max_difference, run_script, script_failure, session, tiny_path};
-use lancet::grid::driver::{self, Grid, Request, Setting};
+use lancet::grid::digest::Digests;
+use lancet::grid::outcome::{Effect, Grid};
+use lancet::grid::request::{Request, Setting};
+use lancet::grid::{driver, plain};
 use lancet::model::hook::Site;
 use lancet::model::language_model::LanguageModel;
 use tch::Kind;
@@ -90,9 +93,9 @@ fn vectors_stand_for_a_source() {
         let model = double("olmo2");
         let mut request = request(site, 0, &[1, 2]);
         let from_source = compute(&model, &request);
-        let digest = request.digest(&model.decoder, 0).expect("digest");
+        let digest = Digests::new(&model.decoder, &request).get(0).expect("digest");
         request.sources.clear();
-        request.vectors = Some(std::rc::Rc::new(digest));
+        request.vectors = Some(digest);
         request.verify = 40;
         let from_vectors = compute(&model, &request);
         assert_eq!(from_vectors.patched_logit, from_source.patched_logit);
@@ -131,7 +134,7 @@ fn effects_are_against_the_chosen_baseline() {
             assert_eq!(grid.baseline_rank.int64_value(&[sample as i64]), 1 + higher);
         }
     }
-    let effect = together.logit_effect().expect("effect");
+    let effect = together.effect(Effect::Logit).expect("effect");
     assert!(max_difference(&effect, &(&together.patched_logit - &together.baseline_logit)) == 0.0);
 }
 
@@ -162,12 +165,14 @@ fn an_interrupted_grid_goes_on_where_it_stopped() {
     first.answers.truncate(2);
     compute(&model, &first);
     let resumed = compute(&model, &request);
-    assert!(resumed.plan.contains("x 1 samples"), "{}", resumed.plan);
-    assert!(resumed.plan.contains("2 samples from the store"), "{}", resumed.plan);
+    assert_eq!((resumed.plan.samples, resumed.plan.stored), (1, 2));
+    let text = resumed.plan.to_string();
+    assert!(text.contains("x 1 samples") && text.contains("2 samples from the store"), "{text}");
     assert!(max_difference(&resumed.patched_logit, &fresh.patched_logit) < 1e-12);
     assert_eq!(resumed.rank, fresh.rank);
     let again = compute(&model, &request);
-    assert!(again.plan.contains("nothing to compute"), "{}", again.plan);
+    assert_eq!((again.plan.samples, again.plan.stored, again.plan.passes), (0, 3, 0));
+    assert!(again.plan.to_string().contains("nothing to compute"), "{}", again.plan);
     assert_eq!(again.patched_logit, resumed.patched_logit);
 
     // Whatever the numbers depend on makes a sample another one.
@@ -181,10 +186,11 @@ fn an_interrupted_grid_goes_on_where_it_stopped() {
     for change in changes {
         let mut changed = request.clone();
         change(&mut changed);
-        assert!(!compute(&model, &changed).plan.contains("store"));
+        let plan = compute(&model, &changed).plan;
+        assert!(plan.stored == 0 && !plan.to_string().contains("store"), "{plan}");
     }
     let other = load(&tiny_path("mistral").display().to_string(), Kind::Float);
-    assert!(!compute(&other, &request).plan.contains("store"));
+    assert_eq!(compute(&other, &request).plan.stored, 0);
 
     // A damaged file is computed anew.
     for entry in std::fs::read_dir(folder.path()).expect("store") {
@@ -192,9 +198,100 @@ fn an_interrupted_grid_goes_on_where_it_stopped() {
             std::fs::write(file.expect("file").path(), b"cut off").expect("written");
         }
     }
-    let mended = compute(&model, &request);
-    assert!(!mended.plan.contains("store"));
-    assert_eq!(mended.rank, fresh.rank);
+    let recomputed = compute(&model, &request);
+    assert_eq!(recomputed.plan.stored, 0);
+    assert_eq!(recomputed.rank, fresh.rank);
+}
+
+/// The keys of stored cells and of models are written out field by field, so that nothing but a version changes them.
+/// (The values were computed from the fixture's files by a program of its own, in Python.)
+#[test]
+fn the_keys_of_models_and_cells_are_pinned() {
+    let folder = tempfile::tempdir().expect("folder");
+    let model = load(&tiny_path("llama3").display().to_string(), Kind::Float);
+    assert_eq!(
+        model.fingerprint().expect("fingerprint"),
+        "f7bb06ff6685d608b9eeff32f4ab08d1442b028257f3a0f94ff1cfc5252236cb"
+    );
+    let mut request = request(Site::ResidPost, -1, &[1, 2]);
+    request.store = Some(folder.path().to_owned());
+    compute(&model, &request);
+    let folders = std::fs::read_dir(folder.path()).expect("store").map(|entry| entry.expect("entry").path());
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder).expect("folder"));
+    let mut names: Vec<String> =
+        files.map(|file| file.expect("file").file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    let expected = [
+        "258bcc80239b4873a7ab7b02e54d9585ce36689e148f6b6167b7f74e990ec762.cells",
+        "d61e8f5b2dc59603fed1a70ebb306b16c957a7854b4ae6b92e9d7eb95963fed8.cells",
+        "effacbee228ae5a1c912abba6ce875390727864edc90c06ba7399a7eb5f7d2e1.cells",
+    ];
+    assert_eq!(names, expected);
+}
+
+/// What cannot be compared fails, with the place and both values, instead of counting as equal.
+#[test]
+fn verification_fails_on_what_it_cannot_compare() {
+    let _guard = tch::no_grad_guard();
+    let mut model = double("llama3");
+    let mut request = request(Site::ResidPost, 0, &[1, 2]);
+    request.verify = usize::MAX;
+    let samples = request.samples(&model.decoder).expect("a request");
+    let failed = |model: &LanguageModel, grid: &Grid| {
+        plain::verify(&model.decoder, &request, &samples, grid).expect_err("it is noticed").to_string()
+    };
+    let grid = || compute(&model, &request);
+    let name = |grid: &Grid| lancet::grid::set::name(&grid.sets[1]);
+
+    let without_logit = grid();
+    let _ = without_logit.patched_logit.get(1).get(2).fill_(f64::NAN);
+    let error = failed(&model, &without_logit);
+    assert!(error.contains(&format!("set {} of sample 2", name(&without_logit))), "{error}");
+    assert!(error.contains("logit NaN, rank") && error.contains("in a run of its own"), "{error}");
+
+    let infinite = grid();
+    let _ = infinite.patched_logit.get(1).get(2).fill_(f64::INFINITY);
+    assert!(failed(&model, &infinite).contains("logit inf"));
+
+    let without_rank = grid();
+    let _ = without_rank.rank.get(1).get(2).fill_(0);
+    assert!(failed(&model, &without_rank).contains("rank 0 in the grid"));
+
+    // The grid is whole, and the runs that check it are not.
+    let whole = grid();
+    model.decoder.final_norm.weight = model.decoder.final_norm.weight.full_like(f64::NAN);
+    let error = failed(&model, &whole);
+    assert!(error.contains("logit NaN, rank 1 in a run of its own"), "{error}");
+}
+
+/// Logits that are not finite are refused, and what they come from is named.
+#[test]
+fn what_is_not_finite_is_refused_at_its_cause() {
+    let _guard = tch::no_grad_guard();
+    // The unembedding is not the embedding, so a damaged row of the one leaves the other as it is.
+    let mut model = double("qwen3");
+    let mut request = request(Site::ResidPost, 0, &[1]);
+    let failed = |model: &LanguageModel, request: &Request| {
+        driver::compute(model, request, &mut |_| ()).expect_err("it is noticed").to_string()
+    };
+    let config = model.config();
+    let mut vectors: Vec<_> = (0..config.n_layers).map(|_| model.decoder.embedding.get(1)).collect();
+    vectors[1] = vectors[1].full_like(f64::INFINITY);
+    request.vectors = Some(std::rc::Rc::new(vectors));
+    assert_eq!(failed(&model, &request), "the given vector holds infinity or NaN at layer 1");
+
+    // Only a source has token 3, so the targets without it can be run.
+    request.vectors = None;
+    request.targets = vec![vec![1, 2], vec![4, 5]];
+    request.answers = vec![5, 6];
+    let embedding = model.decoder.embedding.copy();
+    let _ = model.decoder.embedding.get(3).fill_(f64::NAN);
+    assert_eq!(failed(&model, &request), "the source of sample 0 holds infinity or NaN at layer 0");
+
+    model.decoder.embedding = embedding;
+    let _ = model.decoder.embedding.get(5).fill_(f64::NAN);
+    request.sources = vec![vec![3]];
+    assert_eq!(failed(&model, &request), "the logits of sample 1 are not finite without a patch");
 }
 
 /// Several items side by side in one batch give what each gives alone.

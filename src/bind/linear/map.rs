@@ -11,7 +11,7 @@ use crate::bind::model::hooks::{Caller, with_hooks};
 use crate::bind::model::prompts;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
-use crate::grid::plain;
+use crate::grid::digest::digest;
 use crate::linear::operator::{Operator, Singular};
 use crate::model::hook::Site;
 use crate::tensor::Tensor;
@@ -164,7 +164,7 @@ fn predict_grid(linear: &Linear, options: Map) -> Result<tch::Tensor> {
     let model = linear.model.get();
     let vectors = match (options.any("source"), options.array("vectors")?) {
         (Some(source), None) => match prompts(model, &source)?.as_slice() {
-            [row] => plain::digest(&model.decoder, row, Site::ResidPost)?,
+            [row] => digest(&model.decoder, row, Site::ResidPost)?,
             rows => return Err(Error::new(format!("`predict_grid` takes one source, and {} were given", rows.len()))),
         },
         (None, Some(vectors)) => vectors

@@ -1,7 +1,7 @@
 //! Patching grids in scripts.
 
 use std::fmt::{self, Display, Formatter};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rhai::plugin::*;
@@ -13,13 +13,16 @@ use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
 use crate::error::{Error, Result, unknown};
-use crate::grid::driver::{self, Grid, Request, Setting, element_name};
-use crate::grid::plain;
+use crate::grid::outcome::{Effect, Grid};
+use crate::grid::plan::Plan;
+use crate::grid::request::{Request, Setting};
+use crate::grid::set::{Element, Set};
+use crate::grid::{digest, driver, export};
 use crate::hub::Hub;
 use crate::model::hook::Site;
 use crate::model::language_model::LanguageModel;
+use crate::output;
 use crate::tensor::Tensor;
-use crate::{file, output};
 
 /// The script's handle of a computed grid.
 #[derive(Debug, Clone)]
@@ -27,7 +30,7 @@ pub struct GridHandle(Rc<Grid>);
 
 impl Display for GridHandle {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "grid of {} sets x {} samples", self.0.sets.len(), self.0.baseline_rank.numel())
+        write!(formatter, "grid of {} sets x {} samples", self.0.sets.len(), self.0.samples())
     }
 }
 
@@ -108,14 +111,14 @@ fn site(options: &mut Options) -> Result<Site> {
     found.ok_or_else(|| unknown("site", &name, &SITES.iter().map(|(known, _)| *known).collect::<Vec<_>>()))
 }
 
-fn digest(model: &LanguageModel, source: &Dynamic, options: Map) -> Result<Array> {
+fn digest_vectors(model: &LanguageModel, source: &Dynamic, options: Map) -> Result<Array> {
     let site = site(&mut Options::new("digest", options, &["site"])?)?;
     let prompts = tokens::prompts(model, source)?;
     let [prompt] = prompts.as_slice() else {
         return Err(Error::new(format!("`digest` takes one source, not {}", prompts.len()))
             .hint("sources.map(|source| model.digest(source))"));
     };
-    let vectors = plain::digest(&model.decoder, prompt, site)?;
+    let vectors = digest::digest(&model.decoder, prompt, site)?;
     Ok(vectors.into_iter().map(|vector| Dynamic::from(Tensor::new(vector))).collect())
 }
 
@@ -206,69 +209,52 @@ fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
     Ok(value.map(Tensor::new)?)
 }
 
-/// Mean effects as a square, [layer, layer], blank (NaN) where there is no set.
-fn matrix(grid: &Grid, metric: &str) -> Result<tch::Tensor> {
-    let effect = match metric {
-        "rr" => grid.reciprocal_effect()?,
-        "logit" => grid.logit_effect()?,
-        other => return Err(unknown("metric", other, &["rr", "logit"])),
-    };
-    let means = Vec::<f64>::try_from(&effect.f_mean_dim(1, false, Kind::Double)?)?;
-    let size = grid.sets.iter().flatten().map(|element| element.layer + 1).max().unwrap_or(0);
-    let mut square = vec![f64::NAN; (size * size) as usize];
-    for (set, mean) in grid.sets.iter().zip(means) {
-        let (Some(first), Some(last)) = (set.first(), set.last()) else { continue };
-        if set.len() > 2 || first.head.is_some() {
-            return Err(Error::new("only sets of one or two layers make a square")
-                .hint("use `sizes: [1, 2]`, or read `grid.logit` and `grid.rr` directly"));
-        }
-        if let Some(cell) = square.get_mut((first.layer * size + last.layer) as usize) {
-            *cell = mean;
-        }
+/// What the word of an effect stands for.
+fn effect(word: &str) -> Result<Effect> {
+    match word {
+        "rr" => Ok(Effect::ReciprocalRank),
+        "logit" => Ok(Effect::Logit),
+        other => Err(unknown("metric", other, &["rr", "logit"])),
     }
-    Ok(tch::Tensor::f_from_slice(&square)?.f_view([size, size])?)
 }
 
-fn write_cells(grid: &Grid, path: &str) -> Result<()> {
-    let (logit, reciprocal) = (grid.logit_effect()?, grid.reciprocal_effect()?);
-    let samples = grid.baseline_rank.numel();
-    let flat = |tensor: &tch::Tensor| -> Result<Vec<f64>> {
-        Ok(Vec::<f64>::try_from(&tensor.f_to_kind(Kind::Double)?.f_reshape([-1])?)?)
-    };
-    let columns = [flat(&logit)?, flat(&reciprocal)?, flat(&grid.rank)?];
-    file::write_atomic(std::path::Path::new(path), |out| {
-        writeln!(out, "set,sample,effect_logit,effect_rr,rank")?;
-        for (number, set) in grid.sets.iter().enumerate() {
-            let name = set.iter().map(element_name).collect::<Vec<_>>().join("+");
-            for sample in 0..samples {
-                let place = number * samples + sample;
-                let [logit, reciprocal, rank] =
-                    columns.each_ref().map(|column| column.get(place).copied().unwrap_or(f64::NAN));
-                writeln!(out, "{name},{sample},{logit},{reciprocal},{rank}")?;
-            }
-        }
-        Ok(())
-    })
+fn matrix(grid: &Grid, metric: &str) -> Result<tch::Tensor> {
+    let effect = effect(metric)?;
+    grid.matrix(effect).map_err(|error| error.hint("use `sizes: [1, 2]`, or read `grid.logit` and `grid.rr` directly"))
+}
+
+fn plan_map(plan: &Plan) -> Map {
+    let numbers = [
+        ("sets", plan.sets as i64),
+        ("samples", plan.samples as i64),
+        ("stored", plan.stored as i64),
+        ("passes", plan.passes as i64),
+        ("plain_passes", plan.plain_passes as i64),
+        ("bytes", plan.bytes as i64),
+    ];
+    let mut map: Map = numbers.into_iter().map(|(key, number)| (key.into(), number.into())).collect();
+    map.insert("text".into(), plan.to_string().into());
+    map
 }
 
 #[export_module]
 pub mod functions {
-    /// Patches every set of layers (or heads) of a target's run with the activations of a source's last token, and measures
-    /// the answers: a grid. Work that sets have in common is done once; the numbers are those of one run per cell.
+    /// Patches every set of layers (or heads) of a target's run with the activations of a source's last token, and
+    /// measures the answers: a grid. Work that sets have in common is done once; the numbers are those of one run per
+    /// cell.
     ///
-    /// Needed: `source` (tokens or text; one, or one per sample), `target` (one or many, of any lengths), `answer` (a token
-    /// id per sample, or text, whose first token counts).
-    /// Options: `position` (0; of the target, negative from its end, "first", "last", or one per sample, such as
-    /// `samples.map(|sample| sample.query_last)` for the samples of a task), `sizes` ([1, 2]; up
-    /// to 3), `site` ("resid_post"; also "attn_out", "mlp_out", "z" for single heads), `setting` ("pt_vs_to": effects are
-    /// against the target alone; "pt_vs_it": against source and target together), `filler` (a token put before every target),
-    /// `rr` ("exact", or "released": beyond `max_rank`, 1000, a reciprocal rank is -1), `verify` (number of cells that are
-    /// computed again one by one), `vectors` (one tensor [d_model] per layer, patched in instead of a
-    /// source's), `store` (true: finished samples are kept in Lancet's cache, and an interrupted grid goes
-    /// on there; a folder; or false), `tokens_at_once`, `quiet`.
+    /// Needed: `source` (tokens or text; one, or one per sample), `target` (one or many, of any lengths), `answer` (a
+    /// token id per sample, or text, whose first token counts). Options: `position` (0; of the target, negative from
+    /// its end, "first", "last", or one per sample, such as `samples.map(|sample| sample.query_last)` for the samples
+    /// of a task), `sizes` ([1, 2]; up to 3), `site` ("resid_post"; also "attn_out", "mlp_out", "z" for single heads),
+    /// `setting` ("pt_vs_to": effects are against the target alone; "pt_vs_it": against source and target together),
+    /// `filler` (a token put before every target), `rr` ("exact", or "released": beyond `max_rank`, 1000, a reciprocal
+    /// rank is -1), `verify` (number of cells that are computed again one by one), `vectors` (one tensor [d_model] per
+    /// layer, patched in instead of a source's), `store` (true: finished samples are kept in Lancet's cache, and an
+    /// interrupted grid goes on there; a folder; or false), `tokens_at_once`, `quiet`.
     ///
-    /// The result has `sets`; `logit` and `rr`, effects [set, sample]; `rank` [set, sample] and `patched_logit`; `baseline`
-    /// (`#{ logit, rr, rank }`, [sample]); `plan`; `verified`; and `matrix(metric)`, `to_csv(path)`.
+    /// The result has `sets`; `logit` and `rr`, effects [set, sample]; `rank` [set, sample] and `patched_logit`;
+    /// `baseline` (`#{ logit, rr, rank }`, [sample]); `plan`; `verified`; and `matrix(metric)`, `to_csv(path)`.
     ///
     /// # Example
     /// ```rhai
@@ -282,9 +268,9 @@ pub mod functions {
     #[rhai_fn(return_raw, pure)]
     pub fn patch_grid(model: &mut Model, options: Map) -> ScriptResult<GridHandle> {
         let (request, quiet) = request(model.get(), options)?;
-        let announce = &mut |plan: &str| {
+        let announce = &mut |plan: &Plan| {
             if !quiet {
-                output::error_line(plan);
+                output::error_line(&plan.to_string());
             }
         };
         Ok(driver::compute(model.get(), &request, announce).map(|grid| GridHandle(Rc::new(grid)))?)
@@ -305,39 +291,37 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "digest", return_raw, pure)]
     pub fn digest_of(model: &mut Model, source: Dynamic) -> ScriptResult<Array> {
-        Ok(digest(model.get(), &source, Map::new())?)
+        Ok(digest_vectors(model.get(), &source, Map::new())?)
     }
 
-    /// As `digest`, with option `site` ("resid_post"; also "attn_out" and "mlp_out": what attention or the MLP adds, and
-    /// "z": tensors [head, d_head]).
+    /// As `digest`, with option `site` ("resid_post"; also "attn_out" and "mlp_out": what attention or the MLP adds,
+    /// and "z": tensors [head, d_head]).
     #[rhai_fn(name = "digest", return_raw, pure)]
     pub fn digest_with(model: &mut Model, source: Dynamic, options: Map) -> ScriptResult<Array> {
-        Ok(digest(model.get(), &source, options)?)
+        Ok(digest_vectors(model.get(), &source, options)?)
     }
 
     /// The sets of a grid: arrays of layers, or of [layer, head] pairs.
     #[rhai_fn(get = "sets", pure)]
     pub fn grid_sets(grid: &mut GridHandle) -> Array {
-        let place = |layer: i64, head: Option<i64>| match head {
-            None => Dynamic::from(layer),
-            Some(head) => Dynamic::from(vec![Dynamic::from(layer), Dynamic::from(head)]),
+        let place = |element: &Element| match element.head {
+            None => Dynamic::from(element.layer),
+            Some(head) => Dynamic::from(vec![Dynamic::from(element.layer), Dynamic::from(head)]),
         };
-        let set = |set: &Vec<crate::grid::set::Element>| -> Dynamic {
-            set.iter().map(|element| place(element.layer, element.head)).collect::<Array>().into()
-        };
+        let set = |set: &Set| -> Dynamic { set.iter().map(place).collect::<Array>().into() };
         grid.0.sets.iter().map(set).collect()
     }
 
     /// The effects on the answer's logit: patched minus baseline, [set, sample].
     #[rhai_fn(get = "logit", return_raw, pure)]
     pub fn grid_logit(grid: &mut GridHandle) -> ScriptResult<Tensor> {
-        tensor(grid.0.logit_effect())
+        tensor(grid.0.effect(Effect::Logit))
     }
 
     /// The effects on the answer's reciprocal rank: patched minus baseline, [set, sample].
     #[rhai_fn(get = "rr", return_raw, pure)]
     pub fn grid_rr(grid: &mut GridHandle) -> ScriptResult<Tensor> {
-        tensor(grid.0.reciprocal_effect())
+        tensor(grid.0.effect(Effect::ReciprocalRank))
     }
 
     /// The answer's rank in the patched runs, [set, sample]; 1 is the most likely token.
@@ -363,13 +347,16 @@ pub mod functions {
         Ok(map)
     }
 
-    /// What the grid took: sets, samples, block passes against the plain loop's.
+    /// What the grid took: `#{ sets, samples, stored, passes, plain_passes, bytes, text }`. `samples` were computed and
+    /// `stored` found in the store; a pass is that of one token through one block, of the plan and of one run per cell;
+    /// `bytes` is the memory for the activations of samples computed together; `text` says it in one line.
     #[rhai_fn(get = "plan", pure)]
-    pub fn grid_plan(grid: &mut GridHandle) -> String {
-        grid.0.plan.clone()
+    pub fn grid_plan(grid: &mut GridHandle) -> Map {
+        plan_map(&grid.0.plan)
     }
 
-    /// The cells computed again one by one (option `verify`): `#{ cells, max_logit_difference, rank_differences }`, or ().
+    /// The cells computed again one by one (option `verify`): `#{ cells, max_logit_difference, rank_differences }`, or
+    /// ().
     #[rhai_fn(get = "verified", pure)]
     pub fn grid_verified(grid: &mut GridHandle) -> Dynamic {
         let Some(verified) = grid.0.verified else { return Dynamic::UNIT };
@@ -387,10 +374,11 @@ pub mod functions {
         tensor(matrix(&grid.0, metric))
     }
 
-    /// Writes every cell: set (layers joined by +, heads as layer.head), sample, effects on logit and reciprocal rank, rank.
+    /// Writes every cell: set (layers joined by +, heads as layer.head), sample, effects on logit and reciprocal rank,
+    /// rank.
     #[rhai_fn(name = "to_csv", return_raw, pure)]
     pub fn grid_to_csv(grid: &mut GridHandle, path: &str) -> ScriptResult<()> {
-        Ok(write_cells(&grid.0, path)?)
+        Ok(export::write_csv(&grid.0, Path::new(path))?)
     }
 
     /// One line about a grid.

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use rhai::{Array, Dynamic, EvalAltResult, FnPtr, NativeCallContext};
+use rhai::{Array, Dynamic, EvalAltResult, FnPtr, FuncArgs, NativeCallContext};
 
 use super::intervention::{Names, Planned};
 use crate::bind::convert::expected;
@@ -72,11 +72,21 @@ impl Caller<'_> {
     fn callback(&self, function: FnPtr) -> Callback<'_> {
         Box::new(move |point, value| {
             let value = Tensor::new(value.shallow_clone());
-            call(&function, self.context, point, value).map_err(|error| {
-                *self.failure.borrow_mut() = Some(error);
-                Error::Callback
-            })
+            call(&function, self.context, point, value).map_err(|error| self.stop(error))
         })
+    }
+
+    /// Calls another function that the script gave. Its error stops the run, and `with_hooks` raises it as it is.
+    ///
+    /// # Errors
+    /// The function's own.
+    pub fn call(&self, function: &FnPtr, arguments: impl FuncArgs) -> Result<Dynamic> {
+        function.call_within_context(self.context, arguments).map_err(|error| self.stop(error))
+    }
+
+    fn stop(&self, error: Box<EvalAltResult>) -> Error {
+        *self.failure.borrow_mut() = Some(error);
+        Error::Callback
     }
 }
 

@@ -1,0 +1,249 @@
+//! Runs one part of a grid: its prefix once, its column and suffix layer by layer for all nodes (see `plan`).
+
+use tch::Tensor;
+
+use super::digest::Digests;
+use super::group::Group;
+use super::metric::{Cell, Measured};
+use super::plan::Planner;
+use super::set::Element;
+use crate::error::{Error, Result};
+use crate::interrupt;
+use crate::model::attention::{KeyValue, Pass};
+use crate::model::run::Hooks;
+use crate::model::window::Window;
+use crate::progress::Progress;
+
+/// The answers' logits and ranks: for each sample of the part, one cell per set.
+///
+/// # Errors
+/// Activations that are not finite, too little memory; Ctrl-C.
+pub fn run(planner: &Planner, digests: &mut Digests, part: &Group, progress: &Progress) -> Result<Vec<Vec<Cell>>> {
+    let sources = sources(planner, digests, part)?;
+    let measured = Run::new(planner, part, sources, progress)?.finish()?.cells()?;
+    let nodes = planner.nodes(part);
+    let samples = part.samples.len();
+    Ok((0..samples).map(|sample| nodes.iter().map(|node| measured[node * samples + sample]).collect()).collect())
+}
+
+/// What is patched in, for every layer [sample, ..]; one sample where all share their column.
+fn sources(planner: &Planner, digests: &mut Digests, part: &Group) -> Result<Vec<Tensor>> {
+    let samples = if planner.has_one_column(part) { &part.samples[..1] } else { &part.samples };
+    let digests = samples.iter().map(|sample| digests.get(*sample)).collect::<Result<Vec<_>>>()?;
+    (0..planner.decoder.blocks.len())
+        .map(|layer| {
+            let values: Vec<&Tensor> = digests.iter().map(|digest| &digest[layer]).collect();
+            Ok(Tensor::f_stack(&values, 0)?)
+        })
+        .collect()
+}
+
+/// One part on its way through the layers.
+struct Run<'a> {
+    planner: &'a Planner<'a>,
+    part: &'a Group,
+    progress: &'a Progress,
+    /// What is patched in, per layer
+    sources: Vec<Tensor>,
+    /// The distinct columns so far, [column, sample, d_model]; one sample where all share their column
+    columns: Tensor,
+    /// For each node, the number of its column
+    column_of: Vec<i64>,
+    /// The suffixes, [node, sample, pos, d_model], with room for all nodes; those of the first `nodes` are filled in
+    suffix: Option<Tensor>,
+    /// Number of nodes so far
+    nodes: i64,
+    /// Keys and values of the prefix, per layer
+    prefix: Vec<KeyValue>,
+}
+
+impl<'a> Run<'a> {
+    fn new(planner: &'a Planner<'a>, part: &'a Group, sources: Vec<Tensor>, progress: &'a Progress) -> Result<Self> {
+        let decoder = planner.decoder;
+        let tokens = decoder.tokens(&part.prompts)?;
+        let (samples, position, suffix) = (part.samples.len() as i64, part.position, part.suffix());
+        let none = &mut Hooks::none();
+        let mut prefix: Vec<KeyValue> = decoder.blocks.iter().map(|_| None).collect();
+        if position > 0 {
+            let pass = decoder.pass(Window { start: 0, length: position, prompt: part.length })?;
+            let mut x = decoder.embed(&tokens.f_narrow(1, 0, position)?, 0, none)?;
+            for (block, past) in decoder.blocks.iter().zip(&mut prefix) {
+                interrupt::check()?;
+                x = block.forward(&decoder.config, x, &pass, Some(past), none)?;
+                progress.tick((samples * position) as u64);
+            }
+        }
+        let column = decoder.embed(&tokens.f_narrow(1, position, 1)?, position, none)?;
+        let distinct = if planner.has_one_column(part) { 1 } else { samples };
+        let columns = column.f_narrow(0, 0, distinct)?.f_transpose(0, 1)?.f_contiguous()?;
+        let suffix = if suffix > 0 {
+            let x = decoder.embed(&tokens.f_narrow(1, position + 1, suffix)?, position + 1, none)?;
+            let room = [planner.tree(part).size() as i64, samples, suffix, decoder.config.d_model];
+            let buffer = Tensor::f_empty(room, (decoder.kind, decoder.device))?;
+            buffer.f_select(0, 0)?.f_copy_(&x)?;
+            Some(buffer)
+        } else {
+            None
+        };
+        Ok(Self { planner, part, progress, sources, columns, column_of: vec![0], suffix, nodes: 1, prefix })
+    }
+
+    /// Takes all nodes through all layers and measures them, [node · sample].
+    fn finish(mut self) -> Result<Measured> {
+        let decoder = self.planner.decoder;
+        let (position, length) = (self.part.position, self.part.length);
+        let column_pass = decoder.pass(Window { start: position, length: 1, prompt: length })?;
+        let suffix_pass = match self.part.suffix() {
+            0 => None,
+            suffix => Some(decoder.pass(Window { start: position + 1, length: suffix, prompt: length })?),
+        };
+        for layer in 0..decoder.blocks.len() {
+            interrupt::check()?;
+            let before = self.columns.shallow_clone();
+            let (columns, key, value) = self.column_step(layer, &before, &column_pass, &[])?;
+            if let (Some(suffix), Some(pass)) = (&self.suffix, &suffix_pass) {
+                self.suffix_step(layer, suffix, pass, &key, &value)?;
+            }
+            self.columns = columns;
+            self.add_nodes(layer, &before, &column_pass)?;
+        }
+        self.measure()
+    }
+
+    fn measure(&self) -> Result<Measured> {
+        let decoder = self.planner.decoder;
+        let d_model = decoder.config.d_model;
+        let samples = self.part.samples.len() as i64;
+        let residuals = match &self.suffix {
+            Some(suffix) => suffix.f_narrow(0, 0, self.nodes)?.f_select(2, -1)?,
+            None => {
+                let index = Tensor::f_from_slice(&self.column_of)?.f_to(decoder.device)?;
+                self.columns.f_index_select(0, &index)?.f_expand([self.nodes, samples, d_model], false)?
+            }
+        };
+        let answers: Vec<i64> = self.part.samples.iter().map(|sample| self.planner.request.answers[*sample]).collect();
+        let answers = Tensor::f_from_slice(&answers)?.f_to(decoder.device)?;
+        let answers = answers.f_unsqueeze(0)?.f_expand([self.nodes, samples], false)?.f_reshape([-1])?;
+        Measured::of_residuals(decoder, &residuals.f_reshape([-1, d_model])?, &answers)
+    }
+
+    /// The prefix's keys and values, repeated for `count` nodes or columns: [count · sample, pos, kv_head, d_head].
+    fn repeated_prefix(&self, layer: usize, count: i64) -> Result<KeyValue> {
+        let Some((key, value)) = &self.prefix[layer] else { return Ok(None) };
+        Ok(Some((repeated(key, count)?, repeated(value, count)?)))
+    }
+
+    /// Takes `columns`, [column, sample, d_model], through a block. Returns them with their keys and values,
+    /// [column, sample, kv_head, d_head]. `patches` are [sample, ..] per element.
+    fn column_step(
+        &self,
+        layer: usize,
+        columns: &Tensor,
+        pass: &Pass,
+        patches: &[(Element, Tensor)],
+    ) -> Result<(Tensor, Tensor, Tensor)> {
+        let decoder = self.planner.decoder;
+        let (kv_heads, d_head) = (decoder.config.n_kv_heads, decoder.config.d_head);
+        let (count, samples, d_model) = columns.size3()?;
+        let step = (self.planner.tokens_at_once / samples).max(1);
+        let (mut outs, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let mut start = 0;
+        while start < count {
+            interrupt::check()?;
+            let some = step.min(count - start);
+            let rows = some * samples;
+            let x = columns.f_narrow(0, start, some)?.f_reshape([rows, 1, d_model])?;
+            let mut past = self.repeated_prefix(layer, some)?;
+            let mut hooks = Hooks::none();
+            for (element, value) in patches {
+                let patch = element.patch(self.planner.request.site, self.part.position, repeated(value, some)?);
+                hooks.intervene(&decoder.config, patch);
+            }
+            hooks.begin(pass.window);
+            let out = decoder.blocks[layer].forward(&decoder.config, x, pass, Some(&mut past), &mut hooks)?;
+            hooks.finish()?;
+            let (key, value) = past.ok_or_else(|| Error::new("a block returned no keys and values"))?;
+            let own = [some, samples, kv_heads, d_head];
+            outs.push(out.f_view([some, samples, d_model])?);
+            keys.push(key.f_select(1, -1)?.f_reshape(own)?);
+            values.push(value.f_select(1, -1)?.f_reshape(own)?);
+            self.progress.tick(rows as u64);
+            start += some;
+        }
+        Ok((Tensor::f_cat(&outs, 0)?, Tensor::f_cat(&keys, 0)?, Tensor::f_cat(&values, 0)?))
+    }
+
+    /// Takes the suffixes of all nodes through a block, in place. `key` and `value` are the columns'.
+    fn suffix_step(&self, layer: usize, suffix: &Tensor, pass: &Pass, key: &Tensor, value: &Tensor) -> Result<()> {
+        let decoder = self.planner.decoder;
+        let samples = self.part.samples.len() as i64;
+        let (length, d_model) = (self.part.suffix(), decoder.config.d_model);
+        let (kv_heads, d_head) = (decoder.config.n_kv_heads, decoder.config.d_head);
+        let step = (self.planner.tokens_at_once / (samples * length)).max(1);
+        let mut start = 0;
+        while start < self.nodes {
+            interrupt::check()?;
+            let some = step.min(self.nodes - start);
+            let rows = some * samples;
+            let columns = &self.column_of[start as usize..(start + some) as usize];
+            let index = Tensor::f_from_slice(columns)?.f_to(decoder.device)?;
+            let own = |x: &Tensor| -> Result<Tensor> {
+                let picked = x.f_index_select(0, &index)?.f_expand([some, samples, kv_heads, d_head], false)?;
+                Ok(picked.f_reshape([rows, 1, kv_heads, d_head])?)
+            };
+            let (own_key, own_value) = (own(key)?, own(value)?);
+            let mut past = Some(match self.repeated_prefix(layer, some)? {
+                None => (own_key, own_value),
+                Some((key, value)) => (Tensor::f_cat(&[key, own_key], 1)?, Tensor::f_cat(&[value, own_value], 1)?),
+            });
+            let mut place = suffix.f_narrow(0, start, some)?;
+            let x = place.f_view([rows, length, d_model])?;
+            let block = &decoder.blocks[layer];
+            let out = block.forward(&decoder.config, x, pass, Some(&mut past), &mut Hooks::none())?;
+            place.f_copy_(&out.f_view([some, samples, length, d_model])?)?;
+            self.progress.tick((rows * length) as u64);
+            start += some;
+        }
+        Ok(())
+    }
+
+    /// Adds the nodes of `layer`. `before` are the columns before it.
+    fn add_nodes(&mut self, layer: usize, before: &Tensor, pass: &Pass) -> Result<()> {
+        let planner = self.planner;
+        let added = &planner.tree(self.part).layers[layer];
+        if added.is_empty() {
+            return Ok(());
+        }
+        let device = planner.decoder.device;
+        if let Some(suffix) = &self.suffix {
+            let parents: Vec<i64> = added.iter().map(|node| node.parent as i64).collect();
+            let copies = suffix.f_index_select(0, &Tensor::f_from_slice(&parents)?.f_to(device)?)?;
+            suffix.f_narrow(0, self.nodes, added.len() as i64)?.f_copy_(&copies)?;
+        }
+        let source = &self.sources[layer];
+        let next = self.columns.size()[0];
+        if planner.shares_columns() {
+            self.columns = Tensor::f_cat(&[&self.columns, &source.f_unsqueeze(0)?], 0)?;
+            self.column_of.extend(std::iter::repeat_n(next, added.len()));
+        } else {
+            let mut grown = vec![self.columns.shallow_clone()];
+            for same in added.chunk_by(|left, right| left.added == right.added) {
+                let parents: Vec<i64> = same.iter().map(|node| node.parent as i64).collect();
+                let parents = before.f_index_select(0, &Tensor::f_from_slice(&parents)?.f_to(device)?)?;
+                let patch = |element: &Element| Ok((*element, element.part(source)?));
+                let patches = same[0].added.iter().map(patch).collect::<Result<Vec<_>>>()?;
+                grown.push(self.column_step(layer, &parents, pass, &patches)?.0);
+            }
+            self.columns = Tensor::f_cat(&grown, 0)?;
+            self.column_of.extend((0..added.len() as i64).map(|number| next + number));
+        }
+        self.nodes += added.len() as i64;
+        Ok(())
+    }
+}
+
+/// `x`, [row, ..], repeated: [count · row, ..].
+fn repeated(x: &Tensor, count: i64) -> Result<Tensor> {
+    let size = [&[count], x.size().as_slice()].concat();
+    Ok(x.f_unsqueeze(0)?.f_expand(size.as_slice(), false)?.f_flatten(0, 1)?)
+}

@@ -1,0 +1,198 @@
+//! A model's fingerprint: a hash of its config and its weights.
+
+use std::fmt::Display;
+
+use tch::{Kind, Tensor};
+
+use super::config::{
+    Activation, Config, LayerAttention, NormKind, NormPlacement, PositionEmbedding, QueryKeyNorm, Rope, RopeScaling,
+};
+use super::decoder::Decoder;
+use crate::error::Result;
+use crate::identity::Identity;
+use crate::interrupt;
+use crate::tensor::raw::range;
+
+/// Changed whenever the fields below are.
+const VERSION: &str = "lancet model 2";
+
+/// The hash of a decoder's config and of every weight as it was loaded, as 64 hexadecimal digits. Equal models have
+/// equal fingerprints on every device.
+///
+/// # Errors
+/// Too little memory on the weights' device; Ctrl-C.
+pub fn fingerprint(decoder: &Decoder) -> Result<String> {
+    let mut identity = Identity::new(VERSION);
+    add_config(&mut identity, &decoder.config);
+    for (number, weight) in decoder.weights().into_iter().enumerate() {
+        interrupt::check()?;
+        identity.list(&format!("weight.{number}.shape"), weight.size());
+        identity.list(&format!("weight.{number}.sums"), bit_sums(weight)?);
+    }
+    Ok(identity.hex())
+}
+
+/// Adds every field of a config. It is taken apart by name, so that a new field cannot be forgotten here.
+fn add_config(identity: &mut Identity, config: &Config) {
+    let Config {
+        model_type,
+        n_layers,
+        d_model,
+        n_heads,
+        n_kv_heads,
+        d_head,
+        d_mlp,
+        d_vocab,
+        n_ctx,
+        activation,
+        gated_mlp,
+        norm,
+        norm_eps,
+        norm_placement,
+        query_key_norm,
+        parallel,
+        position_embedding,
+        layers,
+        attention_scale,
+        attention_soft_cap,
+        logit_soft_cap,
+        embedding_scale,
+        tied,
+        query_key_value_bias,
+        attention_output_bias,
+        mlp_bias,
+        initializer_range,
+        eos_token_ids,
+    } = config;
+    let fields: &[(&str, &dyn Display)] = &[
+        ("model_type", model_type),
+        ("n_layers", n_layers),
+        ("d_model", d_model),
+        ("n_heads", n_heads),
+        ("n_kv_heads", n_kv_heads),
+        ("d_head", d_head),
+        ("d_mlp", d_mlp),
+        ("d_vocab", d_vocab),
+        ("n_ctx", n_ctx),
+        ("activation", &activation_word(*activation)),
+        ("gated_mlp", gated_mlp),
+        ("norm", &norm_word(*norm)),
+        ("norm_eps", norm_eps),
+        ("norm_placement", &placement_word(*norm_placement)),
+        ("query_key_norm", &query_key_norm_word(*query_key_norm)),
+        ("parallel", parallel),
+        ("position_embedding", &position_word(position_embedding)),
+        ("attention_scale", attention_scale),
+        ("tied", tied),
+        ("query_key_value_bias", query_key_value_bias),
+        ("attention_output_bias", attention_output_bias),
+        ("mlp_bias", mlp_bias),
+        ("initializer_range", initializer_range),
+    ];
+    for (name, value) in fields {
+        identity.field(name, value);
+    }
+    identity.optional("attention_soft_cap", *attention_soft_cap);
+    identity.optional("logit_soft_cap", *logit_soft_cap);
+    identity.optional("embedding_scale", *embedding_scale);
+    identity.list("eos_token_ids", eos_token_ids);
+    add_layers(identity, layers);
+}
+
+fn add_layers(identity: &mut Identity, layers: &[LayerAttention]) {
+    for (number, LayerAttention { window, rope }) in layers.iter().enumerate() {
+        identity.optional(&format!("layer.{number}.window"), *window);
+        let name = format!("layer.{number}.rope");
+        match rope {
+            None => identity.field(&name, "none"),
+            Some(rope) => add_rope(identity, &name, rope),
+        }
+    }
+}
+
+fn add_rope(identity: &mut Identity, name: &str, Rope { theta, dim, scaling }: &Rope) {
+    identity.field(&format!("{name}.theta"), theta);
+    identity.field(&format!("{name}.dim"), dim);
+    let (kind, numbers) = match scaling {
+        RopeScaling::Default => ("default", vec![]),
+        RopeScaling::Linear { factor } => ("linear", vec![*factor]),
+        RopeScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context } => {
+            ("llama3", vec![*factor, *low_frequency_factor, *high_frequency_factor, *original_context])
+        }
+        RopeScaling::Yarn { factor, attention_factor, beta_fast, beta_slow, original_context, truncate } => {
+            let truncate = f64::from(u8::from(*truncate));
+            ("yarn", vec![*factor, *attention_factor, *beta_fast, *beta_slow, *original_context, truncate])
+        }
+        RopeScaling::LongRope { short, long, attention_factor, original_context } => {
+            identity.list(&format!("{name}.short"), short);
+            identity.list(&format!("{name}.long"), long);
+            ("longrope", vec![*attention_factor, *original_context as f64])
+        }
+        RopeScaling::Divisors(divisors) => ("divisors", divisors.clone()),
+    };
+    identity.field(&format!("{name}.scaling"), kind);
+    identity.list(&format!("{name}.scaling_numbers"), numbers);
+}
+
+fn activation_word(activation: Activation) -> &'static str {
+    match activation {
+        Activation::Silu => "silu",
+        Activation::GeluTanh => "gelu_tanh",
+        Activation::Gelu => "gelu",
+        Activation::Relu => "relu",
+    }
+}
+
+fn norm_word(norm: NormKind) -> &'static str {
+    match norm {
+        NormKind::Rms => "rms",
+        NormKind::RmsPlusOne => "rms_plus_one",
+        NormKind::Layer => "layer",
+    }
+}
+
+fn placement_word(placement: NormPlacement) -> &'static str {
+    match placement {
+        NormPlacement::Pre => "pre",
+        NormPlacement::Post => "post",
+        NormPlacement::Both => "both",
+    }
+}
+
+fn query_key_norm_word(norm: QueryKeyNorm) -> &'static str {
+    match norm {
+        QueryKeyNorm::Absent => "absent",
+        QueryKeyNorm::Projection => "projection",
+        QueryKeyNorm::Head => "head",
+    }
+}
+
+fn position_word(embedding: &PositionEmbedding) -> &'static str {
+    match embedding {
+        PositionEmbedding::Learned => "learned",
+        PositionEmbedding::Rotary => "rotary",
+    }
+}
+
+/// Sums over a tensor's bits, plain and weighted by place. Integers, so that neither the device nor the order matters.
+fn bit_sums(tensor: &Tensor) -> Result<Vec<i64>> {
+    const CHUNK: i64 = 1 << 22;
+    let bits = match tensor.kind() {
+        Kind::Double => Kind::Int64,
+        Kind::Float => Kind::Int,
+        _ => Kind::Int16,
+    };
+    let flat = tensor.f_contiguous()?.f_view([-1])?.f_view_dtype(bits)?;
+    let count = flat.numel() as i64;
+    let places = range(1, CHUNK.min(count) + 1, tensor.device())?;
+    let mut sums = Vec::new();
+    let mut start = 0;
+    while start < count {
+        let length = CHUNK.min(count - start);
+        let chunk = flat.f_narrow(0, start, length)?.f_to_kind(Kind::Int64)?;
+        sums.push(chunk.f_sum(Kind::Int64)?.f_int64_value(&[])?);
+        sums.push(chunk.f_mul(&places.f_narrow(0, 0, length)?)?.f_sum(Kind::Int64)?.f_int64_value(&[])?);
+        start += length;
+    }
+    Ok(sums)
+}

@@ -1,0 +1,95 @@
+//! A sweep: the same prompts under the hooks of many items (layers, heads, positions), several items side by side in
+//! one batch.
+
+use tch::{Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::grid::metric::{Measured, not_finite_hint};
+use crate::interrupt;
+use crate::model::decoder::{Decoder, Logits};
+use crate::model::run::Hooks;
+use crate::progress::Progress;
+
+/// Adds the hooks of an item, counted from 0. They act on the rows (first, how many) of the batch: its copy of the
+/// prompts.
+pub type AddHooks<'a, 'h> = dyn FnMut(usize, (i64, i64), &mut Hooks<'h>) -> Result<()> + 'a;
+
+/// What is run.
+#[derive(Debug, Clone)]
+pub struct Sweep {
+    /// Token ids of the prompts, all of one length
+    pub prompts: Vec<Vec<i64>>,
+    /// Number of items
+    pub items: usize,
+    /// Number of prompts that are run at once, though never fewer than one item's
+    pub batch: usize,
+}
+
+impl Sweep {
+    /// Runs all items. `each` is given every item and its logits, [prompt, pos, d_vocab], in order.
+    ///
+    /// # Errors
+    /// No prompts, or prompts that cannot be run; whatever the callbacks raise; Ctrl-C.
+    pub fn run<'h>(
+        &self,
+        decoder: &Decoder,
+        logits: Logits,
+        add_hooks: &mut AddHooks<'_, 'h>,
+        each: &mut dyn FnMut(usize, Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let count = self.prompts.len();
+        if count == 0 {
+            return Err(Error::new("there are no prompts").hint("give at least one"));
+        }
+        let at_once = (self.batch / count).max(1);
+        let progress = Progress::new(self.items as u64, "sweep");
+        for first in (0..self.items).step_by(at_once) {
+            interrupt::check()?;
+            let some = at_once.min(self.items - first);
+            let mut hooks = Hooks::none();
+            for number in 0..some {
+                add_hooks(first + number, ((number * count) as i64, count as i64), &mut hooks)?;
+            }
+            let rows: Vec<Vec<i64>> = (0..some).flat_map(|_| self.prompts.iter().cloned()).collect();
+            let all = decoder.forward(&decoder.tokens(&rows)?, logits, &mut hooks)?;
+            hooks.finish()?;
+            for number in 0..some {
+                each(first + number, all.f_narrow(0, (number * count) as i64, count as i64)?)?;
+            }
+            progress.tick(some as u64);
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    /// Measures one answer id per prompt at the last position: logits and ranks, each [item, prompt], on the CPU.
+    ///
+    /// # Errors
+    /// As for [`Sweep::run`]; another number of answers, answers out of range, an answer's logit that is not finite.
+    pub fn measure<'h>(
+        &self,
+        decoder: &Decoder,
+        answers: &[i64],
+        add_hooks: &mut AddHooks<'_, 'h>,
+    ) -> Result<Measured> {
+        let count = self.prompts.len();
+        if answers.len() != count {
+            return Err(Error::new(format!("there are {count} prompts and {} answers", answers.len())));
+        }
+        decoder.check_ids(answers, "the answers")?;
+        let answers = Tensor::f_from_slice(answers)?;
+        let mut parts = Vec::with_capacity(self.items);
+        self.run(decoder, Logits::Last, add_hooks, &mut |item, logits| {
+            let measured = Measured::of_logits(&logits.f_select(1, -1)?, &answers)?;
+            if let Some(prompt) = measured.cells()?.iter().position(|cell| !cell.is_measured()) {
+                return Err(Error::new(format!("the logits of prompt {prompt} are not finite under item {item}"))
+                    .hint(not_finite_hint(decoder.kind)));
+            }
+            parts.push(measured);
+            Ok(())
+        })?;
+        let Measured { logit, rank } = Measured::join(&parts)?;
+        let shape = [self.items as i64, count as i64];
+        Ok(Measured { logit: logit.f_to(Device::Cpu)?.f_view(shape)?, rank: rank.f_to(Device::Cpu)?.f_view(shape)? })
+    }
+}
