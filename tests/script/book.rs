@@ -181,8 +181,8 @@ fn run(program: &str, arguments: &[&str], workplace: &Path, input: &str) -> Stri
     reader.read_to_string(&mut text).expect("the output is text");
     sender.join().expect("the input is sent").ok();
     child.wait().expect("the program ends");
-    // A bar's last line, which only slow machines show.
-    text.lines().filter(|line| !line.ends_with(" elapsed")).fold(String::new(), |text, line| text + line + "\n")
+    // Progress, which only slow machines show.
+    text.lines().filter(|line| !line.contains(" elapsed")).fold(String::new(), |text, line| text + line + "\n")
 }
 
 /// Compares outputs with pages, or collects them to be written into the pages.
