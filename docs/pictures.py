@@ -68,10 +68,10 @@ def terminal_output(command):
 
 
 def heatmap(text):
-    """The lines of the first heatmap, from its title to its best cell."""
+    """The lines of the first heatmap, from its title to its marked cell."""
     lines = text.splitlines()
     plain = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
-    last = next(place for place, line in enumerate(plain) if line.startswith("best: row"))
+    last = next(place for place, line in enumerate(plain) if line.startswith("marked: row"))
     axis = max(place for place in range(last) if plain[place].startswith("layer i"))
     return "\n".join(lines[axis - 1 : last + 1])
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use clap::{Parser, Subcommand};
 
+use crate::data::fetch::dataset::{self, Datasets};
 use crate::error::Error;
-use crate::hub::{Hub, dataset};
 use crate::session::{self, Options, ScriptError, Session};
 use crate::{bind, doctor, interrupt, output, repl};
 
@@ -177,11 +177,12 @@ fn run_command(command: Command) -> Result<u8, u8> {
 
 /// Fetches a data set, if one is named, and lists what there is.
 fn data(name: Option<&str>) -> Result<(), Error> {
-    let hub = Hub::from_env()?;
+    let datasets = Datasets::from_env()?;
     if let Some(name) = name {
-        hub.fetch_data(dataset::named(name)?)?;
+        datasets.fetch(dataset::named(name)?)?;
     }
-    hub.list_data(&mut std::io::stdout().lock())
+    datasets
+        .list(&mut std::io::stdout().lock())
         .map_err(|error| Error::new(format!("the list cannot be written: {error}")))
 }
 

@@ -1,6 +1,6 @@
 //! Devices: which there are, why there is no GPU, how much memory is free. A binary is linked with libtorch's CPU
-//! libraries only; the CUDA library that lies beside them, if any, is opened at the first question about CUDA, which is
-//! why every such question in Lancet is put here and none to `tch::Cuda`.
+//! libraries only. The first question about CUDA opens the CUDA library beside them, if there is one; so all of Lancet
+//! asks here, never `tch::Cuda`.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ pub enum Cuda {
 }
 
 impl Cuda {
-    /// Why there is no CUDA device, with what to do about it; `None` where there is one.
+    /// Why there is no CUDA device, and the remedy as a hint; `None` if there is one.
     pub fn problem(&self) -> Option<Error> {
         let nvidia_smi = "`nvidia-smi` lists the devices that the driver sees";
         match self {
@@ -40,13 +40,14 @@ impl Cuda {
             Self::NoDevice(reason) => Some(Error::new(format!("there is no CUDA device: {reason}")).hint(nvidia_smi)),
             Self::Broken(reason) => Some(
                 Error::new(format!("`{CUDA_LIBRARY}` could not be opened: {reason}"))
-                    .hint("the libtorch in use is incomplete; `make libtorch-cuda` fetches a whole one"),
+                    .hint("the libtorch in use is incomplete; `make libtorch-cuda` fetches a complete one"),
             ),
         }
     }
 }
 
-/// The state of CUDA. The first call opens libtorch's CUDA library where there is a device for it; later ones remember.
+/// The state of CUDA. The first call opens libtorch's CUDA library where there is a device for it; later calls
+/// remember.
 pub fn cuda() -> &'static Cuda {
     static STATE: OnceLock<Cuda> = OnceLock::new();
     STATE.get_or_init(open_cuda)
@@ -65,7 +66,10 @@ pub fn cuda_device_count() -> usize {
     }
 }
 
-/// The device that `name` stands for: `auto` (`cuda:0` where there is one, else `cpu`), `cpu`, `cuda` or `cuda:N`.
+/// The device that `name` stands for: `auto` (`cuda:0` if there is one, else `cpu`), `cpu`, `cuda` or `cuda:N`.
+///
+/// # Errors
+/// An unknown name, or a device that this machine lacks.
 pub fn parse_device(name: &str) -> Result<Device> {
     let index = match name {
         "cpu" => return Ok(Device::Cpu),
@@ -95,7 +99,7 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
-/// The memory that is free on a device in bytes, where the system tells.
+/// The free memory of a device in bytes; `None` if the system does not report it.
 pub fn free_memory(device: Device) -> Option<u64> {
     match device {
         Device::Cpu => {
@@ -136,8 +140,9 @@ pub fn libtorch() -> Option<PathBuf> {
     })
 }
 
-/// Opens the CUDA library beside the loaded CPU library, never one from elsewhere: two builds of libtorch in one process
-/// corrupt each other. This has to come before libtorch itself is asked about CUDA, since it remembers its answer.
+/// Opens the CUDA library beside the loaded CPU library, never one from elsewhere: two builds of libtorch in one
+/// process corrupt each other. This has to come before libtorch itself is asked about CUDA, since it remembers its
+/// answer.
 fn open_cuda() -> Cuda {
     let Some(library) = libtorch().and_then(|cpu| Some(cpu.parent()?.join(CUDA_LIBRARY))).filter(|path| path.exists())
     else {

@@ -1,5 +1,5 @@
-//! What `lancet doctor` tells: whether libtorch computes rightly on each device, which models are there, how the hub is
-//! reached, and how to mend what is missing.
+//! Writes the report of `lancet doctor`: whether libtorch computes correctly on each device, which models are there,
+//! how the hub is reached, and how to fix what is missing.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -12,19 +12,19 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::hub::{BUILT_IN, Hub, Origin};
 
-/// Writes the report to `out`. Returns whether nothing essential is broken: libtorch multiplies matrices rightly on every
-/// device, and the checkpoints that are there are whole. What is merely absent is reported, but not counted.
+/// Writes the report to `out`. Returns whether nothing essential is broken: libtorch multiplies matrices correctly on
+/// every device, and no checkpoint is damaged. An absent one is reported only.
 ///
 /// # Errors
-/// Only where `out` cannot be written.
+/// `out` cannot be written.
 pub fn run(out: &mut dyn Write) -> Result<bool> {
     report(out, Hub::from_env())
 }
 
-/// The same with given places for models.
+/// Writes the report with these places for models.
 ///
 /// # Errors
-/// Only where `out` cannot be written.
+/// `out` cannot be written.
 pub fn report(out: &mut dyn Write, hub: Result<Hub>) -> Result<bool> {
     let mut report = Report { out, healthy: true };
     let written = report.libtorch().and_then(|()| report.devices()).and_then(|()| report.models(hub));
@@ -46,13 +46,13 @@ impl Report<'_> {
         writeln!(self.out, "  {label:<12} {value}")
     }
 
-    /// A line on something absent or broken, with how to mend it.
+    /// A line on something absent or broken, with its fix.
     fn problem(&mut self, label: &str, problem: &Error) -> io::Result<()> {
         self.line(label, problem)?;
         problem.hint_text().map_or(Ok(()), |hint| self.line("", format!("hint: {hint}")))
     }
 
-    /// A problem that keeps Lancet from working as it should.
+    /// A problem that makes results wrong or impossible.
     fn failure(&mut self, label: &str, problem: &Error) -> io::Result<()> {
         self.healthy = false;
         self.problem(label, problem)
@@ -63,7 +63,7 @@ impl Report<'_> {
         let library = device::libtorch();
         match &library {
             Some(path) => self.line("library", path.display())?,
-            None => self.line("library", "its path is not known on this system")?,
+            None => self.line("library", "its path is unknown on this system")?,
         }
         let version = library.as_deref().and_then(libtorch_version);
         self.line("version", version.as_deref().unwrap_or("not recorded beside the library"))?;
@@ -80,7 +80,7 @@ impl Report<'_> {
                 Ok(speed) => {
                     let free = device::free_memory(device);
                     let free = free.map_or_else(String::new, |bytes| format!(", {} free", size(bytes)));
-                    self.line(&name, format!("computes rightly, {speed:.0} GFLOP/s in f32{free}"))?;
+                    self.line(&name, format!("computes correctly, {speed:.0} GFLOP/s in f32{free}"))?;
                 }
                 Err(problem) => self.failure(&name, &problem)?,
             }
@@ -104,11 +104,11 @@ impl Report<'_> {
                 let absent = Error::new(format!("`{}` is not there", path.display()));
                 match crate::file::checksum(&path) {
                     Ok(found) if found == *sha256 => {
-                        self.line(model.name, format!("{}, checksum right", path.display()))?
+                        self.line(model.name, format!("{}, checksum correct", path.display()))?
                     }
                     Ok(_) => {
                         let broken = Error::new(format!("`{}` has a wrong checksum", path.display()));
-                        self.failure(model.name, &broken.hint("`make setup` fetches it anew"))?;
+                        self.failure(model.name, &broken.hint("`make setup` fetches it again"))?;
                     }
                     Err(_) if !path.exists() => {
                         self.problem(model.name, &absent.hint("`make setup` fetches it"))?;
@@ -140,7 +140,7 @@ fn libtorch_version(library: &Path) -> Option<String> {
     Some(line.trim_matches(['\'', '"']).to_owned())
 }
 
-/// Compares a product of two small matrices with the textbook's sum.
+/// Compares a product of two small matrices with the sum that defines it.
 fn check(device: Device) -> Result<()> {
     const ROWS: usize = 48;
     const INNER: usize = 64;
@@ -168,7 +168,7 @@ fn check(device: Device) -> Result<()> {
     if right {
         Ok(())
     } else {
-        Err(Error::new("a matrix product came out wrong")
+        Err(Error::new("a matrix product is wrong")
             .hint("this libtorch does not work here: see `make setup` and `make libtorch-cuda`"))
     }
 }

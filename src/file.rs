@@ -1,17 +1,16 @@
-//! Reading and writing whole files. A file is either written completely or left as it was.
+//! Reads and writes whole files. A file is either written completely or left as it was.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
-/// Writes a file through `write`. The bytes go to a temporary file in the same folder, which takes the place of `path`
-/// once they are safely on disk; until then an older file stays untouched. Missing folders are made. Where `path` is a
-/// device or a pipe, the bytes go straight to it.
+/// Writes a file through `write`. The bytes go to a temporary file in the same folder, which replaces `path` once they
+/// are on disk. Missing folders are made. If `path` is a device or a pipe, the bytes go straight to it.
 ///
 /// # Errors
 /// Whatever stops the writing; the message names the path.
@@ -29,8 +28,8 @@ pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Resul
     outcome.map_err(|error| failure(path, error))
 }
 
-/// A file in the making, for what is written bit by bit: its bytes go to a temporary file in the same folder, which takes
-/// the place of the file at `path` with [`commit`](Self::commit). Dropped before that, it leaves nothing behind.
+/// A file that is written piece by piece to a temporary file in the same folder. [`commit`](Self::commit) gives it its
+/// name; dropped before that, it leaves nothing behind.
 #[derive(Debug)]
 pub struct Draft {
     target: PathBuf,
@@ -51,7 +50,7 @@ impl Draft {
         Self::beside(&target).map_err(|error| failure(path, error))
     }
 
-    /// Puts the finished file in its place.
+    /// Gives the finished file its name.
     ///
     /// # Errors
     /// Whatever stops the writing; the message names the path.
@@ -139,7 +138,7 @@ fn write_through(target: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result
     buffer.flush()
 }
 
-/// The error for a file: one of ours that a writer passed on, or the system's with what would help.
+/// The error for a file: one of ours that a writer passed on, or the system's with a hint.
 fn failure(path: &Path, error: io::Error) -> Error {
     let kind = error.kind();
     match error.downcast::<Error>() {
@@ -199,6 +198,11 @@ pub fn format_of<F: Copy>(path: &Path, formats: &[(&str, F)]) -> Result<F> {
         None => String::new(),
     };
     Err(Error::new(format!("cannot write `{}`: {problem}", path.display())).hint(format!("end the name in {known}")))
+}
+
+/// Whether a path from outside leads to a place below the folder that it is joined to.
+pub fn is_plain(path: &str) -> bool {
+    !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// Makes a folder and those above it; one that is there already is fine.

@@ -1,9 +1,11 @@
 //! Lancet: a scripting environment for mechanistic interpretability of language models.
 //!
 //! Data flows `cli → session ← source text`, `session → rhai → bind::* → {model, tensor, text, data, plot} → libtorch`.
-//! Only `session`, `bind`, `catalog`, `diagnostics` and `repl` may name `rhai`; the other modules know nothing of scripts.
+//! Only `session`, `bind`, `catalog`, `diagnostics` and `repl` may name `rhai`; the other modules know nothing of
+//! scripts.
 
 pub mod bind;
+pub mod cache;
 pub mod catalog;
 pub mod chat_client;
 pub mod cli;

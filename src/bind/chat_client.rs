@@ -11,9 +11,9 @@ use super::convert::expected;
 use super::error::ScriptResult;
 use super::file::to_json;
 use super::option::Options;
+use crate::cache::{self, Cache};
 use crate::chat_client::Request;
 use crate::error::{Error, Result};
-use crate::hub::Hub;
 
 /// Makes the function known to `engine`.
 pub fn register(engine: &mut Engine) {
@@ -56,7 +56,6 @@ fn request(url: &str, options: Map) -> Result<Request> {
     };
     let timeout = options.number("timeout")?.unwrap_or(60.0);
     let attempts = options.integer("attempts")?.unwrap_or(4);
-    let hub = Hub::from_env()?;
     Ok(Request {
         url: url.to_owned(),
         body,
@@ -68,10 +67,13 @@ fn request(url: &str, options: Map) -> Result<Request> {
             .ok()
             .filter(|attempts| *attempts > 0)
             .ok_or_else(|| Error::new(format!("option `attempts` must be at least 1, not {attempts}")))?,
-        offline: hub.offline,
+        offline: cache::is_offline(&|name: &str| std::env::var(name).ok()),
         store: match options.any("store") {
             None => None,
-            Some(value) if value.is_bool() => value.as_bool().is_ok_and(|store| store).then_some(hub.answers),
+            Some(value) if value.is_bool() => match value.as_bool() {
+                Ok(true) => Some(Cache::from_env()?.answers()),
+                _ => None,
+            },
             Some(value) if value.is_string() => value.into_string().ok().map(PathBuf::from),
             Some(value) => return Err(expected("option `store`", "true, false or a folder", &value)),
         },

@@ -1,4 +1,6 @@
 //! Thin glue between scripts and the domain modules, one file per script-visible type.
+// What `export_module` generates unwraps the arguments that it has counted.
+#![allow(clippy::unwrap_used)]
 
 pub mod chat_client;
 pub mod compare;
@@ -21,6 +23,7 @@ pub mod watch;
 /// Registers everything that scripts can call.
 pub fn register(engine: &mut rhai::Engine) {
     compare::register(engine);
+    display::register(engine);
     chat_client::register(engine);
     file::register(engine);
     linear::register(engine);

@@ -1,5 +1,5 @@
-//! JSON whose faults are told by line and column, and objects whose members are taken one by one, so that an unknown or
-//! repeated member is noticed.
+//! Reads JSON with errors that name line and column, and objects member by member, so that unknown and repeated members
+//! are refused.
 
 use std::fmt;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub fn read(path: &Path) -> Result<Value> {
     Source::new(path, &text).parse()
 }
 
-/// The values in a file of JSON lines, with the number of each one's line; blank lines are passed over.
+/// The values in a file of JSON lines, each with the number of its line. Blank lines are skipped.
 ///
 /// # Errors
 /// As for [`read`].
@@ -67,7 +67,7 @@ pub struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    /// The text of the file at `path`; a byte order mark in front is passed over.
+    /// The text of the file at `path`; a leading byte order mark is skipped.
     pub fn new(path: &'a Path, text: &'a str) -> Self {
         Self { path, text: text.strip_prefix('\u{feff}').unwrap_or(text) }
     }
@@ -84,7 +84,7 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// The members of an object which is a part of this text; `what` is how messages call it.
+    /// The members of an object within this text; `what` names it in messages.
     ///
     /// # Errors
     /// A value that is not an object, and a member that is given twice.
@@ -123,7 +123,7 @@ impl<'a> Source<'a> {
         (before.matches('\n').count() + 1, line.chars().count() + 1)
     }
 
-    /// Where a part of this text starts: it is borrowed from it, so its address tells.
+    /// Where a part of this text starts, by its address: it is borrowed from this text.
     fn offset(&self, part: &RawValue) -> usize {
         (part.get().as_ptr() as usize).saturating_sub(self.text.as_ptr() as usize)
     }
@@ -146,10 +146,10 @@ pub struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Makes sure that there are no members but those of these names.
+    /// Refuses members of other names than these.
     ///
     /// # Errors
-    /// The first member of another name, with the nearest one that it could have had.
+    /// The first member of another name, with the nearest known name.
     pub fn only(&self, names: &[&str]) -> Result<()> {
         let unknown = self.entries.iter().find(|(name, _)| !names.contains(&name.as_str()));
         let Some((name, value)) = unknown else { return Ok(()) };
@@ -161,13 +161,13 @@ impl<'a> Members<'a> {
         })
     }
 
-    /// A member as it is written; null counts as absent.
+    /// The text of a member; null counts as absent.
     pub fn raw(&self, name: &str) -> Option<&'a RawValue> {
         let (_, value) = self.entries.iter().find(|(key, _)| key == name)?;
         (value.get() != "null").then_some(*value)
     }
 
-    /// A member that may be absent or null; `wanted` is how messages call its type.
+    /// A member that may be absent or null; `wanted` names its type in messages.
     ///
     /// # Errors
     /// A value of another type.
@@ -180,7 +180,7 @@ impl<'a> Members<'a> {
     /// A text that must be there.
     ///
     /// # Errors
-    /// A member that is absent or no text.
+    /// A member that is absent or not a text.
     pub fn text(&self, name: &str) -> Result<String> {
         self.optional(name, "a text")?.ok_or_else(|| self.error(name, &format!("{} has no `{name}`", self.what)))
     }
@@ -188,7 +188,7 @@ impl<'a> Members<'a> {
     /// An array of texts, which may be absent or null; each comes with its place.
     ///
     /// # Errors
-    /// A value that is no array, or an item that is no text.
+    /// A value that is not an array, or an item that is not a text.
     pub fn texts(&self, name: &str) -> Result<Option<Vec<(String, &'a RawValue)>>> {
         let Some(items) = self.optional::<Vec<&RawValue>>(name, "an array of texts")? else { return Ok(None) };
         let text = |item: &'a RawValue| match serde_json::from_str(item.get()) {
@@ -204,7 +204,7 @@ impl<'a> Members<'a> {
     /// An object of texts in its order, which may be absent or null.
     ///
     /// # Errors
-    /// A value that is no object, or a member of it that is no text.
+    /// A value that is not an object, or a member of it that is not a text.
     pub fn pairs(&self, name: &'a str) -> Result<Option<Vec<(String, String)>>> {
         let Some(value) = self.raw(name) else { return Ok(None) };
         let members = self.source.members(value, name)?;

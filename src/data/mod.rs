@@ -1,5 +1,6 @@
-//! Data in files: tables, records, tasks and named tensors.
+//! Data in files: tables, records, tasks and named tensors; data sets that are fetched.
 
+pub mod fetch;
 pub mod json;
 pub mod parquet;
 pub mod record;

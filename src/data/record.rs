@@ -1,5 +1,5 @@
-//! Records of data files of any format, each with its place: CSV, JSON lines, JSON and parquet, told apart by the file's
-//! ending.
+//! Records of data files of any format, each with its place: CSV, JSON lines, JSON and parquet, by the file's
+//! extension.
 
 use std::path::Path;
 
@@ -33,27 +33,27 @@ impl Record {
     }
 }
 
-/// Reads the records of a file. In a `.json` file they are the items of an array, or of the array `examples` of an object,
-/// which is how BIG-bench's `task.json` has them.
+/// Reads the records of a file. In a `.json` file they are the items of an array, or of the array `examples` of an
+/// object, which is how BIG-bench's `task.json` has them.
 ///
 /// # Errors
-/// An ending that says nothing of the format, a file that cannot be read or is not of its format.
+/// An unknown file extension, a file that cannot be read or does not have the format of its extension.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
-    match ending.as_str() {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    match extension.to_ascii_lowercase().as_str() {
         "csv" => csv(path, b','),
         "tsv" => csv(path, b'\t'),
         "json" => examples(path),
         "jsonl" | "ndjson" => lines(path),
         "parquet" => rows(path),
-        _ => Err(Error::new(format!("`{}`: the ending does not tell the format", path.display()))
+        _ => Err(Error::new(format!("`{}`: unknown file extension", path.display()))
             .hint("data is read from .csv, .tsv, .json, .jsonl and .parquet files")),
     }
 }
 
 /// Whether a file's first line names its columns.
 pub fn has_header(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ["csv", "tsv"].iter().any(|known| ending.eq_ignore_ascii_case(known)))
+    path.extension().is_some_and(|extension| ["csv", "tsv"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
 }
 
 fn csv(path: &Path, delimiter: u8) -> Result<Vec<Record>> {
@@ -107,7 +107,7 @@ fn rows(path: &Path) -> Result<Vec<Record>> {
     parquet::open(path)?.enumerate().map(record).collect()
 }
 
-/// A parquet value as JSON; what JSON has nothing for is null, like what is absent.
+/// A parquet value as JSON; values without a JSON form are null, as absent ones are.
 fn value(field: &Field) -> Value {
     match field {
         Field::Bool(value) => Value::from(*value),

@@ -1,5 +1,4 @@
-//! Downloads from the hub into its cache: asks which files a repository has, fetches those that are wanted at one commit
-//! and checks their lengths.
+//! Downloads the wanted files of a repository at one commit into the hub's cache, and checks their lengths.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -13,8 +12,9 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::snapshot::{INDEX, WEIGHTS, shards};
-use super::{Hub, Located, Wanted, is_plain};
+use super::{Hub, Located, Wanted};
 use crate::error::{Error, Result};
+use crate::file::is_plain;
 use crate::interrupt;
 
 /// The small files of a model, fetched where a repository has them.
@@ -48,7 +48,7 @@ impl Hub {
                 fetch.file(&file)?;
             }
         }
-        // Only now does the branch or tag name this commit, so that a download that broke off is not taken for whole.
+        // Only now does the branch or tag name this commit: an interrupted download must not pass for a complete one.
         let record = self.hub_cache().repo(wanted.repo(&wanted.revision)).create_ref(&info.sha);
         record.map_err(|error| Error::io(&self.cache, &error))?;
         Ok(match selection.gguf {
@@ -143,11 +143,11 @@ impl Fetch<'_> {
 }
 
 impl Wanted {
-    /// The client's error in words: `file` is what was fetched, nothing when the repository itself was asked for.
+    /// The client's error in words, for a `file` or for the repository itself.
     fn explain(&self, error: ApiError, file: Option<&str>) -> Error {
         let Self { id, revision, .. } = self;
         let what = file.map_or_else(|| format!("`{id}`"), |file| format!("`{file}` of `{id}`"));
-        let again = "what was fetched is kept, so run it again";
+        let again = "run it again: it continues where it stopped";
         let error = match error {
             ApiError::RequestError(error) => *error,
             ApiError::IoError(error) => ureq::Error::Io(error),
@@ -155,7 +155,7 @@ impl Wanted {
                 return Error::new(format!("{what} is being downloaded by another process")).hint("wait for it to end");
             }
             ApiError::InvalidResume => ureq::Error::StatusCode(416),
-            other => return Error::new(format!("{what}: the hub's answer makes no sense: {other}")),
+            other => return Error::new(format!("{what}: the hub's answer cannot be read: {other}")),
         };
         match error {
             ureq::Error::StatusCode(401 | 403) if file.is_some() => Error::new(format!("access to {what} is denied"))
@@ -164,9 +164,11 @@ impl Wanted {
                 .hint("check the name; for a private model set `HF_TOKEN` to a token that may read it"),
             ureq::Error::StatusCode(404) if revision == "main" => Error::new(format!("the hub has no {what}")),
             ureq::Error::StatusCode(404) => Error::new(format!("the hub has no {what} at revision `{revision}`")),
-            // The part that an earlier try left is not a beginning of the file.
-            ureq::Error::StatusCode(416) => Error::new(format!("an earlier download of {what} left a broken part"))
-                .hint("remove the `.part` files in the `blobs` folder of this model in the cache"),
+            // The partial file of an earlier try does not match the file.
+            ureq::Error::StatusCode(416) => {
+                Error::new(format!("an earlier download of {what} left a damaged partial file"))
+                    .hint("remove the `.part` files in the `blobs` folder of this model in the cache")
+            }
             ureq::Error::StatusCode(429) => Error::new("the hub refuses more requests for now")
                 .hint("wait some minutes, or set `HF_TOKEN` for a higher limit"),
             ureq::Error::StatusCode(code) => Error::new(format!("{what}: the hub answered with status {code}")),
@@ -194,7 +196,7 @@ fn guarded<T>(call: impl FnOnce() -> T) -> Result<T> {
 /// Shows how far a download is, on the terminal only, and ends it after Ctrl-C.
 struct Meter {
     bar: ProgressBar,
-    /// The length of the whole file as the hub tells it.
+    /// The length of the whole file as the hub states it.
     size: Rc<Cell<u64>>,
 }
 
@@ -219,7 +221,7 @@ impl Progress for Meter {
         self.bar.inc(size as u64);
         if interrupt::is_pending() {
             self.bar.abandon();
-            // The client gives no other way to end a download. What was fetched stays and is resumed later.
+            // The client has no other way to stop a download. A later one resumes it.
             resume_unwind(Box::new(Cancelled));
         }
     }

@@ -1,16 +1,16 @@
-//! From the name of a model to files on this machine: local files and folders, the built-in names, and repositories of
-//! the Hugging Face hub, which are taken from its cache or downloaded into it. And data sets, fetched on request.
+//! Finds the files of a model by its name: a local file or folder, a built-in name, or a repository of the Hugging Face
+//! hub, which is read from the hub's cache or downloaded into it.
 
-pub mod dataset;
 mod download;
-mod index;
 mod snapshot;
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::{Cache as HubCache, Repo, RepoType};
 
+use crate::cache::{self, Cache};
 use crate::error::{Error, Result, nearest};
+use crate::file::is_plain;
 use snapshot::Snapshot;
 
 pub use snapshot::shards;
@@ -30,7 +30,7 @@ impl Located {
     }
 }
 
-/// A name for a model that needs no further explanation.
+/// A model with a short name.
 #[derive(Debug)]
 pub struct BuiltIn {
     /// The name to load it by.
@@ -88,43 +88,36 @@ pub fn built_in(name: &str) -> Option<&'static BuiltIn> {
 
 /// Finds the files of model `id`, downloading what the hub's cache lacks; settings come from the environment.
 /// See [`Hub::locate`]. `offline` forbids downloads, as `HF_HUB_OFFLINE=1` does.
+///
+/// # Errors
+/// As for [`Hub::from_env`] and [`Hub::locate`].
 pub fn locate(id: &str, revision: Option<&str>, offline: bool, want_weights: bool) -> Result<Located> {
     let mut hub = Hub::from_env()?;
     hub.offline |= offline;
     hub.locate(id, revision, want_weights)
 }
 
-/// Where models are kept on this machine and how the hub is reached.
+/// Where models are on this machine and how the hub is reached.
 #[derive(Debug, Clone)]
 pub struct Hub {
     /// Lancet's own folder of models, where set-up puts the built-in checkpoint.
     pub models: PathBuf,
-    /// Lancet's own folder of finished cells of grids.
-    pub cells: PathBuf,
-    /// Lancet's own folder of values that scripts keep.
-    pub values: PathBuf,
-    /// Lancet's own folder of data sets.
-    pub data: PathBuf,
-    /// Lancet's own folder of answers that models behind a URL gave.
-    pub answers: PathBuf,
     /// The hub's cache, shared with the Python tools.
     pub cache: PathBuf,
     /// The hub's address where it is not the usual one.
     pub endpoint: Option<String>,
     /// The access token.
     pub token: Option<String>,
-    /// The address of the Python package index, from which data sets come; empty: the one pip asks.
-    pub package_index: String,
     /// Whether downloads are forbidden.
     pub offline: bool,
 }
 
 impl Hub {
     /// Reads `LANCET_CACHE`, `XDG_CACHE_HOME`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the token file
-    /// that the hub's own tools write), `HF_HUB_OFFLINE` and `PIP_INDEX_URL`.
+    /// that the hub's own tools write) and `HF_HUB_OFFLINE`.
     ///
     /// # Errors
-    /// Where nothing says which folder caches go to: no variable and no home folder.
+    /// No variable and no home folder say where caches go.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -134,37 +127,25 @@ impl Hub {
     /// # Errors
     /// As for [`Hub::from_env`].
     pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        let variable = |name: &str| lookup(name).filter(|value| !value.trim().is_empty());
-        let home = || std::env::home_dir().map(|home| home.join(".cache"));
-        let caches = variable("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-        let under = |name: &str| {
-            caches.as_ref().map(|caches| caches.join(name)).ok_or_else(|| {
-                Error::new("there is no home folder to keep models in").hint("set `LANCET_CACHE` and `HF_HOME`")
-            })
+        let variable = |name: &str| cache::variable(&lookup, name);
+        let shared = match variable("HF_HOME") {
+            Some(folder) => folder.into(),
+            None => cache::user_caches(&lookup)?.join("huggingface"),
         };
-        let own = variable("LANCET_CACHE").map_or_else(|| under("lancet"), |folder| Ok(folder.into()))?;
-        let shared = variable("HF_HOME").map_or_else(|| under("huggingface"), |folder| Ok(folder.into()))?;
         let token_file = std::fs::read_to_string(shared.join("token")).ok();
         let token = variable("HF_TOKEN").or(token_file).map(|token| token.trim().to_owned());
-        let offline = variable("HF_HUB_OFFLINE")
-            .is_some_and(|value| ["1", "true", "yes", "on"].iter().any(|yes| value.eq_ignore_ascii_case(yes)));
         Ok(Self {
-            models: own.join("models"),
-            cells: own.join("cells"),
-            values: own.join("values"),
-            data: own.join("data"),
-            answers: own.join("answers"),
+            models: Cache::from_variables(&lookup)?.models(),
             cache: variable("HF_HUB_CACHE").map_or_else(|| shared.join("hub"), PathBuf::from),
             endpoint: variable("HF_ENDPOINT").map(|address| address.trim_end_matches('/').to_owned()),
             token: token.filter(|token| !token.is_empty()),
-            package_index: variable("PIP_INDEX_URL").unwrap_or_default(),
-            offline,
+            offline: cache::is_offline(&lookup),
         })
     }
 
-    /// Finds the files of a model. `id` is, in this order: a `.gguf` file, a folder, a built-in name, or a repository of
-    /// the hub as `owner/name` or, for one GGUF file of it, `owner/name/file.gguf`. `revision` is a branch, tag or commit
-    /// of the repository. Without `want_weights` safetensors weights are left out.
+    /// Finds the files of a model. `id` is, in this order: a `.gguf` file, a folder, a built-in name, or a repository
+    /// of the hub as `owner/name` or, for one GGUF file of it, `owner/name/file.gguf`. `revision` is a branch, tag or
+    /// commit of the repository. Without `want_weights` safetensors weights are left out.
     ///
     /// # Errors
     /// Unknown names, missing or broken files, downloads that are forbidden or fail, Ctrl-C.
@@ -194,9 +175,9 @@ impl Hub {
         match found {
             Ok(size) if size == bytes => Ok(Located::Gguf(path)),
             Ok(size) => Err(Error::new(format!("`{}` has {size} bytes instead of {bytes}", path.display()))
-                .hint("run `make setup` to fetch it anew")),
+                .hint("run `make setup` to fetch it again")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::new(format!("`{}` is not there yet", path.display())).hint("run `make setup` to fetch it"))
+                Err(Error::new(format!("`{}` is missing", path.display())).hint("run `make setup` to fetch it"))
             }
             Err(error) => Err(Error::io(&path, &error)),
         }
@@ -205,7 +186,7 @@ impl Hub {
     fn repository(&self, id: &str, revision: Option<&str>, want_weights: bool) -> Result<Located> {
         let wanted = Wanted::parse(id, revision, want_weights)?;
         match self.cached(&wanted) {
-            // Other tools may have cached a model without its tokenizer. Some models have none, so a failure is no matter.
+            // Other tools may have cached a model without its tokenizer. Some models have none, so ignore failures.
             Some(Snapshot::Complete(located)) if !self.offline && located.lacks_tokenizer() => {
                 match self.download(&wanted) {
                     Err(Error::Interrupted) => Err(Error::Interrupted),
@@ -213,7 +194,7 @@ impl Hub {
                 }
             }
             Some(Snapshot::Complete(located)) => Ok(located),
-            // What else the repository holds is not known, so this file is the answer only where nobody can be asked.
+            // The repository may hold other files, so this one is the answer only offline.
             Some(Snapshot::OneGguf(path)) if self.offline => Ok(Located::Gguf(path)),
             _ if !self.offline => self.download(&wanted),
             Some(Snapshot::Lacks(files)) => Err(wanted.not_cached(&files.join("`, `"), &self.cache)),
@@ -232,12 +213,12 @@ impl Hub {
         snapshot.is_dir().then(|| Snapshot::read(&snapshot, wanted.gguf.as_deref(), wanted.weights))
     }
 
-    fn hub_cache(&self) -> Cache {
-        Cache::new(self.cache.clone())
+    fn hub_cache(&self) -> HubCache {
+        HubCache::new(self.cache.clone())
     }
 }
 
-/// What is asked of one repository.
+/// The wanted files of one repository.
 #[derive(Debug)]
 struct Wanted {
     /// `owner/name`.
@@ -309,7 +290,7 @@ fn local(id: &str) -> Result<Option<Located>> {
     Ok(None)
 }
 
-/// The error for an id that is no path, no built-in name and no repository.
+/// The error for an id that is not a path, a built-in name or a repository.
 fn unknown(id: &str) -> Error {
     let forms = "a model is a `.gguf` file, a folder, a hub id `owner/name` or a built-in name";
     let names = || BUILT_IN.iter().map(|model| model.name);
@@ -318,9 +299,4 @@ fn unknown(id: &str) -> Error {
         None => format!("{forms}: `{}`", names().collect::<Vec<_>>().join("`, `")),
     };
     Error::new(format!("unknown model `{id}`")).hint(hint)
-}
-
-/// Whether a path from outside stays below the folder that it is joined to.
-fn is_plain(path: &str) -> bool {
-    !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }

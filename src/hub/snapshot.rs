@@ -1,22 +1,23 @@
-//! What a folder of a model's files holds and lacks.
+//! Finds which files of a model a folder holds and lacks.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::{Located, is_plain};
+use super::Located;
 use crate::error::{Error, Result};
+use crate::file::is_plain;
 
 /// The weights in one file, as the hub's convention names it.
 pub(super) const WEIGHTS: &str = "model.safetensors";
 /// The list of the files over which the weights are spread.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// What was asked for, compared with what a folder holds.
+/// Whether a folder holds the wanted files.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Snapshot {
-    /// All that is wanted is there.
+    /// All wanted files are there.
     Complete(Located),
     /// There is no `config.json`, but exactly one GGUF file.
     OneGguf(PathBuf),
@@ -66,7 +67,7 @@ fn lacking_weights(folder: &Path) -> Vec<String> {
 /// The files that an index of weights names.
 ///
 /// # Errors
-/// A file that cannot be read, is no index, names nothing, or names files outside its folder.
+/// A file that cannot be read, is not an index, names no files, or names files outside its folder.
 pub fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let text = std::fs::read_to_string(index).map_err(|error| Error::io(index, &error))?;
     let bad = |what: &str| Error::new(format!("`{}` is not an index of weights: {what}", index.display()));

@@ -1,29 +1,20 @@
-//! The decoder as a sum of token-to-token linear maps (the paper's section 6): at one prompt every norm's scale, every
-//! attention probability and every activation's slope is frozen, and what remains is affine in the embeddings.
+//! The decoder as a sum of token-to-token linear maps (the paper's section 6): at one prompt every norm's divisor,
+//! every attention probability and every activation's slope is frozen, and what remains is affine in the embeddings.
 //!
-//! `norm` and `frozen` hold the frozen factors, `forward` and `transposed` apply them to whole prompts, `row` to single
-//! edges; `flow` splits a logit. `graph`, `walk`, `estimate`, `edge`, `evaluate`, `cuts`, `ends`, `segment`, `search`, `table`,
-//! `path_graph` and `export` are about paths; `operator` is one map as an object with its singular values; `predict` compares
-//! with what the model itself does. Maps stay factored; only pieces that many paths share are folded to [d_model, d_model],
-//! within a bound for each segment of the paths.
+//! `frozen` and `norm` hold the frozen factors, `layer` applies those of one layer, `map` those of the whole model.
+//! `contribution` and `flow` split logits, `predict` compares the map with the model, `operator` and `singular` treat
+//! the map between two nodes as one matrix. `path` follows single paths through the layers; `path_graph` draws them.
+//! Maps stay factored; only path pieces shared by many paths are folded to [d_model, d_model], within a bound on
+//! memory.
 
-pub mod cuts;
-pub mod edge;
-pub mod ends;
-pub mod estimate;
-pub mod evaluate;
-pub mod export;
+pub mod contribution;
 pub mod flow;
-pub mod forward;
 pub mod frozen;
-pub mod graph;
+pub mod layer;
+pub mod map;
 pub mod norm;
 pub mod operator;
+pub mod path;
 pub mod path_graph;
 pub mod predict;
-pub mod row;
-pub mod search;
-pub mod segment;
-pub mod table;
-pub mod transposed;
-pub mod walk;
+pub mod singular;

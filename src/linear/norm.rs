@@ -1,14 +1,13 @@
-//! A norm whose divisor is frozen: centring (LayerNorm) and a factor per position and dimension.
+//! A norm with its divisor frozen: centring (LayerNorm) and a factor per position and dimension.
 
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::model::config::NormKind;
 use crate::model::layer::Norm;
-use crate::tensor::raw::constant;
-use crate::tensor::raw::wide;
+use crate::tensor::raw::{Arithmetic, wide};
 
-/// Which position each vector of a tensor stands at.
+/// The positions of a tensor's vectors.
 #[derive(Debug, Clone, Copy)]
 pub enum At<'a> {
     /// [.., pos, d]: all of the prompt, in order
@@ -18,7 +17,10 @@ pub enum At<'a> {
 }
 
 impl At<'_> {
-    /// The rows of `table`, [pos, d], that belong to the vectors; broadcasts against them.
+    /// The rows of `table`, [pos, d], for the vectors; broadcasts against them.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
     pub fn of(&self, table: &Tensor) -> Result<Tensor> {
         match self {
             Self::Prompt => Ok(table.shallow_clone()),
@@ -38,10 +40,13 @@ pub struct FrozenNorm {
 
 impl FrozenNorm {
     /// Freezes `norm` at its divisors `scale`, [pos, 1].
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
     pub fn new(norm: &Norm, scale: &Tensor) -> Result<Self> {
         let kind = norm.weight.kind();
         let weight = norm.weight.f_to_kind(wide(kind))?;
-        let weight = if norm.kind == NormKind::RmsPlusOne { weight.f_add(&constant(1.0)?)? } else { weight };
+        let weight = if norm.kind == NormKind::RmsPlusOne { weight.plus(1.0)? } else { weight };
         Ok(Self {
             factor: weight.f_div(scale)?.f_to_kind(kind)?,
             centred: norm.kind == NormKind::Layer,
@@ -50,12 +55,18 @@ impl FrozenNorm {
     }
 
     /// The linear part.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
     pub fn linear(&self, x: &Tensor, at: At) -> Result<Tensor> {
         let centred = if self.centred { centre(x)? } else { x.shallow_clone() };
         Ok(centred.f_mul(&at.of(&self.factor)?)?)
     }
 
     /// The linear part, and the bias where `with_bias`.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
     pub fn forward(&self, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
         let out = self.linear(x, at)?;
         match (&self.bias, with_bias) {
@@ -65,14 +76,12 @@ impl FrozenNorm {
     }
 
     /// The transpose of the linear part. (Centring is symmetric.)
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
     pub fn transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
         let scaled = covector.f_mul(&at.of(&self.factor)?)?;
         if self.centred { centre(&scaled) } else { Ok(scaled) }
-    }
-
-    /// The bias that the norm adds.
-    pub fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
     }
 }
 

@@ -1,17 +1,21 @@
-//! What the frozen map predicts of an intervention or of another input, beside what the model does: the difference is what is
-//! not linear.
+//! What the frozen map predicts of an intervention or of another input, beside what the model does: the difference is
+//! what is not linear.
 
 use tch::{Kind, Tensor};
 
-use super::forward::SITES;
-use super::frozen::{Frozen, numbers, zeros};
+use super::frozen::numbers;
+use super::map::{LinearMap, Node};
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::model::decoder::{Decoder, Logits};
+use crate::model::decoder::Logits;
 use crate::model::hook::{HookPoint, Site};
 use crate::model::intervention::{At, Change, Intervention};
 use crate::model::run::Hooks;
-use crate::tensor::raw::constant;
+use crate::tensor::raw::Arithmetic;
+
+/// The places of a run that the frozen map has too, where an intervention can be predicted.
+pub const SITES: &[Site] =
+    &[Site::ResidPre, Site::Z, Site::AttentionOut, Site::ResidMid, Site::MlpOut, Site::ResidPost];
 
 /// Logits at one position, each [d_vocab], and how the attention has moved.
 #[derive(Debug)]
@@ -22,13 +26,20 @@ pub struct Prediction {
     pub predicted: Tensor,
     /// With it, in the model
     pub actual: Tensor,
-    /// For every layer, how many (head, query) pairs attend most to another token than before
+    /// For every layer, the number of (head, query) pairs that attend most to another token than before
     pub moved: Vec<i64>,
-    /// How many (head, query) pairs a layer has
+    /// Number of (head, query) pairs of a layer
     pub pairs: i64,
 }
 
-/// How well the map foretells the logits as its input is moved.
+impl Prediction {
+    /// The share of all (head, query) pairs that attend most to another token than before.
+    pub fn moved_share(&self) -> f64 {
+        self.moved.iter().sum::<i64>() as f64 / (self.pairs * self.moved.len() as i64) as f64
+    }
+}
+
+/// How well the map predicts the logits as its input is moved.
 #[derive(Debug)]
 pub struct Validity {
     /// Length of the prediction's error, divided by the length of the logits' true change
@@ -37,59 +48,51 @@ pub struct Validity {
     pub change: Vec<f64>,
 }
 
-impl Frozen {
+impl LinearMap {
     /// Predicts the logits at position `to` under the interventions that `add` sets, and runs the model with them.
     ///
     /// # Errors
-    /// An intervention at a place that the map holds fixed, such as the pattern.
-    pub fn predict<'a>(
-        &self,
-        decoder: &Decoder,
-        to: i64,
-        add: &mut dyn FnMut(&mut Hooks<'a>) -> Result<()>,
-    ) -> Result<Prediction> {
+    /// A map frozen under interventions; an intervention at a place that the map holds fixed, such as the pattern.
+    pub fn predict<'a>(&self, to: i64, add: &mut dyn FnMut(&mut Hooks<'a>) -> Result<()>) -> Result<Prediction> {
         self.check_clean("predict")?;
         let mut hooks = Hooks::none();
         add(&mut hooks)?;
         if let Some(point) = hooks.points().find(|point| !SITES.contains(&point.site)) {
             let names: Vec<&str> = SITES.iter().map(|site| site.name()).collect();
             return Err(Error::new(format!(
-                "`{}` is frozen in the map, so nothing can be predicted of a change there",
+                "`{}` is frozen in the map, so no change there can be predicted",
                 point.name()
             ))
             .hint(format!("the places that can be changed are {}", names.join(", "))));
         }
-        let x = self.embeddings()?.f_unsqueeze(0)?;
-        let last = self.forward(decoder, x, 0..self.depth(), true, &mut hooks)?;
+        let x = self.embeddings().f_unsqueeze(0)?;
+        let last = self.forward(x, 0..self.depth(), true, &mut hooks)?;
         hooks.finish()?;
-        let predicted = self.unembed(decoder, &last.f_select(1, to)?, to, true)?.f_view([-1])?;
+        let predicted = self.unembed(&last.f_select(1, to)?, to, true)?.f_view([-1])?;
 
         let mut hooks = Hooks::none();
         add(&mut hooks)?;
-        let changed = Self::with_hooks(decoder, &self.tokens, hooks)?;
+        let changed = Self::freeze_with(self.model().clone(), self.tokens(), hooks)?;
         Ok(Prediction {
-            clean: self.logits(decoder, to)?,
+            clean: self.logits(to)?,
             predicted,
-            actual: changed.logits(decoder, to)?,
+            actual: changed.logits(to)?,
             moved: self.moved(&changed)?,
-            pairs: decoder.config.n_heads * self.length(),
+            pairs: self.config().n_heads * self.length(),
         })
     }
 
-    /// Predictions are compared with the model's own runs, which know nothing of the interventions that a map was frozen under.
-    fn check_clean(&self, function: &str) -> Result<()> {
-        if self.intervened.is_empty() {
+    /// Refuses a map frozen under interventions: predictions are compared with the model's own runs, without them.
+    fn check_clean(&self, method: &str) -> Result<()> {
+        if self.frozen().intervened.is_empty() {
             return Ok(());
         }
-        Err(Error::new(format!("`{function}` needs a map frozen without hooks"))
-            .hint("give the hooks to `predict` itself"))
+        Err(Error::new(format!("`{method}` needs a map frozen without hooks")))
     }
 
     /// For every layer, the number of (head, query) pairs whose most attended key differs from `other`'s.
     fn moved(&self, other: &Self) -> Result<Vec<i64>> {
-        self.layers
-            .iter()
-            .zip(&other.layers)
+        (self.frozen().layers.iter().zip(&other.frozen().layers))
             .map(|(one, other)| {
                 let differs = one.pattern.f_argmax(-1, false)?.f_ne_tensor(&other.pattern.f_argmax(-1, false)?)?;
                 Ok(differs.f_sum(Kind::Int64)?.f_int64_value(&[])?)
@@ -97,48 +100,37 @@ impl Frozen {
             .collect()
     }
 
-    /// Moves the residual stream at node (layer, position) along `direction` by each of `steps`, in units of that residual's length,
-    /// and compares the map's prediction of the logits at position `to` with the model's. The map is a secant, not a
-    /// derivative: its error need not vanish as steps get small.
-    pub fn validity(
-        &self,
-        decoder: &Decoder,
-        (layer, position): (usize, i64),
-        direction: &Tensor,
-        steps: &[f64],
-        to: i64,
-    ) -> Result<Validity> {
+    /// Moves the residual stream before a layer, at `node`, along `direction` by each of `steps`, in units of that
+    /// residual's length, and compares the map's prediction of the logits at position `to` with the model's. The map is
+    /// a secant, not a derivative: its error need not vanish as steps get small.
+    ///
+    /// # Errors
+    /// A map frozen under interventions; a layer out of range; a direction that is zero or not finite; interruption.
+    pub fn validity(&self, node: Node, direction: &Tensor, steps: &[f64], to: i64) -> Result<Validity> {
         self.check_clean("validity")?;
-        let length =
-            |tensor: &Tensor| -> Result<f64> { Ok(tensor.f_to_kind(Kind::Double)?.f_norm()?.f_double_value(&[])?) };
-        self.layer(layer)?;
-        let here = self.residual(layer)?.f_select(0, position)?;
+        let (layer, position) = (self.check_layer(node.0 as i64)?, node.1);
+        let decoder = self.decoder();
+        let here = self.residual(layer).f_select(0, position)?;
         let own = length(direction)?;
         if own == 0.0 || !own.is_finite() {
             return Err(Error::new("the direction is zero or not finite"));
         }
         let direction = direction.f_to_device_(decoder.device, decoder.kind, false, false)?;
-        let unit = direction.f_mul(&constant(length(&here)? / own)?)?;
-        let carried = self.carry(decoder, &unit, (layer, position), (self.depth(), to))?;
-        let carried = self.unembed(decoder, &carried.f_unsqueeze(0)?, to, false)?.f_view([-1])?;
-        let clean = self.logits(decoder, to)?;
-        let input = decoder.tokens(std::slice::from_ref(&self.tokens))?;
+        let unit = direction.times(length(&here)? / own)?;
+        let carried = self.carry(&unit, node, (self.depth(), to))?;
+        let carried = self.unembed(&carried.f_unsqueeze(0)?, to, false)?.f_view([-1])?;
+        let clean = self.logits(to)?;
+        let input = decoder.tokens(&[self.tokens().to_vec()])?;
         let mut validity = Validity { error: Vec::new(), change: Vec::new() };
         for step in steps {
             interrupt::check()?;
+            let moved = unit.times(*step)?;
             let mut hooks = Hooks::none();
-            let intervention = Intervention {
-                point: HookPoint { site: Site::ResidPre, layer: layer as i64 },
-                positions: At::One(position),
-                rows: None,
-                head: None,
-                change: Change::Add(unit.f_mul(&constant(*step)?)?),
-            };
-            hooks.intervene(&decoder.config, intervention);
+            hooks.intervene(&decoder.config, added(layer as i64, position, moved));
             let logits = decoder.forward(&input, Logits::All, &mut hooks)?.f_select(0, 0)?.f_select(0, to)?;
             hooks.finish()?;
             let change = logits.f_sub(&clean)?;
-            let error = carried.f_mul(&constant(*step)?)?.f_sub(&change)?;
+            let error = carried.times(*step)?.f_sub(&change)?;
             let size = length(&change)?;
             validity.error.push(length(&error)? / size);
             validity.change.push(size);
@@ -146,54 +138,59 @@ impl Frozen {
         Ok(validity)
     }
 
-    /// What the map predicts of patching `vectors`, one [d_model] per layer, over the residual stream after each layer and each
-    /// pair of layers at `position`: the change of the answer's logit at position `to`, [layer, layer], pairs above the diagonal,
-    /// single layers on it, NaN below. One backward and one forward pass for all pairs.
-    pub fn predict_grid(
-        &self,
-        decoder: &Decoder,
-        vectors: &[Tensor],
-        answer: i64,
-        position: i64,
-        to: i64,
-    ) -> Result<Tensor> {
+    /// What the map predicts of patching `vectors`, one [d_model] per layer, over the residual stream after each layer
+    /// and each pair of layers at `position`: the change of the answer's logit at position `to`, [layer, layer], with
+    /// pairs above the diagonal, single layers on it, NaN below. One backward and one forward pass for all pairs.
+    ///
+    /// # Errors
+    /// A map frozen under interventions; vectors of another number or size; interruption.
+    pub fn predict_grid(&self, vectors: &[Tensor], answer: i64, position: i64, to: i64) -> Result<Tensor> {
         self.check_clean("predict_grid")?;
-        let depth = self.depth();
-        let size = decoder.config.d_model;
+        let (decoder, depth, size) = (self.decoder(), self.depth(), self.config().d_model);
         if vectors.len() != depth || vectors.iter().any(|vector| vector.size() != [size]) {
             return Err(Error::new(format!("there must be {depth} vectors of {size} numbers, one per layer")));
         }
-        let covectors = self.covectors(decoder, to, &[answer])?;
+        let covectors = self.covectors(to, &[answer])?;
         let mut effects = vec![f64::NAN; depth * depth];
         // Row i: the change that the patch after layer i makes, carried on.
-        let mut changes = zeros(decoder, &[0, self.length(), size])?;
+        let mut changes = self.zeros(&[0, self.length(), size])?;
         let mut single: Vec<f64> = Vec::with_capacity(depth);
         for (layer, vector) in vectors.iter().enumerate() {
             interrupt::check()?;
             let node = layer + 1;
-            let covector = covectors.residual.get(node).ok_or_else(|| Error::new("the map has fewer layers"))?;
-            let covector = covector.f_select(0, 0)?.f_select(0, position)?;
+            let covector = covectors.residual[node].f_select(0, 0)?.f_select(0, position)?;
             if layer > 0 {
-                changes = self.forward(decoder, changes, layer..node, false, &mut Hooks::none())?;
+                changes = self.forward(changes, layer..node, false, &mut Hooks::none())?;
             }
             // A second patch takes away what the first has made of this node.
             let taken = numbers(&changes.f_select(1, position)?.f_matmul(&covector)?)?;
             let vector = vector.f_to_device_(decoder.device, decoder.kind, false, false)?;
-            let change = vector.f_sub(&self.residual(node)?.f_select(0, position)?)?;
+            let change = vector.f_sub(&self.residual(node).f_select(0, position)?)?;
             let effect = change.f_dot(&covector)?.f_double_value(&[])?;
             for (first, (taken, other)) in taken.iter().zip(&single).enumerate() {
-                if let Some(place) = effects.get_mut(first * depth + layer) {
-                    *place = *other + effect - *taken;
-                }
+                effects[first * depth + layer] = *other + effect - *taken;
             }
-            if let Some(place) = effects.get_mut(layer * depth + layer) {
-                *place = effect;
-            }
+            effects[layer * depth + layer] = effect;
             single.push(effect);
-            let row = zeros(decoder, &[1, self.length(), size])?;
+            let row = self.zeros(&[1, self.length(), size])?;
             row.f_select(1, position)?.f_copy_(&change)?;
             changes = Tensor::f_cat(&[changes, row], 0)?;
         }
         Ok(Tensor::f_from_slice(&effects)?.f_view([depth as i64, depth as i64])?)
     }
+}
+
+/// The intervention that adds a vector to the residual stream before a layer.
+fn added(layer: i64, position: i64, vector: Tensor) -> Intervention {
+    Intervention {
+        point: HookPoint { site: Site::ResidPre, layer },
+        positions: At::One(position),
+        rows: None,
+        head: None,
+        change: Change::Add(vector),
+    }
+}
+
+fn length(vector: &Tensor) -> Result<f64> {
+    Ok(vector.f_to_kind(Kind::Double)?.f_norm()?.f_double_value(&[])?)
 }

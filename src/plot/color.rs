@@ -1,4 +1,4 @@
-//! From a value to a colour.
+//! Colours: of a value on a scale, and of each series of a chart.
 
 use kuva::plot::ColorMap as Gradient;
 
@@ -7,6 +7,17 @@ use crate::plot::label::short;
 
 /// Red, green, blue.
 pub type Rgb = (u8, u8, u8);
+
+/// Colours that colour-blind readers can tell apart (Okabe and Ito), the most legible on white first.
+const SERIES: [Rgb; 7] = [
+    (0x00, 0x72, 0xb2),
+    (0xd5, 0x5e, 0x00),
+    (0x00, 0x9e, 0x73),
+    (0xcc, 0x79, 0xa7),
+    (0xe6, 0x9f, 0x00),
+    (0x56, 0xb4, 0xe9),
+    (0x99, 0x99, 0x99),
+];
 
 /// A family of colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +136,11 @@ impl ColorScale {
             .take(12)
             .collect()
     }
+}
+
+/// The colour of each series; the colours repeat after the last.
+pub fn series_colors() -> impl Iterator<Item = Rgb> {
+    SERIES.iter().copied().cycle()
 }
 
 /// Whether black text reads better than white on `color`.

@@ -1,4 +1,4 @@
-//! Scenes to files: SVG, PDF and PNG from the same drawing.
+//! Writes scenes as SVG, PDF and PNG.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,6 +10,7 @@ use kuva::backend::svg::SvgBackend;
 use kuva::render::render::Scene;
 
 use crate::error::{Error, Result};
+use crate::file::format_of;
 
 /// Units of the drawing that are an inch on paper, as in SVG.
 const UNITS_PER_INCH: f64 = 96.0;
@@ -17,7 +18,7 @@ const UNITS_PER_INCH: f64 = 96.0;
 const RESOLUTION: f32 = 2.0;
 /// Scenes with a longer side than this are not oversampled, to save memory; those twice as long have single resolution.
 const LARGE: f64 = 1100.0;
-/// Pixels drawn for each pixel kept, in each direction: the library leaves upright text jagged.
+/// Pixels drawn for each pixel of the result, in each direction: the library leaves upright text jagged.
 const OVERSAMPLING: usize = 2;
 
 /// A file format that figures can be saved in.
@@ -37,14 +38,7 @@ impl Format {
     /// # Errors
     /// No extension, or an unknown one.
     pub fn of(path: &Path) -> Result<Self> {
-        match path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase()).as_deref() {
-            Some("svg") => Ok(Self::Svg),
-            Some("pdf") => Ok(Self::Pdf),
-            Some("png") => Ok(Self::Png),
-            Some(other) => Err(Error::new(format!("figures cannot be saved as `.{}`", other.escape_debug()))),
-            None => Err(Error::new(format!("`{}` has no extension to tell the figure's format", path.display()))),
-        }
-        .map_err(|error| error.hint("end the name in `.svg`, `.pdf` or `.png`"))
+        format_of(path, &[("svg", Self::Svg), ("pdf", Self::Pdf), ("png", Self::Png)])
     }
 }
 
@@ -107,7 +101,10 @@ fn smoothed(png: &[u8]) -> std::result::Result<Vec<u8>, Box<dyn std::error::Erro
     Ok(file)
 }
 
-/// Runs code of the drawing library; a panic in there becomes an error.
+/// Runs code of the drawing library; a panic in it becomes an error.
+///
+/// # Errors
+/// An error of `draw`, or a panic in it.
 pub fn guarded<T>(draw: impl FnOnce() -> Result<T>) -> Result<T> {
     // Nothing that the closure can leave half-done outlives it.
     catch_unwind(AssertUnwindSafe(draw)).unwrap_or_else(|_| Err(Error::new("the figure could not be drawn")))

@@ -5,30 +5,11 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::error::Result;
-use crate::plot::chart::Chart;
+use crate::plot::chart::{self, Chart};
 use crate::plot::export::{self, Format};
-use crate::plot::heatmap::Heatmap;
-use crate::plot::label::{clean, short};
-use crate::plot::terminal::{self, Screen};
-use crate::plot::{drawing, label, sketch};
-
-/// A figure's title and axis labels; an empty one is not drawn.
-#[derive(Debug, Clone, Default)]
-pub struct Labels {
-    /// Above the figure.
-    pub title: String,
-    /// Below the horizontal axis.
-    pub x: String,
-    /// Beside the vertical axis.
-    pub y: String,
-}
-
-impl Labels {
-    /// The labels without control characters.
-    pub fn cleaned(&self) -> Self {
-        Self { title: clean(&self.title), x: clean(&self.x), y: clean(&self.y) }
-    }
-}
+use crate::plot::heatmap::{self, Heatmap};
+use crate::plot::label::{clip, short};
+use crate::plot::screen::Screen;
 
 #[derive(Debug)]
 enum Content {
@@ -41,7 +22,8 @@ enum Content {
 pub struct Figure(Rc<Content>);
 
 impl Figure {
-    /// Writes the figure to `path`, as SVG, PDF or PNG by its extension; folders are created. An existing file is replaced.
+    /// Writes the figure to `path`, as SVG, PDF or PNG by its extension; folders are created. An existing file is
+    /// replaced.
     ///
     /// # Errors
     /// Another extension, or a file that cannot be written.
@@ -56,7 +38,7 @@ impl Figure {
     /// A figure that the drawing library fails on.
     pub fn render(&self, format: Format) -> Result<Vec<u8>> {
         export::render(format, || match &*self.0 {
-            Content::Heatmap(heatmap) => drawing::scene(heatmap),
+            Content::Heatmap(heatmap) => heatmap::scene::scene(heatmap),
             Content::Chart(chart) => chart.scene(),
         })
     }
@@ -67,8 +49,8 @@ impl Figure {
     /// A chart that the drawing library fails on.
     pub fn text(&self, screen: Screen) -> Result<String> {
         match &*self.0 {
-            Content::Heatmap(heatmap) => Ok(terminal::heatmap(heatmap, screen)),
-            Content::Chart(chart) => export::guarded(|| Ok(sketch::chart(chart, screen))),
+            Content::Heatmap(heatmap) => Ok(heatmap::text::text(heatmap, screen)),
+            Content::Chart(chart) => export::guarded(|| Ok(chart::text::text(chart, screen))),
         }
     }
 }
@@ -104,7 +86,7 @@ impl fmt::Display for Figure {
             }
             Content::Chart(chart) => (chart.kind(), &chart.labels().title, chart.size()),
         };
-        let title = if title.is_empty() { String::new() } else { format!(" `{}`", label::clip(title, 60)) };
+        let title = if title.is_empty() { String::new() } else { format!(" `{}`", clip(title, 60)) };
         write!(formatter, "Figure({kind}{title}, {size})")
     }
 }

@@ -1,7 +1,25 @@
-//! Text on figures: made safe for every output, numbers made short, ticks thinned until they fit.
+//! Text on figures: titles and axis labels, safe for every output; short numbers; how far apart ticks are.
 
 /// The greatest magnitude that can be drawn: differences of larger values could overflow.
 pub const LARGEST: f64 = 1e300;
+
+/// A figure's title and axis labels; an empty one is not drawn.
+#[derive(Debug, Clone, Default)]
+pub struct Labels {
+    /// Above the figure.
+    pub title: String,
+    /// Below the horizontal axis.
+    pub x: String,
+    /// Beside the vertical axis.
+    pub y: String,
+}
+
+impl Labels {
+    /// The labels without control characters.
+    pub fn cleaned(&self) -> Self {
+        Self { title: clean(&self.title), x: clean(&self.x), y: clean(&self.y) }
+    }
+}
 
 /// `text` as the drawing library takes it literally: it would read `$...$` as mathematics.
 pub fn literal(text: &str) -> String {

@@ -3,22 +3,19 @@
 
 mod chart;
 mod color;
-mod drawing;
 mod export;
 mod figure;
 mod heatmap;
 mod label;
 mod lattice;
-mod lattice_drawing;
+mod screen;
 mod shape;
-mod sketch;
-mod terminal;
 
 pub use chart::{Chart, LineStyle, Series};
 pub use color::{ColorMap, ColorScale};
 pub use export::Format;
-pub use figure::{Figure, Labels};
+pub use figure::Figure;
 pub use heatmap::{Heatmap, HeatmapOptions};
-pub use label::short;
+pub use label::{Labels, short};
 pub use lattice::{Lattice, Link, Point};
-pub use terminal::{ColorDepth, Screen};
+pub use screen::{ColorDepth, Screen};

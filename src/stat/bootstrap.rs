@@ -66,7 +66,7 @@ impl Settings {
     }
 }
 
-/// An estimate and how sure it is. Without any variance, both ends are the estimate.
+/// An estimate with its confidence interval. Without any variance, both ends are the estimate.
 #[derive(Debug, Clone, Copy)]
 pub struct Interval {
     /// The lower end.
@@ -79,7 +79,7 @@ pub struct Interval {
     pub standard_error: f64,
 }
 
-/// How many samples are resampled side by side, which bounds the memory taken.
+/// Samples resampled at once: bounds the memory used.
 const BLOCK: usize = 256;
 
 /// The intervals of the means of several samples of equal size, all from the same resamples.

@@ -19,12 +19,7 @@ impl Scale {
         };
         match values.iter().position(|value| !allowed.contains(value)) {
             Some(position) => {
-                let error =
-                    Error::new(format!("p-value {} at position {position} does not lie {range}", values[position]));
-                Err(match self {
-                    Self::Linear if values[position] < 0.0 => error.hint("for logarithms, say `log10: true`"),
-                    _ => error,
-                })
+                Err(Error::new(format!("p-value {} at position {position} is not {range}", values[position])))
             }
             None => Ok(()),
         }

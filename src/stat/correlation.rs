@@ -1,7 +1,7 @@
 //! Correlation: Pearson's r, Spearman's rho and Kendall's tau-b.
 
 use super::distribution::{self, normal_lower, normal_upper};
-use super::probability::{Alternative, Probability, choice};
+use super::probability::{Alternative, Method, Probability};
 use super::summary::{moments, ranks};
 use super::{check_pairs, check_sample};
 use crate::error::{Error, Result};
@@ -56,36 +56,11 @@ fn product_moment(x: &[f64], y: &[f64], alternative: Alternative) -> Correlation
     Correlation { r, n: x.len(), p }
 }
 
-/// How Kendall's p-value is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Method {
-    /// Exact without ties up to 33 pairs, and for orders that agree or disagree but for one pair.
-    #[default]
-    Auto,
-    /// By counting orders; only without ties.
-    Exact,
-    /// From the normal distribution.
-    Asymptotic,
-}
-
-impl Method {
-    /// The method of that name.
-    ///
-    /// # Errors
-    /// An unknown name.
-    pub fn parse(name: &str) -> Result<Self> {
-        Ok(match choice("method", name, &["auto", "exact", "asymptotic"])? {
-            0 => Self::Auto,
-            1 => Self::Exact,
-            _ => Self::Asymptotic,
-        })
-    }
-}
-
 /// From here on the number of orders is too large for a float.
 const MOST_EXACT: usize = 170;
 
-/// Kendall's tau-b of paired numbers.
+/// Kendall's tau-b of paired numbers. [`Method::Auto`] is exact without ties up to 33 pairs, and for orders that agree
+/// or disagree but for one pair.
 ///
 /// # Errors
 /// As [`pearson`]; an exact p-value with ties or for too many numbers.
@@ -109,11 +84,11 @@ pub fn kendall(x: &[f64], y: &[f64], method: Method, alternative: Alternative) -
     let exact = match method {
         Method::Exact if ties => {
             return Err(Error::new("an exact p-value of `kendalltau` needs numbers without ties")
-                .hint("use `method: \"asymptotic\"`"));
+                .hint("the asymptotic method has no such limit"));
         }
         Method::Exact if n > MOST_EXACT => {
             return Err(Error::new(format!("an exact p-value of `kendalltau` takes at most {MOST_EXACT} pairs"))
-                .hint("use `method: \"asymptotic\"`"));
+                .hint("the asymptotic method has no such limit"));
         }
         Method::Exact => true,
         Method::Auto => !ties && (n <= 33 || discordant.min(total - discordant) <= 1.0),

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 /// Above this, Stirling's series with the terms below is exact to the last digit.
 const STIRLING_FROM: f64 = 10.0;
 const MOST_TERMS: usize = 100_000;
-/// Up to so many trials binomial coefficients are exact in a float, and so are many sums of probabilities.
+/// Largest number of trials for which binomial coefficients are exact in a float.
 const FEW_TRIALS: u64 = 50;
 
 /// What Stirling's formula lacks of the logarithm of the gamma function.
@@ -125,7 +125,8 @@ pub fn normal_quantile(p: f64) -> Result<f64> {
     Ok(Normal::standard().inverse_cdf(p))
 }
 
-/// The probability that a chi-squared variable with `df` degrees of freedom is at least `x`; 0 below the smallest float.
+/// The probability that a chi-squared variable with `df` degrees of freedom is at least `x`; 0 below the smallest
+/// float.
 ///
 /// # Errors
 /// Degrees of freedom that are not positive.

@@ -1,5 +1,5 @@
-//! t-SNE: samples in two dimensions, neighbours beside neighbours. The exact algorithm: the crate's Barnes-Hut approximation
-//! draws from a source that takes no seed.
+//! t-SNE: samples in two dimensions, neighbours beside neighbours. The exact algorithm: the crate's Barnes-Hut
+//! approximation draws from a source that takes no seed.
 
 use linfa::traits::Transformer;
 use linfa_tsne::TSneParams;
@@ -33,8 +33,8 @@ const MOST_SAMPLES: i64 = 5000;
 /// Positions [sample, 2] for `x` [sample, feature].
 ///
 /// # Errors
-/// Not a matrix of finite numbers, too many samples, fewer than two features, samples that do not differ, or a perplexity that does not
-/// fit their number.
+/// Not a matrix of finite numbers, too many samples, fewer than two features, samples that do not differ, or a
+/// perplexity that does not fit their number.
 pub fn tsne(x: &Tensor, settings: Settings) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
     let matrix = doubles("tsne", x)?;

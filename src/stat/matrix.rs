@@ -25,33 +25,51 @@ pub fn doubles(function: &str, x: &Tensor) -> Result<tch::Tensor> {
 }
 
 /// All numbers of a tensor of doubles, the last dimension fastest.
+///
+/// # Errors
+/// libtorch fails.
 pub fn numbers(tensor: &tch::Tensor) -> Result<Vec<f64>> {
     Ok(Vec::<f64>::try_from(&tensor.f_to_device(Device::Cpu)?.f_reshape([-1])?)?)
 }
 
-/// One number, as a tensor to compute with beside `other`.
+/// One number as a tensor on the device of `other`.
+///
+/// # Errors
+/// libtorch fails.
 pub fn constant(value: f64, other: &tch::Tensor) -> Result<tch::Tensor> {
     Ok(tch::Tensor::f_from_slice(&[value])?.f_to_device(other.device())?)
 }
 
 /// The left singular vectors in columns, the singular values, descending, and the right singular vectors in rows.
+///
+/// # Errors
+/// libtorch fails.
 pub fn singular(matrix: &tch::Tensor) -> Result<(tch::Tensor, tch::Tensor, tch::Tensor)> {
     let (left, values, right) = matrix.f_svd(true, true)?;
     Ok((left, values, right.f_transpose(0, 1)?))
 }
 
-/// Whole numbers as a tensor beside `other`.
+/// Integers as a tensor on the device of `other`.
+///
+/// # Errors
+/// libtorch fails.
 pub fn indices(values: &[usize], other: &tch::Tensor) -> Result<tch::Tensor> {
     let values: Vec<i64> = values.iter().map(|value| *value as i64).collect();
     Ok(tch::Tensor::f_from_slice(&values)?.f_to_device(other.device())?)
 }
 
 /// A row for each label [sample, class], 1 in its class and 0 elsewhere.
+///
+/// # Errors
+/// libtorch fails.
 pub fn one_hot(labels: &tch::Tensor, classes: usize) -> Result<tch::Tensor> {
     Ok(labels.f_one_hot(classes as i64)?.f_to_kind(Kind::Double)?)
 }
 
-/// How often the largest score of a row [sample, class] is that of its label.
+/// The share of rows [sample, class] whose largest score is that of their label.
+///
+/// # Errors
+/// libtorch fails.
 pub fn accuracy(scores: &tch::Tensor, labels: &tch::Tensor) -> Result<f64> {
     let right = scores.f_argmax(1, false)?.f_eq_tensor(labels)?;
     Ok(numbers(&right.f_to_kind(Kind::Double)?.f_mean(Kind::Double)?)?.first().copied().unwrap_or(f64::NAN))

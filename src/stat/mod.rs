@@ -1,5 +1,5 @@
-//! Statistics on plain numbers and matrices: tests, intervals, corrections, effect sizes and projections. Names and results
-//! are those of SciPy and scikit-learn, which the tests compare with. Nothing here knows of scripts.
+//! Statistics on plain numbers and matrices: tests, intervals, corrections, effect sizes and projections. Names and
+//! results are those of SciPy and scikit-learn, which the tests compare with. Nothing here knows of scripts.
 
 pub mod bootstrap;
 pub mod correction;
@@ -36,7 +36,7 @@ pub fn generator(seed: u64) -> ChaCha8Rng {
 pub fn check_sample(what: &str, sample: &[f64], least: usize) -> Result<()> {
     if let Some(position) = sample.iter().position(|value| !value.is_finite()) {
         return Err(Error::new(format!("{what} holds {} at position {position}", sample[position]))
-            .hint("leave out what is not a finite number first"));
+            .hint("leave out the numbers that are not finite first"));
     }
     if sample.len() < least {
         return Err(Error::new(format!("{what} needs at least {least} numbers, not {}", sample.len())));

@@ -1,4 +1,5 @@
-//! Probabilities kept as logarithms, so that a p-value far below the smallest float is still a number.
+//! Probabilities with their logarithms, so that a p-value far below the smallest float is still a number; which
+//! departures count, and how p-values are found.
 
 use std::f64::consts::LN_10;
 
@@ -94,6 +95,32 @@ impl Alternative {
             Self::TwoSided if lower.ln() <= upper.ln() => lower.plus(lower),
             Self::TwoSided => upper.plus(upper),
         }
+    }
+}
+
+/// How the p-value of a test on ranks is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Method {
+    /// Exact where that is cheap and holds; each test says where.
+    #[default]
+    Auto,
+    /// From the distribution of the statistic without ties.
+    Exact,
+    /// From the normal distribution.
+    Asymptotic,
+}
+
+impl Method {
+    /// The method of that name.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn parse(name: &str) -> Result<Self> {
+        Ok(match choice("method", name, &["auto", "exact", "asymptotic", "approx"])? {
+            0 => Self::Auto,
+            1 => Self::Exact,
+            _ => Self::Asymptotic,
+        })
     }
 }
 

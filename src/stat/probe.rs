@@ -61,8 +61,20 @@ const SOUGHT: f64 = 1e-7;
 /// The slope that counts as none.
 const FLAT: f64 = 1e-4;
 
-/// Fits a probe of `labels` below `classes` to a part of `x` [sample, feature], and tests it on the rest. Samples of one
-/// group are never on both sides.
+impl Settings {
+    fn check(&self) -> Result<()> {
+        if !(self.train_share > 0.0 && self.train_share < 1.0) {
+            return Err(Error::new(format!("`train_share` lies between 0 and 1, {} does not", self.train_share)));
+        }
+        if !(self.l2.is_finite() && self.l2 >= 0.0) {
+            return Err(Error::new(format!("`l2` must not be negative, but is {}", self.l2)));
+        }
+        Ok(())
+    }
+}
+
+/// Fits a probe of `labels` below `classes` to a part of `x` [sample, feature], and tests it on the rest. Samples of
+/// one group are never on both sides.
 ///
 /// # Errors
 /// Not a matrix of finite numbers, labels or groups that do not fit it, fewer than two groups, fewer than two classes
@@ -77,12 +89,7 @@ pub fn logistic(
     let _guard = tch::no_grad_guard();
     let matrix = doubles("logistic_probe", x)?;
     check_labels("logistic_probe", &matrix, labels, classes)?;
-    if !(settings.train_share > 0.0 && settings.train_share < 1.0) {
-        return Err(Error::new(format!("`train_share` lies between 0 and 1, {} does not", settings.train_share)));
-    }
-    if !(settings.l2.is_finite() && settings.l2 >= 0.0) {
-        return Err(Error::new(format!("`l2` must not be negative, but is {}", settings.l2)));
-    }
+    settings.check()?;
     let own: Vec<usize> = (0..labels.len()).collect();
     let groups = groups.unwrap_or(&own);
     if groups.len() != labels.len() {

@@ -5,7 +5,8 @@ use super::distribution::{binomial_lower, binomial_upper, ln_binomial};
 use super::probability::{Alternative, Probability};
 use crate::error::{Error, Result};
 
-/// Whether `k` successes in `n` trials fit a probability of `p` each. Two-sided, the outcomes that are no likelier count.
+/// Whether `k` successes in `n` trials fit a probability of `p` each. Two-sided, the outcomes that are no likelier
+/// count.
 ///
 /// # Errors
 /// More successes than trials, or a `p` outside [0, 1].

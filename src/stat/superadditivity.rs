@@ -112,10 +112,12 @@ struct Cell {
     at_least: Vec<f64>,
 }
 
-/// Tests the interaction of every pair. `effects` has a row for each set of one or two layers, with a number per sample.
+/// Tests the interaction of every pair. `effects` has a row for each set of one or two layers, with a number per
+/// sample.
 ///
 /// # Errors
-/// Sets and effects that do not match, a pair without its single layers, too few samples, or numbers that are not finite.
+/// Sets and effects that do not match, a pair without its single layers, too few samples, or numbers that are not
+/// finite.
 pub fn superadditivity(sets: &[Vec<i64>], effects: &[Vec<f64>], settings: &Settings) -> Result<Vec<Pair>> {
     let n = check(sets, effects, settings)?;
     let cells = cells(sets, effects, settings)?;

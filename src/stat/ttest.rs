@@ -69,7 +69,8 @@ pub fn independent(a: &[f64], b: &[f64], equal_var: bool, alternative: Alternati
     Ok(TTest::new(mean_a - mean_b, square.sqrt(), df, alternative))
 }
 
-/// The population mean that the paper's t-tests of booleans were run against: a percentage, where the booleans are 0 or 1.
+/// The population mean that the paper's t-tests of booleans were run against: a percentage, where the booleans are 0 or
+/// 1.
 pub const PAPER_MEAN: f64 = 50.0;
 
 /// The published t-test of booleans against a mean of 50: t is near -1000 whatever the booleans are.

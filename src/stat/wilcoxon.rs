@@ -2,25 +2,13 @@
 
 use super::check_sample;
 use super::distribution::{normal_lower, normal_upper};
-use super::probability::{Alternative, Probability, choice};
+use super::probability::{Alternative, Method, Probability, choice};
 use super::summary::ranks;
 use crate::error::{Error, Result};
 use crate::interrupt;
 
 /// From here on the exact probabilities of single outcomes are below the smallest float.
 const MOST_EXACT: usize = 1000;
-
-/// How the p-value is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Method {
-    /// Exact up to 50 numbers without zeros and ties, and up to 13 with them.
-    #[default]
-    Auto,
-    /// From the distribution of the statistic without ties.
-    Exact,
-    /// From the normal distribution.
-    Asymptotic,
-}
 
 /// What becomes of zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,26 +27,13 @@ pub enum Zeros {
 pub struct Settings {
     /// Which departures count.
     pub alternative: Alternative,
-    /// How the p-value is found.
+    /// How the p-value is found; [`Method::Auto`] is exact up to 50 numbers without zeros and ties, and up to 13 with
+    /// them.
     pub method: Method,
     /// What becomes of zeros.
     pub zeros: Zeros,
     /// Whether the normal approximation is corrected for continuity.
     pub correction: bool,
-}
-
-impl Method {
-    /// The method of that name.
-    ///
-    /// # Errors
-    /// An unknown name.
-    pub fn parse(name: &str) -> Result<Self> {
-        Ok(match choice("method", name, &["auto", "exact", "asymptotic", "approx"])? {
-            0 => Self::Auto,
-            1 => Self::Exact,
-            _ => Self::Asymptotic,
-        })
-    }
 }
 
 impl Zeros {
@@ -159,7 +134,7 @@ fn score(n: usize, zeros: usize, plus: f64, ties: &[usize], settings: Settings) 
 fn exact(n: usize, plus: f64) -> Result<(Probability, Probability)> {
     if n > MOST_EXACT {
         return Err(Error::new(format!("an exact signed-rank test takes at most {MOST_EXACT} numbers, not {n}"))
-            .hint("use `method: \"asymptotic\"`, which is as good for so many"));
+            .hint("the asymptotic method is as good for that many"));
     }
     let weights: Vec<usize> = (1..=n).collect();
     let masses = masses(&weights)?;

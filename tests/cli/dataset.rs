@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::support::CTRL_C;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use lancet::data::fetch::dataset::{DATASETS, DataFile, Dataset, Datasets};
 use lancet::error::Error;
-use lancet::hub::Hub;
-use lancet::hub::dataset::{DATASETS, DataFile, Dataset};
 use lancet::interrupt;
 use sha2::{Digest, Sha256};
 
@@ -63,13 +62,13 @@ fn serve(page: &'static str, archive: Vec<u8>) -> String {
     address
 }
 
-fn hub(folder: &Path, index: &str) -> Hub {
+fn datasets(folder: &Path, index: &str) -> Datasets {
     let lookup = |name: &str| match name {
         "LANCET_CACHE" | "HF_HOME" => Some(folder.display().to_string()),
         "PIP_INDEX_URL" => Some(index.to_owned()),
         _ => None,
     };
-    Hub::from_variables(lookup).unwrap()
+    Datasets::from_variables(lookup).unwrap()
 }
 
 /// Two files of the package `tiny`, which hold `a` and `b`.
@@ -101,16 +100,17 @@ fn files_are_fetched_once() {
     let _alone = CTRL_C.read().unwrap();
     for page in [JSON, HTML] {
         let folder = tempfile::tempdir().unwrap();
-        let data = hub(folder.path(), &serve(page, whole())).fetch_data(&tiny()).unwrap();
+        let data = datasets(folder.path(), &serve(page, whole())).fetch(&tiny()).unwrap();
         assert_eq!(data, folder.path().join("data/tiny"));
         assert_eq!(fs::read_to_string(data.join("a.json")).unwrap(), "a");
         assert_eq!(fs::read_to_string(data.join("b.json")).unwrap(), "b");
         assert_eq!(fs::read_dir(&data).unwrap().count(), 2);
-        let nowhere = Hub { offline: true, ..hub(folder.path(), "http://127.0.0.1:9/") };
-        nowhere.fetch_data(&tiny()).unwrap();
+        let mut nowhere = datasets(folder.path(), "http://127.0.0.1:9/");
+        nowhere.offline = true;
+        nowhere.fetch(&tiny()).unwrap();
         fs::write(data.join("b.json"), "broken").unwrap();
-        assert!(nowhere.fetch_data(&tiny()).unwrap_err().hint_text().unwrap().contains("--offline"));
-        hub(folder.path(), &serve(page, whole())).fetch_data(&tiny()).unwrap();
+        assert!(nowhere.fetch(&tiny()).unwrap_err().hint_text().unwrap().contains("--offline"));
+        datasets(folder.path(), &serve(page, whole())).fetch(&tiny()).unwrap();
         assert_eq!(fs::read_to_string(data.join("b.json")).unwrap(), "b");
     }
 }
@@ -122,22 +122,22 @@ fn what_is_not_right_is_not_kept() {
     let lacking = archive(&[("tasks/a/task.json", "a")]);
     let cut = whole()[..60].to_vec();
     for (page, archive, message) in [
-        (JSON, other, "`tasks/b/task.json` of `tiny-1.tar.gz` is not the one that was expected"),
+        (JSON, other, "`tasks/b/task.json` of `tiny-1.tar.gz` has another content than expected"),
         (JSON, lacking, "`tiny-1.tar.gz` has no `tasks/b/task.json`"),
         (JSON, cut, "the download of `tiny-1.tar.gz` broke off"),
         (JSON, b"no archive".to_vec(), "the download of `tiny-1.tar.gz` broke off"),
-        ("{}", whole(), "makes no sense"),
+        ("{}", whole(), "cannot be read"),
         ("{\"files\": []}", whole(), "has no `tiny-1.tar.gz`"),
         ("<p>", whole(), "has no `tiny-1.tar.gz`"),
         (r#"<a href="/gone/tiny-1.tar.gz">"#, whole(), "has no `tiny-1.tar.gz`"),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let error = hub(folder.path(), &serve(page, archive)).fetch_data(&tiny()).unwrap_err();
+        let error = datasets(folder.path(), &serve(page, archive)).fetch(&tiny()).unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
         assert!(nothing_was_kept(folder.path()), "{message}");
     }
     let folder = tempfile::tempdir().unwrap();
-    let error = hub(folder.path(), "http://127.0.0.1:9/simple").fetch_data(&tiny()).unwrap_err();
+    let error = datasets(folder.path(), "http://127.0.0.1:9/simple").fetch(&tiny()).unwrap_err();
     assert!(error.hint_text().unwrap().contains("PIP_INDEX_URL"), "{error}");
 }
 
@@ -145,23 +145,23 @@ fn what_is_not_right_is_not_kept() {
 fn ctrl_c_leaves_nothing() {
     let _alone = CTRL_C.write().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let hub = hub(folder.path(), &serve(JSON, whole()));
+    let datasets = datasets(folder.path(), &serve(JSON, whole()));
     PRESS.store(true, Ordering::Relaxed);
-    let outcome = hub.fetch_data(&tiny());
+    let outcome = datasets.fetch(&tiny());
     PRESS.store(false, Ordering::Relaxed);
     interrupt::clear();
     assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");
     assert!(nothing_was_kept(folder.path()));
-    hub.fetch_data(&tiny()).unwrap();
+    datasets.fetch(&tiny()).unwrap();
 }
 
 #[test]
 fn the_list_says_what_is_there() {
     let folder = tempfile::tempdir().unwrap();
-    let hub = hub(folder.path(), "");
+    let datasets = datasets(folder.path(), "");
     let list = || {
         let mut out = Vec::new();
-        hub.list_data(&mut out).unwrap();
+        datasets.list(&mut out).unwrap();
         String::from_utf8(out).unwrap()
     };
     assert_eq!(list().matches("not fetched").count(), 4);

@@ -7,18 +7,7 @@ use lancet::error::Error;
 use lancet::hub::{BUILT_IN, Hub, Origin};
 
 fn hub(folder: &Path) -> Hub {
-    Hub {
-        models: folder.join("models"),
-        cells: folder.join("cells"),
-        values: folder.join("values"),
-        data: folder.join("data"),
-        answers: folder.join("answers"),
-        cache: folder.join("hub"),
-        endpoint: None,
-        token: None,
-        package_index: String::new(),
-        offline: false,
-    }
+    Hub { models: folder.join("models"), cache: folder.join("hub"), endpoint: None, token: None, offline: false }
 }
 
 fn report(hub: Hub) -> (bool, String) {
@@ -38,7 +27,7 @@ fn an_absent_checkpoint_is_told_but_is_no_failure() {
     let folder = tempfile::tempdir().unwrap();
     let (healthy, text) = report(hub(folder.path()));
     assert!(healthy, "{text}");
-    assert!(line(&text, "cpu").contains("computes rightly"), "{text}");
+    assert!(line(&text, "cpu").contains("computes correctly"), "{text}");
     assert!(line(&text, "smollm2").contains("is not there"), "{text}");
     assert!(text.contains("make setup"), "{text}");
     assert!(line(&text, "hub cache").contains("(0 models)"), "{text}");

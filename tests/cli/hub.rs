@@ -122,14 +122,9 @@ const WEIGHTS: (&str, &str) = ("model.safetensors", "the weights of the model");
 fn hub(server: &Server, folder: &Path) -> Hub {
     Hub {
         models: folder.join("models"),
-        cells: folder.join("cells"),
-        values: folder.join("values"),
-        data: folder.join("data"),
-        answers: folder.join("answers"),
         cache: folder.join("hub"),
         endpoint: Some(server.address.clone()),
         token: None,
-        package_index: String::new(),
         offline: false,
     }
 }
@@ -345,14 +340,9 @@ fn the_token_is_sent_to_the_hub() {
     let folder = tempfile::tempdir().unwrap();
     let hub = Hub {
         models: folder.path().into(),
-        cells: folder.path().into(),
-        values: folder.path().into(),
-        data: folder.path().into(),
-        answers: folder.path().into(),
         cache: folder.path().into(),
         endpoint: Some(address),
         token: Some("secret".into()),
-        package_index: String::new(),
         offline: false,
     };
     let error = hub.locate("owner/name", None, true).unwrap_err();

@@ -1,4 +1,5 @@
 //! The program around the scripts: command line, prompt, doctor, set-up, and what it fetches.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod support;
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use lancet::hub::{BUILT_IN, Hub, Origin};
+use lancet::cache::Cache;
+use lancet::hub::{BUILT_IN, Origin};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -40,7 +41,7 @@ fn the_model_cache_is_the_same_for_both() {
     ] {
         let lookup =
             |name: &str| variables.iter().find(|(variable, _)| *variable == name).map(|(_, value)| (*value).to_owned());
-        let expected = Hub::from_variables(lookup).unwrap().models;
+        let expected = Cache::from_variables(lookup).unwrap().models();
         let found = python("import smollm2; print(smollm2.models())", variables);
         assert_eq!(Path::new(&found), expected, "{variables:?}");
     }

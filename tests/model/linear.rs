@@ -1,14 +1,23 @@
 //! Locally linear maps and paths: exact on every family, complete, and equal to one another however they are computed.
 
+use std::rc::Rc;
+
 use crate::support::checkpoint::Checkpoint;
 use crate::support::{TINY, generator, load, max_difference, tiny_path};
-use lancet::linear::cuts::Cuts;
-use lancet::linear::evaluate::Evaluator;
-use lancet::linear::frozen::Frozen;
-use lancet::linear::graph::{Edges, Granularity, Graph, Mode, Path, Request};
+use lancet::linear::frozen::numbers as flat;
+use lancet::linear::map::LinearMap;
 use lancet::linear::operator::{Operator, Step};
-use lancet::linear::segment::Segments;
-use lancet::linear::table::{self, PathTable, Selection};
+use lancet::linear::path::best::Meeting;
+use lancet::linear::path::compose::Composer;
+use lancet::linear::path::cuts::Cuts;
+use lancet::linear::path::draw::draw;
+use lancet::linear::path::graph::{Graph, Path};
+use lancet::linear::path::method::Selection;
+use lancet::linear::path::plan::Plan;
+use lancet::linear::path::request::{Edges, Granularity, GraphRequest, Mode};
+use lancet::linear::path::score::Scorer;
+use lancet::linear::path::table::{PathTable, TableOptions};
+use lancet::linear::path::walk::Walk;
 use lancet::model::decoder::Logits;
 use lancet::model::hook::{HookPoint, Site};
 use lancet::model::intervention::{At, Change, Intervention};
@@ -18,16 +27,23 @@ use tch::{Kind, Tensor};
 
 const PROMPT: &[i64] = &[3, 14, 15, 9, 2, 6];
 
-fn frozen(model: &LanguageModel) -> Frozen {
-    Frozen::new(&model.decoder, PROMPT).unwrap_or_else(|error| panic!("{error}"))
+fn frozen(model: &Rc<LanguageModel>) -> LinearMap {
+    LinearMap::freeze(model.clone(), PROMPT).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn double(name: &str) -> LanguageModel {
-    load(&tiny_path(name).display().to_string(), Kind::Double)
+fn double(name: &str) -> Rc<LanguageModel> {
+    Rc::new(load(&tiny_path(name).display().to_string(), Kind::Double))
 }
 
-fn request(edges: Edges) -> Request {
-    Request {
+/// The table of all paths, high-ranking up to 12.
+fn table(map: &LinearMap, request: &GraphRequest, keep_low: bool) -> PathTable {
+    let options = TableOptions { selection: Selection::All, max_rank: 12, keep_low, hold: true };
+    let plan = Plan::new(map, request.clone(), 5, options).expect("a plan");
+    plan.run(&mut |_| Ok(())).expect("a table")
+}
+
+fn request(edges: Edges) -> GraphRequest {
+    GraphRequest {
         from: (0..PROMPT.len() as i64).collect(),
         to: PROMPT.len() as i64 - 1,
         edges,
@@ -45,15 +61,15 @@ fn tokens_and_biases_add_up_to_the_logits_on_every_family() {
     let _guard = tch::no_grad_guard();
     for name in TINY {
         for (kind, tolerance) in [(Kind::Double, 1e-12), (Kind::Float, 1e-5)] {
-            let model = load(&tiny_path(name).display().to_string(), kind);
+            let model = Rc::new(load(&tiny_path(name).display().to_string(), kind));
             let map = frozen(&model);
             for to in 0..PROMPT.len() as i64 {
-                let check = map.check(&model.decoder, to).expect("a check");
+                let check = map.check(to).expect("a check");
                 assert!(check.relative <= tolerance, "{name} {kind:?} at {to}: {check:?}");
             }
             let input = model.decoder.tokens(&[PROMPT.to_vec()]).expect("tokens");
             let logits = model.decoder.forward(&input, Logits::All, &mut Hooks::none()).expect("logits");
-            let own = map.logits(&model.decoder, 3).expect("logits");
+            let own = map.logits(3).expect("logits");
             assert!(max_difference(&own, &logits.select(0, 0).select(0, 3)) <= tolerance * 10.0, "{name}");
         }
     }
@@ -66,9 +82,9 @@ fn the_backward_pass_gives_what_the_forward_pass_gives() {
         let model = double(name);
         let map = frozen(&model);
         let to = 4;
-        let all = map.totals(&model.decoder, to).expect("totals");
+        let all = map.totals(to).expect("totals");
         let ids = [7, 0, 11];
-        let some = map.totals_of(&model.decoder, to, &ids).expect("totals");
+        let some = map.totals_of(to, &ids).expect("totals");
         assert!(max_difference(&all.index_select(1, &Tensor::from_slice(&ids)), &some) < 1e-12, "{name}");
     }
 }
@@ -79,7 +95,7 @@ fn a_logit_is_split_without_remainder_at_every_layer() {
     for name in TINY {
         let model = double(name);
         let map = frozen(&model);
-        let flow = map.flow(&model.decoder, 7, -1 + PROMPT.len() as i64).expect("a flow");
+        let flow = map.flow(7, -1 + PROMPT.len() as i64).expect("a flow");
         let (attention, mlp) = (numbers(&flow.attention_bias), numbers(&flow.mlp_bias));
         for layer in 0..=map.depth() {
             let nodes: f64 = numbers(&flow.node.select(0, layer as i64)).iter().sum();
@@ -100,13 +116,13 @@ fn a_logit_is_split_without_remainder_at_every_layer() {
     }
 }
 
-fn all_scores(model: &LanguageModel, map: &Frozen, request: &Request, answer: i64) -> (Graph, Vec<(Path, f64, i64)>) {
-    let graph = Graph::new(&model.decoder, map, request).expect("a graph");
-    let evaluator = Evaluator { decoder: &model.decoder, frozen: map, graph: &graph, answer, max_rank: None };
-    let paths: Vec<Path> = graph.walk_to(graph.depth()).collect();
+fn all_scores(map: &LinearMap, request: &GraphRequest, answer: i64) -> (Graph, Vec<(Path, f64, i64)>) {
+    let graph = Graph::new(map, request.clone()).expect("a graph");
+    let scorer = Scorer { map, graph: &graph, answer, max_rank: None };
+    let paths: Vec<Path> = Walk::new(&graph, graph.depth()).collect();
     assert_eq!(paths.len() as f64, graph.count());
     assert!(paths.is_sorted());
-    let scores = evaluator.scores(&paths).expect("scores");
+    let scores = scorer.scores(&paths).expect("scores");
     let scored = paths
         .into_iter()
         .zip(scores)
@@ -125,11 +141,11 @@ fn all_paths_of_a_token_sum_to_its_total_on_every_family() {
         for granularity in [Granularity::Token, Granularity::Head] {
             let deep = map.depth() > 2 && granularity == Granularity::Head;
             let from = if deep { vec![3, 4, 5] } else { (0..PROMPT.len() as i64).collect() };
-            let request = Request { from, granularity, ..request(Edges::All) };
-            let (graph, scored) = all_scores(&model, &map, &request, answer);
-            let totals = map.totals_of_answer(&model.decoder, request.to, answer).expect("totals");
-            let evaluator = Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer, max_rank: None };
-            let sums = evaluator.sums().expect("sums");
+            let request = GraphRequest { from, granularity, ..request(Edges::All) };
+            let (graph, scored) = all_scores(&map, &request, answer);
+            let totals = flat(&map.totals_of(request.to, &[answer]).expect("totals")).expect("numbers");
+            let scorer = Scorer { map: &map, graph: &graph, answer, max_rank: None };
+            let sums = scorer.sums().expect("sums");
             for (source, by_program) in request.from.iter().zip(sums) {
                 let of_source = scored.iter().filter(|(path, ..)| i64::from(path.source) == *source);
                 let sum: f64 = of_source.map(|(_, logit, _)| logit).sum();
@@ -150,11 +166,10 @@ fn fewer_edges_give_fewer_paths_whose_sum_is_known_beforehand() {
         let mut counts = Vec::new();
         for edges in [Edges::Argmax, Edges::TopP(0.6), Edges::All] {
             let request = request(edges);
-            let (graph, scored) = all_scores(&model, &map, &request, 5);
-            let evaluator =
-                Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer: 5, max_rank: None };
+            let (graph, scored) = all_scores(&map, &request, 5);
+            let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: None };
             let sum: f64 = scored.iter().map(|(_, logit, _)| logit).sum();
-            let known: f64 = evaluator.sums().expect("sums").iter().sum();
+            let known: f64 = scorer.sums().expect("sums").iter().sum();
             assert!((sum - known).abs() < 1e-11, "{name} {edges:?}: {sum} for {known}");
             counts.push(graph.count());
         }
@@ -170,11 +185,11 @@ fn the_search_finds_what_going_through_all_paths_finds() {
     {
         let model = double(name);
         let map = frozen(&model);
-        let (graph, mut scored) = all_scores(&model, &map, &request(edges), 9);
+        let (graph, mut scored) = all_scores(&map, &request(edges), 9);
         scored.sort_by(|one, other| other.1.total_cmp(&one.1));
-        let evaluator = Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer: 9, max_rank: None };
+        let scorer = Scorer { map: &map, graph: &graph, answer: 9, max_rank: None };
         for count in [1, 7, 40] {
-            let found = evaluator.search(count).expect("a search");
+            let found = Meeting::cheapest(&scorer).search(&scorer, count).expect("a search");
             assert_eq!(found.len(), count.min(scored.len()), "{name}");
             for ((path, score), (best, logit, rank)) in found.iter().zip(&scored) {
                 assert!((score.logit - logit).abs() < 1e-12, "{name}: {} for {logit}", score.logit);
@@ -191,12 +206,11 @@ fn giving_low_ranking_paths_up_early_changes_no_other() {
     for name in ["olmo2", "gemma2"] {
         let model = double(name);
         let map = frozen(&model);
-        let (graph, scored) = all_scores(&model, &map, &request(Edges::All), 5);
+        let (graph, scored) = all_scores(&map, &request(Edges::All), 5);
         for most in [1, 13, 40] {
-            let evaluator =
-                Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer: 5, max_rank: Some(most) };
+            let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: Some(most) };
             let paths: Vec<Path> = scored.iter().map(|(path, ..)| path.clone()).collect();
-            let scores = evaluator.scores(&paths).expect("scores");
+            let scores = scorer.scores(&paths).expect("scores");
             for (score, (_, logit, rank)) in scores.iter().zip(&scored) {
                 assert!((score.logit - logit).abs() < 1e-12, "{name}");
                 assert_eq!(score.rank, Some(*rank).filter(|rank| *rank <= most), "{name} up to {most}");
@@ -220,21 +234,20 @@ fn paths_put_together_from_any_pieces_are_the_paths_that_are_followed() {
         let model = double(name);
         let map = frozen(&model);
         // Nothing leads from some of the positions, or to the end by some of the edges.
-        let request = Request { from: vec![1, 4, 5], ..request(Edges::TopP(0.7)) };
-        let (graph, scored) = all_scores(&model, &map, &request, 5);
+        let request = GraphRequest { from: vec![1, 4, 5], ..request(Edges::TopP(0.7)) };
+        let (graph, scored) = all_scores(&map, &request, 5);
         for max_rank in [None, Some(13)] {
-            let evaluator = Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer: 5, max_rank };
+            let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank };
             for chosen in 0..1u32 << graph.depth() {
                 let mut layers: Vec<usize> = (0..graph.depth()).filter(|layer| chosen >> layer & 1 == 1).collect();
                 layers.push(graph.depth());
-                let cuts = Cuts { layers, operations: 0.0, maps: 0.0 };
-                let segments = Segments::new(&evaluator, &cuts).expect("segments");
-                let mut walk = segments.walk(&evaluator);
+                let cuts = Cuts { layers, operations: 0.0, elements: 0.0 };
+                let mut composer = Composer::new(scorer, &cuts).expect("segments");
                 let (mut ranked, mut given_up, mut logit) = (Vec::new(), 0, 0.0);
-                while let Some(found) = segments.next(&evaluator, &mut walk).expect("paths") {
+                while let Some(found) = composer.next_block().expect("paths") {
                     ranked.extend(found.ranked);
-                    given_up += found.given_up.values().map(|(count, _)| count).sum::<u64>();
-                    logit += found.given_up.values().map(|(_, sum)| sum).sum::<f64>();
+                    given_up += found.abandoned.values().map(|(count, _)| count).sum::<u64>();
+                    logit += found.abandoned.values().map(|(_, sum)| sum).sum::<f64>();
                 }
                 let most = max_rank.unwrap_or(i64::MAX);
                 let (high, low): (Vec<_>, Vec<_>) = scored.iter().partition(|(.., rank)| *rank <= most);
@@ -256,20 +269,16 @@ fn a_table_knows_what_following_every_path_finds() {
     let _guard = tch::no_grad_guard();
     let mut cut = 0;
     for family in ["olmo2", "gpt_neox", "gemma2", "gpt2"] {
-        let model = wide_model(family);
+        let model = Rc::new(wide_model(family));
         let prompt: Vec<i64> = (0..12).map(|number| number * number + 1).collect();
-        let map = Frozen::new(&model.decoder, &prompt).expect("a map");
+        let map = LinearMap::freeze(model.clone(), &prompt).expect("a map");
         for edges in [Edges::Argmax, Edges::All] {
-            let request = Request { from: (0..12).collect(), to: 11, ..request(edges) };
-            let (graph, scored) = all_scores(&model, &map, &request, 5);
-            let evaluator =
-                Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer: 5, max_rank: Some(12) };
-            cut += usize::from(Cuts::new(&evaluator).layers.len() > 1);
+            let request = GraphRequest { from: (0..12).collect(), to: 11, ..request(edges) };
+            let (graph, scored) = all_scores(&map, &request, 5);
+            let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: Some(12) };
+            cut += usize::from(Cuts::cheapest(&scorer).layers.len() > 1);
             for keep_low in [true, false] {
-                let graph = Graph::new(&model.decoder, &map, &request).expect("a graph");
-                let options = table::Options { selection: Selection::All, max_rank: 12, keep_low, hold: true };
-                let table = PathTable::trace(&model.decoder, &map, graph, 5, options, &mut |_, _, _| Ok(()));
-                let table = table.expect("a table");
+                let table = table(&map, &request, keep_low);
                 let wanted: Vec<_> = scored.iter().filter(|(.., rank)| keep_low || *rank <= 12).collect();
                 assert_eq!(table.kept, wanted.len() as u64, "{family} {edges:?}");
                 for ((path, score), (other, logit, rank)) in table.held().expect("paths").iter().zip(wanted) {
@@ -294,10 +303,10 @@ fn a_path_that_overflows_is_an_error() {
     let _guard = tch::no_grad_guard();
     let model = double("olmo2");
     let map = frozen(&model);
-    let graph = Graph::new(&model.decoder, &map, &request(Edges::Argmax)).expect("a graph");
-    let evaluator = Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer: 5, max_rank: None };
+    let graph = Graph::new(&map, request(Edges::Argmax)).expect("a graph");
+    let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: None };
     let vectors = Tensor::full([2, model.config().d_model], f64::INFINITY, (Kind::Double, tch::Device::Cpu));
-    let error = evaluator.read_out(&vectors).expect_err("refused");
+    let error = scorer.read_out(&vectors).expect_err("refused");
     assert!(error.to_string().contains("beyond the numbers"), "{error}");
 }
 
@@ -308,17 +317,16 @@ fn a_token_that_no_path_leads_from_has_an_empty_table() {
     for name in TINY {
         let model = double(name);
         let prompt: Vec<i64> = (0..9).map(|number| 28 * number % 60 + 10).collect();
-        let map = Frozen::new(&model.decoder, &prompt).expect("a map");
+        let map = LinearMap::freeze(model.clone(), &prompt).expect("a map");
         for from in 0..8 {
-            let request = Request { from: vec![from], to: 8, ..request(Edges::Argmax) };
-            let graph = Graph::new(&model.decoder, &map, &request).expect("a graph");
+            let request = GraphRequest { from: vec![from], to: 8, ..request(Edges::Argmax) };
+            let graph = Graph::new(&map, request.clone()).expect("a graph");
             if graph.count() > 0.0 {
                 continue;
             }
             empty += 1;
-            let options = table::Options { selection: Selection::All, max_rank: 12, keep_low: true, hold: true };
-            let table = PathTable::trace(&model.decoder, &map, graph, 5, options, &mut |_, _, _| Ok(()));
-            assert!(table.expect("a table").held().expect("paths").is_empty(), "{name} from {from}");
+            let table = table(&map, &request, true);
+            assert!(table.held().expect("paths").is_empty(), "{name} from {from}");
         }
     }
     assert!(empty > 0, "paths lead from everywhere");
@@ -343,33 +351,28 @@ fn what_interventions_put_in_completes_the_logits_of_their_run() {
     for name in TINY {
         let model = double(name);
         let decoder = &model.decoder;
-        let vector = frozen(&model).residual(1).expect("a residual").select(0, 5) * 1.5;
-        let map = Frozen::with_hooks(decoder, PROMPT, interventions(&model, &vector)).expect("a map");
+        let vector = frozen(&model).residual(1).select(0, 5) * 1.5;
+        let map = LinearMap::freeze_with(model.clone(), PROMPT, interventions(&model, &vector)).expect("a map");
         let to = PROMPT.len() as i64 - 1;
-        let check = map.check(decoder, to).expect("a check");
+        let check = map.check(to).expect("a check");
         assert!(check.relative <= 1e-12, "{name}: {check:?}");
 
         let input = decoder.tokens(&[PROMPT.to_vec()]).expect("tokens");
         let logits = decoder.forward(&input, Logits::All, &mut interventions(&model, &vector)).expect("logits");
-        let own = map.logits(decoder, to).expect("logits");
+        let own = map.logits(to).expect("logits");
         assert!(max_difference(&own, &logits.select(0, 0).select(0, to)) < 1e-11, "{name}");
-        let part = map.intervention(decoder, to).expect("a part").abs().max().double_value(&[]);
+        let part = map.intervention(to).expect("a part").abs().max().double_value(&[]);
         assert!(part > 1e-4, "{name}: the interventions act, {part}");
 
         // The patch acts at its own position only; what it put in is the vector less what stood there.
-        let put = map.put_in(decoder).expect("what was put in");
+        let put = map.put_in().expect("what was put in");
         assert_eq!(put.iter().map(|(layer, _)| *layer).collect::<Vec<_>>(), [1, 2], "{name}");
         let change = put[0].1.select(0, 0);
-        assert!(
-            max_difference(
-                &change.select(0, 2),
-                &(&vector - frozen(&model).residual(1).expect("a residual").select(0, 2))
-            ) < 1e-11
-        );
+        assert!(max_difference(&change.select(0, 2), &(&vector - frozen(&model).residual(1).select(0, 2))) < 1e-11);
         let elsewhere = Tensor::from_slice(&[0i64, 1, 3, 4, 5]);
         assert!(change.index_select(0, &elsewhere).abs().max().double_value(&[]) < 1e-11, "{name}");
 
-        let flow = map.flow(decoder, 7, to).expect("a flow");
+        let flow = map.flow(7, to).expect("a flow");
         let (attention, mlp) = (numbers(&flow.attention_bias), numbers(&flow.mlp_bias));
         for layer in 0..=map.depth() {
             let nodes: f64 = numbers(&flow.node.select(0, layer as i64)).iter().sum();
@@ -378,7 +381,7 @@ fn what_interventions_put_in_completes_the_logits_of_their_run() {
             let sum = nodes + biases + behind + flow.final_bias;
             assert!((sum - flow.logit).abs() < 1e-11, "{name} layer {layer}: {sum} for {}", flow.logit);
         }
-        let refused = map.predict(decoder, to, &mut |_| Ok(())).expect_err("a map under hooks predicts nothing");
+        let refused = map.predict(to, &mut |_| Ok(())).expect_err("a map under hooks predicts nothing");
         assert!(refused.to_string().contains("frozen without hooks"), "{refused}");
     }
 }
@@ -391,7 +394,7 @@ fn what_lies_behind_the_last_residual_cannot_be_changed_in_a_map() {
     let positions = At::One(0);
     let intervention = Intervention { point, positions, rows: None, head: None, change: Change::Zero };
     hooks.intervene(&model.decoder.config, intervention);
-    let error = Frozen::with_hooks(&model.decoder, PROMPT, hooks).expect_err("refused");
+    let error = LinearMap::freeze_with(model.clone(), PROMPT, hooks).expect_err("refused");
     assert!(error.to_string().contains("ln_final.hook_normalized"), "{error}");
 }
 
@@ -401,13 +404,13 @@ fn a_sample_estimates_the_number_of_high_ranking_paths() {
     let model = double("olmo2");
     let map = frozen(&model);
     let request = request(Edges::All);
-    let (graph, scored) = all_scores(&model, &map, &request, 5);
-    let evaluator = Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer: 5, max_rank: None };
-    let sample = graph.sample(4000, 1);
-    assert_eq!(sample, graph.sample(4000, 1));
+    let (graph, scored) = all_scores(&map, &request, 5);
+    let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: None };
+    let sample = draw(&graph, 4000, 1);
+    assert_eq!(sample, draw(&graph, 4000, 1));
     let high = |rank: i64| rank <= 20;
     let true_share = scored.iter().filter(|(.., rank)| high(*rank)).count() as f64 / scored.len() as f64;
-    let scores = evaluator.scores(&sample).expect("scores");
+    let scores = scorer.scores(&sample).expect("scores");
     let share = scores.iter().filter(|score| score.rank.is_some_and(high)).count() as f64 / 4000.0;
     let error = (true_share * (1.0 - true_share) / 4000.0).sqrt();
     assert!((share - true_share).abs() < 4.0 * error, "{share} for {true_share} +- {error}");
@@ -418,15 +421,14 @@ fn a_paths_matrix_and_its_singular_values_are_those_of_the_factors() {
     let _guard = tch::no_grad_guard();
     for name in ["olmo2", "gpt2", "gpt_neox", "gemma2"] {
         let model = double(name);
-        let decoder = &model.decoder;
         let map = frozen(&model);
         let depth = map.depth();
         let steps: Vec<Step> = (0..depth)
             .map(|layer| Step { target: if layer + 1 == depth { 5 } else { 3 }, heads: None, residual: None })
             .collect();
-        let operator = Operator::path(decoder, &map, (0, 2), &steps).expect("a path");
+        let operator = Operator::path(&map, (0, 2), &steps).expect("a path");
         let matrix = operator.matrix().expect("a matrix");
-        let embedding = map.embeddings().expect("embeddings").get(2);
+        let embedding = map.embeddings().get(2);
         let carried = matrix.matmul(&embedding);
         assert!(
             max_difference(&carried, &operator.apply(&embedding.unsqueeze(0)).expect("applied").squeeze_dim(0)) < 1e-12
@@ -434,7 +436,7 @@ fn a_paths_matrix_and_its_singular_values_are_those_of_the_factors() {
         let back = operator.apply_transposed(&carried.unsqueeze(0)).expect("transposed").squeeze_dim(0);
         assert!(max_difference(&back, &matrix.tr().matmul(&carried)) < 1e-11, "{name}");
 
-        for operator in [operator, Operator::whole(decoder, &map, (0, 1), (depth, 5)).expect("a map")] {
+        for operator in [operator, Operator::whole(&map, (0, 1), (depth, 5)).expect("a map")] {
             let operator = operator.normed().expect("it ends at the last node");
             let (u, s, _) = operator.matrix().expect("a matrix").svd(true, true);
             let found = operator.singular(4).expect("singular values");

@@ -1,19 +1,23 @@
 //! Locally linear maps and paths against autograd through transformers and paths multiplied out (tests/fixtures/linear), and
 //! what scripts get of them.
 
+use std::rc::Rc;
+
 use crate::support::{
     Expected, TINY, assert_contains, eval, eval_tensor, fixture, generator, load, max_difference, run_script,
     script_failure, session, tiny_path,
 };
-use lancet::linear::evaluate::Evaluator;
-use lancet::linear::frozen::Frozen;
-use lancet::linear::graph::{Edges, Granularity, Graph, Mode, Path, Request};
+use lancet::linear::map::LinearMap;
+use lancet::linear::path::graph::{Graph, Path};
+use lancet::linear::path::request::{Edges, Granularity, GraphRequest, Mode};
+use lancet::linear::path::score::Scorer;
+use lancet::linear::path::walk::Walk;
 use lancet::model::language_model::LanguageModel;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-fn double(name: &str) -> LanguageModel {
-    load(&tiny_path(name).display().to_string(), Kind::Double)
+fn double(name: &str) -> Rc<LanguageModel> {
+    Rc::new(load(&tiny_path(name).display().to_string(), Kind::Double))
 }
 
 fn ids(tensor: &Tensor) -> Vec<i64> {
@@ -26,18 +30,17 @@ fn contributions_and_flows_are_those_of_autograd() {
     for name in TINY {
         let expected = Expected::open(&fixture(&format!("linear/{name}.safetensors")));
         let model = double(name);
-        let decoder = &model.decoder;
-        let map = Frozen::new(decoder, &ids(expected.get("input_ids"))).expect("a map");
+        let map = LinearMap::freeze(model, &ids(expected.get("input_ids"))).expect("a map");
         let to = map.length() - 1;
         let answer = expected.get("answer_id").int64_value(&[]);
-        let flow = map.flow(decoder, answer, to).expect("a flow");
+        let flow = map.flow(answer, to).expect("a flow");
         let compare = |what: &str, ours: &Tensor| {
             let difference = max_difference(ours, expected.get(what));
             assert!(difference < 1e-10, "{name} {what}: {difference:e}");
         };
-        compare("logits", &map.logits(decoder, to).expect("logits"));
-        compare("contributions", &map.totals(decoder, to).expect("totals"));
-        compare("bias_contribution", &map.bias(decoder, to).expect("a bias"));
+        compare("logits", &map.logits(to).expect("logits"));
+        compare("contributions", &map.totals(to).expect("totals"));
+        compare("bias_contribution", &map.bias(to).expect("a bias"));
         compare("node_flow", &flow.node);
         compare("head_flow", &flow.head);
         let biases = Tensor::cat(&[&flow.attention_bias + &flow.mlp_bias, Tensor::from_slice(&[flow.final_bias])], 0);
@@ -54,29 +57,28 @@ fn paths_are_those_multiplied_out() {
     for (name, expected) in expected.as_object().expect("models") {
         let model = double(name);
         let numbers = |value: &Value| -> Vec<i64> { serde_json::from_value(value.clone()).expect("integers") };
-        let map = Frozen::new(&model.decoder, &numbers(&expected["input_ids"])).expect("a map");
+        let map = LinearMap::freeze(model, &numbers(&expected["input_ids"])).expect("a map");
         let answer = expected["answer_id"].as_i64().expect("an id");
         for (mode, key) in [(Mode::Eq3, "eq3"), (Mode::Released, "released")] {
             let Some(reference) = expected["argmax"][key].as_array() else { continue };
-            let request = Request {
+            let request = GraphRequest {
                 from: (0..map.length()).collect(),
                 to: map.length() - 1,
                 edges: Edges::Argmax,
                 mode,
                 granularity: Granularity::Token,
             };
-            let graph = Graph::new(&model.decoder, &map, &request).expect("a graph");
-            let evaluator = Evaluator { decoder: &model.decoder, frozen: &map, graph: &graph, answer, max_rank: None };
-            let paths: Vec<Path> = graph.walk_to(graph.depth()).collect();
+            let graph = Graph::new(&map, request).expect("a graph");
+            let scorer = Scorer { map: &map, graph: &graph, answer, max_rank: None };
+            let paths: Vec<Path> = Walk::new(&graph, graph.depth()).collect();
             assert_eq!(paths.len(), reference.len(), "{name} {key}");
-            let scores = evaluator.scores(&paths).expect("scores");
+            let scores = scorer.scores(&paths).expect("scores");
             for (path, score) in paths.iter().zip(&scores) {
-                let positions: Vec<i64> =
-                    graph.positions(path).expect("positions").into_iter().map(i64::from).collect();
+                let positions: Vec<i64> = graph.positions(path).into_iter().map(i64::from).collect();
                 let same = reference.iter().find(|other| numbers(&other["tokens"]) == positions);
                 let same = same.unwrap_or_else(|| panic!("{name} {key}: {positions:?} is not in the reference"));
                 for (layer, heads) in same["heads"].as_array().expect("heads").iter().enumerate() {
-                    let edge = graph.edge(layer, path.edges[layer]).expect("an edge");
+                    let edge = graph.edge(layer, path.edges[layer]);
                     assert_eq!(edge.heads().collect::<Vec<_>>(), numbers(heads), "{name} {key}");
                 }
                 let logit = same["answer_logit"].as_f64().expect("a logit");

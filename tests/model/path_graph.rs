@@ -2,29 +2,31 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::rc::Rc;
 
 use crate::support::svg::assert_well_formed;
 use crate::support::{eval, load, logits, run_script, script_failure, session, tiny_path};
-use lancet::linear::frozen::Frozen;
-use lancet::linear::graph::{Edges, Granularity, Graph, Mode, Request};
-use lancet::linear::path_graph::{Names, Options, PathGraph};
-use lancet::linear::table::{self, PathTable, Selection};
+use lancet::linear::map::LinearMap;
+use lancet::linear::path::method::Selection;
+use lancet::linear::path::plan::Plan;
+use lancet::linear::path::request::{Edges, Granularity, GraphRequest, Mode};
+use lancet::linear::path::table::{PathTable, TableOptions};
+use lancet::linear::path_graph::{Names, PathGraph, Pruning};
 use tch::Kind;
 
 const PROMPT: &[i64] = &[3, 14, 15, 9, 2, 6];
 const ANSWER: i64 = 5;
-const ALL: Options = Options { high_ranking_only: false, min_node: 0.0, min_edge: 0.0 };
+const ALL: Pruning = Pruning { high_ranking_only: false, min_node: 0.0, min_edge: 0.0 };
 
 fn table(name: &str, granularity: Granularity) -> PathTable {
     let _guard = tch::no_grad_guard();
     let model = load(&tiny_path(name).display().to_string(), Kind::Double);
-    let frozen = Frozen::new(&model.decoder, PROMPT).expect("a map");
+    let map = LinearMap::freeze(Rc::new(model), PROMPT).expect("a map");
     let from = if granularity == Granularity::Head { vec![3, 4, 5] } else { (0..PROMPT.len() as i64).collect() };
     let edges = if granularity == Granularity::Head { Edges::Argmax } else { Edges::All };
-    let request = Request { from, to: PROMPT.len() as i64 - 1, edges, mode: Mode::Eq3, granularity };
-    let graph = Graph::new(&model.decoder, &frozen, &request).expect("a graph");
-    let options = table::Options { selection: Selection::All, max_rank: 20, keep_low: true, hold: true };
-    PathTable::trace(&model.decoder, &frozen, graph, ANSWER, options, &mut |_, _, _| Ok(())).expect("paths")
+    let request = GraphRequest { from, to: PROMPT.len() as i64 - 1, edges, mode: Mode::Eq3, granularity };
+    let options = TableOptions { selection: Selection::All, max_rank: 20, keep_low: true, hold: true };
+    Plan::new(&map, request, ANSWER, options).expect("a plan").run(&mut |_| Ok(())).expect("paths")
 }
 
 /// Tokens that every format must take care with.
@@ -38,8 +40,8 @@ fn names() -> Names {
     }
 }
 
-fn graph(table: &PathTable, options: Options) -> PathGraph {
-    PathGraph::new(table, names(), options).unwrap_or_else(|error| panic!("{error}"))
+fn graph(table: &PathTable, pruning: Pruning) -> PathGraph {
+    PathGraph::new(table, names(), pruning).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The text of the graph as saved under a name.
@@ -94,8 +96,8 @@ fn pruning_leaves_ways_from_start_to_end_and_says_what_they_explain() {
     let whole = graph(&table, ALL);
     let mut before = 1.0;
     for threshold in [0.0, 0.02, 0.05, 0.1] {
-        let options = Options { min_node: threshold, min_edge: threshold, ..ALL };
-        let graph = graph(&table, options);
+        let pruning = Pruning { min_node: threshold, min_edge: threshold, ..ALL };
+        let graph = graph(&table, pruning);
         let nodes: HashSet<(usize, u32)> = graph.nodes.iter().map(|node| (node.layer, node.position)).collect();
         let edges: HashSet<_> = graph.edges.iter().map(|edge| (edge.layer, edge.source, edge.target)).collect();
         for edge in &graph.edges {
@@ -113,7 +115,7 @@ fn pruning_leaves_ways_from_start_to_end_and_says_what_they_explain() {
         }
         let (mut left, mut sum) = (0.0, 0.0);
         for (path, score) in table.held().expect("paths") {
-            let positions = table.graph.positions(path).expect("positions");
+            let positions = table.graph.positions(path);
             let mut steps = positions.windows(2).enumerate();
             sum += score.logit.abs();
             if steps.all(|(layer, step)| edges.contains(&(layer, step[0], step[1]))) {
@@ -130,7 +132,7 @@ fn pruning_leaves_ways_from_start_to_end_and_says_what_they_explain() {
 #[test]
 fn high_ranking_paths_alone_count_unless_all_are_wanted() {
     let table = table("olmo2", Granularity::Token);
-    let high = graph(&table, Options { high_ranking_only: true, ..ALL });
+    let high = graph(&table, Pruning { high_ranking_only: true, ..ALL });
     let counted: u64 = table.starts.iter().map(|start| start.high_ranking).sum();
     assert_eq!(high.total.paths, counted);
     assert!(counted > 0 && counted < table.kept);
@@ -139,7 +141,7 @@ fn high_ranking_paths_alone_count_unless_all_are_wanted() {
 #[test]
 fn viewers_find_what_they_look_for_in_the_json() {
     let table = table("olmo2", Granularity::Token);
-    let graph = graph(&table, Options { min_node: 0.02, min_edge: 0.02, ..ALL });
+    let graph = graph(&table, Pruning { min_node: 0.02, min_edge: 0.02, ..ALL });
     let json: serde_json::Value = serde_json::from_slice(&saved(&graph, "my-graph.json")).expect("JSON");
     let keys = |value: &serde_json::Value| value.as_object().expect("a map").keys().cloned().collect::<Vec<_>>();
     assert_eq!(keys(&json), ["metadata", "qParams", "nodes", "links"]);
@@ -226,7 +228,7 @@ fn viewers_find_what_they_look_for_in_the_json() {
 #[test]
 fn drawings_are_images_that_hold_every_node_and_edge() {
     let table = table("olmo2", Granularity::Token);
-    let graph = graph(&table, Options { min_node: 0.02, min_edge: 0.02, ..ALL });
+    let graph = graph(&table, Pruning { min_node: 0.02, min_edge: 0.02, ..ALL });
     let svg = String::from_utf8(saved(&graph, "graph.svg")).expect("text");
     assert_well_formed(&svg);
     let notes = svg.matches("<title>").count();
@@ -240,7 +242,7 @@ fn drawings_are_images_that_hold_every_node_and_edge() {
 #[test]
 fn graphviz_can_read_the_dot() {
     let table = table("olmo2", Granularity::Token);
-    let graph = graph(&table, Options { min_node: 0.02, min_edge: 0.02, ..ALL });
+    let graph = graph(&table, Pruning { min_node: 0.02, min_edge: 0.02, ..ALL });
     let text = String::from_utf8(saved(&graph, "graph.dot")).expect("text");
     let body = text.strip_prefix("digraph paths {\n").and_then(|rest| rest.strip_suffix("}\n")).expect("a digraph");
     let (mut nodes, mut edges) = (HashSet::new(), Vec::new());

@@ -1,4 +1,5 @@
 //! Scripts: the shipped ones, the examples of the help, what errors say, and the functions beside those on models.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod support;
 

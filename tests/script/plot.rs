@@ -230,7 +230,7 @@ fn only_known_extensions_are_saved() {
     let figure = Figure::from(small().unwrap());
     for name in ["figure.jpg", "figure", "figure.svg.bak"] {
         let error = figure.save(Path::new(name)).unwrap_err();
-        assert_eq!(error.hint_text(), Some("end the name in `.svg`, `.pdf` or `.png`"), "{name}");
+        assert_eq!(error.hint_text(), Some("end the name in .svg, .pdf or .png"), "{name}");
         assert!(!Path::new(name).exists());
     }
 }

@@ -131,7 +131,7 @@ fn broken_data_is_refused_with_its_place() {
             "a.json:1`: `adj_comp` is neither a text nor a number",
         ),
         ("a.parquet", "PAR1", "a.parquet`: not a whole parquet file"),
-        ("a.txt", "", "a.txt`: the ending does not tell the format"),
+        ("a.txt", "", "a.txt`: unknown file extension"),
     ] {
         fs::write(folder.path().join(name), text).unwrap();
         let path = changed(folder.path(), "adj_comp", |fields| {
@@ -183,9 +183,9 @@ fn right_answers_are_chosen_by_score_and_form() {
 fn fields_of_task_files_are_checked() {
     let folder = tempfile::tempdir().unwrap();
     for (change, message) in [
-        (json!({"format": "bigbnch"}), "`format` is `bigbnch`"),
+        (json!({"format": "bigbnch"}), "`format` cannot be `bigbnch`"),
         (json!({"format": "bigbench"}), "`column` is for tables"),
-        (json!({"answers": "letter"}), "`answers` is `letter`"),
+        (json!({"answers": "letter"}), "`answers` cannot be `letter`"),
         (json!({"answers": {"a": 1}}), "`a` must be a text, not a number"),
         (json!({"replace": ["a"]}), "replace must be an object, not an array"),
         (json!({"examples": -1}), "`examples` must be an array of texts, not a number"),

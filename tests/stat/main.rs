@@ -1,4 +1,5 @@
 //! Statistics.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod stats;
 mod support;

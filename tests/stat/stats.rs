@@ -357,7 +357,7 @@ fn faults_say_what_would_be_right() {
         ("stats::binom_test(1, 2, 1.5)", "a probability lies between 0 and 1"),
         ("stats::norm_ppf(2)", "a probability lies between 0 and 1"),
         ("stats::t_sf(1.0, 0)", "degrees of freedom must be positive"),
-        ("stats::holm([0.1, -0.2])", "p-value -0.2 at position 1 does not lie between 0 and 1; for logarithms"),
+        ("stats::holm([0.1, -0.2])", "p-value -0.2 at position 1 is not between 0 and 1; for logarithms"),
         ("stats::holm([0.1], #{ log10: true })", "at most 0"),
         ("stats::benjamini_hochberg([0.0 / 0.0])", "p-value NaN"),
         ("stats::bootstrap_ci([1.0])", "needs at least 2 numbers"),

@@ -17,6 +17,7 @@ use super::convert::expected;
 use super::error::ScriptResult;
 use super::option::Options;
 use super::tensor::convert;
+use crate::cache::Cache;
 use crate::data::{json as json_file, safetensors};
 use crate::error::{Error, Result};
 use crate::file;
@@ -115,7 +116,7 @@ mod file_functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn cache_dir() -> ScriptResult<String> {
-        Ok(crate::hub::Hub::from_env().map(|hub| hub.values.display().to_string())?)
+        Ok(Cache::from_env()?.values().display().to_string())
     }
 
     /// The folder that a path lies in; "." for a bare file name.

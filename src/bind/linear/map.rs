@@ -12,12 +12,16 @@ use crate::bind::model::prompts;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::grid::digest::digest;
-use crate::linear::operator::{Operator, Singular};
+use crate::linear::operator::Operator;
+use crate::linear::singular::Singular;
 use crate::model::hook::Site;
 use crate::tensor::Tensor;
 
 /// How many tokens are named for a singular direction.
 const TOKENS: i64 = 10;
+
+/// What to do with a map that was frozen under interventions.
+const WITHOUT_HOOKS: &str = "give the hooks to `predict` itself";
 
 impl Linear {
     /// A vector of the model's width, on its device.
@@ -49,8 +53,6 @@ impl Linear {
 fn apply(linear: &Linear, vector: &Tensor, options: Map) -> Result<tch::Tensor> {
     let mut options = Options::new("apply", options, &["from", "to", "path"])?;
     let vector = linear.own_vector("the vector", vector)?;
-    let decoder = &linear.model.get().decoder;
-    let last = linear.frozen.depth();
     let path = options.any("path");
     let (from, to) = (options.any("from"), options.any("to"));
     if let Some(value) = path {
@@ -65,38 +67,29 @@ fn apply(linear: &Linear, vector: &Tensor, options: Map) -> Result<tch::Tensor> 
         from.ok_or_else(|| Error::new("`apply` needs `from`").hint("#{ from: [layer, position] }, or #{ path: .. }"))?;
     let from = path::node(linear, "option `from`", &from)?;
     let (to, logits) = match to {
-        None => ((last, linear.frozen.position(-1)?), true),
+        None => ((linear.map.depth(), linear.map.position(-1)?), true),
         Some(value) => (path::node(linear, "option `to`", &value)?, false),
     };
-    let out = Operator::whole(decoder, &linear.frozen, from, to)?.apply(&vector.f_unsqueeze(0)?)?;
-    let out = if logits { linear.frozen.unembed(decoder, &out, to.1, false)? } else { out };
+    let out = Operator::whole(&linear.map, from, to)?.apply(&vector.f_unsqueeze(0)?)?;
+    let out = if logits { linear.map.unembed(&out, to.1, false)? } else { out };
     Ok(out.f_squeeze_dim(0)?)
 }
 
 fn edge(linear: &Linear, layer: i64, source: i64, target: i64) -> Result<Map> {
-    let source = linear.frozen.position(source)?;
-    let target = linear.frozen.position(target)?;
-    let frozen = linear.frozen.layer(usize::try_from(layer).unwrap_or(usize::MAX))?;
-    if source > target {
-        return Err(Error::new(format!("no edge leads from position {source} back to {target}"))
-            .hint("attention looks back only, so what is written moves forward"));
-    }
-    let weights = frozen.pattern.f_select(1, target)?;
-    let best = Vec::<i64>::try_from(&weights.f_argmax(1, false)?.f_to(tch::Device::Cpu)?)?;
-    let heads: Array = (0i64..).zip(best).filter(|(_, key)| *key == source).map(|(head, _)| head.into()).collect();
+    let parts = linear.map.edge(layer, source, target)?;
     let mut map = Map::new();
-    map.insert("weights".into(), Dynamic::from(Tensor::new(weights.f_select(1, source)?)));
+    map.insert("weights".into(), Dynamic::from(Tensor::new(parts.weights)));
+    let heads: Array = parts.argmax_heads.into_iter().map(Dynamic::from).collect();
     map.insert("argmax_heads".into(), heads.into());
-    map.insert("residual".into(), (source == target).into());
+    map.insert("residual".into(), parts.residual.into());
     Ok(map)
 }
 
 fn svd(linear: &Linear, of: &Dynamic, count: i64) -> Result<Map> {
-    let decoder = &linear.model.get().decoder;
     let operator = match of.as_int() {
         Ok(source) => {
-            let end = (linear.frozen.depth(), linear.frozen.position(-1)?);
-            Operator::whole(decoder, &linear.frozen, (0, linear.frozen.position(source)?), end)?
+            let end = (linear.map.depth(), linear.map.position(-1)?);
+            Operator::whole(&linear.map, (0, linear.map.position(source)?), end)?
         }
         Err(_) => path::path(linear, of)?,
     }
@@ -124,11 +117,11 @@ fn validity(linear: &Linear, options: Map) -> Result<Map> {
         None => vec![0.01, 0.03, 0.1, 0.3, 1.0],
     };
     let layer = options.integer("layer")?.unwrap_or(0);
-    let layer = usize::try_from(layer).map_err(|_| Error::new(format!("layer {layer} is out of range")))?;
-    let position = linear.frozen.position(options.integer("position")?.unwrap_or(-1))?;
+    let layer = linear.map.check_layer(layer)?;
+    let position = linear.map.position(options.integer("position")?.unwrap_or(-1))?;
     let to = linear.to(&mut options)?;
-    let decoder = &linear.model.get().decoder;
-    let validity = linear.frozen.validity(decoder, (layer, position), &direction, &steps, to)?;
+    let validity =
+        linear.map.validity((layer, position), &direction, &steps, to).map_err(|error| error.hint(WITHOUT_HOOKS))?;
     let mut map = Map::new();
     for (key, values) in [("steps", &steps), ("error", &validity.error), ("change", &validity.change)] {
         map.insert(key.into(), Dynamic::from(vector(values)?));
@@ -140,14 +133,14 @@ fn predict(caller: &Caller, linear: &Linear, entries: &Array, options: Map) -> R
     let mut options = Options::new("predict", options, &["to", "positions"])?;
     let to = linear.to(&mut options)?;
     let names = options.map("positions")?.unwrap_or_default();
-    let decoder = &linear.model.get().decoder;
-    let prediction =
-        linear.frozen.predict(decoder, to, &mut |all| caller.add(all, entries, &decoder.config, &names, None))?;
-    let moved: i64 = prediction.moved.iter().sum();
+    let config = linear.map.config();
+    let prediction = (linear.map)
+        .predict(to, &mut |all| caller.add(all, entries, config, &names, None))
+        .map_err(|error| error.hint(WITHOUT_HOOKS))?;
     let mut map = Map::new();
     let layers: Array = prediction.moved.iter().copied().map(Dynamic::from).collect();
     map.insert("moved".into(), layers.into());
-    map.insert("moved_share".into(), (moved as f64 / (prediction.pairs * prediction.moved.len() as i64) as f64).into());
+    map.insert("moved_share".into(), prediction.moved_share().into());
     for (key, value) in
         [("clean", prediction.clean), ("predicted", prediction.predicted), ("actual", prediction.actual)]
     {
@@ -159,7 +152,7 @@ fn predict(caller: &Caller, linear: &Linear, entries: &Array, options: Map) -> R
 fn predict_grid(linear: &Linear, options: Map) -> Result<tch::Tensor> {
     let mut options = Options::new("predict_grid", options, &["source", "vectors", "answer", "position", "to"])?;
     let answer = linear.answer(&mut options, "predict_grid")?;
-    let position = linear.frozen.position(options.integer("position")?.unwrap_or(0))?;
+    let position = linear.map.position(options.integer("position")?.unwrap_or(0))?;
     let to = linear.to(&mut options)?;
     let model = linear.model.get();
     let vectors = match (options.any("source"), options.array("vectors")?) {
@@ -180,7 +173,7 @@ fn predict_grid(linear: &Linear, options: Map) -> Result<tch::Tensor> {
             ));
         }
     };
-    linear.frozen.predict_grid(&model.decoder, &vectors, answer, position, to)
+    linear.map.predict_grid(&vectors, answer, position, to).map_err(|error| error.hint(WITHOUT_HOOKS))
 }
 
 #[export_module]

@@ -19,7 +19,7 @@ use super::model::hooks::{Caller, with_hooks};
 use super::model::{answers, prompts};
 use super::option::Options;
 use crate::error::{Error, Result};
-use crate::linear::frozen::Frozen;
+use crate::linear::map::LinearMap;
 use crate::model::run::Hooks;
 use crate::tensor::Tensor;
 
@@ -27,12 +27,12 @@ use crate::tensor::Tensor;
 #[derive(Debug, Clone)]
 pub struct Linear {
     model: Model,
-    frozen: Rc<Frozen>,
+    map: Rc<LinearMap>,
 }
 
 impl Display for Linear {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "linear map of {} at {} tokens", self.model.get().name, self.frozen.length())
+        write!(formatter, "linear map of {} at {} tokens", self.model.get().name, self.map.length())
     }
 }
 
@@ -64,7 +64,7 @@ pub fn describe(value: &Dynamic) -> Option<String> {
 impl Linear {
     /// Option `to`, a position, the last by default.
     fn to(&self, options: &mut Options) -> Result<i64> {
-        self.frozen.position(options.integer("to")?.unwrap_or(-1))
+        self.map.position(options.integer("to")?.unwrap_or(-1))
     }
 
     /// Option `answer`: a token id, or text, whose first token counts.
@@ -95,16 +95,15 @@ fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
 fn totals(linear: &Linear, options: Map) -> Result<tch::Tensor> {
     let mut options = Options::new("totals", options, &["to", "ids"])?;
     let to = linear.to(&mut options)?;
-    let decoder = &linear.model.get().decoder;
     match options.array("ids")? {
-        None => linear.frozen.totals(decoder, to),
+        None => linear.map.totals(to),
         Some(ids) => {
             let ids = integers("option `ids`", &ids)?;
             if ids.is_empty() {
                 return Err(Error::new("option `ids` is empty"));
             }
             ids.iter().try_for_each(|id| linear.check_id(*id))?;
-            linear.frozen.totals_of(decoder, to, &ids)
+            linear.map.totals_of(to, &ids)
         }
     }
 }
@@ -113,7 +112,7 @@ fn flow(linear: &Linear, options: Map) -> Result<Map> {
     let mut options = Options::new("flow", options, &["answer", "to"])?;
     let answer = linear.answer(&mut options, "flow")?;
     let to = linear.to(&mut options)?;
-    let flow = linear.frozen.flow(&linear.model.get().decoder, answer, to)?;
+    let flow = linear.map.flow(answer, to)?;
     let mut map = Map::new();
     let biases = [("attention_bias", flow.attention_bias), ("mlp_bias", flow.mlp_bias)];
     map.insert("intervention".into(), Dynamic::from(vector(&flow.intervention)?));
@@ -136,8 +135,8 @@ fn freeze(caller: &Caller, model: &Model, tokens: &Dynamic, options: Map) -> Res
     };
     let mut all = Hooks::none();
     caller.add(&mut all, &entries, &decoder.config, &names, None)?;
-    let frozen = Frozen::with_hooks(decoder, row, all)?;
-    Ok(Linear { model: model.clone(), frozen: Rc::new(frozen) })
+    let map = LinearMap::freeze_with(model.shared(), row, all)?;
+    Ok(Linear { model: model.clone(), map: Rc::new(map) })
 }
 
 #[export_module]
@@ -191,7 +190,7 @@ pub mod functions {
     /// The prompt's token ids.
     #[rhai_fn(get = "tokens", pure)]
     pub fn linear_tokens(linear: &mut Linear) -> Array {
-        linear.frozen.tokens.iter().copied().map(Dynamic::from).collect()
+        linear.map.tokens().iter().copied().map(Dynamic::from).collect()
     }
 
     /// How far the sum over source tokens and biases (and interventions) is from the run's own logits at the last position: `#{
@@ -213,7 +212,7 @@ pub mod functions {
         let check = || {
             let mut options = Options::new("check", options, &["to"])?;
             let to = linear.to(&mut options)?;
-            linear.frozen.check(&linear.model.get().decoder, to)
+            linear.map.check(to)
         };
         let completeness = check()?;
         let mut map = Map::new();
@@ -253,7 +252,7 @@ pub mod functions {
         let bias = || {
             let mut options = Options::new("bias", options, &["to"])?;
             let to = linear.to(&mut options)?;
-            linear.frozen.bias(&linear.model.get().decoder, to)
+            linear.map.bias(to)
         };
         tensor(bias())
     }
@@ -280,7 +279,7 @@ pub mod functions {
         let intervention = || {
             let mut options = Options::new("intervention", options, &["to"])?;
             let to = linear.to(&mut options)?;
-            linear.frozen.intervention(&linear.model.get().decoder, to)
+            linear.map.intervention(to)
         };
         tensor(intervention())
     }

@@ -6,7 +6,8 @@ use super::Linear;
 use crate::bind::convert::{expected, integers};
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
-use crate::linear::operator::{Node, Operator, Step};
+use crate::linear::map::Node;
+use crate::linear::operator::{Operator, Step};
 
 /// A node as a script gives it: `[layer, position]`.
 pub fn node(linear: &Linear, what: &str, value: &Dynamic) -> Result<Node> {
@@ -14,12 +15,12 @@ pub fn node(linear: &Linear, what: &str, value: &Dynamic) -> Result<Node> {
     let array = value.read_lock::<Array>().ok_or_else(wrong)?;
     let numbers = integers(what, &array)?;
     let [layer, position] = numbers.as_slice() else { return Err(wrong()) };
-    let depth = linear.frozen.depth() as i64;
+    let depth = linear.map.depth() as i64;
     if !(0..=depth).contains(layer) {
         return Err(Error::new(format!("layer {layer} of {what} is out of range"))
             .hint(format!("nodes are 0 (before the first layer) to {depth} (after the last)")));
     }
-    Ok((*layer as usize, linear.frozen.position(*position)?))
+    Ok((*layer as usize, linear.map.position(*position)?))
 }
 
 /// A path: an array of positions, one per node; or a map with `positions` and perhaps `layer` (of the first node; 0) and `heads` (for
@@ -45,7 +46,7 @@ pub fn path<'a>(linear: &'a Linear, value: &Dynamic) -> Result<Operator<'a>> {
         return Err(expected("a path", "an array of positions, or a row of a path table", value));
     };
     let Some((first, rest)) = positions.split_first() else { return Err(Error::new("the path is empty")) };
-    let depth = linear.frozen.depth();
+    let depth = linear.map.depth();
     if rest.is_empty() || layer < 0 || layer as usize + rest.len() > depth {
         return Err(Error::new(format!("a path of {} nodes from layer {layer} does not fit", positions.len()))
             .hint(format!("there are {} nodes, one before each layer and one after the last", depth + 1)));
@@ -59,11 +60,11 @@ pub fn path<'a>(linear: &'a Linear, value: &Dynamic) -> Result<Operator<'a>> {
         .enumerate()
         .map(|(number, target)| Step {
             target: *target,
-            heads: heads.as_ref().and_then(|heads| heads.get(number).cloned()),
-            residual: residual.as_ref().and_then(|residual| residual.get(number).copied()),
+            heads: heads.as_ref().map(|heads| heads[number].clone()),
+            residual: residual.as_ref().map(|residual| residual[number]),
         })
         .collect();
-    Operator::path(&linear.model.get().decoder, &linear.frozen, (layer as usize, *first), &steps)
+    Operator::path(&linear.map, (layer as usize, *first), &steps)
 }
 
 fn step_heads(value: &Dynamic) -> Result<Vec<i64>> {

@@ -9,8 +9,9 @@ use rhai::{Array, Dynamic, Map};
 
 use super::paths::Paths;
 use crate::bind::error::ScriptResult;
+use crate::bind::option::Options;
 use crate::error::Result;
-use crate::linear::path_graph::{Edge, Names, Node, Options, PathGraph, Share};
+use crate::linear::path_graph::{Names, PathEdge, PathGraph, PathNode, Pruning, Share};
 
 /// The script's handle of a graph of paths.
 #[derive(Debug, Clone)]
@@ -24,14 +25,18 @@ impl Display for Graph {
 }
 
 fn make(paths: &Paths, options: Map) -> Result<Graph> {
-    let mut options =
-        crate::bind::option::Options::new("path_graph", options, &["high_ranking_only", "min_node", "min_edge"])?;
-    let options = Options {
+    let mut options = Options::new("path_graph", options, &["high_ranking_only", "min_node", "min_edge"])?;
+    let pruning = Pruning {
         high_ranking_only: options.boolean("high_ranking_only")?.unwrap_or(true),
         min_node: options.number("min_node")?.unwrap_or(0.01),
         min_edge: options.number("min_edge")?.unwrap_or(0.01),
     };
-    Ok(Graph(Rc::new(PathGraph::new(&paths.table, names(paths)?, options)?)))
+    let hint = match paths.held()? {
+        [] => "`keep: \"all\"` keeps low-ranking ones too; or raise `max_rank`, or sample more",
+        _ => "`high_ranking_only: false` takes all of them; or trace with a larger `max_rank`",
+    };
+    let graph = PathGraph::new(&paths.table, names(paths)?, pruning).map_err(|error| error.hint(hint))?;
+    Ok(Graph(Rc::new(graph)))
 }
 
 /// Texts of the tokens; of a model without a tokenizer their ids.
@@ -52,17 +57,17 @@ fn share_into(map: &mut Map, share: Share) {
 }
 
 impl Graph {
-    fn node(&self, node: &Node) -> Map {
+    fn node(&self, node: &PathNode) -> Map {
         let mut map = Map::new();
         map.insert("layer".into(), (node.layer as i64).into());
         map.insert("position".into(), i64::from(node.position).into());
-        let token = self.0.names.tokens.get(node.position as usize).cloned().unwrap_or_default();
+        let token = self.0.names.tokens[node.position as usize].clone();
         map.insert("token".into(), token.into());
         share_into(&mut map, node.share);
         map
     }
 
-    fn edge(edge: &Edge) -> Map {
+    fn edge(edge: &PathEdge) -> Map {
         let mut map = Map::new();
         map.insert("layer".into(), (edge.layer as i64).into());
         map.insert("source".into(), i64::from(edge.source).into());

@@ -1,6 +1,7 @@
 //! Path tables in scripts.
 
 use std::fmt::{self, Display, Formatter};
+use std::path::Path as FilePath;
 use std::rc::Rc;
 
 use rhai::plugin::*;
@@ -12,11 +13,13 @@ use crate::bind::error::ScriptResult;
 use crate::bind::model::Model;
 use crate::bind::option::Options;
 use crate::error::{Error, Result, unknown};
-use crate::linear::estimate::Estimate;
-use crate::linear::evaluate::{Evaluator, Score};
-use crate::linear::export;
-use crate::linear::graph::{Edges, Granularity, Graph, Mode, Path, Request};
-use crate::linear::table::{self, PathTable, Selection, Sink, Start};
+use crate::linear::path::export::{self, PathFile};
+use crate::linear::path::graph::Path;
+use crate::linear::path::method::Selection;
+use crate::linear::path::plan::Plan;
+use crate::linear::path::request::{Edges, Granularity, GraphRequest, Mode};
+use crate::linear::path::score::Score;
+use crate::linear::path::table::{PathTable, Start, TableOptions};
 use crate::progress::Progress;
 use crate::tensor::Tensor;
 
@@ -37,13 +40,17 @@ impl Display for Paths {
 
 /// What a call asks for.
 struct Call {
-    graph: Graph,
+    request: GraphRequest,
     answer: i64,
-    options: table::Options,
+    options: TableOptions,
     limit: i64,
     file: Option<String>,
     quiet: bool,
 }
+
+/// What to do where memory is too small.
+const LESS_MEMORY: &str =
+    "choose fewer starts by `from`, fewer edges by `edges`, or `keep: \"high_ranking\"`, or `file`";
 
 const GRAPH: &[&str] = &["from", "to", "edges", "top_p", "mode", "granularity", "answer"];
 const CHOICE: &[&str] = &["max_rank", "keep", "sample", "seed", "highest", "limit", "file", "quiet"];
@@ -54,7 +61,6 @@ impl Call {
         let mut options = Options::new(function, options, &allowed)?;
         let answer = linear.answer(&mut options, function)?;
         let request = request(linear, &mut options)?;
-        let graph = Graph::new(&linear.model.get().decoder, &linear.frozen, &request)?;
         let positive = |key: &str, value: Option<i64>| match value {
             Some(value) if value < 1 => {
                 Err(Error::new(format!("option `{key}` is {value}")).hint("it must be at least 1"))
@@ -81,27 +87,28 @@ impl Call {
         let max_rank = positive("max_rank", options.integer("max_rank")?)?.unwrap_or(100);
         let file = options.string("file")?;
         Ok(Self {
-            graph,
+            request,
             answer,
-            options: table::Options { selection, max_rank, keep_low, hold: file.is_none() },
-            limit: options.integer("limit")?.unwrap_or(1_000_000),
+            options: TableOptions { selection, max_rank, keep_low, hold: file.is_none() },
+            limit: positive("limit", options.integer("limit")?)?.unwrap_or(1_000_000),
             file,
             quiet: options.boolean("quiet")?.unwrap_or(false),
         })
     }
 
-    fn evaluator<'a>(&'a self, linear: &'a Linear) -> Evaluator<'a> {
-        Evaluator {
-            decoder: &linear.model.get().decoder,
-            frozen: &linear.frozen,
-            graph: &self.graph,
-            answer: self.answer,
-            max_rank: (!self.options.keep_low).then_some(self.options.max_rank),
-        }
+    /// The plan of what is asked for.
+    fn plan<'a>(&self, linear: &'a Linear) -> Result<Plan<'a>> {
+        let mode = match self.request.granularity {
+            Granularity::Token => "use `mode: \"eq3\"`",
+            Granularity::Head => "use `granularity: \"token\"`, or `mode: \"eq3\"`",
+        };
+        self.request.check_mode(linear.map.config()).map_err(|error| error.hint(mode))?;
+        self.request.check_memory(&linear.map).map_err(|error| error.hint(LESS_MEMORY))?;
+        Plan::new(&linear.map, self.request.clone(), self.answer, self.options)
     }
 }
 
-fn request(linear: &Linear, options: &mut Options) -> Result<Request> {
+fn request(linear: &Linear, options: &mut Options) -> Result<GraphRequest> {
     let to = linear.to(options)?;
     let mut from = match options.any("from") {
         None => (0..=to).collect(),
@@ -112,7 +119,7 @@ fn request(linear: &Linear, options: &mut Options) -> Result<Request> {
         },
     };
     for position in &mut from {
-        *position = linear.frozen.position(*position)?;
+        *position = linear.map.position(*position)?;
     }
     from.sort_unstable();
     from.dedup();
@@ -137,38 +144,27 @@ fn request(linear: &Linear, options: &mut Options) -> Result<Request> {
         Some("head") => Granularity::Head,
         Some(other) => return Err(unknown("granularity", other, &["token", "head"])),
     };
-    Ok(Request { from, to, edges, mode, granularity })
+    Ok(GraphRequest { from, to, edges, mode, granularity })
 }
 
 fn paths(linear: &Linear, options: Map) -> Result<Paths> {
     let call = Call::read(linear, "paths", options)?;
-    let selection = call.options.selection;
-    let estimate = Estimate::new(&call.evaluator(linear), &call.options)?;
-    estimate.check(call.limit, selection, linear.model.get().decoder.device)?;
-    let steps = match selection {
-        Selection::All => estimate.paths as u64,
-        Selection::Sample { count, .. } => count as u64,
-        Selection::Highest { count } => (count as f64).min(estimate.paths) as u64,
+    let plan = call.plan(linear)?;
+    let others = match call.options.selection {
+        Selection::All => "; or take `sample: 1000` of them, or `highest: 100`",
+        Selection::Sample { .. } | Selection::Highest { .. } => "",
     };
-    let progress = (!call.quiet).then(|| Progress::new(steps, "paths"));
-    let Call { graph, answer, options, file, .. } = call;
-    let trace = |sink: Sink| {
-        PathTable::trace(
-            &linear.model.get().decoder,
-            &linear.frozen,
-            graph,
-            answer,
-            options,
-            &mut |graph, paths, computed| {
-                progress.iter().for_each(|progress| progress.tick(computed));
-                sink(graph, paths, computed)
-            },
-        )
-    };
-    let table = match file {
-        None => trace(&mut |_, _, _| Ok(())),
-        Some(file) => export::streamed(std::path::Path::new(&file), trace),
-    }?;
+    plan.check_limit(call.limit).map_err(|error| {
+        error.hint(format!("raise `limit`, choose fewer starts by `from`, fewer edges by `edges`{others}"))
+    })?;
+    plan.check_memory().map_err(|error| error.hint(LESS_MEMORY))?;
+    let mut file = call.file.map(|file| PathFile::create(FilePath::new(&file))).transpose()?;
+    let progress = (!call.quiet).then(|| Progress::new(plan.estimate.asked as u64, "paths"));
+    let table = plan.run(&mut |block| {
+        progress.iter().for_each(|progress| progress.tick(block.computed));
+        file.as_mut().map_or(Ok(()), |file| file.append(block))
+    })?;
+    file.map_or(Ok(()), PathFile::finish)?;
     progress.iter().for_each(Progress::finish);
     Ok(Paths { model: linear.model.clone(), table: Rc::new(table) })
 }
@@ -180,35 +176,39 @@ fn count(count: f64) -> Dynamic {
 
 fn estimate(linear: &Linear, options: Map) -> Result<Map> {
     let call = Call::read(linear, "path_counts", options)?;
-    let evaluator = call.evaluator(linear);
-    let estimate = Estimate::new(&evaluator, &call.options)?;
+    let plan = call.plan(linear)?;
+    let estimate = plan.estimate;
     let mut map = Map::new();
-    let from: Array = call.graph.request.from.iter().copied().map(Dynamic::from).collect();
-    let counts: Array = call.graph.counts().into_iter().map(count).collect();
+    let from: Array = plan.graph.request.from.iter().copied().map(Dynamic::from).collect();
+    let counts: Array = plan.graph.counts().into_iter().map(count).collect();
     map.insert("from".into(), from.into());
     map.insert("counts".into(), counts.into());
     map.insert("count".into(), count(estimate.paths));
-    map.insert("logit".into(), Dynamic::from(super::vector(&evaluator.sums()?)?));
+    map.insert("logit".into(), Dynamic::from(super::vector(&plan.sums()?)?));
     map.insert("bytes".into(), estimate.bytes.into());
     map.insert("seconds".into(), estimate.seconds.into());
     Ok(map)
 }
 
 impl Paths {
+    /// The paths that the table holds.
+    pub fn held(&self) -> Result<&[(Path, Score)]> {
+        let hint = "read the file (`read_parquet`, `read_csv`), or leave `file` out";
+        self.table.held().map_err(|error| error.hint(hint))
+    }
+
     fn row(&self, (path, score): &(Path, Score)) -> Result<Map> {
         let graph = &self.table.graph;
-        let positions = graph.positions(path)?;
+        let positions = graph.positions(path);
         let mut heads = Array::new();
         let mut residual = Array::new();
-        for (layer, number) in path.edges.iter().enumerate() {
-            let edge = graph.edge(layer, *number)?;
+        for edge in graph.edges_of(path) {
             heads.push(edge.heads().map(Dynamic::from).collect::<Array>().into());
             residual.push(edge.residual.into());
         }
         let mut map = Map::new();
         if self.model.get().has_tokenizer() {
-            let ids: Vec<i64> =
-                positions.iter().filter_map(|position| self.table.tokens.get(*position as usize).copied()).collect();
+            let ids: Vec<i64> = positions.iter().map(|position| self.table.tokens[*position as usize]).collect();
             let tokens: Array = self.model.get().tokens(&ids)?.into_iter().map(Dynamic::from).collect();
             map.insert("tokens".into(), tokens.into());
         }
@@ -306,37 +306,32 @@ pub mod functions {
     /// where there is a tokenizer. In order; of a search, the highest logit first.
     #[rhai_fn(name = "rows", return_raw, pure)]
     pub fn paths_rows(paths: &mut Paths) -> ScriptResult<Array> {
-        let held = paths.table.held()?;
+        let held = paths.held()?;
         Ok(held.iter().map(|path| paths.row(path).map(Dynamic::from)).collect::<Result<Array>>()?)
     }
 
     /// The answer's logit in each path's contribution, [path].
     #[rhai_fn(get = "logit", return_raw, pure)]
     pub fn paths_logit(paths: &mut Paths) -> ScriptResult<Tensor> {
-        let logits: Vec<f64> = paths.table.held()?.iter().map(|(_, score)| score.logit).collect();
+        let logits: Vec<f64> = paths.held()?.iter().map(|(_, score)| score.logit).collect();
         tensor(tch::Tensor::f_from_slice(&logits).map_err(Error::from))
     }
 
     /// The answer's rank in each path's contribution, [path].
     #[rhai_fn(get = "rank", return_raw, pure)]
     pub fn paths_rank(paths: &mut Paths) -> ScriptResult<Tensor> {
-        let ranks: Vec<i64> = paths.table.held()?.iter().filter_map(|(_, score)| score.rank).collect();
+        let ranks = paths.held()?.iter().map(|(_, score)| score.known_rank()).collect::<Result<Vec<i64>>>()?;
         tensor(tch::Tensor::f_from_slice(&ranks).map_err(Error::from))
     }
 
     /// The positions that each path passes, [path, n_layers + 1].
     #[rhai_fn(get = "positions", return_raw, pure)]
     pub fn paths_positions(paths: &mut Paths) -> ScriptResult<Tensor> {
-        let table = &paths.table;
-        let positions = || -> Result<tch::Tensor> {
-            let held = table.held()?;
-            let mut flat = Vec::new();
-            for (path, _) in held {
-                flat.extend(table.graph.positions(path)?.into_iter().map(i64::from));
-            }
-            Ok(tch::Tensor::f_from_slice(&flat)?.f_view([held.len() as i64, table.graph.depth() as i64 + 1])?)
-        };
-        tensor(positions())
+        let graph = &paths.table.graph;
+        let held = paths.held()?;
+        let flat: Vec<i64> = held.iter().flat_map(|(path, _)| graph.positions(path)).map(i64::from).collect();
+        let shape = [held.len() as i64, graph.depth() as i64 + 1];
+        tensor(tch::Tensor::f_from_slice(&flat).and_then(|flat| flat.f_view(shape)).map_err(Error::from))
     }
 
     /// The share of what the source tokens contribute to the answer's logit that the paths explain: those found, after a search, else
@@ -386,7 +381,8 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "save", return_raw, pure)]
     pub fn paths_save(paths: &mut Paths, path: &str) -> ScriptResult<()> {
-        Ok(export::write(std::path::Path::new(path), &paths.table)?)
+        paths.held()?;
+        Ok(export::write(FilePath::new(path), &paths.table)?)
     }
 
     /// One line about a path table.

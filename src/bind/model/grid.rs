@@ -12,13 +12,13 @@ use super::{Model, tokens};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
+use crate::cache::Cache;
 use crate::error::{Error, Result, unknown};
 use crate::grid::outcome::{Effect, Grid};
 use crate::grid::plan::Plan;
 use crate::grid::request::{Request, Setting};
 use crate::grid::set::{Element, Set};
 use crate::grid::{digest, driver, export};
-use crate::hub::Hub;
 use crate::model::hook::Site;
 use crate::model::language_model::LanguageModel;
 use crate::output;
@@ -195,9 +195,9 @@ fn filler(model: &LanguageModel, value: Option<Dynamic>) -> Result<Option<i64>> 
 
 fn store(value: Option<Dynamic>) -> Result<Option<PathBuf>> {
     match value {
-        None => Ok(Some(Hub::from_env()?.cells)),
+        None => Ok(Some(Cache::from_env()?.cells())),
         Some(value) if value.is_bool() => match value.as_bool() {
-            Ok(true) => Ok(Some(Hub::from_env()?.cells)),
+            Ok(true) => Ok(Some(Cache::from_env()?.cells())),
             _ => Ok(None),
         },
         Some(value) if value.is_string() => Ok(value.into_string().ok().map(PathBuf::from)),

@@ -33,6 +33,11 @@ impl Model {
     pub fn get(&self) -> &LanguageModel {
         &self.0
     }
+
+    /// The model, to be owned together with this handle.
+    pub fn shared(&self) -> Rc<LanguageModel> {
+        self.0.clone()
+    }
 }
 
 /// Registers everything about models.

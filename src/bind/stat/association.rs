@@ -8,7 +8,8 @@ use super::{record, sample, with_p};
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
 use crate::error::Result;
-use crate::stat::correlation::{self, Correlation, Method};
+use crate::stat::correlation::{self, Correlation};
+use crate::stat::probability::Method;
 use crate::stat::{effect, summary};
 
 pub fn module() -> Module {

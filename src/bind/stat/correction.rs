@@ -22,7 +22,11 @@ fn correct(
     let run = || {
         let mut options = Options::new(function, options, &["log10"])?;
         let scale = if options.boolean("log10")?.unwrap_or(false) { Scale::Log10 } else { Scale::Linear };
-        method(&sample(&format!("`ps` of `{function}`"), ps)?, scale)
+        let ps = sample(&format!("`ps` of `{function}`"), ps)?;
+        method(&ps, scale).map_err(|error| match scale {
+            Scale::Linear if ps.iter().any(|p| *p < 0.0) => error.hint("for logarithms, say `log10: true`"),
+            _ => error,
+        })
     };
     Ok(run().map(|adjusted| adjusted.into_iter().map(Dynamic::from).collect())?)
 }

@@ -8,8 +8,9 @@ use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::stat::probability::Alternative;
+use crate::stat::probability::Method;
 use crate::stat::ttest::{self, TTest};
-use crate::stat::wilcoxon::{self, Method, Settings, Zeros};
+use crate::stat::wilcoxon::{self, Settings, Zeros};
 use crate::stat::{check_pairs, sign};
 
 pub fn module() -> Module {

@@ -21,7 +21,7 @@ pub struct Parquet {
 /// Opens a parquet file.
 ///
 /// # Errors
-/// A file that cannot be read or is no parquet file.
+/// A file that cannot be read or is not a parquet file.
 pub fn open(path: &Path) -> Result<Parquet> {
     let file = File::open(path).map_err(|error| Error::io(path, &error))?;
     let rows = guarded(path, || Ok(RowIter::from_file_into(Box::new(SerializedFileReader::new(file)?))))?;

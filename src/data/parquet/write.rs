@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::file::Draft;
 use crate::interrupt;
 
-/// So many rows are collected before they are written: readers fetch and skip whole groups of rows.
+/// Rows buffered per row group. Readers fetch and skip whole groups.
 const GROUP_ROWS: usize = 1 << 17;
 
 /// What a column holds.
@@ -106,8 +106,8 @@ impl Column {
     }
 }
 
-/// A parquet file in the making. It appears under its name with [`finish`](Self::finish); dropped before that, it leaves
-/// nothing behind.
+/// A parquet file that is written batch by batch. [`finish`](Self::finish) gives it its name; dropped before that, it
+/// leaves nothing behind.
 pub struct Writer {
     path: PathBuf,
     names: Vec<String>,
@@ -161,7 +161,7 @@ impl Writer {
         if self.pending_rows() >= GROUP_ROWS { self.write_group() } else { Ok(()) }
     }
 
-    /// Writes what is left and puts the file in its place.
+    /// Writes the rest of the rows and gives the file its name.
     ///
     /// # Errors
     /// Whatever stops the writing.
@@ -265,8 +265,8 @@ fn write_values<T: DataType>(
     column.close()
 }
 
-/// How the values of lists fall to rows: per value, or empty list, whether there is a value, and whether it goes on with
-/// the list of the value before. <https://parquet.apache.org/docs/file-format/nestedencoding/>
+/// How the values of lists fall to rows: per value, or empty list, whether there is a value, and whether it goes on
+/// with the list of the value before. <https://parquet.apache.org/docs/file-format/nestedencoding/>
 struct Levels {
     definition: Vec<i16>,
     repetition: Vec<i16>,

@@ -1,5 +1,6 @@
-//! The two layouts of BIG-bench's questions: its own `task.json` (`input`, and `target` or `target_scores`), and the Hugging
-//! Face Hub's (`inputs`, `targets`, `multiple_choice_targets`, `multiple_choice_scores`), whose inputs are whole prompts.
+//! The two layouts of BIG-bench's questions: its own `task.json` (`input`, and `target` or `target_scores`), and the
+//! Hugging Face Hub's (`inputs`, `targets`, `multiple_choice_targets`, `multiple_choice_scores`), whose inputs are
+//! whole prompts.
 //! <https://github.com/google/BIG-bench/blob/main/docs/doc.md>
 
 use serde_json::Value;
@@ -64,8 +65,8 @@ fn best<'a>(choices: impl Iterator<Item = (&'a str, Option<f64>)>) -> Option<Vec
     (highest > lowest || choices.len() == 1).then(|| vec![(*choice).trim().to_owned()])
 }
 
-/// The question of a prompt in BIG-bench's default form: what stands after `Q: ` and before the choices and `A:`, each at
-/// the start of a line. Of what a task of another form puts around it, `replace` takes care.
+/// The question of a prompt in BIG-bench's default form: what stands after `Q: ` and before the choices and `A:`, each
+/// at the start of a line. For tasks of another form, `replace` removes the text around it.
 fn without_prompt(prompt: &str) -> &str {
     let start = if prompt.starts_with("Q: ") { Some(0) } else { prompt.find("\nQ: ").map(|place| place + 1) };
     let question = start.and_then(|place| prompt.get(place + "Q: ".len()..)).unwrap_or(prompt);

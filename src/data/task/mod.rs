@@ -5,9 +5,10 @@ mod sample;
 
 use std::path::{Path, PathBuf};
 
+use super::fetch::dataset;
 use super::json::{Members, Source};
 use crate::error::{self, Error, Result};
-use crate::{file, hub};
+use crate::file;
 
 use sample::Rules;
 pub use sample::Sample;
@@ -84,7 +85,7 @@ pub struct Rephrasings {
 ///
 /// # Errors
 /// A file that is not JSON; a field that is missing, unknown, given twice or of the wrong type; a template without its
-/// places; data that is not there or does not fit. The message names the file, the line and, where it can, the column.
+/// places; missing data, or data that does not fit. The message names the file, the line and, if known, the column.
 pub fn load(path: &Path) -> Result<Task> {
     let text = file::read_text(path)?;
     let source = Source::new(path, &text);
@@ -133,7 +134,7 @@ fn template(fields: &Members, name: &str, places: &[&str]) -> Result<String> {
 fn named_file(path: &Path, fields: &Members, field: &str) -> Result<PathBuf> {
     let name = required(fields, field)?;
     let found = match name.strip_prefix(FETCHED) {
-        Some(name) => hub::dataset::find(name)?,
+        Some(name) => dataset::find(name)?,
         None => path.parent().unwrap_or(Path::new("")).join(&name),
     };
     if found.is_file() {

@@ -1,4 +1,4 @@
-//! The samples of a task: queries and answers made of the records of its data.
+//! Makes the samples of a task, queries and answers, from the records of its data.
 
 use std::collections::HashSet;
 use std::path::Path;

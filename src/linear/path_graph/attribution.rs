@@ -1,19 +1,19 @@
-//! Path graphs as attribution graph files, schema version 1: what circuit-tracer (`circuit_tracer/frontend/graph_models.py`,
-//! its viewer) and Neuronpedia (`graph-schema.json`, version 1.0.0) read.
+//! Path graphs as attribution graph files, schema version 1: what circuit-tracer
+//! (`circuit_tracer/frontend/graph_models.py`, its viewer) and Neuronpedia (`graph-schema.json`, version 1.0.0) read.
 //! <https://github.com/decoderesearch/circuit-tracer>
 //!
-//! That format is about features of transcoders, of which paths know nothing. A source token is an `embedding` node, the
-//! answer the `logit` node, and any node between, the residual stream after block l at a position, stands as feature number
-//! `position` of layer l, of type `cross layer transcoder`: the only type for nodes within the model that viewers neither
-//! relabel nor take for an error. There is no such feature; the label (`clerp`) says what the node is. A link's weight is the
-//! sum of the answer's logits over the paths that take it. As viewers prune by it, a node's `influence` is the share of all
-//! nodes' influence that it and the more influential ones hold together.
+//! That format describes features of transcoders, and paths have none. A source token is an `embedding` node, the
+//! answer the `logit` node. Any node between, the residual stream after block l at a position, is written as feature
+//! number `position` of layer l, of type `cross layer transcoder`: the only type for nodes within the model that
+//! viewers neither relabel nor treat as an error. The label (`clerp`) says what the node is. A link's weight is the sum
+//! of the answer's logits over the paths that take it. Viewers prune by `influence`: the share of all nodes' influence
+//! that a node and the more influential ones hold together.
 
 use std::path::Path as FilePath;
 
 use serde::Serialize;
 
-use super::{Node as PathNode, PathGraph};
+use super::{PathGraph, PathNode};
 use crate::error::Result;
 use crate::file;
 
@@ -24,8 +24,8 @@ struct Document {
     metadata: Metadata,
     #[serde(rename = "qParams")]
     view: View,
-    nodes: Vec<Node>,
-    links: Vec<Link>,
+    nodes: Vec<ViewerNode>,
+    links: Vec<ViewerLink>,
 }
 
 #[derive(Serialize)]
@@ -35,11 +35,11 @@ struct Metadata {
     transcoder_list: Vec<String>,
     prompt_tokens: Vec<String>,
     prompt: String,
-    /// Viewers first show nodes of up to this `influence`: all of them, for they are pruned already
+    /// Viewers first show nodes up to this `influence`: all of them, since they are pruned already
     node_threshold: f64,
     schema_version: u32,
     info: Info,
-    pruning_settings: Pruning,
+    pruning_settings: PruningSettings,
 }
 
 #[derive(Serialize)]
@@ -54,7 +54,7 @@ struct Generator {
 }
 
 #[derive(Serialize)]
-struct Pruning {
+struct PruningSettings {
     high_ranking_only: bool,
     min_node: f64,
     min_edge: f64,
@@ -74,7 +74,7 @@ struct View {
 }
 
 #[derive(Serialize)]
-struct Node {
+struct ViewerNode {
     node_id: String,
     feature: u64,
     layer: String,
@@ -92,13 +92,16 @@ struct Node {
 }
 
 #[derive(Serialize)]
-struct Link {
+struct ViewerLink {
     source: String,
     target: String,
     weight: f64,
 }
 
 /// Writes the graph; its slug, by which viewers find it, is the file's name.
+///
+/// # Errors
+/// Whatever the disk raises.
 pub fn write(path: &FilePath, graph: &PathGraph) -> Result<()> {
     let slug = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let document = document(graph, slug);
@@ -110,35 +113,34 @@ pub fn write(path: &FilePath, graph: &PathGraph) -> Result<()> {
 
 fn document(graph: &PathGraph, slug: String) -> Document {
     let cumulative = cumulative(graph);
-    let inner = graph.nodes.iter().zip(cumulative).map(|(node, influence)| Node::of(graph, node, influence));
+    let inner = graph.nodes.iter().zip(cumulative).map(|(node, influence)| ViewerNode::of(graph, node, influence));
     let end = graph.nodes.iter().filter(|node| node.layer == graph.n_layers);
-    let to_answer = end.map(|node| Link {
+    let to_answer = end.map(|node| ViewerLink {
         source: node_id(graph, node.layer, node.position),
         target: logit_id(graph),
         weight: node.share.logit,
     });
-    let links = graph.edges.iter().map(|edge| Link {
+    let links = graph.edges.iter().map(|edge| ViewerLink {
         source: node_id(graph, edge.layer, edge.source),
         target: node_id(graph, edge.layer + 1, edge.target),
         weight: edge.share.logit,
     });
     let generator = Generator { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
-    let options = graph.options;
+    let pruning = graph.pruning;
     Document {
         metadata: Metadata {
             slug,
-            // A model loaded from a folder goes by the folder's name.
-            scan: graph.names.model.rsplit(['/', '\\']).next().unwrap_or_default().to_owned(),
+            scan: scan(&graph.names.model).to_owned(),
             transcoder_list: Vec::new(),
             prompt_tokens: graph.names.tokens.clone(),
             prompt: graph.names.prompt.clone(),
             node_threshold: 1.0,
             schema_version: SCHEMA_VERSION,
             info: Info { generator },
-            pruning_settings: Pruning {
-                high_ranking_only: options.high_ranking_only,
-                min_node: options.min_node,
-                min_edge: options.min_edge,
+            pruning_settings: PruningSettings {
+                high_ranking_only: pruning.high_ranking_only,
+                min_node: pruning.min_node,
+                min_edge: pruning.min_edge,
                 explained: graph.explained,
             },
         },
@@ -149,12 +151,18 @@ fn document(graph: &PathGraph, slug: String) -> Document {
             clicked_id: String::new(),
             subgraph_positions: String::new(),
         },
-        nodes: inner.chain([Node::logit(graph)]).collect(),
+        nodes: inner.chain([ViewerNode::logit(graph)]).collect(),
         links: links.chain(to_answer).collect(),
     }
 }
 
-/// For every node, the share of all nodes' influence that it and the more influential ones hold. Each layer's nodes hold 1.
+/// The model's name for viewers: of one loaded from a folder, the folder's name.
+fn scan(model: &str) -> &str {
+    model.rfind(['/', '\\']).map_or(model, |place| &model[place + 1..])
+}
+
+/// For every node, the share of all nodes' influence that it and the more influential ones hold. Each layer's nodes
+/// hold 1.
 fn cumulative(graph: &PathGraph) -> Vec<f64> {
     let mut order: Vec<(usize, f64)> = graph.nodes.iter().map(|node| node.share.influence).enumerate().collect();
     order.sort_by(|one, other| other.1.total_cmp(&one.1));
@@ -162,9 +170,7 @@ fn cumulative(graph: &PathGraph) -> Vec<f64> {
     let mut shares = vec![0.0; order.len()];
     for (place, influence) in order {
         held += influence;
-        if let Some(share) = shares.get_mut(place) {
-            *share = (held / (graph.n_layers + 1) as f64).min(1.0);
-        }
+        shares[place] = (held / (graph.n_layers + 1) as f64).min(1.0);
     }
     shares
 }
@@ -181,7 +187,7 @@ fn logit_id(graph: &PathGraph) -> String {
 }
 
 fn token(graph: &PathGraph, position: u32) -> i64 {
-    graph.tokens.get(position as usize).copied().unwrap_or_default()
+    graph.tokens[position as usize]
 }
 
 /// One number for a layer and a feature.
@@ -189,7 +195,7 @@ fn cantor_pairing(layer: u64, feature: u64) -> u64 {
     (layer + feature) * (layer + feature + 1) / 2 + feature
 }
 
-impl Node {
+impl ViewerNode {
     fn of(graph: &PathGraph, node: &PathNode, influence: f64) -> Self {
         let position = node.position;
         let node_id = node_id(graph, node.layer, position);

@@ -1,7 +1,7 @@
 //! Path graphs for Graphviz: every node in its place on the grid, edges as wide as their influence.
 //! <https://graphviz.org/doc/info/lang.html>
 
-use super::{Edge, Node, PathGraph, label};
+use super::{PathEdge, PathGraph, PathNode, label};
 use crate::plot::short;
 
 /// The graph in the DOT language.
@@ -27,7 +27,7 @@ pub fn text(graph: &PathGraph) -> String {
     lines.join("\n")
 }
 
-fn node_line(graph: &PathGraph, node: &Node) -> String {
+fn node_line(graph: &PathGraph, node: &PathNode) -> String {
     let text = match node.layer {
         0 => graph.label(node.position),
         layer => format!("{layer}: {}", graph.label(node.position)),
@@ -47,7 +47,7 @@ fn node_line(graph: &PathGraph, node: &Node) -> String {
     )
 }
 
-fn edge_line(edge: &Edge) -> String {
+fn edge_line(edge: &PathEdge) -> String {
     let color = if edge.share.logit < 0.0 { "#2166ac" } else { "#b2182b" };
     format!(
         "  {} -> {} [penwidth={}, color={}, tooltip={}, heads={}, influence={}, logit={}, paths={}];",

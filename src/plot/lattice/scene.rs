@@ -2,9 +2,11 @@
 
 use kuva::render::render::{PathData, Primitive, Scene, TextAnchor};
 
+use super::Lattice;
+use crate::error::Result;
 use crate::plot::color::Rgb;
+use crate::plot::export::{self, Format};
 use crate::plot::label::{clip, pixels, stride};
-use crate::plot::lattice::Lattice;
 use crate::plot::shape::{
     FONTS, GAP, INK, LABEL_SIZE, LINE_HEIGHT, MARGIN, Style, TICK_SIZE, TITLE_SIZE, paint, start_group, text, wrap,
 };
@@ -23,8 +25,20 @@ const FAINT: Rgb = (225, 225, 225);
 const SHARES: [f64; 4] = [0.02, 0.1, 0.5, 1.0];
 const SAMPLE: f64 = 26.0;
 
+impl Lattice {
+    /// The file that shows the lattice.
+    ///
+    /// # Errors
+    /// More than 1024 rows or columns, a point or link beyond them; a drawing that the library fails on.
+    pub fn render(&self, format: Format) -> Result<Vec<u8>> {
+        let cleaned = self.cleaned();
+        cleaned.check()?;
+        export::render(format, || scene(&cleaned))
+    }
+}
+
 /// The drawing of a lattice.
-pub fn scene(lattice: &Lattice) -> Scene {
+fn scene(lattice: &Lattice) -> Scene {
     let columns = lattice.columns.len();
     let step_x = (GRID_WIDTH / columns.max(1) as f64).clamp(30.0, 72.0).round();
     let step_y = (GRID_HEIGHT / lattice.rows.max(1) as f64).clamp(18.0, 64.0).round();

@@ -1,4 +1,4 @@
-//! Data that is fetched on request: what there is, where it is kept, and how it gets there.
+//! The data sets that can be fetched, and how their files are extracted from an archive and checked.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
 
-use super::index::{self, Index};
-use super::{Hub, is_plain};
+use super::index::Index;
+use super::pip;
+use crate::cache::{self, Cache};
 use crate::data::record;
 use crate::error::{Error, Result, nearest};
-use crate::file::{checksum, write_atomic};
+use crate::file::{checksum, is_plain, write_atomic};
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -27,7 +28,7 @@ pub struct Dataset {
     pub archive: &'static str,
     /// The archive's length in bytes.
     pub bytes: u64,
-    /// The files that are kept.
+    /// The files that are extracted.
     pub files: &'static [DataFile],
 }
 
@@ -42,7 +43,7 @@ pub struct DataFile {
     pub sha256: &'static str,
 }
 
-/// All that can be fetched.
+/// The data sets that can be fetched.
 pub const DATASETS: &[Dataset] = &[Dataset {
     name: "bigbench",
     summary: "four tasks of BIG-bench (Apache-2.0), for `--task bigbench/snarks` and the like",
@@ -73,13 +74,13 @@ pub const DATASETS: &[Dataset] = &[Dataset {
     ],
 }];
 
-/// A longer file is not one that is wanted.
+/// Largest file extracted, in bytes.
 const LONGEST_FILE: u64 = 64 << 20;
 
 /// The data set of this name.
 ///
 /// # Errors
-/// There is none.
+/// An unknown name, with the nearest known one.
 pub fn named(name: &str) -> Result<&'static Dataset> {
     let names = || DATASETS.iter().map(|dataset| dataset.name);
     DATASETS.iter().find(|dataset| dataset.name == name).ok_or_else(|| {
@@ -99,22 +100,53 @@ pub fn find(name: &str) -> Result<PathBuf> {
     if !is_plain(name) {
         return Err(Error::new(format!("`{name}` is not the file of a data set")).hint("such as bigbench/snarks.json"));
     }
-    Ok(Hub::from_env()?.data.join(name))
+    Ok(Cache::from_env()?.data().join(name))
 }
 
-impl Hub {
+/// The data sets on this machine, and where the missing ones come from.
+#[derive(Debug, Clone)]
+pub struct Datasets {
+    /// One folder per data set.
+    pub folder: PathBuf,
+    /// Whether downloads are forbidden.
+    pub offline: bool,
+    index: pip::Settings,
+}
+
+impl Datasets {
+    /// Reads the variables of [`Cache::from_env`], `HF_HUB_OFFLINE`, `PIP_INDEX_URL` and those of pip's configuration
+    /// files.
+    ///
+    /// # Errors
+    /// No variable and no home folder say where caches go.
+    pub fn from_env() -> Result<Self> {
+        Self::from_variables(|name| std::env::var(name).ok())
+    }
+
+    /// The same with the variables that `lookup` gives.
+    ///
+    /// # Errors
+    /// As for [`Datasets::from_env`].
+    pub fn from_variables(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        Ok(Self {
+            folder: Cache::from_variables(&lookup)?.data(),
+            offline: cache::is_offline(&lookup),
+            index: pip::Settings::from_variables(&lookup),
+        })
+    }
+
     /// Writes what can be fetched and what is there already.
     ///
     /// # Errors
-    /// Only where `out` cannot be written.
-    pub fn list_data(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// `out` cannot be written.
+    pub fn list(&self, out: &mut dyn Write) -> io::Result<()> {
         for dataset in DATASETS {
             writeln!(out, "{}: {}", dataset.name, dataset.summary)?;
             for file in dataset.files {
                 writeln!(out, "  {:<22} {}", file.name, self.state(dataset, file))?;
             }
             let all = dataset.files.iter().all(|file| self.has(dataset, file));
-            let folder = self.data.join(dataset.name);
+            let folder = self.folder.join(dataset.name);
             if all {
                 writeln!(out, "  in {}", folder.display())?;
             } else {
@@ -126,7 +158,7 @@ impl Hub {
     }
 
     fn state(&self, dataset: &Dataset, file: &DataFile) -> String {
-        let path = self.data.join(dataset.name).join(file.name);
+        let path = self.folder.join(dataset.name).join(file.name);
         match (path.is_file(), self.has(dataset, file)) {
             (false, _) => "not fetched".to_owned(),
             (true, false) => "broken".to_owned(),
@@ -138,17 +170,17 @@ impl Hub {
     }
 
     fn has(&self, dataset: &Dataset, file: &DataFile) -> bool {
-        let path = self.data.join(dataset.name).join(file.name);
+        let path = self.folder.join(dataset.name).join(file.name);
         checksum(&path).is_ok_and(|found| found == file.sha256)
     }
 
-    /// Fetches what is missing of a data set. Its archive is read as it comes and only the wanted files are kept; they are
-    /// written when all of them have come and are right. Returns the folder.
+    /// Fetches the missing files of a data set and returns its folder. The archive is read as it arrives; only the
+    /// listed files are extracted, and written once all of them have passed their check.
     ///
     /// # Errors
     /// Downloads that are forbidden or fail, files that are not the expected ones, Ctrl-C.
-    pub fn fetch_data(&self, dataset: &Dataset) -> Result<PathBuf> {
-        let folder = self.data.join(dataset.name);
+    pub fn fetch(&self, dataset: &Dataset) -> Result<PathBuf> {
+        let folder = self.folder.join(dataset.name);
         if dataset.files.iter().all(|file| self.has(dataset, file)) {
             return Ok(folder);
         }
@@ -156,10 +188,7 @@ impl Hub {
             return Err(Error::new(format!("`{}` has not been fetched", dataset.name))
                 .hint("downloads are off: unset `HF_HUB_OFFLINE` or leave out `--offline` to fetch it"));
         }
-        let index = match self.package_index.as_str() {
-            "" => Index::new(&index::of_pip()?)?,
-            address => Index::new(address)?,
-        };
+        let index = Index::new(&self.index.index_url()?)?;
         let download = index.open(&index.find(dataset.package, dataset.archive)?)?;
         let bar = Progress::new(download.length.unwrap_or(dataset.bytes) / MEGABYTE, "MB");
         let content = Metered { content: download.content, bar: bar.clone(), left_over: 0 };
@@ -172,12 +201,12 @@ impl Hub {
     }
 }
 
-/// Reads an archive until all files of the data set have come, and checks them.
+/// Reads an archive until all files of the data set are found, and checks them.
 fn extract(archive: impl Read, dataset: &Dataset) -> Result<Vec<(&DataFile, Vec<u8>)>> {
     let broken = |error: io::Error| match interrupt::check() {
         Err(interrupted) => interrupted,
         Ok(()) => Error::new(format!("the download of `{}` broke off: {error}", dataset.archive))
-            .hint("nothing was kept; run it again"),
+            .hint("nothing was written; run it again"),
     };
     let mut archive = tar::Archive::new(GzDecoder::new(archive));
     let mut found: Vec<(&DataFile, Vec<u8>)> = Vec::new();
@@ -190,10 +219,10 @@ fn extract(archive: impl Read, dataset: &Dataset) -> Result<Vec<(&DataFile, Vec<
         entry.by_ref().take(LONGEST_FILE).read_to_end(&mut bytes).map_err(broken)?;
         if format!("{:x}", Sha256::digest(&bytes)) != file.sha256 {
             return Err(Error::new(format!(
-                "`{}` of `{}` is not the one that was expected",
+                "`{}` of `{}` has another content than expected",
                 file.member, dataset.archive
             ))
-            .hint("its SHA-256 differs; nothing was kept"));
+            .hint("its SHA-256 differs; nothing was written"));
         }
         found.push((file, bytes));
         if found.len() == dataset.files.len() {
@@ -202,7 +231,7 @@ fn extract(archive: impl Read, dataset: &Dataset) -> Result<Vec<(&DataFile, Vec<
     }
     let missing = dataset.files.iter().find(|file| !found.iter().any(|(known, _)| known.name == file.name));
     let missing = missing.map_or("a file", |file| file.member);
-    Err(Error::new(format!("`{}` has no `{missing}`; nothing was kept", dataset.archive)))
+    Err(Error::new(format!("`{}` has no `{missing}`; nothing was written", dataset.archive)))
 }
 
 const MEGABYTE: u64 = 1_000_000;

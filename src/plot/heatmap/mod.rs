@@ -1,9 +1,11 @@
 //! What a heatmap shows: a grid of values, some of which may be blank, and how to colour and name them.
 
+pub mod scene;
+pub mod text;
+
 use crate::error::{Error, Result};
 use crate::plot::color::{ColorMap, ColorScale};
-use crate::plot::figure::Labels;
-use crate::plot::label::{LARGEST, clean, short};
+use crate::plot::label::{LARGEST, Labels, clean, short};
 
 /// The most rows, and the most columns, that a heatmap can have.
 const MOST_CELLS: usize = 1024;
@@ -41,8 +43,8 @@ impl Heatmap {
     /// A heatmap of `values` (rows of equal length); NaN makes a cell blank.
     ///
     /// # Errors
-    /// No rows or columns, more than 1024 of either, rows of different lengths, infinities, no cell that is a number, tick
-    /// names that do not fit the shape, a mark outside the grid or on a blank cell, a range that is none.
+    /// No rows or columns, more than 1024 of either, rows of different lengths, infinities, no cell that is a number,
+    /// tick names that do not fit the shape, a mark outside the grid or on a blank cell, an empty or non-finite range.
     pub fn new(values: Vec<Vec<f64>>, mut options: HeatmapOptions) -> Result<Self> {
         let rows = values.len();
         let columns = values.first().map_or(0, Vec::len);
@@ -103,7 +105,7 @@ impl Heatmap {
         self.values.first().map_or(0, Vec::len)
     }
 
-    /// The value of a cell, or none if it is blank or outside.
+    /// The value of a cell; `None` if it is blank or outside.
     pub fn value(&self, row: usize, column: usize) -> Option<f64> {
         self.values.get(row)?.get(column).copied().filter(|value| !value.is_nan())
     }

@@ -4,10 +4,10 @@
 use kuva::backend::terminal::TerminalBackend;
 use kuva::render::theme::Theme;
 
-use crate::plot::chart::{Chart, colors};
-use crate::plot::color::Rgb;
+use super::Chart;
+use crate::plot::color::{Rgb, series_colors};
 use crate::plot::label::{clip, columns, stride};
-use crate::plot::terminal::{ColorDepth, Glyph, Screen, painted};
+use crate::plot::screen::{ColorDepth, Glyph, Screen, painted};
 
 /// What stands for the first, second, ... series without colours: in lines and points, and in bars.
 const MARKS: [char; 7] = ['o', 'x', '+', '*', '#', '@', '%'];
@@ -16,7 +16,7 @@ const FILLS: [char; 7] = ['█', '░', '▓', '▒', '#', '+', '.'];
 const CHARACTER: (f64, f64) = (7.0, 14.0);
 
 /// The chart as lines of text, 40 to 100 columns wide, with the legend below.
-pub fn chart(chart: &Chart, screen: Screen) -> String {
+pub fn text(chart: &Chart, screen: Screen) -> String {
     let width = screen.columns.clamp(40, 100);
     let height = (width * 3 / 10).clamp(14, 26);
     // Legible on dark and on light terminals.
@@ -50,7 +50,7 @@ pub fn chart(chart: &Chart, screen: Screen) -> String {
     lines.join("\n")
 }
 
-/// The names cut to the room that each bar has, or every so many of them where there is little.
+/// The names cut to the room that each bar has; where that is little, only every second, fifth, tenth, ... name.
 fn bar_names(names: &[String], width: usize) -> Vec<String> {
     let room = width / names.len().max(1);
     let longest = names.iter().map(|name| columns(name)).max().unwrap_or(0);
@@ -64,7 +64,7 @@ fn bar_names(names: &[String], width: usize) -> Vec<String> {
 
 fn legend(names: &[&str], bars: bool, width: usize, depth: ColorDepth) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    for (name, color) in names.iter().zip(colors()) {
+    for (name, color) in names.iter().zip(series_colors()) {
         let mut swatch = Glyph { character: if bars { '█' } else { '\u{28ff}' }, ink: Some(color), paper: None };
         if depth == ColorDepth::None && names.len() > 1 {
             mark(&mut swatch);
@@ -83,7 +83,7 @@ fn legend(names: &[&str], bars: bool, width: usize, depth: ColorDepth) -> Vec<St
 
 /// Replaces a braille pattern or a block in a series' colour by the character that stands for the series.
 fn mark(glyph: &mut Glyph) {
-    let series = glyph.ink.and_then(|ink| colors().take(MARKS.len()).position(|color| color == ink));
+    let series = glyph.ink.and_then(|ink| series_colors().take(MARKS.len()).position(|color| color == ink));
     let character = match (series, glyph.character) {
         (Some(series), '\u{2800}'..='\u{28ff}') => MARKS.get(series),
         (Some(series), '█') => FILLS.get(series),

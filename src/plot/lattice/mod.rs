@@ -1,10 +1,9 @@
 //! What a lattice shows: points on a grid of rows and columns, and links that lead from one row to the next.
 
+mod scene;
+
 use crate::error::{Error, Result};
-use crate::plot::export::{self, Format};
-use crate::plot::figure::Labels;
-use crate::plot::label::clean;
-use crate::plot::lattice_drawing;
+use crate::plot::label::{Labels, clean};
 
 /// The most rows, and the most columns, that a lattice can have.
 const MOST: usize = 1024;
@@ -49,16 +48,6 @@ pub struct Lattice {
 }
 
 impl Lattice {
-    /// The file that shows the lattice.
-    ///
-    /// # Errors
-    /// More than 1024 rows or columns, a point or link beyond them; a drawing that the library fails on.
-    pub fn render(&self, format: Format) -> Result<Vec<u8>> {
-        let cleaned = self.cleaned();
-        cleaned.check()?;
-        export::render(format, || lattice_drawing::scene(&cleaned))
-    }
-
     fn check(&self) -> Result<()> {
         let (rows, columns) = (self.rows, self.columns.len());
         if rows > MOST || columns > MOST {
@@ -69,7 +58,7 @@ impl Lattice {
         let all_there = self.points.iter().all(|at| point(at.row, at.column))
             && self.links.iter().all(|link| point(link.row, link.source) && point(link.row + 1, link.target))
             && self.above.iter().all(|(column, _)| *column < columns);
-        if all_there { Ok(()) } else { Err(Error::new("a point or link lies outside the lattice")) }
+        if all_there { Ok(()) } else { Err(Error::new("a point or link is outside the lattice")) }
     }
 
     /// Without control characters in any text.

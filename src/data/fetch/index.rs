@@ -1,4 +1,4 @@
-//! The Python package index, from which source archives are read: PyPI, or the mirror that pip is told to use.
+//! A Python package index: finds a source archive among a package's files and downloads it.
 //! <https://packaging.python.org/en/latest/specifications/simple-repository-api/>
 
 use std::io::Read;
@@ -12,24 +12,9 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// The index that pip asks where nothing else is set, as pip itself says it.
-///
-/// # Errors
-/// There is no Python with pip.
-pub fn of_pip() -> Result<String> {
-    let code = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)";
-    let said = std::process::Command::new("python3").args(["-c", code]).output();
-    let address = said.ok().filter(|said| said.status.success());
-    let address = address.and_then(|said| String::from_utf8(said.stdout).ok()).map(|text| text.trim().to_owned());
-    address.filter(|address| !address.is_empty()).ok_or_else(|| {
-        Error::new("there is no `python3` with pip to name the package index")
-            .hint("set `PIP_INDEX_URL` to its address")
-    })
-}
-
-/// The first is asked for; many mirrors only have the second.
+/// Preferred is JSON; many mirrors have HTML only.
 const FORMATS: &str = "application/vnd.pypi.simple.v1+json, text/html;q=0.1";
-/// A page longer than this is taken for a mistake.
+/// Largest page read, in bytes.
 const LONGEST_PAGE: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -39,9 +24,9 @@ pub struct Index {
     agent: Agent,
 }
 
-/// An answer whose content is still to be read.
+/// A response whose content has not been read yet.
 pub struct Download {
-    /// Its length in bytes, where the server tells it.
+    /// Its length in bytes, if the server states it.
     pub length: Option<u64>,
     /// The content.
     pub content: Box<dyn Read>,
@@ -51,11 +36,11 @@ impl Index {
     /// The index at `address`, as pip takes it.
     ///
     /// # Errors
-    /// An address that is none.
+    /// An invalid address.
     pub fn new(address: &str) -> Result<Self> {
         let parsed = Url::parse(&format!("{}/", address.trim_end_matches('/')))
-            .map_err(|error| Error::new(format!("the package index `{address}` is no address: {error}")))
-            .map_err(|error| error.hint("`PIP_INDEX_URL` is one such as https://example.org/simple"))?;
+            .map_err(|error| Error::new(format!("the package index `{address}` is not a valid address: {error}")))
+            .map_err(|error| error.hint("set `PIP_INDEX_URL` to one such as https://example.org/simple"))?;
         // The system's certificates, as organisations put their own there.
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let agent = Agent::config_builder()
@@ -73,7 +58,7 @@ impl Index {
     /// # Errors
     /// An index that cannot be reached, or does not have it.
     pub fn find(&self, package: &str, archive: &str) -> Result<Url> {
-        let page = self.address.join(&format!("{package}/")).map_err(|error| no_sense(&self.address, &error))?;
+        let page = self.address.join(&format!("{package}/")).map_err(|error| unreadable(&self.address, &error))?;
         let mut answer = self
             .agent
             .get(page.as_str())
@@ -90,15 +75,15 @@ impl Index {
             .read_to_string()
             .map_err(|error| explain(&page, &format!("`{package}`"), error))?;
         let found = if is_json {
-            in_json(&text, archive).map_err(|error| no_sense(&page, &error))?
+            in_json(&text, archive).map_err(|error| unreadable(&page, &error))?
         } else {
             in_html(&text, archive)
         };
         let found = found.ok_or_else(|| {
             Error::new(format!("the package index `{}` has no `{archive}`", shown(&self.address)))
-                .hint("unset `PIP_INDEX_URL` to ask PyPI, or set it to an index that has it")
+                .hint("set `PIP_INDEX_URL` to an index that has it")
         })?;
-        base.join(&found).map_err(|error| no_sense(&page, &error))
+        base.join(&found).map_err(|error| unreadable(&page, &error))
     }
 
     /// Starts a download.
@@ -155,8 +140,8 @@ fn shown(address: &Url) -> String {
     address.to_string()
 }
 
-fn no_sense(address: &Url, error: &dyn std::fmt::Display) -> Error {
-    Error::new(format!("the answer of the package index `{}` makes no sense: {error}", shown(address)))
+fn unreadable(address: &Url, error: &dyn std::fmt::Display) -> Error {
+    Error::new(format!("the answer of the package index `{}` cannot be read: {error}", shown(address)))
 }
 
 fn explain(address: &Url, what: &str, error: ureq::Error) -> Error {
@@ -164,7 +149,7 @@ fn explain(address: &Url, what: &str, error: ureq::Error) -> Error {
     match error {
         ureq::Error::StatusCode(404) => Error::new(format!("the package index at {host} has no {what}")),
         ureq::Error::StatusCode(401 | 403) => Error::new(format!("{host} denies access to {what}"))
-            .hint("set `PIP_INDEX_URL` with name and password, as pip takes it"),
+            .hint("set `PIP_INDEX_URL` with name and password, as for pip"),
         ureq::Error::StatusCode(code) => Error::new(format!("{what}: {host} answered with status {code}")),
         error => Error::new(format!("{what} cannot be fetched from {host}: {error}"))
             .hint("check the network, and `PIP_INDEX_URL` if it is set"),

@@ -1,8 +1,9 @@
 //! Heatmaps in characters: coloured blocks where the terminal has colours, shading characters where it has none.
 
-use crate::plot::color::{ColorScale, Rgb, is_light};
+use crate::plot::color::{ColorScale, is_light};
 use crate::plot::heatmap::Heatmap;
 use crate::plot::label::{clip, columns, decimals, in_decimals, short, stride};
+use crate::plot::screen::{ColorDepth, Glyph, Screen, painted};
 
 /// Low to high, for output without colours; an odd number, so that zero has its own on a diverging scale.
 const SHADES: [char; 9] = ['.', ':', '~', '=', '+', '*', '#', '%', '@'];
@@ -10,54 +11,6 @@ const SHADES: [char; 9] = ['.', ':', '~', '=', '+', '*', '#', '%', '@'];
 const TICK_COLUMNS: usize = 16;
 /// More rows than this are drawn two to a line where there are colours.
 const TALL: usize = 40;
-
-/// How many colours an output shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ColorDepth {
-    /// A file, a pipe, or a user who asked for none.
-    None,
-    /// The 256 colours of an xterm.
-    Indexed,
-    /// Any colour.
-    True,
-}
-
-/// What text is drawn for.
-#[derive(Debug, Clone, Copy)]
-pub struct Screen {
-    /// Characters per line.
-    pub columns: usize,
-    /// Colours.
-    pub depth: ColorDepth,
-}
-
-impl Screen {
-    /// The standard output: 80 columns and no colours unless it is a terminal; `NO_COLOR` is respected.
-    pub fn stdout() -> Self {
-        let terminal = console::Term::stdout();
-        let columns = terminal.size_checked().map_or(80, |(_, columns)| usize::from(columns));
-        let depth = match (console::colors_enabled(), console::true_colors_enabled()) {
-            (false, _) => ColorDepth::None,
-            (true, false) => ColorDepth::Indexed,
-            (true, true) => ColorDepth::True,
-        };
-        Self { columns, depth }
-    }
-}
-
-/// One character position.
-#[derive(Clone, Copy)]
-pub(super) struct Glyph {
-    pub character: char,
-    pub ink: Option<Rgb>,
-    pub paper: Option<Rgb>,
-}
-
-impl Glyph {
-    pub fn plain(character: char) -> Self {
-        Self { character, ink: None, paper: None }
-    }
-}
 
 /// The grid as it is shown: each shown cell is the mean of `bin` × `bin` cells, and some characters wide.
 struct Grid<'a> {
@@ -74,7 +27,7 @@ struct Grid<'a> {
 }
 
 /// The heatmap as lines of text: title, grid with ticks, the meaning of the colours, and the marked cells.
-pub fn heatmap(heatmap: &Heatmap, screen: Screen) -> String {
+pub fn text(heatmap: &Heatmap, screen: Screen) -> String {
     let width = screen.columns.max(20);
     let options = heatmap.options();
     let tick = |row: usize| clip(&heatmap.y_tick(row), TICK_COLUMNS.min(width / 4));
@@ -109,9 +62,7 @@ pub fn heatmap(heatmap: &Heatmap, screen: Screen) -> String {
     } else if !options.color_label.is_empty() {
         lines.push(clip(&format!("values: {name}"), width));
     }
-    let marks = heatmap.marks_in_words();
-    let role = if marks.len() == 1 { "best" } else { "marked" };
-    lines.extend(marks.iter().map(|mark| format!("{role}: {mark}")));
+    lines.extend(heatmap.marks_in_words().iter().map(|mark| format!("marked: {mark}")));
     let mut text = lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n");
     text.push('\n');
     text
@@ -239,35 +190,4 @@ fn legend(name: &str, heatmap: &Heatmap, width: usize, depth: ColorDepth) -> Vec
         }
     }
     lines
-}
-
-/// The characters with the escape codes for their colours, if there are any.
-pub(super) fn painted(glyphs: &[Glyph], depth: ColorDepth) -> String {
-    let mut text = String::new();
-    let mut current = (None, None);
-    for glyph in glyphs {
-        if depth != ColorDepth::None && (glyph.ink, glyph.paper) != current {
-            text.push_str("\x1b[0m");
-            for (layer, color) in [(38, glyph.ink), (48, glyph.paper)] {
-                if let Some(color) = color {
-                    text.push_str(&escape(layer, color, depth));
-                }
-            }
-            current = (glyph.ink, glyph.paper);
-        }
-        text.push(glyph.character);
-    }
-    if current != (None, None) {
-        text.push_str("\x1b[0m");
-    }
-    text
-}
-
-fn escape(layer: u8, (red, green, blue): Rgb, depth: ColorDepth) -> String {
-    if depth == ColorDepth::True {
-        return format!("\x1b[{layer};2;{red};{green};{blue}m");
-    }
-    // The 6 × 6 × 6 colours from 16 on have the levels 0, 95, 135, 175, 215, 255.
-    let level = |channel: u8| if channel < 48 { 0 } else { ((u16::from(channel).max(75) - 35) / 40).min(5) };
-    format!("\x1b[{layer};5;{}m", 16 + 36 * level(red) + 6 * level(green) + level(blue))
 }

@@ -1,0 +1,229 @@
+//! One layer's frozen map, forward and transposed: on whole prompts, and on single vectors at any positions.
+
+use tch::Tensor;
+
+use super::frozen::FrozenLayer;
+use super::norm::{At, FrozenNorm};
+use crate::error::Result;
+use crate::model::block::Block;
+use crate::model::config::{Config, NormPlacement};
+use crate::model::hook::{HookPoint, Site};
+use crate::model::layer::Linear;
+use crate::model::run::Hooks;
+
+/// One layer: its weights and its frozen factors.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer<'a> {
+    config: &'a Config,
+    block: &'a Block,
+    frozen: &'a FrozenLayer,
+}
+
+/// The edges that vectors cross, one row each; a single row serves all vectors.
+#[derive(Debug)]
+pub struct Crossing {
+    /// Position where each vector arrives, int64 [row]
+    pub target: Tensor,
+    /// Weight of each head, [row, head, 1]
+    pub weight: Tensor,
+    /// Whether the residual stream crosses too, 0 or 1, [row, 1]
+    pub residual: Tensor,
+}
+
+impl<'a> Layer<'a> {
+    /// The map of `block` with its frozen factors.
+    pub fn new(config: &'a Config, block: &'a Block, frozen: &'a FrozenLayer) -> Self {
+        Self { config, block, frozen }
+    }
+
+    /// The frozen factors.
+    pub fn frozen(&self) -> &'a FrozenLayer {
+        self.frozen
+    }
+
+    /// Whether attention and MLP both read the block's input.
+    pub fn is_parallel(&self) -> bool {
+        self.config.parallel
+    }
+
+    /// The norms before and after attention.
+    fn attention_norms(&self) -> (Option<&FrozenNorm>, Option<&FrozenNorm>) {
+        self.norms(&self.frozen.ln1, self.frozen.ln1_post.as_ref())
+    }
+
+    /// The norms before and after the MLP.
+    fn mlp_norms(&self) -> (Option<&FrozenNorm>, Option<&FrozenNorm>) {
+        self.norms(&self.frozen.ln2, self.frozen.ln2_post.as_ref())
+    }
+
+    fn norms<'b>(
+        &self,
+        first: &'b FrozenNorm,
+        second: Option<&'b FrozenNorm>,
+    ) -> (Option<&'b FrozenNorm>, Option<&'b FrozenNorm>) {
+        if self.config.norm_placement == NormPlacement::Post { (None, Some(first)) } else { (Some(first), second) }
+    }
+
+    /// Every head's value vectors of `x`, [.., d_model] to [.., head, d_head].
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn values(&self, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
+        let config = self.config;
+        let input = normed(self.attention_norms().0, x, at, with_bias)?;
+        let values = project(&self.block.attention.value, &input, with_bias)?;
+        let values = values.f_unflatten(-1, [config.n_kv_heads, config.d_head])?;
+        if config.n_kv_heads == config.n_heads {
+            return Ok(values);
+        }
+        Ok(values.f_repeat_interleave_self_int(config.n_heads / config.n_kv_heads, -2, None)?)
+    }
+
+    /// What attention adds to the residual stream, [.., d_model], from mixed values, [.., head, d_head].
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn attention_out(&self, mixed: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
+        let out = project(&self.block.attention.output, &mixed.f_flatten(-2, -1)?, with_bias)?;
+        normed(self.attention_norms().1, &out, at, with_bias)
+    }
+
+    /// What the MLP adds to the residual stream, from its input `x`, both [.., d_model].
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn mlp_out(&self, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
+        let (before, after) = self.mlp_norms();
+        let input = normed(before, x, at, with_bias)?;
+        let hidden = project(&self.block.mlp.up, &input, with_bias)?.f_mul(&at.of(&self.frozen.slope)?)?;
+        normed(after, &project(&self.block.mlp.down, &hidden, with_bias)?, at, with_bias)
+    }
+
+    /// Transpose of the linear part of [`Layer::values`].
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn values_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
+        let config = self.config;
+        let group = config.n_heads / config.n_kv_heads;
+        let summed = covector.f_unflatten(-2, [config.n_kv_heads, group])?.f_sum_dim_intlist(-2, false, None)?;
+        let out = summed.f_flatten(-2, -1)?.f_matmul(&self.block.attention.value.weight)?;
+        transposed(self.attention_norms().0, &out, at)
+    }
+
+    /// Transpose of the linear part of [`Layer::attention_out`].
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn attention_out_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
+        let config = self.config;
+        let before = transposed(self.attention_norms().1, covector, at)?;
+        Ok(before.f_matmul(&self.block.attention.output.weight)?.f_unflatten(-1, [config.n_heads, config.d_head])?)
+    }
+
+    /// Transpose of the linear part of [`Layer::mlp_out`].
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn mlp_out_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
+        let (before, after) = self.mlp_norms();
+        let out = transposed(after, covector, at)?.f_matmul(&self.block.mlp.down.weight)?;
+        let hidden = out.f_mul(&at.of(&self.frozen.slope)?)?.f_matmul(&self.block.mlp.up.weight)?;
+        transposed(before, &hidden, at)
+    }
+}
+
+/// On whole prompts.
+impl Layer<'_> {
+    /// The residual stream [batch, pos, d_model] after this layer, whose number is `layer`; runs the hooks of its
+    /// places.
+    ///
+    /// # Errors
+    /// Whatever a hook raises.
+    pub fn forward(&self, layer: i64, x: Tensor, with_bias: bool, hooks: &mut Hooks) -> Result<Tensor> {
+        let at = |site| HookPoint { site, layer };
+        let before = hooks.pass(at(Site::ResidPre), x)?;
+        let mixed = hooks.pass(at(Site::Z), self.mix(&self.values(&before, At::Prompt, with_bias)?)?)?;
+        let added = hooks.pass(at(Site::AttentionOut), self.attention_out(&mixed, At::Prompt, with_bias)?)?;
+        let middle = hooks.pass(at(Site::ResidMid), before.f_add(&added)?)?;
+        let source = if self.is_parallel() { &before } else { &middle };
+        let added = hooks.pass(at(Site::MlpOut), self.mlp_out(source, At::Prompt, with_bias)?)?;
+        hooks.pass(at(Site::ResidPost), middle.f_add(&added)?)
+    }
+
+    /// What attention adds, [batch, pos, d_model].
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn attention(&self, x: &Tensor, with_bias: bool) -> Result<Tensor> {
+        self.attention_out(&self.mix(&self.values(x, At::Prompt, with_bias)?)?, At::Prompt, with_bias)
+    }
+
+    /// Transpose of the linear part of [`Layer::attention`], [batch, pos, d_model].
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn attention_transposed(&self, covector: &Tensor) -> Result<Tensor> {
+        let mixed = self.attention_out_transposed(covector, At::Prompt)?.f_transpose(1, 2)?;
+        let values = self.frozen.pattern.f_transpose(1, 2)?.f_matmul(&mixed)?.f_transpose(1, 2)?;
+        self.values_transposed(&values, At::Prompt)
+    }
+
+    /// Values [batch, pos, head, d_head], mixed by the frozen probabilities.
+    fn mix(&self, values: &Tensor) -> Result<Tensor> {
+        Ok(self.frozen.pattern.f_matmul(&values.f_transpose(1, 2)?)?.f_transpose(1, 2)?)
+    }
+}
+
+/// Along single edges.
+impl Layer<'_> {
+    /// Carries vectors [row, d_model] with their heads' values [row, head, d_head] along their edges.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn cross(&self, vectors: &Tensor, values: &Tensor, edges: &Crossing) -> Result<Tensor> {
+        let at = At::Rows(&edges.target);
+        let kept = vectors.f_mul(&edges.residual)?;
+        let added = self.attention_out(&values.f_mul(&edges.weight)?, at, false)?;
+        let middle = kept.f_add(&added)?;
+        let source = if self.is_parallel() { &kept } else { &middle };
+        Ok(middle.f_add(&self.mlp_out(source, at, false)?)?)
+    }
+
+    /// Pulls covectors [row, d_model] at nodes after the layer, at positions `at`, back through the MLP: the work that
+    /// all edges arriving there share. Returns what attention and what the residual stream are multiplied with.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn pull_back(&self, covectors: &Tensor, at: At) -> Result<(Tensor, Tensor)> {
+        let with_mlp = covectors.f_add(&self.mlp_out_transposed(covectors, at)?)?;
+        let at_attention = if self.is_parallel() { covectors.shallow_clone() } else { with_mlp.shallow_clone() };
+        Ok((self.attention_out_transposed(&at_attention, at)?, with_mlp))
+    }
+
+    /// The transpose of [`Layer::cross`], from what [`Layer::pull_back`] gives, to positions `source`, int64 [row].
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn cross_transposed(
+        &self,
+        (mixed, with_mlp): (&Tensor, &Tensor),
+        edges: &Crossing,
+        source: &Tensor,
+    ) -> Result<Tensor> {
+        let through = self.values_transposed(&mixed.f_mul(&edges.weight)?, At::Rows(source))?;
+        Ok(through.f_add(&with_mlp.f_mul(&edges.residual)?)?)
+    }
+}
+
+fn project(linear: &Linear, x: &Tensor, with_bias: bool) -> Result<Tensor> {
+    Ok(x.f_linear(&linear.weight, linear.bias.as_ref().filter(|_| with_bias))?)
+}
+
+fn normed(norm: Option<&FrozenNorm>, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
+    norm.map_or_else(|| Ok(x.shallow_clone()), |norm| norm.forward(x, at, with_bias))
+}
+
+fn transposed(norm: Option<&FrozenNorm>, covector: &Tensor, at: At) -> Result<Tensor> {
+    norm.map_or_else(|| Ok(covector.shallow_clone()), |norm| norm.transposed(covector, at))
+}

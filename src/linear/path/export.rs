@@ -1,0 +1,143 @@
+//! Path tables as files: CSV or parquet, one row per path, written as the paths come.
+
+use std::io::Error as IoError;
+use std::path::{Path as FilePath, PathBuf};
+
+use super::graph::{Graph, Path};
+use super::plan::PathBlock;
+use super::score::TOGETHER;
+use super::table::PathTable;
+use crate::data::parquet::{Column, ColumnType, Writer};
+use crate::error::{Error, Result};
+use crate::file::{Draft, format_of};
+use crate::interrupt;
+
+const COLUMNS: [(&str, ColumnType); 5] = [
+    ("source", ColumnType::Integer),
+    ("positions", ColumnType::Integers),
+    ("heads", ColumnType::Text),
+    ("logit", ColumnType::Double),
+    ("rank", ColumnType::Integer),
+];
+
+/// What a path table is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Csv,
+    Parquet,
+}
+
+const FORMATS: &[(&str, Format)] = &[("csv", Format::Csv), ("parquet", Format::Parquet)];
+
+/// A file of paths in the making. It appears under its name with [`finish`](Self::finish); dropped before that, it
+/// leaves nothing behind.
+pub struct PathFile {
+    path: PathBuf,
+    rows: Rows,
+}
+
+enum Rows {
+    Csv(csv::Writer<Draft>),
+    Parquet(Writer),
+}
+
+impl PathFile {
+    /// Starts a file.
+    ///
+    /// # Errors
+    /// A file name that ends in neither .csv nor .parquet; a place that cannot be written to.
+    pub fn create(path: &FilePath) -> Result<Self> {
+        let rows = match format_of(path, FORMATS)? {
+            Format::Csv => {
+                let mut writer = csv::Writer::from_writer(Draft::create(path)?);
+                writer.write_record(COLUMNS.map(|(name, _)| name)).map_err(|error| csv_failure(path, error))?;
+                Rows::Csv(writer)
+            }
+            Format::Parquet => Rows::Parquet(Writer::create(path, &COLUMNS)?),
+        };
+        Ok(Self { path: path.to_path_buf(), rows })
+    }
+
+    /// Adds rows.
+    ///
+    /// # Errors
+    /// A path whose rank is not known; whatever the disk raises.
+    pub fn append(&mut self, block: PathBlock) -> Result<()> {
+        match &mut self.rows {
+            Rows::Parquet(writer) => writer.append(columns(block)?),
+            Rows::Csv(writer) => {
+                for (path, score) in block.paths {
+                    let positions = block.graph.positions(path).iter().map(u32::to_string).collect::<Vec<_>>();
+                    let record = [
+                        path.source.to_string(),
+                        positions.join(" "),
+                        heads(block.graph, path),
+                        score.logit.to_string(),
+                        score.known_rank()?.to_string(),
+                    ];
+                    writer.write_record(&record).map_err(|error| csv_failure(&self.path, error))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts the finished file in its place.
+    ///
+    /// # Errors
+    /// Whatever the disk raises.
+    pub fn finish(self) -> Result<()> {
+        match self.rows {
+            Rows::Parquet(writer) => writer.finish(),
+            Rows::Csv(writer) => match writer.into_inner() {
+                Ok(draft) => draft.commit(),
+                Err(error) => Err(Error::io(&self.path, error.error())),
+            },
+        }
+    }
+}
+
+/// Writes the paths that a table holds.
+///
+/// # Errors
+/// A file name that ends in neither .csv nor .parquet; a table that does not hold its paths; whatever the disk raises.
+pub fn write(path: &FilePath, table: &PathTable) -> Result<()> {
+    let held = table.held()?;
+    let mut file = PathFile::create(path)?;
+    for paths in held.chunks(TOGETHER) {
+        interrupt::check()?;
+        file.append(PathBlock { graph: &table.graph, paths, computed: paths.len() as u64 })?;
+    }
+    file.finish()
+}
+
+fn csv_failure(path: &FilePath, error: csv::Error) -> Error {
+    Error::io(path, &IoError::from(error))
+}
+
+fn columns(block: PathBlock) -> Result<Vec<Column>> {
+    let (mut sources, mut positions, mut steps, mut logits, mut ranks) = (vec![], vec![], vec![], vec![], vec![]);
+    for (path, score) in block.paths {
+        sources.push(i64::from(path.source));
+        positions.push(block.graph.positions(path).into_iter().map(i64::from).collect());
+        steps.push(heads(block.graph, path));
+        logits.push(score.logit);
+        ranks.push(score.known_rank()?);
+    }
+    Ok(vec![
+        Column::Integer(sources),
+        Column::Integers(positions),
+        Column::Text(steps),
+        Column::Double(logits),
+        Column::Integer(ranks),
+    ])
+}
+
+/// The heads of each step joined by +, r for the residual stream; steps separated by spaces.
+fn heads(graph: &Graph, path: &Path) -> String {
+    let steps = graph.edges_of(path).map(|edge| {
+        let residual = edge.residual.then(|| "r".to_owned());
+        edge.heads().map(|head| head.to_string()).chain(residual).collect::<Vec<_>>().join("+")
+    });
+    steps.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,250 @@
+//! Paths with their scores: those that are kept, and what is counted of all.
+
+use tch::Kind;
+
+use super::graph::{Graph, Path};
+use super::method::Selection;
+use super::prune::Count;
+use super::score::{Score, Scored, Scorer};
+use crate::error::{Error, Result};
+use crate::linear::frozen::numbers;
+use crate::linear::map::LinearMap;
+
+/// Which paths a table has.
+#[derive(Debug, Clone, Copy)]
+pub struct TableOptions {
+    /// Which paths are computed
+    pub selection: Selection,
+    /// A path is high-ranking if its rank is at most this
+    pub max_rank: i64,
+    /// Whether low-ranking paths are kept too; if not, ranks are computed only as far as `max_rank`
+    pub keep_low: bool,
+    /// Whether the table holds the paths that are kept; if not, they only go to the sink, and memory does not grow with
+    /// them
+    pub hold: bool,
+}
+
+impl TableOptions {
+    /// The rank up to which ranks are computed; None: all.
+    pub fn ranks_wanted(&self) -> Option<i64> {
+        (!self.keep_low).then_some(self.max_rank)
+    }
+}
+
+/// What is known of the paths from one position.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// The position
+    pub position: i64,
+    /// Number of paths in the graph
+    pub paths: Count,
+    /// Number of paths computed
+    pub computed: u64,
+    /// Number of those that are high-ranking
+    pub high_ranking: u64,
+    /// Sum of the answer's logits of those computed
+    pub logit: f64,
+    /// Sum of the answer's logits of those that are high-ranking
+    pub high_logit: f64,
+    /// Sum of the answer's logits of all paths of the graph, by dynamic programming
+    pub graph_logit: f64,
+    /// What the source token contributes to the answer's logit along all edges
+    pub total: f64,
+    /// Number of the high-ranking paths that each head takes part in, [layer · n_heads + head]
+    pub head_use: Vec<u64>,
+}
+
+/// What is counted while paths are computed, and the paths that are held.
+#[derive(Debug)]
+pub struct Tally {
+    options: TableOptions,
+    /// By position, the place of its start; `starts.len()` where none starts
+    place: Vec<usize>,
+    starts: Vec<Start>,
+    kept: u64,
+    held: Vec<(Path, Score)>,
+    n_heads: usize,
+}
+
+/// Scored paths of one prompt.
+#[derive(Debug)]
+pub struct PathTable {
+    /// The graph whose edges the paths follow
+    pub graph: Graph,
+    /// The prompt
+    pub tokens: Vec<i64>,
+    /// A token id
+    pub answer: i64,
+    /// The run's own probability of the answer
+    pub answer_probability: f64,
+    /// Number of heads of a layer
+    pub n_heads: i64,
+    /// Which paths it has
+    pub options: TableOptions,
+    /// One per position that paths start from
+    pub starts: Vec<Start>,
+    /// Number of paths kept
+    pub kept: u64,
+    held: Vec<(Path, Score)>,
+}
+
+impl Tally {
+    /// Nothing counted yet.
+    ///
+    /// # Errors
+    /// Interruption.
+    pub fn new(scorer: &Scorer, options: TableOptions) -> Result<Self> {
+        let request = &scorer.graph.request;
+        let n_heads = scorer.map.config().n_heads as usize;
+        let totals = scorer.map.totals_of(request.to, &[scorer.answer])?;
+        let totals = numbers(&totals)?;
+        let mut place = vec![request.from.len(); totals.len()];
+        let mut starts: Vec<Start> = Vec::with_capacity(request.from.len());
+        for ((position, paths), graph_logit) in request.from.iter().zip(scorer.graph.counts()).zip(scorer.sums()?) {
+            place[*position as usize] = starts.len();
+            starts.push(Start {
+                position: *position,
+                paths,
+                computed: 0,
+                high_ranking: 0,
+                logit: 0.0,
+                high_logit: 0.0,
+                graph_logit,
+                total: totals[*position as usize],
+                head_use: vec![0; n_heads * scorer.graph.depth()],
+            });
+        }
+        Ok(Self { options, place, starts, kept: 0, held: Vec::new(), n_heads })
+    }
+
+    /// Counts scored paths, and returns those that are kept.
+    pub fn count(&mut self, graph: &Graph, scored: Scored) -> Vec<(Path, Score)> {
+        for (source, (paths, logit)) in scored.abandoned {
+            self.starts[self.place[source as usize]].count(paths, logit);
+        }
+        let mut kept = Vec::new();
+        for (path, score) in scored.ranked {
+            let is_high = score.rank.is_some_and(|rank| rank <= self.options.max_rank);
+            let start = &mut self.starts[self.place[path.source as usize]];
+            start.count(1, score.logit);
+            if is_high {
+                start.count_high(graph, &path, score.logit, self.n_heads);
+            }
+            if is_high || self.options.keep_low {
+                kept.push((path, score));
+            }
+        }
+        self.kept += kept.len() as u64;
+        kept
+    }
+
+    /// Holds paths that are kept, if the options ask for it.
+    pub fn hold(&mut self, kept: Vec<(Path, Score)>) {
+        if self.options.hold {
+            self.held.extend(kept);
+        }
+    }
+}
+
+impl PathTable {
+    /// The table of what a tally has counted of the paths of a map's graph.
+    ///
+    /// # Errors
+    /// Whatever libtorch refuses.
+    pub fn new(map: &LinearMap, graph: Graph, answer: i64, tally: Tally) -> Result<Self> {
+        let probabilities = map.logits(graph.request.to)?.f_softmax(0, Kind::Double)?;
+        Ok(Self {
+            graph,
+            tokens: map.tokens().to_vec(),
+            answer,
+            answer_probability: probabilities.f_double_value(&[answer])?,
+            n_heads: map.config().n_heads,
+            options: tally.options,
+            starts: tally.starts,
+            kept: tally.kept,
+            held: tally.held,
+        })
+    }
+
+    /// The paths kept, in order; of a search, the highest logit first.
+    ///
+    /// # Errors
+    /// The table does not hold them.
+    pub fn held(&self) -> Result<&[(Path, Score)]> {
+        if self.options.hold {
+            return Ok(&self.held);
+        }
+        Err(Error::new("the paths of this table went to a file, and are not held in memory"))
+    }
+
+    /// The share of high-ranking paths from the positions `from` that each head takes part in, [layer][head]; NaN if
+    /// there are none.
+    ///
+    /// # Errors
+    /// A position from which no paths were asked for.
+    pub fn head_activity(&self, from: &[i64]) -> Result<Vec<f64>> {
+        let starts: Vec<&Start> = from.iter().map(|position| self.start(*position)).collect::<Result<_>>()?;
+        let high: u64 = starts.iter().map(|start| start.high_ranking).sum();
+        let places = self.n_heads as usize * self.graph.depth();
+        Ok((0..places)
+            .map(|place| {
+                let uses: u64 = starts.iter().map(|start| start.head_use[place]).sum();
+                uses as f64 / high as f64
+            })
+            .collect())
+    }
+
+    /// The part of the answer's logit that the paths explain, and what the source tokens contribute to it along all
+    /// edges.
+    pub fn explained(&self) -> (f64, f64) {
+        let part = |start: &Start| match self.options.selection {
+            Selection::Highest { .. } => start.logit,
+            Selection::All | Selection::Sample { .. } => start.graph_logit,
+        };
+        (self.starts.iter().map(part).sum(), self.starts.iter().map(|start| start.total).sum())
+    }
+
+    /// What is known of the paths from one position.
+    ///
+    /// # Errors
+    /// A position from which no paths were asked for.
+    pub fn start(&self, position: i64) -> Result<&Start> {
+        self.starts.iter().find(|start| start.position == position).ok_or_else(|| {
+            let known: Vec<String> = self.starts.iter().map(|start| start.position.to_string()).collect();
+            Error::new(format!("the table has no paths from position {position}"))
+                .hint(format!("it has those from {}", known.join(", ")))
+        })
+    }
+}
+
+impl Start {
+    fn count(&mut self, paths: u64, logit: f64) {
+        self.computed += paths;
+        self.logit += logit;
+    }
+
+    /// Counts a high-ranking path with its heads.
+    fn count_high(&mut self, graph: &Graph, path: &Path, logit: f64, heads: usize) {
+        self.high_ranking += 1;
+        self.high_logit += logit;
+        for (layer, edge) in graph.edges_of(path).enumerate() {
+            for head in edge.heads() {
+                self.head_use[layer * heads + head as usize] += 1;
+            }
+        }
+    }
+
+    /// The number of high-ranking paths, and its standard error: counted, or estimated from a sample (NaN from an empty
+    /// one). After a search it is a lower bound.
+    pub fn high_ranking_paths(&self, selection: Selection) -> (f64, f64) {
+        match selection {
+            Selection::Sample { .. } if self.computed > 0 => {
+                let share = self.high_ranking as f64 / self.computed as f64;
+                let error = (share * (1.0 - share) / self.computed as f64).sqrt();
+                (share * self.paths, error * self.paths)
+            }
+            Selection::Sample { .. } => (f64::NAN, f64::NAN),
+            Selection::All | Selection::Highest { .. } => (self.high_ranking as f64, 0.0),
+        }
+    }
+}
