@@ -19,7 +19,7 @@ pub enum Error {
     /// Ctrl-C was pressed while native code ran.
     #[error("interrupted")]
     Interrupted,
-    /// A callback (a script's closure) failed; whoever lent the callback holds the cause.
+    /// A callback (a script's closure) failed; its owner holds the cause.
     #[error("a callback failed")]
     Callback,
 }
@@ -30,7 +30,7 @@ impl Error {
         Self::Invalid { message: message.into(), hint: None }
     }
 
-    /// The same error with what would be right; an earlier hint is kept.
+    /// The same error with what would be right; an earlier hint stays.
     pub fn hint(self, text: impl Into<String>) -> Self {
         match self {
             Self::Invalid { message, hint: None } => Self::Invalid { message, hint: Some(text.into()) },
@@ -84,8 +84,8 @@ impl From<tch::TchError> for Error {
     }
 }
 
-/// The first line of a message, without the C++ backtrace that libtorch appends. A panic writes the message with `{:?}`, so
-/// an escaped line end counts as one.
+/// The first line of a message, without the C++ backtrace that libtorch appends. A panic writes the message with
+/// `{:?}`, so an escaped line end counts as one.
 pub fn without_backtrace(text: &str) -> &str {
     const BACKTRACE: &str = "Exception raised from ";
     let said = text.split_once(BACKTRACE).map_or(text, |(said, _)| said);

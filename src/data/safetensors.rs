@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use safetensors::tensor::{Dtype, TensorInfo};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::{Map, Value};
-use tch::Kind;
+use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
 use crate::file::write_atomic;
@@ -16,9 +17,10 @@ use crate::interrupt;
 use crate::tensor::{Tensor, kind_name};
 
 const METADATA: &str = "__metadata__";
-const LENGTH_BYTES: u64 = 8;
-/// As the reference implementation; a longer header is taken for damage.
-const LONGEST_HEADER: u64 = 100_000_000;
+/// The header is padded so that the data is aligned to this many bytes.
+const ALIGNMENT: usize = 8;
+/// As in the reference implementation; a longer header counts as damage.
+const LONGEST_HEADER: usize = 100_000_000;
 
 /// Writes `tensors` and `metadata`; see [`write_atomic`] for what happens to an older file.
 ///
@@ -63,8 +65,81 @@ fn header(tensors: &[(&String, &Tensor)], metadata: &BTreeMap<String, String>) -
         start = end;
     }
     let mut text = Value::Object(entries).to_string();
-    text.push_str(&" ".repeat(text.len().next_multiple_of(LENGTH_BYTES as usize) - text.len()));
+    text.push_str(&" ".repeat(text.len().next_multiple_of(ALIGNMENT) - text.len()));
     Ok(text)
+}
+
+/// A safetensors file, mapped: a tensor is read when it is asked for and goes straight to its device.
+#[derive(Debug)]
+pub struct SafetensorsFile {
+    path: PathBuf,
+    map: Mmap,
+    metadata: Metadata,
+    /// Where in the file the tensors' data starts
+    data: usize,
+}
+
+impl SafetensorsFile {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is cut off or is damaged; the message names the file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|error| Error::io(path, &error))?;
+        // SAFETY: the map is only read; a file that another process shortens meanwhile is outside what can be guarded.
+        let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::io(path, &error))?;
+        let (metadata, data) = read_header(&map).map_err(|error| {
+            Error::new(format!("`{}` is not a whole safetensors file: {error}", path.display()))
+                .hint("the download or copy may have been cut off; fetch it again")
+        })?;
+        Ok(Self { path: path.to_owned(), map, metadata, data })
+    }
+
+    /// The file's path, as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tensors' names, in the order of their data.
+    pub fn names(&self) -> Vec<String> {
+        self.metadata.offset_keys()
+    }
+
+    /// How a tensor is stored.
+    pub fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.metadata.info(name)
+    }
+
+    /// A tensor, copied to `device`, as `kind` or in the dtype in which it is stored.
+    ///
+    /// # Errors
+    /// A name that is not there, a dtype that libtorch does not have.
+    pub fn load(&self, name: &str, kind: Option<Kind>, device: Device) -> Result<tch::Tensor> {
+        let info = self.info(name).ok_or_else(|| Error::new(format!("there is no tensor `{name}`")))?;
+        let stored = kind_of(info.dtype).map_err(|error| error.context(format!("tensor `{name}`")))?;
+        let kind = kind.unwrap_or(stored);
+        let shape: Vec<i64> = info.shape.iter().map(|length| *length as i64).collect();
+        let (start, end) = info.data_offsets;
+        let bytes = &self.map[self.data + start..self.data + end];
+        let aligned = bytes.as_ptr().align_offset(std::mem::align_of::<f64>()) == 0;
+        if bytes.is_empty() || !aligned {
+            let copy = tch::Tensor::f_from_data_size(bytes, &shape, stored)?;
+            return Ok(copy.f_to_device_(device, kind, false, false)?);
+        }
+        let strides = contiguous_strides(&shape);
+        // SAFETY: the bytes are in bounds, aligned and as many as shape and type call for (`read_header` has checked
+        // it), and the borrowed tensor does not outlive this function: what is returned is a copy.
+        let borrowed = unsafe { tch::Tensor::f_from_blob(bytes.as_ptr(), &shape, &strides, stored, Device::Cpu) }?;
+        Ok(borrowed.f_to_device_(device, kind, false, true)?)
+    }
+}
+
+fn contiguous_strides(shape: &[i64]) -> Vec<i64> {
+    let mut strides = vec![1; shape.len()];
+    for dim in (1..shape.len()).rev() {
+        strides[dim - 1] = strides[dim] * shape[dim];
+    }
+    strides
 }
 
 /// Reads the tensors of a file, to the CPU.
@@ -72,17 +147,15 @@ fn header(tensors: &[(&String, &Tensor)], metadata: &BTreeMap<String, String>) -
 /// # Errors
 /// A file that cannot be read or is damaged; the message names the file and the tensor.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
-    named(path, |file| {
-        let header = read_header(file)?;
-        let mut tensors = BTreeMap::new();
-        for (name, entry) in header.entries {
-            interrupt::check()?;
-            let tensor = read_tensor(file, entry, header.data, header.total)
-                .map_err(|error| error.context(format!("tensor `{name}`")))?;
-            tensors.insert(name, tensor);
-        }
-        Ok(tensors)
-    })
+    let file = SafetensorsFile::open(path)?;
+    let mut tensors = BTreeMap::new();
+    for name in file.names() {
+        interrupt::check()?;
+        let tensor =
+            file.load(&name, None, Device::Cpu).map_err(|error| error.context(format!("`{}`", path.display())))?;
+        tensors.insert(name, tensor.into());
+    }
+    Ok(tensors)
 }
 
 /// Reads the texts stored beside the tensors of a file.
@@ -90,69 +163,60 @@ pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
 /// # Errors
 /// A file that cannot be read or is damaged; the message names the file.
 pub fn read_metadata(path: &Path) -> Result<BTreeMap<String, String>> {
-    named(path, |file| Ok(read_header(file)?.metadata))
+    let file = SafetensorsFile::open(path)?;
+    Ok(file.metadata.metadata().clone().unwrap_or_default().into_iter().collect())
 }
 
-fn named<T>(path: &Path, read: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
-    let mut file = File::open(path).map_err(|error| Error::io(path, &error))?;
-    read(&mut file).map_err(|error| error.context(format!("`{}`", path.display())))
-}
-
-struct Header {
-    /// What is said of each tensor.
-    entries: Map<String, Value>,
-    metadata: BTreeMap<String, String>,
-    /// Where in the file the data starts.
-    data: u64,
-    /// The length of the file.
-    total: u64,
-}
-
-fn read_header(file: &mut File) -> Result<Header> {
-    let system = |error: io::Error| Error::new(error.to_string());
-    let total = file.metadata().map_err(system)?.len();
-    let mut length = [0; LENGTH_BYTES as usize];
-    file.read_exact(&mut length).map_err(|_| Error::new("too short for a safetensors file"))?;
-    let length = u64::from_le_bytes(length);
-    let data = length.saturating_add(LENGTH_BYTES);
-    if length > LONGEST_HEADER || data > total {
-        return Err(Error::new(format!("not a safetensors file, or cut off: a header of {length} bytes in {total}")));
-    }
-    let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(system)?;
-    let mut entries: Map<String, Value> = serde_json::from_slice(&header)
-        .map_err(|error| Error::new(format!("not a safetensors file: its header is not JSON ({error})")))?;
-    let metadata = match entries.remove(METADATA) {
-        Some(texts) => serde_json::from_value(texts)
-            .map_err(|error| Error::new(format!("`{METADATA}` is not a map of texts ({error})")))?,
-        None => BTreeMap::new(),
+/// The description of every tensor in a file, checked, and where the data starts.
+fn read_header(file: &[u8]) -> Result<(Metadata, usize)> {
+    let (length, rest) = file.split_first_chunk().ok_or_else(|| Error::new("it is too short"))?;
+    let length = u64::from_le_bytes(*length);
+    let parts = usize::try_from(length).ok().filter(|length| *length <= LONGEST_HEADER);
+    let (header, data) = parts.and_then(|length| rest.split_at_checked(length)).ok_or_else(|| {
+        Error::new(format!("a header of {length} bytes in {}, so it is not a safetensors file or cut off", file.len()))
+    })?;
+    let mut entries: Map<String, Value> =
+        serde_json::from_slice(header).map_err(|error| Error::new(format!("its header is not JSON ({error})")))?;
+    let texts = match entries.remove(METADATA) {
+        Some(texts) => Some(
+            serde_json::from_value(texts)
+                .map_err(|error| Error::new(format!("`{METADATA}` is not a map of texts ({error})")))?,
+        ),
+        None => None,
     };
-    Ok(Header { entries, metadata, data, total })
+    let mut tensors = Vec::new();
+    for (name, entry) in entries {
+        let info = read_info(entry, data.len()).map_err(|error| error.context(format!("tensor `{name}`")))?;
+        tensors.push((name, info));
+    }
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
+    let metadata = Metadata::new(texts, tensors).map_err(|error| Error::new(error.to_string()))?;
+    if metadata.data_len() != data.len() {
+        return Err(Error::new(format!("its tensors take {} bytes of {}", metadata.data_len(), data.len())));
+    }
+    Ok((metadata, file.len() - data.len()))
 }
 
-/// Reads the tensor that a header entry describes from a file of `total` bytes whose data starts at `data`.
-fn read_tensor(file: &mut File, entry: Value, data: u64, total: u64) -> Result<Tensor> {
+/// One tensor's description in a file with `size` bytes of data.
+fn read_info(entry: Value, size: usize) -> Result<TensorInfo> {
     let info: TensorInfo =
         serde_json::from_value(entry).map_err(|error| Error::new(format!("its header entry is damaged ({error})")))?;
-    let kind = kind(info.dtype)?;
-    let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
-    if start > end || end > total - data {
+    let (start, end) = info.data_offsets;
+    if start > end || end > size {
         return Err(Error::new(format!(
-            "its data would be at {start}..{end} of {}; the file is damaged or cut off",
-            total - data
+            "its data would be at {start}..{end} of {size}; the file is damaged or cut off"
         )));
     }
-    let shape = info
-        .shape
-        .iter()
-        .map(|&length| i64::try_from(length))
-        .collect::<std::result::Result<Vec<i64>, _>>()
-        .map_err(|_| Error::new(format!("its shape {:?} is impossible", info.shape)))?;
-    let mut bytes = vec![0; (end - start) as usize];
-    file.seek(SeekFrom::Start(data + start))
-        .and_then(|_| file.read_exact(&mut bytes))
-        .map_err(|error| Error::new(error.to_string()))?;
-    Tensor::from_bytes(&bytes, &shape, kind)
+    let bits = info.shape.iter().try_fold(info.dtype.bitsize(), |bits, length| bits.checked_mul(*length));
+    if bits != (end - start).checked_mul(8) {
+        let dtype = kind_of(info.dtype).map_or_else(|_| info.dtype.to_string(), |kind| kind_name(kind).to_owned());
+        return Err(Error::new(format!(
+            "{} bytes do not make a tensor of shape {:?} and dtype {dtype}",
+            end - start,
+            info.shape
+        )));
+    }
+    Ok(info)
 }
 
 fn dtype(kind: Kind) -> Result<Dtype> {
@@ -171,7 +235,7 @@ fn dtype(kind: Kind) -> Result<Dtype> {
     })
 }
 
-fn kind(dtype: Dtype) -> Result<Kind> {
+fn kind_of(dtype: Dtype) -> Result<Kind> {
     Ok(match dtype {
         Dtype::BOOL => Kind::Bool,
         Dtype::U8 => Kind::Uint8,

@@ -134,6 +134,7 @@ impl Quantization {
     /// Expands whole blocks into `values`; large tensors are shared out among threads.
     pub(super) fn expand(self, bytes: &[u8], values: &mut [f32]) {
         let (block_values, block_bytes) = self.block();
+        assert_eq!(bytes.len() / block_bytes, values.len() / block_values, "as many blocks of bytes as of values");
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         if values.len() < WORTH_THREADS || threads == 1 {
             return self.expand_part(bytes, values);
@@ -226,7 +227,7 @@ fn q8_0(block: &[u8; 34], values: &mut [f32; 32]) {
 }
 
 /// The eight 6-bit scales and eight 6-bit minima that Q4_K and Q5_K pack into twelve bytes.
-fn scales_and_minima(packed: &[u8; 12]) -> [(f32, f32); 8] {
+fn scales_and_minima(packed: &[u8]) -> [(f32, f32); 8] {
     std::array::from_fn(|i| {
         let (scale, minimum) = if i < 4 {
             (packed[i] & 0x3F, packed[i + 4] & 0x3F)
@@ -241,7 +242,7 @@ fn scales_and_minima(packed: &[u8; 12]) -> [(f32, f32); 8] {
 fn q4_k(block: &[u8; 144], values: &mut [f32; SUPER_BLOCK]) {
     let [low, high, minimum_low, minimum_high, rest @ ..] = block;
     let (scale, minimum) = (half(*low, *high), half(*minimum_low, *minimum_high));
-    let Some((scales, packed)) = rest.split_first_chunk() else { return };
+    let (scales, packed) = (&rest[..12], &rest[12..]);
     let parts = scales_and_minima(scales);
     for (i, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let (scale, minimum) = (scale * parts[i].0, minimum * parts[i].1);
@@ -254,8 +255,7 @@ fn q4_k(block: &[u8; 144], values: &mut [f32; SUPER_BLOCK]) {
 fn q5_k(block: &[u8; 176], values: &mut [f32; SUPER_BLOCK]) {
     let [low, high, minimum_low, minimum_high, rest @ ..] = block;
     let (scale, minimum) = (half(*low, *high), half(*minimum_low, *minimum_high));
-    let Some((scales, rest)) = rest.split_first_chunk() else { return };
-    let Some((fifth_bits, packed)) = rest.split_first_chunk::<32>() else { return };
+    let (scales, fifth_bits, packed) = (&rest[..12], &rest[12..44], &rest[44..]);
     let parts = scales_and_minima(scales);
     for (i, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
         let (scale, minimum) = (scale * parts[i].0, minimum * parts[i].1);
@@ -270,7 +270,8 @@ fn q6_k(block: &[u8; 210], values: &mut [f32; SUPER_BLOCK]) {
     let (low_bits, high_bits, scales) = (&block[..128], &block[128..192], &block[192..208]);
     let scale = half(block[208], block[209]);
     for (i, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        // Within each half of 128 values: 64 bytes of low bits, read as low then high nibbles, and 32 bytes of top bits.
+        // Within each half of 128 values: 64 bytes of low bits, read as low then high nibbles, and 32 bytes of top
+        // bits.
         let (part, quarter) = (i / 4, i % 4);
         let low_bits = &low_bits[part * 64 + quarter % 2 * 32..];
         let high_bits = &high_bits[part * 32..];

@@ -1,5 +1,6 @@
-//! Reads what stands before the tensor data of a GGUF file: header, metadata, tensor descriptions. Every length is
-//! checked against the bytes that are left before anything is allocated, so a broken file is an error and nothing worse.
+//! Reads what is before the tensor data of a GGUF file: header, metadata, tensor descriptions. Every length is
+//! checked against the bytes that are left before anything is allocated, so a broken file is an error and nothing
+//! worse.
 
 use std::collections::HashMap;
 
@@ -20,7 +21,7 @@ pub(super) struct Header {
     pub tensors: Vec<(String, TensorInfo)>,
 }
 
-/// Where a tensor lies and how it is stored.
+/// Where a tensor is and how it is stored.
 #[derive(Debug, Clone)]
 pub(super) struct TensorInfo {
     /// In PyTorch order: the last dimension is contiguous.
@@ -111,7 +112,7 @@ fn metadata(cursor: &mut Cursor, count: u64) -> Result<HashMap<String, Value>> {
     Ok(metadata)
 }
 
-/// A tensor's description as it stands in the file.
+/// A tensor's description as it is in the file.
 struct Description {
     shape: Vec<i64>,
     kind: TensorType,
@@ -156,7 +157,7 @@ fn locate(description: Description, data_start: usize, file_length: usize) -> Re
     let start = usize::try_from(offset).ok().and_then(|offset| data_start.checked_add(offset));
     let start =
         start.filter(|start| start.checked_add(bytes).is_some_and(|end| end <= file_length)).ok_or_else(|| {
-            Error::new("its data lies beyond the end of the file").hint("the file may be incomplete: download it again")
+            Error::new("its data is beyond the end of the file").hint("the file may be incomplete: download it again")
         })?;
     Ok(TensorInfo { shape, kind, count, start, bytes })
 }

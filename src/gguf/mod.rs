@@ -1,11 +1,9 @@
-//! GGUF files: metadata, tensors (expanded to floats where they are quantised), and what llama.cpp's converter changed on
-//! the way from a Hugging Face checkpoint. The file is mapped, not read, so only the tensors asked for cost memory.
+//! GGUF files: metadata, tensors (expanded to floats where they are quantised), and what llama.cpp's converter changed
+//! on the way from a Hugging Face checkpoint. The file is mapped, not read, so only the tensors asked for cost memory.
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
-mod config;
 mod dequantize;
 mod header;
-mod names;
 mod value;
 
 use std::collections::HashMap;
@@ -15,9 +13,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 use tch::{Device, Kind};
 
-pub use config::config_json;
 pub use dequantize::{Quantization, TensorType};
-pub use names::{Conversion, conversion, tensor_name};
 pub use value::Value;
 
 use crate::error::{Error, Result, nearest};
@@ -38,12 +34,12 @@ impl Gguf {
     /// Opens a file and reads everything but the tensors' data.
     ///
     /// # Errors
-    /// A file that cannot be read, is not a little-endian GGUF of version 2 or 3, or is truncated or corrupt; the message
-    /// names the file and, where there is one, the metadata key or tensor.
+    /// A file that cannot be read, is not a little-endian GGUF of version 2 or 3, or is truncated or corrupt; the
+    /// message names the file and, where there is one, the metadata key or tensor.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| Error::io(path, &error))?;
-        // SAFETY: the mapping is only read. Like every reader of mapped weights this relies on nobody shortening the
-        // file while it is open.
+        // SAFETY: the mapping is only read. Like every reader of mapped weights this relies on no process shortening
+        // the file while it is open.
         let file = unsafe { Mmap::map(&file) }.map_err(|error| Error::io(path, &error))?;
         let in_file = |error: Error| error.context(format!("`{}`", path.display()));
         let header = header::read(&file).map_err(in_file)?;
@@ -66,6 +62,9 @@ impl Gguf {
     }
 
     /// A text, or `None` where the key is missing; a value of another type is an error, here and below.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn string(&self, key: &str) -> Result<Option<&str>> {
         self.typed(key, "a string", |value| match value {
             Value::String(text) => Some(text.as_str()),
@@ -74,6 +73,9 @@ impl Gguf {
     }
 
     /// An integer, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn integer(&self, key: &str) -> Result<Option<i64>> {
         self.typed(key, "an integer", |value| match value {
             Value::Integer(integer) => Some(*integer),
@@ -82,6 +84,9 @@ impl Gguf {
     }
 
     /// A float, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn float(&self, key: &str) -> Result<Option<f64>> {
         self.typed(key, "a float", |value| match value {
             Value::Float(float) => Some(*float),
@@ -90,6 +95,9 @@ impl Gguf {
     }
 
     /// A truth value, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
         self.typed(key, "true or false", |value| match value {
             Value::Boolean(boolean) => Some(*boolean),
@@ -98,6 +106,9 @@ impl Gguf {
     }
 
     /// An array of texts, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn strings(&self, key: &str) -> Result<Option<&[String]>> {
         self.typed(key, "an array of strings", |value| match value {
             Value::Strings(items) => Some(items.as_slice()),
@@ -106,6 +117,9 @@ impl Gguf {
     }
 
     /// An array of integers, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn integers(&self, key: &str) -> Result<Option<&[i64]>> {
         self.typed(key, "an array of integers", |value| match value {
             Value::Integers(items) => Some(items.as_slice()),
@@ -114,6 +128,9 @@ impl Gguf {
     }
 
     /// An array of floats, or `None` where the key is missing.
+    ///
+    /// # Errors
+    /// A value of another type.
     pub fn floats(&self, key: &str) -> Result<Option<&[f64]>> {
         self.typed(key, "an array of floats", |value| match value {
             Value::Floats(items) => Some(items.as_slice()),
@@ -163,7 +180,7 @@ impl Gguf {
     }
 
     /// Loads a tensor to the CPU in PyTorch's shape: quantised ones as f32, others in the type they are stored in. What
-    /// the converter changed is not undone here; see [`conversion`].
+    /// the converter changed is not undone here; see [`Conversion`](crate::model::family::gguf::Conversion).
     ///
     /// # Errors
     /// An unknown name, or a storage type that cannot be read.
@@ -179,7 +196,7 @@ impl Gguf {
         })?;
         let end = info.start.saturating_add(info.bytes);
         let bytes = self.file.get(info.start..end).ok_or_else(|| {
-            Error::new(format!("`{path}`: the data of tensor `{name}` lies beyond the end of the file"))
+            Error::new(format!("`{path}`: the data of tensor `{name}` is beyond the end of the file"))
         })?;
         match info.kind {
             TensorType::Plain(kind) => Ok(tch::Tensor::f_from_data_size(bytes, &info.shape, kind)?),
@@ -199,24 +216,4 @@ impl Gguf {
             }
         }
     }
-}
-
-/// Undoes what llama.cpp's converter does to the query and key projections of Llama models: it interleaves the two halves
-/// of each head's rotary dimensions, where Hugging Face keeps them apart. `tensor` is a weight `[heads * head_dim, in]` or
-/// a bias `[heads * head_dim]`; `heads` counts query heads for the query and key heads for the key.
-///
-/// # Errors
-/// A first dimension that does not divide into `heads` of even size.
-pub fn unpermute_rotary(tensor: &tch::Tensor, heads: i64) -> Result<tch::Tensor> {
-    let shape = tensor.size();
-    let rows = shape.first().copied().unwrap_or(0);
-    let pair_rows = heads.checked_mul(2).filter(|pairs| *pairs > 0 && rows % pairs == 0);
-    let Some(pair_rows) = pair_rows else {
-        return Err(Error::new(format!(
-            "a projection of shape {shape:?} does not divide into {heads} heads of even size"
-        )));
-    };
-    let mut split = vec![heads, rows / pair_rows, 2];
-    split.extend(shape.iter().skip(1));
-    Ok(tensor.f_reshape(&split)?.f_transpose(1, 2)?.f_reshape(&shape)?)
 }

@@ -32,7 +32,7 @@ pub struct Attention {
     pub window: Option<i64>,
 }
 
-/// What all layers share in one pass: rotations and masks.
+/// The rotations and masks of one pass, which all layers share.
 #[derive(Debug)]
 pub struct Pass {
     /// The positions computed

@@ -18,7 +18,7 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// What the MLP makes of the normalised input `x`, before any norm of its output.
+    /// The MLP's output for the normalised input `x`, before any norm of the output.
     fn forward(&self, config: &Config, layer: i64, x: &Tensor, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer };
         let hidden = match &self.gate {
@@ -53,6 +53,9 @@ pub struct Block {
 
 impl Block {
     /// The residual stream after the layer, from the one before it, both [batch, pos, d_model].
+    ///
+    /// # Errors
+    /// Whatever a hook raises.
     pub fn forward(
         &self,
         config: &Config,

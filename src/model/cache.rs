@@ -1,4 +1,4 @@
-//! The activations kept from one run, in order of execution.
+//! The activations captured in one run, in order of execution.
 
 use tch::Tensor;
 
@@ -13,7 +13,7 @@ pub struct ActivationCache {
 }
 
 impl ActivationCache {
-    /// Keeps an activation; a later one at the same point replaces it.
+    /// Stores an activation; a later one at the same point replaces it.
     pub fn insert(&mut self, point: HookPoint, value: Tensor) {
         match self.entries.iter_mut().find(|(found, _)| *found == point) {
             Some(entry) => entry.1 = value,
@@ -21,7 +21,7 @@ impl ActivationCache {
         }
     }
 
-    /// The activation at `point`, if it was kept.
+    /// The activation at `point`, if it was captured.
     pub fn get(&self, point: HookPoint) -> Option<&Tensor> {
         self.entries.iter().find(|(found, _)| *found == point).map(|(_, value)| value)
     }
@@ -29,16 +29,13 @@ impl ActivationCache {
     /// The activation that `name` (or an alias) means.
     ///
     /// # Errors
-    /// A name that is no hook, or one that was not kept.
+    /// An unknown hook, or one that was not captured.
     pub fn named(&self, name: &str, config: &Config) -> Result<&Tensor> {
         let point = hook::parse(name, config)?;
-        self.get(point).ok_or_else(|| {
-            Error::new(format!("`{}` was not cached", point.name()))
-                .hint("name it in `run_with_cache(tokens, [names])`; patterns such as `blocks.*.hook_resid_post` work")
-        })
+        self.get(point).ok_or_else(|| Error::new(format!("`{}` was not cached", point.name())))
     }
 
-    /// Points and values in the order in which they were kept.
+    /// Points and values in the order in which they were captured.
     pub fn iter(&self) -> impl Iterator<Item = (&HookPoint, &Tensor)> {
         self.entries.iter().map(|(point, value)| (point, value))
     }
@@ -48,7 +45,7 @@ impl ActivationCache {
         self.entries.len()
     }
 
-    /// Whether nothing was kept.
+    /// Whether nothing was captured.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

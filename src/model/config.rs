@@ -36,7 +36,7 @@ pub enum NormKind {
     Layer,
 }
 
-/// Where a block's norms stand.
+/// Where a block's norms are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormPlacement {
     /// Before attention and MLP
@@ -58,10 +58,10 @@ pub enum QueryKeyNorm {
     Head,
 }
 
-/// How the rotary frequencies of a checkpoint depart from `theta^(-2i/dim)`.
+/// How the rotary frequencies of a checkpoint differ from `theta^(-2i/dim)`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RopeScaling {
-    /// They do not.
+    /// Not at all
     Default,
     /// Divided by a factor
     Linear { factor: f64 },
@@ -71,7 +71,7 @@ pub enum RopeScaling {
     Yarn { factor: f64, attention_factor: f64, beta_fast: f64, beta_slow: f64, original_context: f64, truncate: bool },
     /// One divisor per frequency, another set beyond the original context (Phi-3)
     LongRope { short: Vec<f64>, long: Vec<f64>, attention_factor: f64, original_context: i64 },
-    /// One divisor per frequency, kept as a tensor beside the weights (GGUF)
+    /// One divisor per frequency, stored as a tensor beside the weights (GGUF)
     Divisors(Vec<f64>),
 }
 
@@ -95,13 +95,26 @@ pub enum PositionEmbedding {
     Rotary,
 }
 
-/// What one layer's attention sees.
+/// The window and the rotary embedding of one layer's attention.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerAttention {
     /// Size of the sliding window in positions, counting the current one; None without a window
     pub window: Option<i64>,
     /// Its rotary embedding; None with learned positions
     pub rope: Option<Rope>,
+}
+
+/// The sizes of a decoder, by TransformerLens's names.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    pub n_layers: i64,
+    pub d_model: i64,
+    pub n_heads: i64,
+    pub n_kv_heads: i64,
+    pub d_head: i64,
+    pub d_mlp: i64,
+    pub d_vocab: i64,
+    pub n_ctx: i64,
 }
 
 /// A decoder, described. Sizes follow TransformerLens's names.
@@ -129,13 +142,13 @@ pub struct Config {
     pub position_embedding: PositionEmbedding,
     /// One entry per layer
     pub layers: Vec<LayerAttention>,
-    /// What scores are multiplied with, usually 1/√d_head
+    /// Factor of the attention scores, usually 1/√d_head
     pub attention_scale: f64,
     /// c · tanh(scores / c)
     pub attention_soft_cap: Option<f64>,
     /// c · tanh(logits / c)
     pub logit_soft_cap: Option<f64>,
-    /// What embeddings are multiplied with (Gemma)
+    /// Factor of the embeddings (Gemma)
     pub embedding_scale: Option<f64>,
     /// The unembedding is the embedding
     pub tied: bool,
@@ -144,17 +157,53 @@ pub struct Config {
     pub mlp_bias: bool,
     /// Standard deviation of a random initialisation
     pub initializer_range: f64,
-    /// Ids that end a generated text, as far as the config knows
+    /// Ids that end a generated text, by the config
     pub eos_token_ids: Vec<i64>,
 }
 
 impl Config {
+    /// A pre-norm decoder of these sizes with RMS norms, gated SiLU MLPs and no biases, in which every layer sees all
+    /// earlier positions. The layers' rotary embeddings are still missing; a family says in what else it differs.
+    pub fn new(model_type: &str, sizes: Sizes) -> Self {
+        let Sizes { n_layers, d_model, n_heads, n_kv_heads, d_head, d_mlp, d_vocab, n_ctx } = sizes;
+        Self {
+            model_type: model_type.to_owned(),
+            n_layers,
+            d_model,
+            n_heads,
+            n_kv_heads,
+            d_head,
+            d_mlp,
+            d_vocab,
+            n_ctx,
+            activation: Activation::Silu,
+            gated_mlp: true,
+            norm: NormKind::Rms,
+            norm_eps: 1e-6,
+            norm_placement: NormPlacement::Pre,
+            query_key_norm: QueryKeyNorm::Absent,
+            parallel: false,
+            position_embedding: PositionEmbedding::Rotary,
+            layers: vec![LayerAttention { window: None, rope: None }; n_layers as usize],
+            attention_scale: (d_head as f64).powf(-0.5),
+            attention_soft_cap: None,
+            logit_soft_cap: None,
+            embedding_scale: None,
+            tied: false,
+            query_key_value_bias: false,
+            attention_output_bias: false,
+            mlp_bias: false,
+            initializer_range: 0.02,
+            eos_token_ids: Vec::new(),
+        }
+    }
+
     /// TransformerLens's name of the norm: `RMS` or `LN`.
     pub fn normalization_type(&self) -> &'static str {
         if self.norm == NormKind::Layer { "LN" } else { "RMS" }
     }
 
-    /// Where the norms stand: `pre`, `post`, `both`.
+    /// Where the norms are: `pre`, `post`, `both`.
     pub fn norm_placement_name(&self) -> &'static str {
         match self.norm_placement {
             NormPlacement::Pre => "pre",

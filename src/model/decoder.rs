@@ -64,8 +64,8 @@ impl KeyValueCache {
         self.seen = 0;
     }
 
-    /// Whether keys of `decoder` are rotated otherwise once there is one position more than were seen (long rope): then
-    /// what was kept is of no use.
+    /// Whether keys of `decoder` are rotated differently from the next position on (long rope), so that the cached ones
+    /// no longer fit.
     pub fn is_outgrown(&self, decoder: &Decoder) -> bool {
         decoder.ropes.iter().any(|rope| rope.is_changed_between(self.seen, self.seen + 1))
     }
@@ -81,6 +81,9 @@ impl Decoder {
     }
 
     /// Logits of the tokens that follow those `cache` has seen; the cache then has seen them too.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
     pub fn forward_cached(
         &self,
         tokens: &Tensor,
@@ -120,6 +123,9 @@ impl Decoder {
     }
 
     /// Rotations and masks for the positions of `window`.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn pass(&self, window: Window) -> Result<Pass> {
         let total = window.prompt.max(window.start + window.length);
         let rotations = self
@@ -137,6 +143,9 @@ impl Decoder {
     }
 
     /// The residual stream before the first block, [batch, pos, d_model].
+    ///
+    /// # Errors
+    /// A text longer than learned positions allow; whatever a hook raises.
     pub fn embed(&self, tokens: &Tensor, start: i64, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer: 0 };
         let tokens = tokens.f_to(self.device)?;
@@ -153,6 +162,9 @@ impl Decoder {
     }
 
     /// Logits of the residual stream after the last block.
+    ///
+    /// # Errors
+    /// Whatever a hook raises; a width that is not d_model.
     pub fn unembed(&self, x: Tensor, logits: Logits, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer: 0 };
         let normalized = self.final_norm.forward(&x, at(Site::LnFinalScale), hooks)?;
@@ -187,6 +199,9 @@ impl Decoder {
     }
 
     /// Fails if `ids` is empty or holds an id that the model does not have; `what` names them.
+    ///
+    /// # Errors
+    /// An empty list, or an id that the model does not have; it is named.
     pub fn check_ids(&self, ids: &[i64], what: &str) -> Result<()> {
         if ids.is_empty() {
             return Err(Error::new(format!("{what} is empty")).hint("a prompt needs at least one token"));

@@ -31,8 +31,8 @@ impl Default for Generation {
 }
 
 impl Decoder {
-    /// The new ids that follow each row of `tokens`, int64 [batch, pos]. Hooks see the new positions of each step only, but
-    /// all of them once more where a long rope turns to its other frequencies.
+    /// The new ids that follow each row of `tokens`, int64 [batch, pos]. Hooks see the new positions of each step only,
+    /// but all of them once more where a long rope turns to its other frequencies.
     ///
     /// # Errors
     /// As [`Decoder::forward`]; an option out of its range.

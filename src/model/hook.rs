@@ -66,13 +66,22 @@ const SITES: &[(Site, &str)] = &[
     (Site::LnFinalNormalized, "ln_final.hook_normalized"),
 ];
 
+// A site's number is its place in the list.
+const _: () = {
+    let mut place = 0;
+    while place < SITES.len() {
+        assert!(SITES[place].0 as usize == place);
+        place += 1;
+    }
+};
+
 impl Site {
     /// How many kinds of site there are.
     pub const COUNT: usize = SITES.len();
 
     /// The name; inside a block, what follows `blocks.{l}.`.
     pub fn name(self) -> &'static str {
-        SITES.iter().find(|(site, _)| *site == self).map_or("", |(_, name)| name)
+        SITES[self as usize].1
     }
 
     /// Whether it occurs once per layer.
@@ -146,7 +155,7 @@ pub fn points(config: &Config) -> Vec<HookPoint> {
             .filter(move |(site, _)| !site.in_block() && (from..=to).contains(site))
             .map(|(site, _)| HookPoint { site: *site, layer: 0 })
     };
-    // A norm that stands after its sublayer runs where families with both kinds have their second one.
+    // A norm after its sublayer runs where families with both kinds have their second one.
     let post = config.norm_placement == NormPlacement::Post;
     let place = |site: &Site| match site {
         Site::Ln1Scale if post => Site::Ln1PostScale,
@@ -163,8 +172,8 @@ pub fn points(config: &Config) -> Vec<HookPoint> {
         .collect()
 }
 
-/// The point that `name` means: a full name, `SITE` with the layer after a dot (`resid_post.3`), a Hugging Face module path
-/// (`model.layers.3.self_attn.output`) or an nnterp accessor (`layers_output[3]`).
+/// The point that `name` means: a full name, `SITE` with the layer after a dot (`resid_post.3`), a Hugging Face module
+/// path (`model.layers.3.self_attn.output`) or an nnterp accessor (`layers_output[3]`).
 ///
 /// # Errors
 /// An unknown name, with the nearest one; a layer that the model does not have.
@@ -219,8 +228,8 @@ fn alias(name: &str) -> Option<(Site, i64)> {
     outside.or_else(|| module_path(name)).or_else(|| accessor(name)).or_else(|| short(name))
 }
 
-/// `resid_post.3`, `attn.hook_z.3`, `pattern.0`: the site's name, with or without `hook_`, then the layer. A full name whose
-/// layer does not exist also ends here, so that the error can speak of the layer.
+/// `resid_post.3`, `attn.hook_z.3`, `pattern.0`: the site's name, with or without `hook_`, then the layer. A full name
+/// whose layer does not exist also ends here, so that the error can speak of the layer.
 fn short(name: &str) -> Option<(Site, i64)> {
     let (site, layer) = match name.strip_prefix("blocks.") {
         Some(rest) => rest.split_once('.').map(|(layer, site)| (site, layer))?,

@@ -8,11 +8,11 @@ use tch::{Device, Kind};
 use super::config::{Config, RopeScaling};
 use super::decoder::Decoder;
 use super::fingerprint::fingerprint;
-use super::source::{GgufSource, ROTARY_DIVISORS, RandomWeights, Safetensors};
+use super::source::{Checkpoint, GgufSource, ROTARY_DIVISORS, RandomWeights};
 use super::{built_in, family, load};
 use crate::device;
 use crate::error::{Error, Result};
-use crate::gguf::{self, Gguf};
+use crate::gguf::Gguf;
 use crate::hub::{self, Located};
 use crate::text::tokenizer::Tokenizer;
 
@@ -53,7 +53,8 @@ impl LanguageModel {
     /// Loads a built-in name, a Hugging Face repository, a folder, or a GGUF file.
     ///
     /// # Errors
-    /// No such model, a config that is not supported, weights that are missing, damaged or do not fit; an unknown device.
+    /// No such model, a config that is not supported, weights that are missing, damaged or do not fit; an unknown
+    /// device.
     pub fn load(id: &str, options: &LoadOptions) -> Result<Self> {
         let device = device::parse_device(&options.device)?;
         check_kind(options.kind)?;
@@ -98,7 +99,7 @@ impl LanguageModel {
                 load::decoder(config, &GgufSource::new(gguf, &described)?, options.kind, device)?
             }
             (None, Weights::Directory(directory)) => {
-                load::decoder(config, &Safetensors::open(directory)?, options.kind, device)
+                load::decoder(config, &Checkpoint::open(directory)?, options.kind, device)
                     .map_err(|error| error.context(format!("`{}`", directory.display())))?
             }
             (None, Weights::Absent) => {
@@ -145,12 +146,15 @@ impl LanguageModel {
     }
 
     /// Ids of `text`; special tokens (such as the one that begins a text) are added only if `add_special`.
+    ///
+    /// # Errors
+    /// There is no tokenizer.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<i64>> {
         self.tokenizer()?.encode(text, add_special)
     }
 
-    /// The text of token ids, special tokens included. Embeddings are often padded beyond the vocabulary: an id that the
-    /// model has and no token has reads as `<|unused ID|>`.
+    /// The text of token ids, special tokens included. Embeddings are often padded beyond the vocabulary: an id that
+    /// the model has and no token has reads as `<|unused ID|>`.
     ///
     /// # Errors
     /// There is no tokenizer, or the model does not have an id.
@@ -167,6 +171,9 @@ impl LanguageModel {
     }
 
     /// The text of each token by itself; otherwise as [`LanguageModel::decode`].
+    ///
+    /// # Errors
+    /// There is no tokenizer, or the model does not have an id.
     pub fn tokens(&self, ids: &[i64]) -> Result<Vec<String>> {
         let tokenizer = self.tokenizer()?;
         ids.iter()
@@ -233,9 +240,9 @@ fn read_json(path: &Path) -> Result<serde_json::Value> {
     serde_json::from_str(&text).map_err(|error| Error::new(format!("`{}` is not valid JSON: {error}", path.display())))
 }
 
-/// The config in a GGUF file's metadata, with the rotary divisors that newer Llama files keep as a tensor.
+/// The config in a GGUF file's metadata, with the rotary divisors that newer Llama files store as a tensor.
 fn gguf_config(gguf: &Gguf) -> Result<Config> {
-    let mut config = family::parse(&gguf::config_json(gguf)?)?;
+    let mut config = family::parse(&family::gguf::config_json(gguf)?)?;
     if gguf.contains(ROTARY_DIVISORS) {
         let divisors = Vec::<f64>::try_from(&gguf.load(ROTARY_DIVISORS)?.f_to_kind(Kind::Double)?)?;
         for rope in config.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {

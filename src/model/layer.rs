@@ -8,7 +8,7 @@ use super::run::Hooks;
 use crate::error::Result;
 use crate::tensor::raw::{Arithmetic, wide};
 
-/// x · weightᵀ + bias, with weight [out, in] as Hugging Face keeps it.
+/// x · weightᵀ + bias, with weight [out, in] as in Hugging Face's checkpoints.
 #[derive(Debug)]
 pub struct Linear {
     /// [out, in]
@@ -19,6 +19,9 @@ pub struct Linear {
 
 impl Linear {
     /// [.., in] to [.., out].
+    ///
+    /// # Errors
+    /// A last dimension that is not `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         // Otherwise libtorch multiplies sample by sample, reading the weight anew for each.
         Ok(x.f_contiguous()?.f_linear(&self.weight, self.bias.as_ref())?)
@@ -40,11 +43,17 @@ pub struct Norm {
 
 impl Norm {
     /// Normalises the last dimension of `x`; the divisor passes through the hook at `scale_point`.
+    ///
+    /// # Errors
+    /// Whatever the hook raises.
     pub fn forward(&self, x: &Tensor, scale_point: HookPoint, hooks: &mut Hooks) -> Result<Tensor> {
         self.apply(x, |scale| hooks.pass(scale_point, scale))
     }
 
     /// Normalises the last dimension of `x`.
+    ///
+    /// # Errors
+    /// A last dimension of another size.
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
         self.apply(x, Ok)
     }
@@ -70,6 +79,9 @@ impl Norm {
 
 impl Activation {
     /// Applies the function elementwise.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Silu => x.f_silu()?,
@@ -81,6 +93,9 @@ impl Activation {
 }
 
 /// c · tanh(x / c), or `x` where there is no cap.
+///
+/// # Errors
+/// Only libtorch's own, such as no memory.
 pub fn soft_cap(x: Tensor, cap: Option<f64>) -> Result<Tensor> {
     match cap {
         Some(cap) => x.over(cap)?.f_tanh()?.times(cap),

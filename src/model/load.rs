@@ -8,8 +8,9 @@ use super::attention::Attention;
 use super::block::{Block, Mlp};
 use super::config::{Config, NormKind, PositionEmbedding, QueryKeyNorm, Rope, RopeScaling};
 use super::decoder::Decoder;
+use super::family;
 use super::layer::{Linear, Norm};
-use super::naming::{AttentionNaming, MlpNaming, Naming, naming};
+use super::naming::{AttentionNaming, MlpNaming, Naming, NormNaming};
 use super::source::WeightSource;
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -17,26 +18,26 @@ use crate::interrupt;
 /// Builds the decoder that `config` describes.
 ///
 /// # Errors
-/// A tensor that is missing, has another shape, or holds NaN or infinity; a tensor in the checkpoint that the decoder has
-/// no use for (it would compute something else than the checkpoint's own code).
+/// A tensor that is missing, has another shape, or holds NaN or infinity; a tensor in the checkpoint that the decoder
+/// has no use for (it would compute something else than the checkpoint's own code).
 pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: Device) -> Result<Decoder> {
-    let naming = naming(&config.model_type);
+    let naming = family::find(&config.model_type)?.naming;
     let mut loader = Loader { config: &config, source, naming, kind, device, used: BTreeSet::new() };
     let embedding =
         loader.tensor(&format!("{}{}.weight", naming.root, naming.embedding), &[config.d_vocab, config.d_model])?;
     let position_embedding = match config.position_embedding {
-        PositionEmbedding::Learned => Some(loader.tensor(
-            &format!("{}{}.weight", naming.root, naming.position_embedding),
-            &[config.n_ctx, config.d_model],
-        )?),
+        PositionEmbedding::Learned => {
+            let name = naming.position_embedding.ok_or_else(|| Error::new("the family has no learned positions"))?;
+            Some(loader.tensor(&format!("{}{name}.weight", naming.root), &[config.n_ctx, config.d_model])?)
+        }
         PositionEmbedding::Rotary => None,
     };
-    let ropes = distinct_ropes(&config);
+    let (ropes, rope_of_layer) = distinct_ropes(&config);
     check_divisors(&ropes)?;
     let mut blocks = Vec::new();
     for layer in 0..config.n_layers {
         interrupt::check()?;
-        blocks.push(loader.block(layer, &ropes)?);
+        blocks.push(loader.block(layer, rope_of_layer[layer as usize])?);
     }
     let final_norm = loader.norm(&format!("{}{}", naming.root, naming.final_norm), config.d_model)?;
     let unembedding_name = format!("{}.weight", naming.unembedding);
@@ -60,14 +61,17 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
     })
 }
 
-fn distinct_ropes(config: &Config) -> Vec<Rope> {
+/// The distinct rotary embeddings, and for each layer which one it has.
+fn distinct_ropes(config: &Config) -> (Vec<Rope>, Vec<Option<usize>>) {
     let mut ropes: Vec<Rope> = Vec::new();
-    for rope in config.layers.iter().filter_map(|layer| layer.rope.as_ref()) {
-        if !ropes.contains(rope) {
+    let mut number = |rope: &Rope| {
+        ropes.iter().position(|found| found == rope).unwrap_or_else(|| {
             ropes.push(rope.clone());
-        }
-    }
-    ropes
+            ropes.len() - 1
+        })
+    };
+    let of_layers = config.layers.iter().map(|layer| layer.rope.as_ref().map(&mut number)).collect();
+    (ropes, of_layers)
 }
 
 /// Divisors come from a tensor of a GGUF file; a config can only announce them.
@@ -130,29 +134,29 @@ impl Loader<'_> {
         Ok(Norm { kind: self.config.norm, eps: self.config.norm_eps, weight, bias })
     }
 
-    fn optional_norm(&mut self, prefix: &str, name: &str) -> Result<Option<Norm>> {
-        if name.is_empty() {
-            return Ok(None);
-        }
-        self.norm(&format!("{prefix}{name}"), self.config.d_model).map(Some)
-    }
-
-    fn block(&mut self, layer: i64, ropes: &[Rope]) -> Result<Block> {
-        let naming = self.naming;
-        let prefix = format!("{}{}{layer}.", naming.root, naming.layers);
-        let d_model = self.config.d_model;
+    fn block(&mut self, layer: i64, rope: Option<usize>) -> Result<Block> {
+        let prefix = format!("{}{}{layer}.", self.naming.root, self.naming.layers);
+        let (ln1, ln1_post, ln2, ln2_post) = match self.naming.norms {
+            NormNaming::Pre { attention, mlp } | NormNaming::Post { attention, mlp } => (attention, None, mlp, None),
+            NormNaming::Both { attention, attention_post, mlp, mlp_post } => {
+                (attention, Some(attention_post), mlp, Some(mlp_post))
+            }
+        };
+        let attention = self.attention(&prefix, layer, rope)?;
+        let mlp = self.mlp(&prefix)?;
+        let mut norm = |name: &str| self.norm(&format!("{prefix}{name}"), self.config.d_model);
         Ok(Block {
             layer,
-            attention: self.attention(&prefix, layer, ropes)?,
-            mlp: self.mlp(&prefix)?,
-            ln1: self.norm(&format!("{prefix}{}", naming.ln1), d_model)?,
-            ln1_post: self.optional_norm(&prefix, naming.ln1_post)?,
-            ln2: self.norm(&format!("{prefix}{}", naming.ln2), d_model)?,
-            ln2_post: self.optional_norm(&prefix, naming.ln2_post)?,
+            attention,
+            mlp,
+            ln1: norm(ln1)?,
+            ln1_post: ln1_post.map(&mut norm).transpose()?,
+            ln2: norm(ln2)?,
+            ln2_post: ln2_post.map(&mut norm).transpose()?,
         })
     }
 
-    fn attention(&mut self, prefix: &str, layer: i64, ropes: &[Rope]) -> Result<Attention> {
+    fn attention(&mut self, prefix: &str, layer: i64, rope: Option<usize>) -> Result<Attention> {
         let (config, naming) = (self.config, self.naming);
         let (d_model, d_head) = (config.d_model, config.d_head);
         let (queries, keys) = (config.n_heads * d_head, config.n_kv_heads * d_head);
@@ -182,19 +186,8 @@ impl Loader<'_> {
         let mut norm =
             |name: &str, size: Option<i64>| size.map(|size| self.norm(&format!("{prefix}{name}"), size)).transpose();
         let (query_norm, key_norm) = (norm(naming.query_norm, query_norm)?, norm(naming.key_norm, key_norm)?);
-        let described = config.layers.get(layer as usize);
-        Ok(Attention {
-            query,
-            key,
-            value,
-            output,
-            query_norm,
-            key_norm,
-            rope: described
-                .and_then(|layer| layer.rope.as_ref())
-                .and_then(|rope| ropes.iter().position(|found| found == rope)),
-            window: described.and_then(|layer| layer.window),
-        })
+        let window = config.layers[layer as usize].window;
+        Ok(Attention { query, key, value, output, query_norm, key_norm, rope, window })
     }
 
     fn mlp(&mut self, prefix: &str) -> Result<Mlp> {
@@ -238,7 +231,7 @@ fn rows(fused: &Linear, start: i64, count: i64) -> Result<Linear> {
 
 /// Query (0), key (1) or value (2) of a map whose outputs are ordered head, part, dimension.
 fn per_head(fused: &Linear, d_head: i64, part: i64) -> Result<Linear> {
-    let inputs = fused.weight.size().get(1).copied().unwrap_or(0);
+    let (_, inputs) = fused.weight.size2()?;
     let pick = |tensor: &Tensor, tail: &[i64]| -> Result<Tensor> {
         let mut by_head = vec![-1, 3, d_head];
         by_head.extend(tail);

@@ -1,4 +1,4 @@
-//! Where each family keeps its weights: module names as Hugging Face's checkpoints have them, and how they are packed.
+//! How a family names and packs its weights: module names as in Hugging Face's checkpoints.
 
 /// How the query, key and value projections are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,13 +24,25 @@ pub enum MlpNaming {
     Plain { up: &'static str },
 }
 
+/// How the norms of a layer are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormNaming {
+    /// One before each sublayer
+    Pre { attention: &'static str, mlp: &'static str },
+    /// One after each sublayer (OLMo-2, OLMo-3)
+    Post { attention: &'static str, mlp: &'static str },
+    /// Both (Gemma-2, Gemma-3)
+    Both { attention: &'static str, attention_post: &'static str, mlp: &'static str, mlp_post: &'static str },
+}
+
 /// The names of one family.
 #[derive(Debug, Clone, Copy)]
 pub struct Naming {
-    /// What all names but the unembedding's begin with; some checkpoints leave it out
+    /// Prefix of all names but the unembedding's; some checkpoints leave it out
     pub root: &'static str,
     pub embedding: &'static str,
-    pub position_embedding: &'static str,
+    /// Families with learned positions only
+    pub position_embedding: Option<&'static str>,
     pub final_norm: &'static str,
     /// Full name, without the root
     pub unembedding: &'static str,
@@ -42,94 +54,12 @@ pub struct Naming {
     pub key_norm: &'static str,
     pub mlp: MlpNaming,
     pub mlp_down: &'static str,
-    pub ln1: &'static str,
-    pub ln1_post: &'static str,
-    pub ln2: &'static str,
-    pub ln2_post: &'static str,
+    pub norms: NormNaming,
     /// Weights are stored [in, out]
     pub transposed: bool,
 }
 
-const LLAMA: Naming = Naming {
-    root: "model.",
-    embedding: "embed_tokens",
-    position_embedding: "",
-    final_norm: "norm",
-    unembedding: "lm_head",
-    layers: "layers.",
-    attention: AttentionNaming::Separate {
-        query: "self_attn.q_proj",
-        key: "self_attn.k_proj",
-        value: "self_attn.v_proj",
-    },
-    attention_output: "self_attn.o_proj",
-    query_norm: "self_attn.q_norm",
-    key_norm: "self_attn.k_norm",
-    mlp: MlpNaming::Gated { gate: "mlp.gate_proj", up: "mlp.up_proj" },
-    mlp_down: "mlp.down_proj",
-    ln1: "input_layernorm",
-    ln1_post: "",
-    ln2: "post_attention_layernorm",
-    ln2_post: "",
-    transposed: false,
-};
-
-const OLMO: Naming = Naming { ln1: "post_attention_layernorm", ln2: "post_feedforward_layernorm", ..LLAMA };
-
-const GEMMA: Naming = Naming {
-    ln1_post: "post_attention_layernorm",
-    ln2: "pre_feedforward_layernorm",
-    ln2_post: "post_feedforward_layernorm",
-    ..LLAMA
-};
-
-const PHI: Naming = Naming {
-    attention: AttentionNaming::Stacked("self_attn.qkv_proj"),
-    mlp: MlpNaming::GatedStacked("mlp.gate_up_proj"),
-    ..LLAMA
-};
-
-const GPT2: Naming = Naming {
-    root: "transformer.",
-    embedding: "wte",
-    position_embedding: "wpe",
-    final_norm: "ln_f",
-    layers: "h.",
-    attention: AttentionNaming::StackedColumns("attn.c_attn"),
-    attention_output: "attn.c_proj",
-    mlp: MlpNaming::Plain { up: "mlp.c_fc" },
-    mlp_down: "mlp.c_proj",
-    ln1: "ln_1",
-    ln2: "ln_2",
-    transposed: true,
-    ..LLAMA
-};
-
-const NEOX: Naming = Naming {
-    root: "gpt_neox.",
-    embedding: "embed_in",
-    final_norm: "final_layer_norm",
-    unembedding: "embed_out",
-    attention: AttentionNaming::PerHead("attention.query_key_value"),
-    attention_output: "attention.dense",
-    mlp: MlpNaming::Plain { up: "mlp.dense_h_to_4h" },
-    mlp_down: "mlp.dense_4h_to_h",
-    ..LLAMA
-};
-
-/// The names of a supported `model_type`.
-pub fn naming(model_type: &str) -> Naming {
-    match model_type {
-        "olmo2" | "olmo3" => OLMO,
-        "gemma2" | "gemma3_text" => GEMMA,
-        "phi3" => PHI,
-        "gpt2" => GPT2,
-        "gpt_neox" => NEOX,
-        _ => LLAMA,
-    }
-}
-
-/// Whether a tensor is a buffer that older checkpoints carry and nobody reads: masks and rotary frequencies.
+/// Whether a tensor is a buffer of older checkpoints that no code reads: masks and rotary frequencies.
 pub fn is_buffer(name: &str) -> bool {
     [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"]
         .iter()

@@ -17,9 +17,9 @@ pub struct Rotation {
 }
 
 impl Rope {
-    /// The rotation of positions `start .. start + length` of a text of `total` tokens. Frequencies are rounded to float32
-    /// whatever `kind` is, because checkpoints were trained with them. Angles are computed in float32, or in float64 for a
-    /// float64 model.
+    /// The rotation of positions `start .. start + length` of a text of `total` tokens. Frequencies are rounded to
+    /// float32 whatever `kind` is, because checkpoints were trained with them. Angles are computed in float32, or in
+    /// float64 for a float64 model.
     ///
     /// # Errors
     /// Only libtorch's own, such as no memory.
@@ -53,7 +53,8 @@ impl Rope {
         }
     }
 
-    /// Radians per position, [dim / 2] in float32, for a text of `length` tokens (transformers' modeling_rope_utils.py).
+    /// Radians per position, [dim / 2] in float32, for a text of `length` tokens (transformers'
+    /// modeling_rope_utils.py).
     fn frequencies(&self, length: i64) -> Result<Tensor> {
         let dim = self.dim as f64;
         let numbers = range(0, self.dim / 2, Device::Cpu)?.f_to_kind(Kind::Float)?;

@@ -58,8 +58,8 @@ impl<'a> Hooks<'a> {
         self.add_for(config, None, points, label, action);
     }
 
-    /// Adds an action that sees and changes only some samples of the batch, `rows` = (first, how many): several treatments
-    /// of the same prompts can then run side by side.
+    /// Adds an action that sees and changes only some samples of the batch, `rows` = (first, how many): several
+    /// treatments of the same prompts can then run side by side.
     pub fn add_for(
         &mut self,
         config: &Config,
@@ -105,7 +105,7 @@ impl<'a> Hooks<'a> {
             return Ok(value);
         }
         let mut value = value;
-        // Whether `value` is a copy that nobody else holds, and may be written into.
+        // Whether `value` is a copy of our own that may be written into.
         let mut own = false;
         for &index in &self.at[point.index()] {
             let entry = &mut self.entries[index];
@@ -116,7 +116,7 @@ impl<'a> Hooks<'a> {
                 own = false;
                 continue;
             };
-            // A copy, because the callback may keep what it is given.
+            // A copy, because the callback may hold on to its argument.
             let part = copy(&value.f_narrow(0, start, count)?)?;
             if let Some(new) = act(entry, point, &part, self.window, &mut self.cache)? {
                 if !own {
@@ -129,10 +129,10 @@ impl<'a> Hooks<'a> {
         Ok(value)
     }
 
-    /// What was captured.
+    /// The captured activations.
     ///
     /// # Errors
-    /// An action that never took place: a hook that does nothing must not go unnoticed.
+    /// A hook that never ran.
     pub fn finish(self) -> Result<ActivationCache> {
         for entry in &self.entries {
             if !entry.fired && !entry.points.is_empty() {
@@ -144,7 +144,7 @@ impl<'a> Hooks<'a> {
     }
 }
 
-/// What one entry makes of an activation: its replacement, in the same shape and dtype, or None.
+/// An entry's replacement of an activation, in its shape and dtype, or None.
 fn act(
     entry: &mut Entry,
     point: HookPoint,
@@ -176,7 +176,7 @@ fn act(
             new.size(),
             value.size()
         ))
-        .hint("return a tensor of the same shape, or () to leave the activation as it is"));
+        .hint("a replacement has the same shape as the activation"));
     }
     if !is_float(new.kind()) {
         return Err(Error::new(format!(

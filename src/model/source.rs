@@ -1,17 +1,17 @@
-//! Where weights come from: safetensors files, a GGUF file, or a random generator. All speak Hugging Face's names.
+//! Where weights come from: safetensors files, a GGUF file or a random generator, all by Hugging Face's names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use memmap2::Mmap;
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Config, NormKind};
+use super::family::gguf::{Architecture, architecture, tensor_name, unpermute_rotary};
 use super::naming::is_buffer;
+use crate::data::safetensors::SafetensorsFile;
 use crate::error::{Error, Result};
-use crate::gguf::{self, Gguf};
+use crate::gguf::Gguf;
 use crate::hub;
 use crate::tensor::raw::Arithmetic;
 
@@ -26,7 +26,7 @@ pub trait WeightSource {
     /// It is missing, or has another shape than `shape`.
     fn load(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor>;
 
-    /// The stored tensors that are none of `used`: what nothing asked for.
+    /// The names of the stored tensors that are not in `used`.
     fn unused(&self, used: &BTreeSet<String>) -> Vec<String>;
 }
 
@@ -38,43 +38,15 @@ fn check_shape(name: &str, found: &[i64], expected: &[i64]) -> Result<()> {
         .hint("config and weights do not belong together"))
 }
 
-/// One or several safetensors files, memory-mapped: a tensor is read when it is asked for and goes straight to its device.
+/// The safetensors files of a checkpoint, one or several.
 #[derive(Debug)]
-pub struct Safetensors {
-    files: Vec<MappedFile>,
-    /// File and place of every tensor
+pub struct Checkpoint {
+    files: Vec<SafetensorsFile>,
+    /// File of every tensor
     index: BTreeMap<String, usize>,
 }
 
-#[derive(Debug)]
-struct MappedFile {
-    path: PathBuf,
-    map: Mmap,
-    metadata: Metadata,
-    data_start: usize,
-}
-
-impl MappedFile {
-    fn open(path: &Path) -> Result<Self> {
-        let file = std::fs::File::open(path).map_err(|error| Error::io(path, &error))?;
-        // SAFETY: the map is only read; a file that another process shortens meanwhile is outside what can be guarded.
-        let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::io(path, &error))?;
-        let broken = |why: String| {
-            Error::new(format!("`{}` is not a whole safetensors file: {why}", path.display()))
-                .hint("the download or copy may have been cut off; fetch it again")
-        };
-        let (header, metadata) =
-            safetensors::SafeTensors::read_metadata(&map).map_err(|error| broken(error.to_string()))?;
-        let data_start = header + 8;
-        let needed = data_start + metadata.data_len();
-        if needed != map.len() {
-            return Err(broken(format!("it should have {needed} bytes and has {}", map.len())));
-        }
-        Ok(Self { path: path.to_owned(), map, metadata, data_start })
-    }
-}
-
-impl Safetensors {
+impl Checkpoint {
     /// Opens the weights of a checkpoint folder: `model.safetensors`, or the shards its index names.
     ///
     /// # Errors
@@ -98,10 +70,10 @@ impl Safetensors {
                 None => error.hint("give the folder that holds config.json and model.safetensors"),
             });
         };
-        let files = paths.iter().map(|path| MappedFile::open(path)).collect::<Result<Vec<_>>>()?;
+        let files = paths.iter().map(|path| SafetensorsFile::open(path)).collect::<Result<Vec<_>>>()?;
         let mut index = BTreeMap::new();
         for (number, file) in files.iter().enumerate() {
-            for name in file.metadata.offset_keys() {
+            for name in file.names() {
                 index.insert(name, number);
             }
         }
@@ -109,17 +81,18 @@ impl Safetensors {
     }
 }
 
-impl WeightSource for Safetensors {
+impl WeightSource for Checkpoint {
     fn contains(&self, name: &str) -> bool {
         self.index.contains_key(name)
     }
 
     fn load(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
-        let file = self.index.get(name).and_then(|number| self.files.get(*number));
-        let Some(file) = file else {
+        let Some(number) = self.index.get(name) else {
             return Err(Error::new(format!("tensor `{name}` is missing from the checkpoint")));
         };
-        file.load(name, shape, kind, device).map_err(|error| error.context(format!("`{}`", file.path.display())))
+        let file = &self.files[*number];
+        load_stored(file, name, shape, kind, device)
+            .map_err(|error| error.context(format!("`{}`", file.path().display())))
     }
 
     fn unused(&self, used: &BTreeSet<String>) -> Vec<String> {
@@ -127,52 +100,15 @@ impl WeightSource for Safetensors {
     }
 }
 
-impl MappedFile {
-    fn load(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
-        let missing = || Error::new(format!("tensor `{name}` is missing"));
-        let info = self.metadata.info(name).ok_or_else(missing)?;
-        let found: Vec<i64> = info.shape.iter().map(|size| *size as i64).collect();
-        check_shape(name, &found, shape)?;
-        let stored = match info.dtype {
-            Dtype::F64 => Kind::Double,
-            Dtype::F32 => Kind::Float,
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            other => {
-                return Err(Error::new(format!("tensor `{name}` is stored as {other:?}, which is not supported"))
-                    .hint("supported: F64, F32, F16, BF16"));
-            }
-        };
-        let (start, end) = info.data_offsets;
-        let bytes = self
-            .map
-            .get(self.data_start + start..self.data_start + end)
-            .ok_or_else(|| Error::new(format!("tensor `{name}` lies outside the file")))?;
-        let strides = contiguous_strides(shape);
-        let aligned = bytes.as_ptr().align_offset(std::mem::align_of::<f64>()) == 0;
-        if bytes.is_empty() || !aligned {
-            let copy = Tensor::f_from_data_size(bytes, shape, stored)?;
-            return Ok(copy.f_to_device_(device, kind, false, false)?);
-        }
-        // SAFETY: the bytes are in bounds, aligned and as many as shape and type call for (safetensors checked it), and the
-        // borrowed tensor does not outlive this function: what is returned is a copy.
-        let borrowed = unsafe { Tensor::f_from_blob(bytes.as_ptr(), shape, &strides, stored, Device::Cpu) }?;
-        Ok(borrowed.f_to_device_(device, kind, false, true)?)
+fn load_stored(file: &SafetensorsFile, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
+    let info = file.info(name).ok_or_else(|| Error::new(format!("tensor `{name}` is missing")))?;
+    let found: Vec<i64> = info.shape.iter().map(|size| *size as i64).collect();
+    check_shape(name, &found, shape)?;
+    if !matches!(info.dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+        return Err(Error::new(format!("tensor `{name}` is stored as {}, which is not supported", info.dtype))
+            .hint("supported: F64, F32, F16, BF16"));
     }
-}
-
-fn contiguous_strides(shape: &[i64]) -> Vec<i64> {
-    let mut strides: Vec<i64> = shape
-        .iter()
-        .rev()
-        .scan(1, |stride, size| {
-            let this = *stride;
-            *stride *= size;
-            Some(this)
-        })
-        .collect();
-    strides.reverse();
-    strides
+    file.load(name, Some(kind), device)
 }
 
 /// The GGUF tensor that holds the divisors of Llama 3's rotary frequencies.
@@ -181,35 +117,35 @@ pub const ROTARY_DIVISORS: &str = "rope_freqs.weight";
 /// A GGUF file, its tensors renamed and rearranged to what Hugging Face's checkpoint of the same model has.
 pub struct GgufSource<'a> {
     gguf: &'a Gguf,
-    architecture: String,
-    conversion: gguf::Conversion,
+    architecture: &'static Architecture,
     config: &'a Config,
 }
 
 impl<'a> GgufSource<'a> {
     /// The weights in `gguf`, which `config` describes.
+    ///
+    /// # Errors
+    /// An architecture that is not supported.
     pub fn new(gguf: &'a Gguf, config: &'a Config) -> Result<Self> {
-        let architecture = gguf.architecture()?.to_owned();
-        let conversion = gguf::conversion(&architecture);
-        Ok(Self { gguf, architecture, conversion, config })
+        Ok(Self { gguf, architecture: architecture(gguf)?, config })
     }
 
     /// Undoes what the converter did to the tensor that Hugging Face calls `name`.
     fn restore(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
-        let config = self.config;
-        if self.conversion.rotary_permuted && name.contains(".q_proj.") {
-            return gguf::unpermute_rotary(&tensor, config.n_heads);
+        let (config, conversion) = (self.config, self.architecture.conversion);
+        if conversion.rotary_permuted && name.contains(".q_proj.") {
+            return unpermute_rotary(&tensor, config.n_heads);
         }
-        if self.conversion.rotary_permuted && name.contains(".k_proj.") {
-            return gguf::unpermute_rotary(&tensor, config.n_kv_heads);
+        if conversion.rotary_permuted && name.contains(".k_proj.") {
+            return unpermute_rotary(&tensor, config.n_kv_heads);
         }
-        if self.conversion.norm_plus_one && name.ends_with("norm.weight") {
+        if conversion.norm_plus_one && name.ends_with("norm.weight") {
             return tensor.minus(1.0);
         }
-        if self.conversion.linear_layout && tensor.dim() == 2 && name.contains(".c_") {
+        if conversion.linear_layout && tensor.dim() == 2 && name.contains(".c_") {
             return Ok(tensor.f_transpose(0, 1)?);
         }
-        if self.conversion.qkv_split && name.contains(".query_key_value.") {
+        if conversion.qkv_split && name.contains(".query_key_value.") {
             let mut by_part = vec![3, config.n_heads, config.d_head];
             by_part.extend(tensor.size().get(1));
             return Ok(tensor.f_view(by_part.as_slice())?.f_transpose(0, 1)?.f_reshape(tensor.size())?);
@@ -218,7 +154,7 @@ impl<'a> GgufSource<'a> {
     }
 
     fn stored_name(&self, name: &str) -> Option<String> {
-        gguf::tensor_name(&self.architecture, name).filter(|stored| self.gguf.contains(stored))
+        tensor_name(self.architecture.name, name).filter(|stored| self.gguf.contains(stored))
     }
 }
 
@@ -244,7 +180,8 @@ impl WeightSource for GgufSource<'_> {
     }
 }
 
-/// Weights drawn at random as Hugging Face initialises a model: normal for matrices, norms that do nothing, zero biases.
+/// Weights drawn at random as Hugging Face initialises a model: normal for matrices, norms that do nothing, zero
+/// biases.
 #[derive(Debug)]
 pub struct RandomWeights {
     deviation: f64,

@@ -18,6 +18,9 @@ pub enum Operand {
 
 impl Operand {
     /// The operand as a tensor to be used beside `other`.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn beside(&self, other: &Tensor) -> Result<Tensor> {
         match self {
             Self::Tensor(tensor) => Ok(tensor.clone()),
@@ -182,6 +185,9 @@ impl Default for Tolerance {
 
 impl Tensor {
     /// Changes the sign.
+    ///
+    /// # Errors
+    /// A tensor of bools.
     pub fn negate(&self) -> Result<Self> {
         named("-", &[self], self.tch().f_neg())
     }
@@ -199,6 +205,9 @@ impl Tensor {
     }
 
     /// The larger of two elements each.
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast.
     pub fn maximum(&self, other: &Operand) -> Result<Self> {
         let other = other.beside(self)?;
         check_broadcast("maximum", self, &other)?;
@@ -206,6 +215,9 @@ impl Tensor {
     }
 
     /// The smaller of two elements each.
+    ///
+    /// # Errors
+    /// Shapes that do not broadcast.
     pub fn minimum(&self, other: &Operand) -> Result<Self> {
         let other = other.beside(self)?;
         check_broadcast("minimum", self, &other)?;
@@ -225,6 +237,9 @@ impl Tensor {
     }
 
     /// `yes` where this bool tensor is true, `no` elsewhere.
+    ///
+    /// # Errors
+    /// A condition that is not a bool tensor, shapes that do not broadcast.
     pub fn choose(&self, yes: &Operand, no: &Operand) -> Result<Self> {
         if self.kind() != Kind::Bool {
             return Err(Error::new(format!("the condition of `where` must be a bool tensor, not {}", self.describe())));
@@ -244,6 +259,9 @@ impl Tensor {
     }
 
     /// Whether shape and elements are the same.
+    ///
+    /// # Errors
+    /// Tensors on different devices.
     pub fn equal(&self, other: &Self) -> Result<bool> {
         if self.shape() != other.shape() {
             return Ok(false);
@@ -265,6 +283,9 @@ impl Tensor {
     }
 
     /// Whether any element is true or not zero.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn any_true(&self) -> Result<bool> {
         Ok(named("any", &[self], self.tch().f_any())?.item()? == Number::Bool(true))
     }

@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use tch::{Device, Kind};
 
+use super::raw::constant;
 use super::{Tensor, is_float, kind_name, named, refusal};
 use crate::error::{Error, Result};
 
@@ -48,21 +49,26 @@ impl Number {
     }
 
     /// The number as a tensor without dimensions, on the CPU.
-    // Never as a libtorch scalar: tch frees a scalar argument before it looks for an error, and so a call that takes one
-    // panics where it should fail.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn to_tensor(self, kind: Kind) -> Result<Tensor> {
-        let list = match self {
-            Self::Bool(value) => tch::Tensor::f_from_slice(&[value]),
-            Self::Integer(value) => tch::Tensor::f_from_slice(&[value]),
-            Self::Float(value) => tch::Tensor::f_from_slice(&[value]),
+        let tensor = match self {
+            Self::Bool(value) => constant(value),
+            Self::Integer(value) => constant(value),
+            Self::Float(value) => constant(value),
         }?;
-        Ok(list.f_squeeze()?.f_to_kind(kind)?.into())
+        Ok(tensor.f_to_kind(kind)?.into())
     }
 
     /// The number as a tensor without dimensions to compute with beside `other`, which keeps its element type unless it
     /// holds no floats and the number is one, or no numbers.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn beside(self, other: &Tensor) -> Result<Tensor> {
-        // Without dimensions of its own, the number does not widen a tensor that has some; otherwise it must be no wider.
+        // Without dimensions of its own, the number does not widen a tensor that has some; otherwise it must be no
+        // wider.
         let wide = other.ndim() > 0;
         self.to_tensor(match (self, other.kind()) {
             (Self::Bool(_), _) => Kind::Bool,
@@ -142,6 +148,9 @@ impl Tensor {
     }
 
     /// The elements in row-major order, copied to main memory.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn elements(&self) -> Result<Elements> {
         fn copy<T: tch::kind::Element + Clone>(tensor: &Tensor, zero: T) -> Result<Vec<T>> {
             let converted = tensor.tch().f_to_kind(T::KIND)?;
@@ -169,6 +178,9 @@ impl Tensor {
     }
 
     /// The tensor with another element type, on another device, or both; shares the storage where nothing changes.
+    ///
+    /// # Errors
+    /// A device without the memory.
     pub fn to(&self, kind: Option<Kind>, device: Option<Device>) -> Result<Self> {
         let moved = match device {
             Some(device) if device != self.device() => named("to", &[self], self.tch().f_to_device(device))?,
@@ -181,11 +193,17 @@ impl Tensor {
     }
 
     /// The tensor itself if it holds floats, otherwise its numbers as f32.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn as_float(&self) -> Result<Self> {
         if self.is_float() { Ok(self.clone()) } else { self.to(Some(Kind::Float), None) }
     }
 
     /// The bytes of the elements in row-major order, little-endian.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.nbytes()];
         self.tch().f_copy_data_u8(&mut bytes, self.numel()).map_err(|error| refusal("copy", &[self], error))?;

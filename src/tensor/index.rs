@@ -5,6 +5,7 @@ use tch::Kind;
 
 use super::arithmetic::{Operand, Operator};
 use super::element::Number;
+use super::raw::copy;
 use super::shape::broadcast;
 use super::{Tensor, kind_name, named, refusal};
 use crate::error::{Error, Result};
@@ -54,9 +55,7 @@ impl Tensor {
     /// # Errors
     /// As for [`Tensor::index`]; also a value that does not fit the shape or the element type.
     pub fn with_index(&self, indexes: &[Index], value: &Operand) -> Result<Self> {
-        let mut copy = self.tch().f_empty_like()?;
-        copy.f_copy_(self.tch())?;
-        let copy = Self::new(copy);
+        let copy = Self::new(copy(self.tch())?);
         let value = self.storable(value)?;
         let mut view = copy.view(copy.share(), indexes)?;
         let target = if view.gathers_any() { view.base.f_index(&view.gathers)?.size() } else { view.base.size() };
@@ -78,17 +77,26 @@ impl Tensor {
 
     /// The part from `start` to just before `end` along `dim`; negative ends count from the end and ends beyond the
     /// tensor are cut to it.
+    ///
+    /// # Errors
+    /// A dimension that the tensor does not have.
     pub fn slice(&self, dim: i64, start: Option<i64>, end: Option<i64>) -> Result<Self> {
         named("slice", &[self], self.tch().f_slice(self.resolve_dim(dim)?, start, end, 1))
     }
 
     /// The part at position `index` of `dim`; the dimension goes.
+    ///
+    /// # Errors
+    /// A dimension or a position that the tensor does not have.
     pub fn select(&self, dim: i64, index: i64) -> Result<Self> {
         let dim = self.resolve_dim(dim)?;
         named("select", &[self], self.tch().f_select(dim, position(index, dim, self.size_of(dim)?)?))
     }
 
     /// The parts at the positions `ids`, a list, of `dim`.
+    ///
+    /// # Errors
+    /// A dimension or a position that the tensor does not have, positions that are not a list of integers.
     pub fn index_select(&self, dim: i64, ids: &Self) -> Result<Self> {
         let dim = self.resolve_dim(dim)?;
         if ids.ndim() != 1 {
@@ -99,6 +107,9 @@ impl Tensor {
     }
 
     /// The elements whose position along `dim` is in `index`, of the shape of `index`.
+    ///
+    /// # Errors
+    /// A dimension or a position that the tensor does not have, positions that are not integers or of another shape.
     pub fn gather(&self, dim: i64, index: &Self) -> Result<Self> {
         let dim = self.resolve_dim(dim)?;
         let index = self.positions(index, dim, self.size_of(dim)?)?;
@@ -106,6 +117,9 @@ impl Tensor {
     }
 
     /// A copy in which the elements whose position along `dim` is in `index` are those of `source`.
+    ///
+    /// # Errors
+    /// As for [`Tensor::gather`]; also values that do not fit the element type.
     pub fn scatter(&self, dim: i64, index: &Self, source: &Operand) -> Result<Self> {
         let dim = self.resolve_dim(dim)?;
         let index = self.positions(index, dim, self.size_of(dim)?)?;
@@ -115,6 +129,9 @@ impl Tensor {
     }
 
     /// A copy in which the elements where `mask` is true are `value`.
+    ///
+    /// # Errors
+    /// A mask that is not a bool tensor or does not fit the shape, a value that does not fit the element type.
     pub fn masked_fill(&self, mask: &Self, value: Number) -> Result<Self> {
         if mask.kind() != Kind::Bool {
             return Err(Error::new(format!(

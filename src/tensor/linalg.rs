@@ -24,26 +24,41 @@ pub fn cosine_similarity(left: &Tensor, right: &Tensor, dim: i64) -> Result<Tens
 
 impl Tensor {
     /// The matrix product over the last two dimensions; vectors count as a row or a column.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
     pub fn matmul(&self, other: &Self) -> Result<Self> {
         named("matmul", &[self, other], self.tch().f_matmul(other.tch()))
     }
 
     /// The inner product of two vectors.
+    ///
+    /// # Errors
+    /// Tensors that are not vectors of one length.
     pub fn dot(&self, other: &Self) -> Result<Self> {
         named("dot", &[self, other], self.tch().f_dot(other.tch()))
     }
 
     /// The outer product of two vectors, a matrix.
+    ///
+    /// # Errors
+    /// Tensors that are not vectors.
     pub fn outer(&self, other: &Self) -> Result<Self> {
         named("outer", &[self, other], self.tch().f_outer(other.tch()))
     }
 
     /// The sum of the diagonal of a matrix.
+    ///
+    /// # Errors
+    /// A tensor that is not a matrix.
     pub fn trace(&self) -> Result<Self> {
         named("trace", &[self], self.tch().f_trace())
     }
 
     /// U [.., m, k], S [.., k] and Vh [.., k, n] with k = min(m, n), whose product U diag(S) Vh is this matrix.
+    ///
+    /// # Errors
+    /// A tensor that is not a matrix, elements that are not finite.
     pub fn svd(&self) -> Result<(Self, Self, Self)> {
         self.need_matrix("svd")?;
         let (u, s, v) = self.tch().f_svd(true, true).map_err(|error| refusal("svd", &[self], error))?;
@@ -52,6 +67,9 @@ impl Tensor {
     }
 
     /// The eigenvalues, ascending, and eigenvectors, in columns, of a symmetric matrix; only its lower half is read.
+    ///
+    /// # Errors
+    /// A tensor that is not a square matrix, elements that are not finite.
     pub fn eigh(&self) -> Result<(Self, Self)> {
         self.need_matrix("eigh")?;
         let (values, vectors) = self.tch().f_linalg_eigh("L").map_err(|error| refusal("eigh", &[self], error))?;
@@ -59,6 +77,9 @@ impl Tensor {
     }
 
     /// Q, with orthonormal columns, and the upper triangular R whose product is this matrix.
+    ///
+    /// # Errors
+    /// A tensor that is not a matrix.
     pub fn qr(&self) -> Result<(Self, Self)> {
         self.need_matrix("qr")?;
         let (q, r) = tch::Tensor::f_linalg_qr(self.tch(), "reduced").map_err(|error| refusal("qr", &[self], error))?;
@@ -66,11 +87,17 @@ impl Tensor {
     }
 
     /// The X for which this matrix times X is `right`.
+    ///
+    /// # Errors
+    /// A matrix that is not square or is singular, shapes that do not fit.
     pub fn solve(&self, right: &Self) -> Result<Self> {
         named("solve", &[self, right], tch::Tensor::f_linalg_solve(self.tch(), right.tch(), true))
     }
 
     /// The X that brings this matrix times X closest to `right`, the one of least norm among several.
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
     pub fn lstsq(&self, right: &Self) -> Result<Self> {
         self.need_matrix("lstsq")?;
         let driver = if self.device() == tch::Device::Cpu { "gelsd" } else { "gels" };
@@ -85,28 +112,43 @@ impl Tensor {
     }
 
     /// The inverse of a matrix.
+    ///
+    /// # Errors
+    /// A matrix that is not square or is singular.
     pub fn inv(&self) -> Result<Self> {
         named("inv", &[self], tch::Tensor::f_linalg_inv(self.tch()))
     }
 
     /// The Moore-Penrose inverse of a matrix.
+    ///
+    /// # Errors
+    /// A tensor that is not a matrix, elements that are not finite.
     pub fn pinv(&self) -> Result<Self> {
         self.need_matrix("pinv")?;
         named("pinv", &[self], self.tch().f_linalg_pinv_atol_rtol_float(None, None, false))
     }
 
     /// The determinant of a matrix.
+    ///
+    /// # Errors
+    /// A tensor that is not a square matrix.
     pub fn det(&self) -> Result<Self> {
         named("det", &[self], tch::Tensor::f_linalg_det(self.tch()))
     }
 
     /// The lower triangular L for which L times its transpose is this matrix.
+    ///
+    /// # Errors
+    /// A matrix that is not square, symmetric and positive definite.
     pub fn cholesky(&self) -> Result<Self> {
         self.need_matrix("cholesky")?;
         named("cholesky", &[self], self.tch().f_linalg_cholesky(false))
     }
 
     /// The rank of a matrix, as i64.
+    ///
+    /// # Errors
+    /// A tensor that is not a matrix.
     pub fn matrix_rank(&self) -> Result<Self> {
         self.need_matrix("matrix_rank")?;
         named("matrix_rank", &[self], self.tch().f_linalg_matrix_rank_atol_rtol_float(None, None, false))

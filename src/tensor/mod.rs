@@ -51,7 +51,7 @@ impl Tensor {
         self.0.kind()
     }
 
-    /// Where the data lies.
+    /// Where the data is.
     pub fn device(&self) -> Device {
         self.0.device()
     }
@@ -114,7 +114,7 @@ impl Tensor {
     /// A dimension that the tensor doesn't have.
     pub fn size_of(&self, dim: i64) -> Result<i64> {
         let dim = self.resolve_dim(dim)?;
-        Ok(self.shape().get(dim as usize).copied().unwrap_or_default())
+        Ok(self.shape()[dim as usize])
     }
 }
 

@@ -25,6 +25,9 @@ impl Tensor {
     }
 
     /// The elements sorted along `dim`, and where they were; equal ones keep their order.
+    ///
+    /// # Errors
+    /// A dimension that the tensor does not have.
     pub fn sort(&self, dim: i64, descending: bool) -> Result<Ranked> {
         self.ranked("sort", self.tch().f_sort_stable(true, self.resolve_dim(dim)?, descending))
     }
@@ -39,6 +42,9 @@ impl Tensor {
     }
 
     /// The different elements, sorted.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn unique(&self) -> Result<Self> {
         let (values, _, _) =
             self.tch().f_internal_unique2(true, false, false).map_err(|error| refusal("unique", &[self], error))?;
@@ -46,11 +52,17 @@ impl Tensor {
     }
 
     /// How often each of the numbers 0, 1, 2, ... occurs in a list of integers, at least `length` counts.
+    ///
+    /// # Errors
+    /// Elements that are not integers from 0 on.
     pub fn bincount(&self, length: i64) -> Result<Self> {
         named("bincount", &[self], self.tch().f_bincount(None::<&tch::Tensor>, length))
     }
 
     /// The positions of the elements that are not zero, [count, ndim].
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
     pub fn nonzero(&self) -> Result<Self> {
         named("nonzero", &[self], self.tch().f_nonzero())
     }

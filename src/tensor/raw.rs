@@ -1,15 +1,15 @@
 //! Helpers for code on libtorch's own tensors: numbers and ranges as tensors, arithmetic with a number, copies.
 //!
-//! A call that takes a libtorch scalar panics where it should fail, because tch frees the scalar before it looks for the
-//! error. So a number enters every computation as a tensor without dimensions.
+//! A call that takes a libtorch scalar panics where it should fail, because tch frees the scalar before it looks for
+//! the error. So a number enters every computation as a tensor without dimensions.
 
 use tch::kind::Element;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
-/// A number as a tensor without dimensions, on the CPU. It computes beside tensors of every device, and a tensor that has
-/// dimensions and the same kind of numbers keeps its dtype.
+/// A number as a tensor without dimensions, on the CPU. It computes beside tensors of every device, and a tensor that
+/// has dimensions and the same kind of numbers keeps its dtype.
 ///
 /// # Errors
 /// Only libtorch's own, such as no memory.

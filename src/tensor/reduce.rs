@@ -220,27 +220,42 @@ fn norm(tensor: &Tensor, settings: &Settings) -> Result<Tensor> {
 }
 
 /// Whether any element along the dimensions is not zero, as bools.
+///
+/// # Errors
+/// A dimension that the tensor does not have.
 pub fn any(tensor: &Tensor, settings: &Settings) -> Result<Tensor> {
     named("any", &[tensor], tensor.tch().f_any_dims(Some(settings.axes(tensor)?), settings.keepdim))
 }
 
 /// Whether all elements along the dimensions are not zero, as bools.
+///
+/// # Errors
+/// A dimension that the tensor does not have.
 pub fn all(tensor: &Tensor, settings: &Settings) -> Result<Tensor> {
     named("all", &[tensor], tensor.tch().f_all_dims(Some(settings.axes(tensor)?), settings.keepdim))
 }
 
 impl Tensor {
     /// Exponentials along `dim`, scaled to sum to 1.
+    ///
+    /// # Errors
+    /// A dimension that the tensor does not have.
     pub fn softmax(&self, dim: i64) -> Result<Self> {
         named("softmax", &[self], self.as_float()?.tch().f_softmax(self.resolve_dim(dim)?, None))
     }
 
     /// The logarithm of the softmax along `dim`.
+    ///
+    /// # Errors
+    /// A dimension that the tensor does not have.
     pub fn log_softmax(&self, dim: i64) -> Result<Self> {
         named("log_softmax", &[self], self.as_float()?.tch().f_log_softmax(self.resolve_dim(dim)?, None))
     }
 
     /// Running sums along `dim`.
+    ///
+    /// # Errors
+    /// A dimension that the tensor does not have.
     pub fn cumsum(&self, dim: i64) -> Result<Self> {
         named("cumsum", &[self], self.tch().f_cumsum(self.resolve_dim(dim)?, None))
     }

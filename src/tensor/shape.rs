@@ -72,11 +72,17 @@ impl Tensor {
     }
 
     /// Joins the dimensions from `start` to `end` into one.
+    ///
+    /// # Errors
+    /// A dimension that the tensor does not have.
     pub fn flatten(&self, start: i64, end: i64) -> Result<Self> {
         named("flatten", &[self], self.tch().f_flatten(start, end))
     }
 
     /// Swaps two dimensions.
+    ///
+    /// # Errors
+    /// A dimension that the tensor does not have.
     pub fn transpose(&self, first: i64, second: i64) -> Result<Self> {
         named("transpose", &[self], self.tch().f_transpose(self.resolve_dim(first)?, self.resolve_dim(second)?))
     }
@@ -94,6 +100,9 @@ impl Tensor {
     }
 
     /// Puts the dimensions in the order `dims`.
+    ///
+    /// # Errors
+    /// Dimensions that are not each of the tensor's once.
     pub fn permute(&self, dims: &[i64]) -> Result<Self> {
         let mut order = dims.iter().map(|&dim| self.resolve_dim(dim)).collect::<Result<Vec<_>>>()?;
         order.sort_unstable();
@@ -108,6 +117,9 @@ impl Tensor {
     }
 
     /// Drops dimension `dim` if its length is 1; without `dim`, all such dimensions.
+    ///
+    /// # Errors
+    /// A dimension that the tensor does not have.
     pub fn squeeze(&self, dim: Option<i64>) -> Result<Self> {
         let result = match dim {
             Some(dim) => self.tch().f_squeeze_dim(self.resolve_dim(dim)?),
@@ -117,11 +129,17 @@ impl Tensor {
     }
 
     /// Puts a dimension of length 1 at `dim`.
+    ///
+    /// # Errors
+    /// A dimension beyond the tensor's last plus one.
     pub fn unsqueeze(&self, dim: i64) -> Result<Self> {
         named("unsqueeze", &[self], self.tch().f_unsqueeze(dim))
     }
 
     /// Repeats dimensions of length 1 to fill `shape`, where -1 keeps a length; no elements are copied.
+    ///
+    /// # Errors
+    /// A shape that the tensor does not expand to.
     pub fn expand(&self, shape: &[i64]) -> Result<Self> {
         self.tch().f_expand(shape, false).map(Self::new).map_err(|_| {
             Error::new(format!("a tensor of shape {:?} does not expand to {shape:?}", self.shape()))
@@ -130,36 +148,57 @@ impl Tensor {
     }
 
     /// Repeats the tensor `times` along each dimension.
+    ///
+    /// # Errors
+    /// Fewer numbers than the tensor has dimensions.
     pub fn repeat(&self, times: &[i64]) -> Result<Self> {
         named("repeat", &[self], self.tch().f_repeat(times))
     }
 
     /// Reverses the order along `dims`.
+    ///
+    /// # Errors
+    /// A dimension that the tensor does not have.
     pub fn flip(&self, dims: &[i64]) -> Result<Self> {
         named("flip", &[self], self.tch().f_flip(dims))
     }
 
     /// Moves elements `shift` places on along `dim`; what leaves at the end comes in at the start.
+    ///
+    /// # Errors
+    /// A dimension that the tensor does not have.
     pub fn roll(&self, shift: i64, dim: i64) -> Result<Self> {
         named("roll", &[self], self.tch().f_roll(shift, self.resolve_dim(dim)?))
     }
 
     /// The part on and below a diagonal; the rest is zero.
+    ///
+    /// # Errors
+    /// A tensor of fewer than two dimensions.
     pub fn tril(&self, diagonal: i64) -> Result<Self> {
         named("tril", &[self], self.tch().f_tril(diagonal))
     }
 
     /// The part on and above a diagonal; the rest is zero.
+    ///
+    /// # Errors
+    /// A tensor of fewer than two dimensions.
     pub fn triu(&self, diagonal: i64) -> Result<Self> {
         named("triu", &[self], self.tch().f_triu(diagonal))
     }
 
     /// The diagonal of a matrix, or the matrix with this diagonal.
+    ///
+    /// # Errors
+    /// A tensor of more than two dimensions.
     pub fn diag(&self) -> Result<Self> {
         named("diag", &[self], self.tch().f_diag(0))
     }
 
     /// Pieces of `size` along `dim`; the last may be shorter.
+    ///
+    /// # Errors
+    /// A length below 1, a dimension that the tensor does not have.
     pub fn split(&self, size: i64, dim: i64) -> Result<Vec<Self>> {
         if size < 1 {
             return Err(Error::new(format!("`split` needs a positive length, not {size}")));
@@ -168,11 +207,17 @@ impl Tensor {
     }
 
     /// Pieces of the given sizes along `dim`.
+    ///
+    /// # Errors
+    /// Sizes that do not add up to the dimension.
     pub fn split_sizes(&self, sizes: &[i64], dim: i64) -> Result<Vec<Self>> {
         self.pieces("split", self.tch().f_split_sizes(sizes, self.resolve_dim(dim)?))
     }
 
     /// At most `count` pieces of equal length along `dim`; the last may be shorter.
+    ///
+    /// # Errors
+    /// A count below 1, a dimension that the tensor does not have.
     pub fn chunk(&self, count: i64, dim: i64) -> Result<Vec<Self>> {
         self.pieces("chunk", self.tch().f_chunk(count, self.resolve_dim(dim)?))
     }

@@ -18,18 +18,18 @@ use crate::error::{Error, Result};
 pub struct Message {
     /// Who speaks: `system`, `user` or `assistant` in most templates.
     pub role: String,
-    /// What is said.
+    /// The text of the turn.
     pub content: String,
 }
 
-/// What a template is given besides the messages.
+/// The inputs of a template besides the messages.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Ends the text where the assistant's answer begins.
     pub add_generation_prompt: bool,
-    /// The text of the token that begins a text, empty where there is none.
+    /// The text of the token that begins a text; empty without one.
     pub bos_token: String,
-    /// The text of the token that ends a text, empty where there is none.
+    /// The text of the token that ends a text; empty without one.
     pub eos_token: String,
     /// More variables for the template, such as `date_string` or `enable_thinking`; they win over the ones above.
     pub variables: Map<String, Json>,
@@ -44,7 +44,8 @@ pub fn render(template: &str, messages: &[Message], options: &Options) -> Result
     let template = without_generation_tags(template);
     let template = environment.template_from_str(&template).map_err(|error| describe(&error))?;
     let mut variables = Map::new();
-    variables.insert("messages".into(), serde_json::to_value(messages).unwrap_or_default());
+    let messages = serde_json::to_value(messages).map_err(|error| Error::new(error.to_string()))?;
+    variables.insert("messages".into(), messages);
     variables.insert("tools".into(), Json::Null);
     variables.insert("documents".into(), Json::Null);
     variables.insert("add_generation_prompt".into(), options.add_generation_prompt.into());

@@ -77,7 +77,7 @@ impl Tokenizer {
     }
 
     fn new(mut inner: tokenizers::Tokenizer) -> Result<Self> {
-        // Some files keep the training run's limits, which would cut or pad every text.
+        // Some files hold the training run's limits, which would cut or pad every text.
         inner.with_truncation(None).map_err(outside)?;
         inner.with_padding(None);
         Ok(Self { inner, special: SpecialTokens::default(), chat_template: None })
@@ -85,6 +85,9 @@ impl Tokenizer {
 
     /// The token ids of a text. `add_special` puts the model's special tokens around it, such as the one at the
     /// beginning; special tokens that are written in the text are recognised either way.
+    ///
+    /// # Errors
+    /// Only the tokenizers library's own.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<i64>> {
         let encoding = self.inner.encode_fast(text, add_special).map_err(outside)?;
         Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
@@ -114,8 +117,8 @@ impl Tokenizer {
         // Decoders of the SentencePiece kind drop the space at the beginning of a text.
         let piece = self.inner.id_to_token(id).unwrap_or_default();
         let spaces = piece.chars().take_while(|character| *character == '▁').count();
-        let kept = text.chars().take_while(|character| *character == ' ').count();
-        Ok(format!("{}{text}", " ".repeat(spaces.saturating_sub(kept))))
+        let left = text.chars().take_while(|character| *character == ' ').count();
+        Ok(format!("{}{text}", " ".repeat(spaces.saturating_sub(left))))
     }
 
     /// The id as the library wants it, if a token has it.

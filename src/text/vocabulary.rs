@@ -1,5 +1,6 @@
 //! The tokenizer that is embedded in a GGUF file: tokens, merges or scores, and the name of a way to split text into
-//! words. The file holds no more than that, so the rest is as in the Hugging Face tokenizers that it was converted from.
+//! words. The file holds no more than that, so the rest is as in the Hugging Face tokenizers that it was converted
+//! from.
 
 use std::cmp::Reverse;
 
@@ -154,14 +155,14 @@ impl Vocabulary<'_> {
             .ok_or_else(|| Error::new(format!("metadata `{key}` is {id}, and there are {} tokens", self.tokens.len())))
     }
 
-    /// Marks the special tokens and sets what is put around a text; `begins` is whether the first special token is where
-    /// the file does not say.
+    /// Marks the special tokens and sets what is put around a text; `begins` is whether the first special token is
+    /// where the file does not say.
     fn finish(&self, mut tokenizer: Tokenizer, begins: bool) -> Result<Tokenizer> {
         let of_kind = |wanted: &'static [i64]| {
             let types = self.types.unwrap_or_default().iter();
             types.zip(self.tokens).filter(|(kind, token)| wanted.contains(kind) && !token.is_empty())
         };
-        // Phi-3's special tokens swallow the white space after them, which no metadata tells.
+        // Phi-3's special tokens swallow the white space after them, which no metadata says.
         let swallows =
             self.gguf.architecture()? == "phi3" && self.gguf.string("tokenizer.ggml.model")? == Some("llama");
         let swallows = |token: &str| swallows && !matches!(token, "<unk>" | "<s>" | "<|endoftext|>");
@@ -181,7 +182,9 @@ impl Vocabulary<'_> {
                 continue;
             }
             let Some(token) = self.special(key)? else { continue };
-            let Some(id) = tokenizer.token_to_id(token) else { continue };
+            let id = tokenizer.token_to_id(token).ok_or_else(|| {
+                Error::new(format!("the token `{token}` of metadata `{key}` is not in the vocabulary"))
+            })?;
             let at = if name == "bos" { 0 } else { template.len() };
             template.insert(at, name);
             tokens.push(SpecialToken::new(name.to_owned(), vec![id], vec![token.to_owned()]).map_err(outside)?);
@@ -222,7 +225,7 @@ struct Splitting {
     words: Words,
     /// Whether the text is put in Unicode's composed form first.
     composes: bool,
-    /// Whether a word that is a token is taken as it is, whatever the merges would make of it.
+    /// Whether a word that is a token stays whole, without merges.
     whole_words: bool,
     /// Whether a text begins with the first special token unless the file says otherwise.
     begins: bool,

@@ -4,9 +4,14 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::support;
-use lancet::gguf::{Conversion, Gguf, TensorType, Value, config_json, conversion, tensor_name, unpermute_rotary};
+use lancet::gguf::{Gguf, TensorType, Value};
+use lancet::model::family::gguf::{Conversion, config_json, find, tensor_name, unpermute_rotary};
 use serde_json::json;
 use tch::{Kind, Tensor};
+
+fn conversion(architecture: &str) -> Conversion {
+    find(architecture).expect("supported").conversion
+}
 
 fn fixture(name: &str) -> PathBuf {
     support::fixture(&format!("gguf/{name}"))
@@ -387,7 +392,7 @@ fn configurations_that_cannot_be_used_are_refused() {
 
 #[test]
 fn conversions_are_those_of_the_converter() {
-    assert_eq!(conversion("qwen2"), Conversion::default());
+    assert_eq!(conversion("qwen2"), Conversion::NONE);
     assert!(conversion("gemma3").norm_plus_one && !conversion("gemma3").rotary_permuted);
     assert!(conversion("gpt2").linear_layout);
     assert!(conversion("gptneox").qkv_split);
@@ -409,7 +414,7 @@ fn other_files_are_refused() {
         (Writer::new("llama").entry("key", 13, &[]).bytes(), "`key`: unknown value type 13"),
         (Writer::new("llama").entry("key", 10, &[255; 8]).bytes(), "`key`: the integer"),
         (Writer::new("llama").entry("key", 8, &u64::MAX.to_le_bytes()).bytes(), "`key`: the file ends inside"),
-        (Writer::new("llama").tensor("w", &[8, 8], 0, 0).bytes(), "`w`: its data lies beyond the end"),
+        (Writer::new("llama").tensor("w", &[8, 8], 0, 0).bytes(), "`w`: its data is beyond the end"),
         (Writer::new("llama").tensor("w", &[8], 0, u64::MAX - 8).data(64).bytes(), "`w`: its data lies beyond"),
         (Writer::new("llama").tensor("w", &[1 << 40, 1 << 40], 0, 0).bytes(), "`w`: the shape"),
         (Writer::new("llama").tensor("w", &[u64::MAX], 0, 0).bytes(), "`w`: a dimension of"),

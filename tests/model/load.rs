@@ -184,6 +184,8 @@ fn configs_that_mean_something_else_are_refused_by_field() {
             &["rope_type", "\"dynamic\"", "yarn"],
         ),
         ("llama2", "rope_scaling", json!({ "rope_type": "linear" }), &["`factor`"]),
+        ("llama2", "rope_scaling", json!("linear"), &["`rope_scaling`", "not an object"]),
+        ("llama2", "eos_token_id", json!([2, "3"]), &["`eos_token_id`", "not an integer"]),
         ("llama2", "rms_norm_eps", json!("small"), &["`rms_norm_eps` is not a number"]),
         ("llama2", "tie_word_embeddings", json!("no"), &["`tie_word_embeddings` is not true or false"]),
         (

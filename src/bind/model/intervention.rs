@@ -122,8 +122,8 @@ fn vector(what: &str, value: &Dynamic) -> Result<tch::Tensor> {
 
 #[export_module]
 pub mod functions {
-    /// An intervention that replaces the activation at hook `name` (or at all that match a pattern), at `position`, by a
-    /// tensor.
+    /// An intervention that replaces the activation at hook `name` (or at all that match a pattern), at `position`, by
+    /// a tensor.
     ///
     /// `position` is an integer (negative from the end of the prompt), an array or range of them, `"all"`, `"first"`,
     /// `"last"`, or a name defined by the run's option `positions`. The tensor broadcasts against what is selected:
@@ -141,8 +141,8 @@ pub mod functions {
         patch_with(name, position, value, Map::new())
     }
 
-    /// As `patch`, with options: `rows` (array of the batch's samples that are touched), `head` (for q, k, v, z, scores and
-    /// pattern: the one head that is).
+    /// As `patch`, with options: `rows` (array of the batch's samples that are touched), `head` (for q, k, v, z, scores
+    /// and pattern: the one head that is).
     #[rhai_fn(name = "patch", return_raw)]
     pub fn patch_with(name: &str, position: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Planned> {
         Ok(vector("the value of `patch`", &value)

@@ -91,7 +91,7 @@ impl Display for Model {
     }
 }
 
-/// The hook names that may stand as a string in a call of `method`, for completion at the prompt.
+/// The hook names that a string in a call of `method` may hold, for completion at the prompt.
 pub fn complete_hook(receiver: &Dynamic, method: &str) -> Vec<String> {
     match receiver.read_lock::<Model>() {
         Some(model) if matches!(method, "run_with_cache" | "run_with_hooks" | "hook_name") => {
@@ -174,8 +174,8 @@ fn configuration(model: &LanguageModel) -> Map {
 mod loading {
     /// Loads a language model.
     ///
-    /// `id` is a built-in name (`smollm2`, `olmo2-1b`, ...), a Hugging Face repository (`allenai/OLMo-2-0425-1B`), a folder
-    /// with `config.json` and `model.safetensors`, or a `.gguf` file.
+    /// `id` is a built-in name (`smollm2`, `olmo2-1b`, ...), a Hugging Face repository (`allenai/OLMo-2-0425-1B`), a
+    /// folder with `config.json` and `model.safetensors`, or a `.gguf` file.
     ///
     /// # Example
     /// ```rhai
@@ -201,8 +201,9 @@ mod loading {
         Ok(load(id, options)?)
     }
 
-    /// The model's sizes and choices, by TransformerLens's names: `n_layers`, `d_model`, `n_heads`, `n_key_value_heads`,
-    /// `d_head`, `d_mlp`, `d_vocab`, `n_ctx`, `act_fn`, `normalization_type`, `dtype`, `device`, ...
+    /// The model's sizes and choices, by TransformerLens's names: `n_layers`, `d_model`, `n_heads`,
+    /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `n_ctx`, `act_fn`, `normalization_type`, `dtype`, `device`,
+    /// ...
     #[rhai_fn(get = "cfg", pure)]
     pub fn cfg(model: &mut Model) -> Map {
         configuration(model.get())

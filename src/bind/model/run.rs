@@ -29,7 +29,10 @@ pub struct Cache {
 
 impl Cache {
     fn get(&self, name: &str) -> Result<Tensor> {
-        Ok(Tensor::new(self.activations.named(name, self.model.get().config())?.shallow_clone()))
+        let found = self.activations.named(name, self.model.get().config()).map_err(|error| {
+            error.hint("name it in `run_with_cache(tokens, [names])`; patterns such as `blocks.*.hook_resid_post` work")
+        })?;
+        Ok(Tensor::new(found.shallow_clone()))
     }
 }
 
@@ -169,7 +172,7 @@ fn generated(caller: &Caller, model: &Model, prompt: &Dynamic, options: Map) -> 
             }
         })
         .collect::<Result<Array>>()?;
-    Ok(if nested { results.into() } else { results.pop().unwrap_or_default() })
+    Ok(if nested { results.into() } else { results.swap_remove(0) })
 }
 
 #[export_module]
@@ -202,7 +205,7 @@ pub mod functions {
             .map(|(logits, _)| logits)
     }
 
-    /// Runs a prompt and keeps every activation: `#{ logits, cache }`.
+    /// Runs a prompt and caches every activation: `#{ logits, cache }`.
     ///
     /// # Example
     /// ```rhai
@@ -216,7 +219,7 @@ pub mod functions {
         cached_run(&context, model, &tokens, names, Map::new())
     }
 
-    /// Runs a prompt and keeps the activations named, each by its name, an alias, or a pattern such as
+    /// Runs a prompt and caches the activations named, each by its name, an alias, or a pattern such as
     /// `blocks.*.hook_resid_post`: `#{ logits, cache }`.
     #[rhai_fn(name = "run_with_cache", return_raw, pure)]
     pub fn run_with_cache_named(
@@ -228,7 +231,7 @@ pub mod functions {
         cached_run(&context, model, &tokens, names_of(&names)?, Map::new())
     }
 
-    /// Runs a prompt and keeps the activations of one name, alias or pattern: `#{ logits, cache }`.
+    /// Runs a prompt and caches the activations of one name, alias or pattern: `#{ logits, cache }`.
     #[rhai_fn(name = "run_with_cache", return_raw, pure)]
     pub fn run_with_cache_one(
         context: NativeCallContext,
@@ -239,8 +242,8 @@ pub mod functions {
         cached_run(&context, model, &tokens, vec![name.to_owned()], Map::new())
     }
 
-    /// Runs a prompt and keeps the activations named, with options: `hooks` (as in `run_with_hooks`; the cache then holds
-    /// what the hooks left), `positions` (names of positions), `logits` ("all" or "last").
+    /// Runs a prompt and caches the activations named, with options: `hooks` (as in `run_with_hooks`; the cache then
+    /// holds what the hooks left), `positions` (names of positions), `logits` ("all" or "last").
     #[rhai_fn(name = "run_with_cache", return_raw, pure)]
     pub fn run_with_cache_with(
         context: NativeCallContext,
@@ -318,13 +321,13 @@ pub mod functions {
         with_hooks(&context, |caller| generated(caller, model, &tokens, options))
     }
 
-    /// The activation kept under a hook's name or alias.
+    /// The cached activation under a hook's name or alias.
     #[rhai_fn(index_get, return_raw, pure)]
     pub fn cache_get(cache: &mut Cache, name: &str) -> ScriptResult<Tensor> {
         Ok(cache.get(name)?)
     }
 
-    /// The activation kept at `[kind, layer]`, as in `cache[["resid_post", 3]]`.
+    /// The cached activation at `[kind, layer]`, as in `cache[["resid_post", 3]]`.
     #[rhai_fn(index_get, return_raw, pure)]
     pub fn cache_get_at(cache: &mut Cache, kind_and_layer: Array) -> ScriptResult<Tensor> {
         let name = short_name(&kind_and_layer)

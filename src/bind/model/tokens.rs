@@ -1,7 +1,7 @@
 //! Text and token ids: what scripts give to a model's functions, and the tokenizer's own functions.
 
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Map};
+use rhai::{Array, Dynamic, ImmutableString, Map};
 use tch::Kind;
 
 use super::Model;
@@ -14,13 +14,16 @@ use crate::tensor::Tensor;
 use crate::text::chat::{self, Message};
 
 /// Prompts as a script gives them: text, ids, several of either, or a tensor of ids. Returns one row of ids per prompt.
+///
+/// # Errors
+/// A value of another kind, text for a model without a tokenizer, an empty text.
 pub fn prompts(model: &LanguageModel, tokens: &Dynamic) -> Result<Vec<Vec<i64>>> {
     const WANTED: &str = "text, an array of token ids, an array of such arrays, or an integer tensor";
     if let Some(tensor) = tokens.read_lock::<Tensor>() {
         return tensor_rows(&tensor);
     }
-    if tokens.is_string() {
-        return Ok(vec![encode(model, &tokens.clone().into_string().unwrap_or_default())?]);
+    if let Some(text) = tokens.read_lock::<ImmutableString>() {
+        return Ok(vec![encode(model, &text)?]);
     }
     let Some(array) = tokens.read_lock::<Array>() else { return Err(expected("tokens", WANTED, tokens)) };
     if array.first().is_none_or(Dynamic::is_int) {
@@ -28,10 +31,10 @@ pub fn prompts(model: &LanguageModel, tokens: &Dynamic) -> Result<Vec<Vec<i64>>>
     }
     array
         .iter()
-        .map(|row| match row.read_lock::<Array>() {
-            Some(ids) => integers("tokens", &ids),
-            None if row.is_string() => encode(model, &row.clone().into_string().unwrap_or_default()),
-            None => Err(expected("each prompt", "text or an array of token ids", row)),
+        .map(|row| match (row.read_lock::<Array>(), row.read_lock::<ImmutableString>()) {
+            (Some(ids), _) => integers("tokens", &ids),
+            (None, Some(text)) => encode(model, &text),
+            (None, None) => Err(expected("each prompt", "text or an array of token ids", row)),
         })
         .collect()
 }
@@ -68,8 +71,7 @@ fn ids(value: &Dynamic) -> Result<Vec<i64>> {
         return Ok(vec![id]);
     }
     if let Some(tensor) = value.read_lock::<Tensor>() {
-        let mut rows = tensor_rows(&Tensor::new(tensor.tch().f_reshape([-1])?))?;
-        return Ok(rows.pop().unwrap_or_default());
+        return Ok(tensor_rows(&Tensor::new(tensor.tch().f_reshape([-1])?))?.swap_remove(0));
     }
     match value.read_lock::<Array>() {
         Some(array) => integers("ids", &array),
@@ -147,8 +149,9 @@ pub mod functions {
         Ok(text_or_texts(model.get(), &text, add_special.unwrap_or(false))?)
     }
 
-    /// The one token that `text` is.
-    /// Raises an error if it is none or several.
+    /// The id of the single token that `text` encodes to.
+    ///
+    /// Any other number of tokens is an error.
     #[rhai_fn(return_raw, pure)]
     pub fn to_single_token(model: &mut Model, text: &str) -> ScriptResult<i64> {
         match model.get().encode(text, false)?.as_slice() {
@@ -175,13 +178,11 @@ pub mod functions {
     #[rhai_fn(return_raw, pure)]
     pub fn to_str_tokens(model: &mut Model, tokens: Dynamic) -> ScriptResult<Array> {
         let model = model.get();
-        let ids = if tokens.is_string() {
-            tokens.into_string().map_or_else(|_| Ok(Vec::new()), |text| model.encode(&text, false))
-        } else {
-            ids(&tokens)
+        let ids = match tokens.read_lock::<ImmutableString>() {
+            Some(text) => model.encode(&text, false)?,
+            None => ids(&tokens)?,
         };
-        let texts = ids.and_then(|ids| model.tokens(&ids))?;
-        Ok(texts.into_iter().map(Dynamic::from).collect())
+        Ok(model.tokens(&ids)?.into_iter().map(Dynamic::from).collect())
     }
 
     /// Whether the model came with a chat template.

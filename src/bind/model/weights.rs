@@ -5,7 +5,7 @@ use rhai::{Array, Dynamic, Map};
 
 use super::Model;
 use crate::bind::error::ScriptResult;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::block::Block;
 use crate::model::config::Config;
 use crate::model::decoder::Logits;
@@ -109,12 +109,12 @@ pub mod functions {
     #[rhai_fn(get = "W_U", return_raw, pure)]
     pub fn unembedding(model: &mut Model) -> ScriptResult<Tensor> {
         let weight = &model.get().decoder.unembedding.weight;
-        weight.f_transpose(0, 1).map(Tensor::new).map_err(|error| crate::error::Error::from(error).into())
+        Ok(weight.f_transpose(0, 1).map(Tensor::new).map_err(Error::from)?)
     }
 
     /// The weights of each layer: `model.blocks[3].attn.W_Q` [head, d_model, d_head], `W_K`, `W_V` [kv_head, d_model,
-    /// d_head], `W_O` [head, d_head, d_model], `b_Q` ...; `.mlp.W_in` [d_model, d_mlp], `W_gate`, `W_out` [d_mlp, d_model];
-    /// `.ln1.w`, `.ln2.w` [d_model]. (Gemma's norms multiply by 1 + w.)
+    /// d_head], `W_O` [head, d_head, d_model], `b_Q` ...; `.mlp.W_in` [d_model, d_mlp], `W_gate`, `W_out` [d_mlp,
+    /// d_model]; `.ln1.w`, `.ln2.w` [d_model]. (Gemma's norms multiply by 1 + w.)
     #[rhai_fn(get = "blocks", return_raw, pure)]
     pub fn blocks(model: &mut Model) -> ScriptResult<Array> {
         let decoder = &model.get().decoder;
@@ -125,7 +125,8 @@ pub mod functions {
             .collect::<Result<Array>>()?)
     }
 
-    /// The final norm's weights: `model.ln_final.w` [d_model], and `b` where it has a bias. (`ln_final(residual)` applies it.)
+    /// The final norm's weights: `model.ln_final.w` [d_model], and `b` where it has a bias. (`ln_final(residual)`
+    /// applies it.)
     #[rhai_fn(get = "ln_final", pure)]
     pub fn final_norm(model: &mut Model) -> Map {
         norm_map(&model.get().decoder.final_norm)
@@ -138,8 +139,8 @@ pub mod functions {
         Ok(normalized.map(Tensor::new)?)
     }
 
-    /// The logits that residual vectors, [batch, pos, d_model], give when read by the final norm and the unembedding (the
-    /// logit lens), [batch, pos, d_vocab].
+    /// The logits that residual vectors, [batch, pos, d_model], give when read by the final norm and the unembedding
+    /// (the logit lens), [batch, pos, d_vocab].
     #[rhai_fn(return_raw, pure)]
     pub fn logit_lens(model: &mut Model, residual: Tensor) -> ScriptResult<Tensor> {
         let decoder = &model.get().decoder;

@@ -1,0 +1,107 @@
+//! Gemma 2 and 3 (text): norms before and after each sublayer that multiply by one plus the weight, scaled embeddings,
+//! soft caps (Gemma 2), norms on each head's queries and keys (Gemma 3), sliding windows in most layers.
+//! Sources: transformers' configuration_gemma2.py, configuration_gemma3.py, and llama.cpp's convert_hf_to_gguf.py.
+
+use serde_json::{Value as Json, json};
+
+use super::Family;
+use super::fields::Fields;
+use super::gguf::{Architecture, Conversion, Metadata, layer_types};
+use super::llama::{DEFAULTS, Defaults, Descendant, NAMING as LLAMA, descendant, descendant_in_gguf};
+use crate::error::Result;
+use crate::model::config::{Config, NormKind, NormPlacement, QueryKeyNorm, Rope, RopeScaling};
+use crate::model::naming::{Naming, NormNaming};
+
+pub(super) const GEMMA2: Family = Family { model_type: "gemma2", naming: NAMING, config: gemma2 };
+pub(super) const GEMMA3: Family = Family { model_type: "gemma3_text", naming: NAMING, config: gemma3 };
+
+pub(super) const GGUF_GEMMA2: Architecture =
+    Architecture { name: "gemma2", naming: NAMING, config: gemma2_in_gguf, conversion: CONVERSION };
+pub(super) const GGUF_GEMMA3: Architecture =
+    Architecture { name: "gemma3", naming: NAMING, config: gemma3_in_gguf, conversion: CONVERSION };
+
+const CONVERSION: Conversion = Conversion { norm_plus_one: true, ..Conversion::NONE };
+
+const NAMING: Naming = Naming {
+    norms: NormNaming::Both {
+        attention: "input_layernorm",
+        attention_post: "post_attention_layernorm",
+        mlp: "pre_feedforward_layernorm",
+        mlp_post: "post_feedforward_layernorm",
+    },
+    ..LLAMA
+};
+
+const GEMMA: Defaults =
+    Defaults { head_dim: Some(256), activation: ("hidden_activation", "gelu_pytorch_tanh"), tied: true, ..DEFAULTS };
+
+fn gemma(model_type: &str, fields: &Fields, defaults: &Defaults) -> Result<Descendant> {
+    let Descendant { config, rope } = descendant(model_type, fields, defaults)?;
+    let config = Config {
+        norm: NormKind::RmsPlusOne,
+        norm_placement: NormPlacement::Both,
+        attention_scale: fields.number_or("query_pre_attn_scalar", 256.0)?.powf(-0.5),
+        attention_soft_cap: fields.optional_number("attn_logit_softcapping")?,
+        logit_soft_cap: fields.optional_number("final_logit_softcapping")?,
+        embedding_scale: Some((config.d_model as f64).sqrt()),
+        ..config
+    };
+    Ok(Descendant { config, rope })
+}
+
+/// Every second layer sees everything.
+fn gemma2(fields: &Fields) -> Result<Config> {
+    let window = fields.optional_size("sliding_window")?;
+    gemma("gemma2", fields, &GEMMA)?.sliding(fields, window, |layer| (layer + 1) % 2 != 0, None)
+}
+
+/// Every sixth layer sees everything, unless `sliding_window_pattern` says otherwise; the others have a rotary
+/// embedding with a base of its own.
+fn gemma3(fields: &Fields) -> Result<Config> {
+    let gemma = gemma("gemma3_text", fields, &Defaults { rope_theta: 1e6, ..GEMMA })?;
+    let window = fields.optional_size("sliding_window")?;
+    let period = fields.size_or("sliding_window_pattern", fields.size_or("_sliding_window_pattern", 6)?)?;
+    let theta = fields.number_or("rope_local_base_freq", 10_000.0)?;
+    let local = Rope { theta, dim: gemma.rope.dim, scaling: RopeScaling::Default };
+    let config = gemma.sliding(fields, window, |layer| (layer + 1) % period != 0, Some(local))?;
+    Ok(Config { query_key_norm: QueryKeyNorm::Head, ..config })
+}
+
+/// Early files leave out what all Gemma 2 models share: both soft caps and the window.
+fn gemma2_in_gguf(file: &Metadata) -> Result<Json> {
+    let mut config = gemma_in_gguf(file, "gemma2", 46)?;
+    let window = file.optional_integer("attention.sliding_window")?.unwrap_or(4096);
+    config["attn_logit_softcapping"] = file.optional_float("attn_logit_softcapping")?.unwrap_or(50.0).into();
+    config["final_logit_softcapping"] = file.optional_float("final_logit_softcapping")?.unwrap_or(30.0).into();
+    config["sliding_window"] = window.into();
+    config["layer_types"] = layer_types((1..=file.integer("block_count")?).map(|layer| layer % 2 != 0));
+    Ok(config)
+}
+
+fn gemma3_in_gguf(file: &Metadata) -> Result<Json> {
+    let mut config = gemma_in_gguf(file, "gemma3_text", 62)?;
+    let window = file.optional_integer("attention.sliding_window")?;
+    config["attn_logit_softcapping"] = json!(file.optional_float("attn_logit_softcapping")?);
+    config["final_logit_softcapping"] = json!(file.optional_float("final_logit_softcapping")?);
+    config["rope_theta"] = file.optional_float("rope.freq_base")?.unwrap_or(1_000_000.0).into();
+    config["rope_local_base_freq"] = file.optional_float("rope.freq_base_swa")?.unwrap_or(10_000.0).into();
+    config["sliding_window"] = json!(window);
+    let slides = (1..=file.integer("block_count")?).map(|layer| window.is_some() && layer % 6 != 0);
+    config["layer_types"] = layer_types(slides);
+    Ok(config)
+}
+
+/// The file does not say how attention is scaled. By llama.cpp's rule it is by the head's size, except in the 27B
+/// model, which is known by its number of layers, `largest`.
+fn gemma_in_gguf(file: &Metadata, model_type: &str, largest: i64) -> Result<Json> {
+    let mut config = descendant_in_gguf(file, model_type)?;
+    let head_dim = file.integer("attention.key_length")?;
+    let scalar = match file.integer("block_count")? == largest {
+        true => file.integer("embedding_length")? / file.heads()?,
+        false => head_dim,
+    };
+    config["query_pre_attn_scalar"] = scalar.into();
+    config["hidden_act"] = "gelu_pytorch_tanh".into();
+    config["hidden_activation"] = "gelu_pytorch_tanh".into();
+    Ok(config)
+}

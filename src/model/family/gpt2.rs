@@ -1,0 +1,82 @@
+//! GPT-2: learned positions, LayerNorm, plain MLPs, weights stored [in, out]. Sources: transformers'
+//! configuration_gpt2.py, llama.cpp's convert_hf_to_gguf.py.
+
+use serde_json::Value as Json;
+
+use super::Family;
+use super::fields::{Fields, head_size};
+use super::gguf::{Architecture, Conversion, Metadata};
+use super::llama::NAMING as LLAMA;
+use crate::error::Result;
+use crate::model::config::{Config, NormKind, PositionEmbedding, Sizes};
+use crate::model::naming::{AttentionNaming, MlpNaming, Naming, NormNaming};
+
+pub(super) const GPT2: Family = Family { model_type: "gpt2", naming: NAMING, config: gpt2 };
+
+pub(super) const GGUF: Architecture = Architecture {
+    name: "gpt2",
+    naming: NAMING,
+    config: in_gguf,
+    conversion: Conversion { linear_layout: true, ..Conversion::NONE },
+};
+
+const NAMING: Naming = Naming {
+    root: "transformer.",
+    embedding: "wte",
+    position_embedding: Some("wpe"),
+    final_norm: "ln_f",
+    layers: "h.",
+    attention: AttentionNaming::StackedColumns("attn.c_attn"),
+    attention_output: "attn.c_proj",
+    mlp: MlpNaming::Plain { up: "mlp.c_fc" },
+    mlp_down: "mlp.c_proj",
+    norms: NormNaming::Pre { attention: "ln_1", mlp: "ln_2" },
+    transposed: true,
+    ..LLAMA
+};
+
+fn gpt2(fields: &Fields) -> Result<Config> {
+    let d_model = fields.size("n_embd")?;
+    let n_heads = fields.size("n_head")?;
+    let sizes = Sizes {
+        n_layers: fields.size("n_layer")?,
+        d_model,
+        n_heads,
+        n_kv_heads: n_heads,
+        d_head: head_size(("n_embd", d_model), ("n_head", n_heads))?,
+        d_mlp: fields.size_or("n_inner", 4 * d_model)?,
+        d_vocab: fields.size("vocab_size")?,
+        n_ctx: fields.size_or("n_positions", 1024)?,
+    };
+    let config = Config::new("gpt2", sizes);
+    let scaled = fields.flag_or("scale_attn_weights", true)?;
+    Ok(Config {
+        activation: fields.activation("activation_function", "gelu_new")?,
+        gated_mlp: false,
+        norm: NormKind::Layer,
+        norm_eps: fields.number_or("layer_norm_epsilon", 1e-5)?,
+        position_embedding: PositionEmbedding::Learned,
+        attention_scale: if scaled { config.attention_scale } else { 1.0 },
+        tied: fields.flag_or("tie_word_embeddings", true)?,
+        query_key_value_bias: true,
+        attention_output_bias: true,
+        mlp_bias: true,
+        initializer_range: fields.initializer_range()?,
+        eos_token_ids: fields.eos_token_ids()?,
+        ..config
+    })
+}
+
+fn in_gguf(file: &Metadata) -> Result<Json> {
+    let mut config = file.common("gpt2")?;
+    let context = file.integer("context_length")?;
+    config["n_embd"] = file.integer("embedding_length")?.into();
+    config["n_layer"] = file.integer("block_count")?.into();
+    config["n_head"] = file.heads()?.into();
+    config["n_inner"] = file.integer("feed_forward_length")?.into();
+    config["n_ctx"] = context.into();
+    config["n_positions"] = context.into();
+    config["activation_function"] = "gelu_new".into();
+    config["layer_norm_epsilon"] = file.float("attention.layer_norm_epsilon")?.into();
+    Ok(config)
+}

@@ -1,0 +1,99 @@
+//! The families that can be loaded. The file of a family holds everything that is particular to it: the fields of its
+//! config.json with its defaults, its tensors' names, its keys in a GGUF file. One decoder computes all of them.
+//!
+//! A new family is a file beside the others and an entry in [`FAMILIES`] (and in [`ARCHITECTURES`], if llama.cpp has
+//! it).
+
+mod fields;
+mod gemma;
+pub mod gguf;
+mod gpt2;
+mod llama;
+mod neox;
+mod olmo;
+mod phi;
+mod qwen;
+mod rotary;
+
+use serde_json::Value;
+
+use self::fields::Fields;
+use self::gguf::Architecture;
+use super::config::Config;
+use super::naming::Naming;
+use crate::error::{Error, Result};
+
+/// One value of `model_type`.
+#[derive(Debug)]
+pub struct Family {
+    /// Hugging Face's `model_type`
+    pub model_type: &'static str,
+    /// The names of its weights in Hugging Face's checkpoints
+    pub naming: Naming,
+    /// Reads its config.json
+    config: fn(&Fields) -> Result<Config>,
+}
+
+/// Every family, in the order in which users see them.
+const FAMILIES: &[Family] = &[
+    olmo::OLMO2,
+    olmo::OLMO3,
+    llama::LLAMA,
+    llama::MISTRAL,
+    qwen::QWEN2,
+    qwen::QWEN3,
+    gpt2::GPT2,
+    neox::GPT_NEOX,
+    gemma::GEMMA2,
+    gemma::GEMMA3,
+    phi::PHI3,
+];
+
+/// Every architecture of llama.cpp that can be read, in the order in which users see them.
+const ARCHITECTURES: &[Architecture] = &[
+    llama::GGUF,
+    qwen::GGUF_QWEN2,
+    qwen::GGUF_QWEN3,
+    gemma::GGUF_GEMMA2,
+    gemma::GGUF_GEMMA3,
+    phi::GGUF,
+    gpt2::GGUF,
+    neox::GGUF,
+    olmo::GGUF,
+];
+
+/// The `model_type`s that are supported, in the order in which users see them.
+pub fn model_types() -> Vec<&'static str> {
+    FAMILIES.iter().map(|family| family.model_type).collect()
+}
+
+/// The family of a `model_type`.
+///
+/// # Errors
+/// A `model_type` that is not supported; the hint lists those that are.
+pub fn find(model_type: &str) -> Result<&'static Family> {
+    FAMILIES.iter().find(|family| family.model_type == model_type).ok_or_else(|| {
+        let hint = format!("supported: {}", model_types().join(", "));
+        fields::unsupported("model_type", format!("\"{model_type}\""), &hint)
+    })
+}
+
+/// Reads Hugging Face's config.json, or its equivalent made from a GGUF file. A field that would change the numbers in
+/// a way the decoder does not know is an error that names it.
+///
+/// # Errors
+/// A `model_type` or a field that is not supported, is missing or has the wrong type; each is named.
+pub fn parse(value: &Value) -> Result<Config> {
+    let fields = Fields::new(value);
+    let model_type = fields.text("model_type").ok_or_else(|| Error::new("config has no field `model_type`"))?;
+    let family = find(model_type)?;
+    fields.refuse_foreign()?;
+    let config = (family.config)(&fields)?;
+    if config.n_heads % config.n_kv_heads != 0 {
+        return Err(Error::new(format!(
+            "config: `num_attention_heads` {} is not a multiple of `num_key_value_heads` {}",
+            config.n_heads, config.n_kv_heads
+        )));
+    }
+    Ok(config)
+}

@@ -1,0 +1,60 @@
+//! OLMo 2 and 3: post-norm, with norms over the whole query and key projections; OLMo 3 has sliding windows in three of
+//! four layers. Sources: transformers' configuration_olmo2.py, configuration_olmo3.py.
+
+use serde_json::Value as Json;
+
+use super::Family;
+use super::fields::Fields;
+use super::gguf::{Architecture, Conversion, Metadata, layer_types};
+use super::llama::{DEFAULTS, Defaults, Descendant, NAMING as LLAMA, descendant, descendant_in_gguf};
+use crate::error::Result;
+use crate::gguf::Value;
+use crate::model::config::{Config, NormPlacement, QueryKeyNorm, Rope, RopeScaling};
+use crate::model::naming::{Naming, NormNaming};
+
+pub(super) const OLMO2: Family = Family { model_type: "olmo2", naming: NAMING, config: olmo2 };
+pub(super) const OLMO3: Family = Family { model_type: "olmo3", naming: NAMING, config: olmo3 };
+
+/// The converter writes both as `olmo2`; only OLMo 3 has sliding windows.
+pub(super) const GGUF: Architecture =
+    Architecture { name: "olmo2", naming: NAMING, config: in_gguf, conversion: Conversion::NONE };
+
+const NAMING: Naming = Naming {
+    norms: NormNaming::Post { attention: "post_attention_layernorm", mlp: "post_feedforward_layernorm" },
+    ..LLAMA
+};
+
+fn olmo(model_type: &str, fields: &Fields) -> Result<Descendant> {
+    let Descendant { config, rope } = descendant(model_type, fields, &Defaults { norm_eps: 1e-5, ..DEFAULTS })?;
+    let config = Config { norm_placement: NormPlacement::Post, query_key_norm: QueryKeyNorm::Projection, ..config };
+    Ok(Descendant { config, rope })
+}
+
+fn olmo2(fields: &Fields) -> Result<Config> {
+    olmo("olmo2", fields)?.full_attention(fields)
+}
+
+fn olmo3(fields: &Fields) -> Result<Config> {
+    let olmo = olmo("olmo3", fields)?;
+    let window = fields.optional_size("sliding_window")?;
+    // Only the frequencies of layers with full attention are scaled.
+    let local = Rope { scaling: RopeScaling::Default, ..olmo.rope.clone() };
+    olmo.sliding(fields, window, |layer| (layer + 1) % 4 != 0, Some(local))
+}
+
+fn in_gguf(file: &Metadata) -> Result<Json> {
+    let Some(window) = file.optional_integer("attention.sliding_window")? else {
+        return descendant_in_gguf(file, "olmo2");
+    };
+    let mut config = descendant_in_gguf(file, "olmo3")?;
+    let layers = file.integer("block_count")?;
+    let key = file.key("attention.sliding_window_pattern");
+    let slides: Vec<bool> = match file.gguf.metadata(&key) {
+        Some(Value::Booleans(pattern)) if i64::try_from(pattern.len()) == Ok(layers) => pattern.clone(),
+        Some(_) => return Err(file.error(format!("metadata `{key}` should be {layers} truth values"))),
+        None => (1..=layers).map(|layer| layer % 4 != 0).collect(),
+    };
+    config["sliding_window"] = window.into();
+    config["layer_types"] = layer_types(slides);
+    Ok(config)
+}

@@ -1,0 +1,57 @@
+//! Phi-3: Llama with queries, keys and values in one matrix, gate and up in another, and long rotary embeddings.
+//! Sources: transformers' configuration_phi3.py, llama.cpp's convert_hf_to_gguf.py.
+
+use serde_json::{Value as Json, json};
+use tch::Kind;
+
+use super::Family;
+use super::fields::Fields;
+use super::gguf::{Architecture, Conversion, Metadata, set};
+use super::llama::{DEFAULTS, Defaults, NAMING as LLAMA, descendant, descendant_in_gguf};
+use crate::error::Result;
+use crate::model::config::Config;
+use crate::model::naming::{AttentionNaming, MlpNaming, Naming};
+
+pub(super) const PHI3: Family = Family { model_type: "phi3", naming: NAMING, config: phi3 };
+
+pub(super) const GGUF: Architecture =
+    Architecture { name: "phi3", naming: NAMING, config: in_gguf, conversion: Conversion::NONE };
+
+const NAMING: Naming = Naming {
+    attention: AttentionNaming::Stacked("self_attn.qkv_proj"),
+    mlp: MlpNaming::GatedStacked("mlp.gate_up_proj"),
+    ..LLAMA
+};
+
+fn phi3(fields: &Fields) -> Result<Config> {
+    let window = fields.optional_size("sliding_window")?;
+    let defaults = Defaults { rotary_fraction: Some(1.0), ..DEFAULTS };
+    descendant("phi3", fields, &defaults)?.sliding(fields, window, |_| true, None)
+}
+
+fn in_gguf(file: &Metadata) -> Result<Json> {
+    let mut config = descendant_in_gguf(file, "phi3")?;
+    let head_dim = config["head_dim"].as_i64().filter(|size| *size > 0);
+    let head_dim = head_dim.ok_or_else(|| file.error("heads without a size"))?;
+    let rotary = file.optional_integer("rope.dimension_count")?.unwrap_or(head_dim);
+    config["partial_rotary_factor"] = (rotary as f64 / head_dim as f64).into();
+    // The converter writes 0 where there is no window.
+    config["sliding_window"] = json!(file.optional_integer("attention.sliding_window")?.filter(|window| *window > 0));
+    let original = file.optional_integer("rope.scaling.original_context_length")?;
+    set(&mut config, "original_max_position_embeddings", original);
+    if file.gguf.contains("rope_factors_long.weight") {
+        let mut scaling = json!({
+            "rope_type": "longrope",
+            "long_factor": factors(file, "rope_factors_long.weight")?,
+            "short_factor": factors(file, "rope_factors_short.weight")?,
+        });
+        set(&mut scaling, "attention_factor", file.optional_float("rope.scaling.attn_factor")?);
+        config["rope_scaling"] = scaling;
+    }
+    Ok(config)
+}
+
+fn factors(file: &Metadata, tensor: &str) -> Result<Vec<f64>> {
+    let factors = file.gguf.load(tensor)?.f_flatten(0, -1)?.f_to_kind(Kind::Double)?;
+    Ok(Vec::<f64>::try_from(&factors)?)
+}
