@@ -134,7 +134,8 @@ fn patching_experiments_give_the_effects_of_single_runs() {
     close(number(&summary, "effect_rr"), best("rr").0, "the best effect");
     assert_eq!((&*summary["cells_checked"], &*summary["rank_differences"]), ("4", "0"));
     for row in rows(&out, "small_anim_color.csv") {
-        let (i, j) = sets()[row["set"].parse::<usize>().expect("a set")];
+        let set: Vec<usize> = row["set"].split('+').map(|layer| layer.parse().expect("a layer")).collect();
+        let (i, j) = (set[0], set[set.len() - 1]);
         let sample = row["sample"].parse::<usize>().expect("a sample");
         close(number(&row, "effect_logit"), effects(&naive, &name_of(i, j), "logit")[sample], "a cell");
     }
