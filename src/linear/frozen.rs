@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::norm::FrozenNorm;
 use crate::error::{Error, Result};
@@ -146,13 +146,4 @@ fn secant(activation: Activation, u: &Tensor) -> Result<Tensor> {
         }
     };
     Ok(slope.f_to_kind(kind)?)
-}
-
-/// Numbers of a small tensor as float64 on the CPU, flat.
-///
-/// # Errors
-/// Whatever libtorch refuses.
-pub fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
-    let tensor = tensor.f_to_device_(tch::Device::Cpu, Kind::Double, false, false)?;
-    Ok(Vec::<f64>::try_from(&tensor.f_reshape([-1])?)?)
 }

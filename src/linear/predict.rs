@@ -3,7 +3,6 @@
 
 use tch::{Kind, Tensor};
 
-use super::frozen::numbers;
 use super::map::{LinearMap, Node};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -11,7 +10,7 @@ use crate::model::decoder::Logits;
 use crate::model::hook::{HookPoint, Site};
 use crate::model::intervention::{At, Change, Intervention};
 use crate::model::run::Hooks;
-use crate::tensor::raw::Arithmetic;
+use crate::tensor::raw::{Arithmetic, numbers};
 
 /// The places of a run that the frozen map has too, where an intervention can be predicted.
 pub const SITES: &[Site] =

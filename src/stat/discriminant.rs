@@ -3,9 +3,10 @@
 
 use tch::Kind;
 
-use super::matrix::{accuracy, check_labels, constant, doubles, indices, numbers, one_hot, singular};
+use super::matrix::{accuracy, check_labels, constant, doubles, indices, one_hot, singular};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+use crate::tensor::raw::numbers;
 
 /// Singular values at most this are taken as zero (scikit-learn's `tol`).
 const TOLERANCE: f64 = 1e-4;

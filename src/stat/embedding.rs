@@ -6,9 +6,10 @@ use linfa_tsne::TSneParams;
 use ndarray::Array2;
 
 use super::generator;
-use super::matrix::{doubles, numbers};
+use super::matrix::doubles;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+use crate::tensor::raw::numbers;
 
 /// The choices of an embedding.
 #[derive(Debug, Clone, Copy)]

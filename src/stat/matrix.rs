@@ -1,6 +1,6 @@
 //! Matrices of samples by features, in double precision.
 
-use tch::{Device, Kind};
+use tch::Kind;
 
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -22,14 +22,6 @@ pub fn doubles(function: &str, x: &Tensor) -> Result<tch::Tensor> {
         return Err(Error::new(format!("`{function}` needs finite numbers, but some are NaN or infinite")));
     }
     Ok(matrix)
-}
-
-/// All numbers of a tensor of doubles, the last dimension fastest.
-///
-/// # Errors
-/// libtorch fails.
-pub fn numbers(tensor: &tch::Tensor) -> Result<Vec<f64>> {
-    Ok(Vec::<f64>::try_from(&tensor.f_to_device(Device::Cpu)?.f_reshape([-1])?)?)
 }
 
 /// One number as a tensor on the device of `other`.
@@ -72,7 +64,7 @@ pub fn one_hot(labels: &tch::Tensor, classes: usize) -> Result<tch::Tensor> {
 /// libtorch fails.
 pub fn accuracy(scores: &tch::Tensor, labels: &tch::Tensor) -> Result<f64> {
     let right = scores.f_argmax(1, false)?.f_eq_tensor(labels)?;
-    Ok(numbers(&right.f_to_kind(Kind::Double)?.f_mean(Kind::Double)?)?.first().copied().unwrap_or(f64::NAN))
+    Ok(right.f_to_kind(Kind::Double)?.f_mean(Kind::Double)?.f_double_value(&[])?)
 }
 
 /// Fails unless there is a label below `classes` for every sample.

@@ -2,9 +2,10 @@
 
 use tch::Kind;
 
-use super::matrix::{constant, doubles, numbers, singular};
+use super::matrix::{constant, doubles, singular};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+use crate::tensor::raw::numbers;
 
 /// The principal components of samples. Signs are scikit-learn's: each component's largest entry is positive.
 #[derive(Debug)]

@@ -9,10 +9,11 @@ use rand::seq::SliceRandom;
 use tch::Kind;
 
 use super::generator;
-use super::matrix::{accuracy, check_labels, constant, doubles, indices, numbers, one_hot};
+use super::matrix::{accuracy, check_labels, constant, doubles, indices, one_hot};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::tensor::Tensor;
+use crate::tensor::raw::numbers;
 
 /// The choices of a probe.
 #[derive(Debug, Clone, Copy)]

@@ -44,6 +44,15 @@ pub fn copy(tensor: &Tensor) -> Result<Tensor> {
     Ok(new)
 }
 
+/// All numbers of a tensor as float64, the last dimension fastest.
+///
+/// # Errors
+/// Only libtorch's own, such as no memory.
+pub fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
+    let tensor = tensor.f_to_device_(Device::Cpu, Kind::Double, false, false)?;
+    Ok(Vec::<f64>::try_from(&tensor.f_reshape([-1])?)?)
+}
+
 /// Arithmetic of a tensor with one number. A tensor of floats that has dimensions keeps its dtype.
 pub trait Arithmetic {
     /// x + number

@@ -4,7 +4,6 @@ use std::rc::Rc;
 
 use crate::support::checkpoint::Checkpoint;
 use crate::support::{TINY, generator, load, max_difference, tiny_path};
-use lancet::linear::frozen::numbers as flat;
 use lancet::linear::map::LinearMap;
 use lancet::linear::operator::{Operator, Step};
 use lancet::linear::path::best::Meeting;
@@ -23,6 +22,7 @@ use lancet::model::hook::{HookPoint, Site};
 use lancet::model::intervention::{At, Change, Intervention};
 use lancet::model::language_model::{LanguageModel, LoadOptions};
 use lancet::model::run::Hooks;
+use lancet::tensor::raw::numbers as flat;
 use tch::{Kind, Tensor};
 
 const PROMPT: &[i64] = &[3, 14, 15, 9, 2, 6];
@@ -106,7 +106,8 @@ fn a_logit_is_split_without_remainder_at_every_layer() {
         if model.config().parallel {
             continue;
         }
-        // In sequential blocks, what enters a layer's attention or passes by it goes on through the MLP or passes by that.
+        // In sequential blocks, what enters a layer's attention or passes by it goes on through the MLP or passes by
+        // that.
         for layer in 0..map.depth() {
             let heads: f64 = numbers(&flow.head.select(0, layer as i64)).iter().sum();
             assert!(

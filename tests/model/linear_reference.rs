@@ -1,5 +1,5 @@
-//! Locally linear maps and paths against autograd through transformers and paths multiplied out (tests/fixtures/linear), and
-//! what scripts get of them.
+//! Locally linear maps and paths against autograd through transformers and paths multiplied out
+//! (tests/fixtures/linear), and what scripts get of them.
 
 use std::rc::Rc;
 
@@ -102,7 +102,8 @@ fn prepared(name: &str) -> lancet::session::Session {
 
 #[test]
 fn a_prediction_of_a_change_of_the_input_is_the_map_itself() {
-    // With nothing changed, map and model agree; and what a change of the last residual adds is linear up to the final norm.
+    // With nothing changed, map and model agree; and what a change of the last residual adds is linear up to the final
+    // norm.
     for name in ["olmo2", "gpt2", "gpt_neox", "gemma2"] {
         let mut session = prepared(name);
         run_script(&mut session, "let same = lin.predict([scale(\"blocks.1.hook_resid_post\", (), 1.0)]);");

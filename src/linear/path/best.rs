@@ -13,7 +13,7 @@ use super::score::{Prefixes, Score, Scorer, TOGETHER};
 use super::walk::Walk;
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::linear::frozen::numbers;
+use crate::tensor::raw::numbers;
 
 /// Vectors per side of a block of products.
 const BLOCK: usize = 2048;

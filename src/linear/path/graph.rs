@@ -6,9 +6,9 @@ use super::edge::{Edge, layer_edges};
 use super::prune::{Count, prune, ways_from};
 use super::request::{GraphRequest, Mode};
 use crate::error::Result;
-use crate::linear::frozen::numbers;
 use crate::linear::layer::Crossing;
 use crate::linear::map::LinearMap;
+use crate::tensor::raw::numbers;
 
 /// A path: where it starts, and the number of its edge in each layer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -58,7 +58,8 @@ impl GraphRequest {
     /// Refuses a request that has no graph in `map`, except for [`Self::check_mode`] and [`Self::check_memory`].
     ///
     /// # Errors
-    /// A prompt of one token, no or a wrong position, a start after the end; a share outside 0 to 1; more than 128 heads.
+    /// A prompt of one token, no or a wrong position, a start after the end; a share outside 0 to 1; more than 128
+    /// heads.
     pub fn check(&self, map: &LinearMap) -> Result<()> {
         if map.length() < 2 {
             return Err(

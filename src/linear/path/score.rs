@@ -8,10 +8,9 @@ use tch::{Kind, Tensor};
 use super::graph::{Graph, Path};
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::linear::frozen::numbers;
 use crate::linear::map::LinearMap;
 use crate::linear::norm::At;
-use crate::tensor::raw::wide;
+use crate::tensor::raw::{numbers, wide};
 
 /// The number of paths computed together, and so the block within which neighbours share work.
 pub const TOGETHER: usize = 2048;

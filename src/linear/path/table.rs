@@ -7,8 +7,8 @@ use super::method::Selection;
 use super::prune::Count;
 use super::score::{Score, Scored, Scorer};
 use crate::error::{Error, Result};
-use crate::linear::frozen::numbers;
 use crate::linear::map::LinearMap;
+use crate::tensor::raw::numbers;
 
 /// Which paths a table has.
 #[derive(Debug, Clone, Copy)]
