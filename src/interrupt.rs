@@ -21,7 +21,10 @@ pub fn is_pending() -> bool {
     PENDING.load(Ordering::Relaxed)
 }
 
-/// To be called once a turn by native loops: fails when the evaluation has been asked to stop.
+/// Fails when the evaluation has been asked to stop; native loops call this once a turn.
+///
+/// # Errors
+/// [`Error::Interrupted`] after Ctrl-C.
 pub fn check() -> Result<()> {
     if is_pending() { Err(Error::Interrupted) } else { Ok(()) }
 }

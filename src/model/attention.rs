@@ -19,6 +19,7 @@ pub type KeyValue = Option<(Tensor, Tensor)>;
 
 /// One layer's attention.
 #[derive(Debug)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub struct Attention {
     pub query: Linear,
     pub key: Linear,

@@ -11,6 +11,7 @@ use crate::error::Result;
 
 /// The MLP: gated (`gate`, `up`, `down`) or plain (`up`, `down`).
 #[derive(Debug)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub struct Mlp {
     pub gate: Option<Linear>,
     pub up: Linear,
@@ -36,6 +37,7 @@ impl Mlp {
 
 /// One layer.
 #[derive(Debug)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub struct Block {
     /// The layer's number, from 0
     pub layer: i64,

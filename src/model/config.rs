@@ -60,6 +60,7 @@ pub enum QueryKeyNorm {
 
 /// How the rotary frequencies of a checkpoint differ from `theta^(-2i/dim)`.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub enum RopeScaling {
     /// Not at all
     Default,
@@ -106,6 +107,7 @@ pub struct LayerAttention {
 
 /// The sizes of a decoder, by TransformerLens's names.
 #[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub struct Sizes {
     pub n_layers: i64,
     pub d_model: i64,
@@ -119,6 +121,7 @@ pub struct Sizes {
 
 /// A decoder, described. Sizes follow TransformerLens's names.
 #[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub struct Config {
     /// Hugging Face's `model_type`
     pub model_type: String,

@@ -27,6 +27,7 @@ pub enum Logits {
 
 /// A loaded decoder.
 #[derive(Debug)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub struct Decoder {
     pub config: Config,
     /// Element type of weights and activations

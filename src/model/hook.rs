@@ -7,6 +7,7 @@ use crate::error::{Error, Result, nearest};
 /// A kind of place; those inside a block occur once per layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(usize)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub enum Site {
     Embed,
     PosEmbed,

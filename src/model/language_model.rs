@@ -44,6 +44,7 @@ pub struct LanguageModel {
     pub name: String,
     /// Whether its weights are drawn at random
     pub random: bool,
+    /// The network.
     pub decoder: Decoder,
     tokenizer: Option<Tokenizer>,
     fingerprint: OnceCell<String>,

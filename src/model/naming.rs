@@ -2,6 +2,7 @@
 
 /// How the query, key and value projections are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub enum AttentionNaming {
     /// Three matrices
     Separate { query: &'static str, key: &'static str, value: &'static str },
@@ -15,6 +16,7 @@ pub enum AttentionNaming {
 
 /// How the MLP's matrices are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub enum MlpNaming {
     /// Three matrices
     Gated { gate: &'static str, up: &'static str },
@@ -26,6 +28,7 @@ pub enum MlpNaming {
 
 /// How the norms of a layer are named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub enum NormNaming {
     /// One before each sublayer
     Pre { attention: &'static str, mlp: &'static str },
@@ -37,6 +40,7 @@ pub enum NormNaming {
 
 /// The names of one family.
 #[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)] // The names are the literature's own.
 pub struct Naming {
     /// Prefix of all names but the unembedding's; some checkpoints leave it out
     pub root: &'static str,

@@ -12,6 +12,9 @@ thread_local! {
 }
 
 /// Runs `work`; a panic in it is returned as text, with the place in the program where it happened.
+///
+/// # Errors
+/// The panic of `work`.
 pub fn catch<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -9,3 +9,4 @@ mod doctor;
 mod hub;
 mod repl;
 mod setup;
+mod source;

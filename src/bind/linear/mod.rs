@@ -140,7 +140,7 @@ fn freeze(caller: &Caller, model: &Model, tokens: &Dynamic, options: Map) -> Res
 }
 
 #[export_module]
-pub mod functions {
+mod functions {
     /// Freezes a model at one prompt: every norm's divisor, every attention probability, every activation's slope (f(u)/u), every
     /// soft cap's secant. What remains is linear in the embeddings, and exact: its parts add up to the model's logits.
     ///

@@ -9,6 +9,9 @@ use crate::data::record::Record;
 use crate::error::Result;
 
 /// The query of a record, with runs of white space made single spaces, and its right answers.
+///
+/// # Errors
+/// A record without a query or a right answer.
 pub fn question(record: &Record) -> Result<(String, Vec<String>)> {
     let (query, answers) = match (record.fields.get("input"), record.fields.get("inputs")) {
         (Some(Value::String(input)), _) => (input.as_str(), own_answers(record)),

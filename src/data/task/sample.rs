@@ -51,6 +51,10 @@ enum Answers {
 }
 
 impl Rules {
+    /// Reads the rules from a task file.
+    ///
+    /// # Errors
+    /// A field of the wrong type, an unknown word, or fields that exclude each other.
     pub fn new(fields: &Members) -> Result<Self> {
         let format = match fields.optional::<String>("format", "a text")?.as_deref() {
             None | Some("table") => Format::Table,

@@ -8,42 +8,56 @@ use crate::plot::label::{Labels, clean};
 /// The most rows, and the most columns, that a lattice can have.
 const MOST: usize = 1024;
 
-/// A point of the grid that stands out. Its size is a share, 0 to 1; its colour is the value's sign; the note is shown
-/// where the mouse rests on it.
+/// A point of the grid that stands out. Its colour is the value's sign.
 #[derive(Debug, Clone)]
 pub struct Point {
+    /// Its row.
     pub row: usize,
+    /// Its column.
     pub column: usize,
+    /// Its area, as a share from 0 to 1.
     pub size: f64,
+    /// The value whose sign is shown.
     pub value: f64,
+    /// Shown where the mouse rests on it.
     pub note: String,
 }
 
-/// A link from a column of `row` to one of the next row; its width is a share, 0 to 1.
+/// A link from a column of one row to one of the next row. Its colour is the value's sign.
 #[derive(Debug, Clone)]
 pub struct Link {
+    /// The row that it starts from.
     pub row: usize,
+    /// Its column in that row.
     pub source: usize,
+    /// Its column in the next row.
     pub target: usize,
+    /// Its width, as a share from 0 to 1.
     pub size: f64,
+    /// The value whose sign is shown.
     pub value: f64,
+    /// Shown where the mouse rests on it.
     pub note: String,
 }
 
 /// A lattice. Row 0 is at the bottom.
 #[derive(Debug, Clone)]
 pub struct Lattice {
+    /// Title and axis labels.
     pub labels: Labels,
-    /// One name per column, below the grid
+    /// One name per column, below the grid.
     pub columns: Vec<String>,
+    /// The number of rows.
     pub rows: usize,
+    /// The points that stand out.
     pub points: Vec<Point>,
+    /// The links between rows.
     pub links: Vec<Link>,
-    /// A column's name above the grid
+    /// A column and its name above the grid.
     pub above: Option<(usize, String)>,
-    /// What values of either sign mean, positive first
+    /// What values of either sign mean, positive first.
     pub signs: (String, String),
-    /// What sizes and widths mean
+    /// What sizes and widths mean.
     pub size_label: String,
 }
 

@@ -1,0 +1,77 @@
+//! Rules on the source that no lint checks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The folders in which a wrong number would go unnoticed.
+const NUMERICAL: [&str; 3] = ["src/model", "src/linear", "src/grid"];
+
+/// The Rust files in a folder and those below it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// The code of a file without its comments, its unit tests and white space.
+fn code(text: &str) -> String {
+    let tested = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = tested.lines().map(|line| line.split("//").next().unwrap_or_default());
+    lines.flat_map(str::chars).filter(|character| !character.is_whitespace()).collect()
+}
+
+/// The text behind the bracket that closes the one which `text` begins in.
+fn behind_call(text: &str) -> &str {
+    let mut depth = 1;
+    for (place, character) in text.char_indices() {
+        depth += i32::from(character == '(') - i32::from(character == ')');
+        if depth == 0 {
+            return &text[place + 1..];
+        }
+    }
+    ""
+}
+
+/// The places where a default, or nothing, stands in for an element that is not there.
+fn defaults(code: &str) -> Vec<&str> {
+    let found = code.match_indices(".get(").filter_map(|(place, word)| {
+        let mut rest = behind_call(&code[place + word.len()..]);
+        for copy in [".copied()", ".cloned()"] {
+            rest = rest.strip_prefix(copy).unwrap_or(rest);
+        }
+        let dropped = rest.starts_with(')') && {
+            let before = code[..place].rfind("filter_map(|");
+            before.is_some_and(|start| {
+                !code[start..place].contains(['{', ';']) && behind_call(&code[start + 11..]) == &rest[1..]
+            })
+        };
+        (rest.starts_with(".unwrap_or") || dropped).then(|| &code[place.saturating_sub(40)..code.len() - rest.len()])
+    });
+    found.collect()
+}
+
+#[test]
+fn the_rule_finds_what_it_forbids() {
+    assert_eq!(defaults(&code("let x = row\n    .get(i) // why\n    .copied()\n    .unwrap_or(0.0);")).len(), 1);
+    assert_eq!(defaults(&code("ids.iter().filter_map(|id| rows.get(at(*id)).cloned()).collect()")).len(), 1);
+    for allowed in [
+        "let x = row[i];",
+        "row.get(i).ok_or_else(|| outside(i))?",
+        "ids.iter().filter_map(|id| found(id)).map(|id| rows.get(id)).collect()",
+        "#[cfg(test)] row.get(i).unwrap_or(0)",
+    ] {
+        assert!(defaults(&code(allowed)).is_empty(), "{allowed}");
+    }
+}
+
+/// An element that is missing by a bug of ours must stop the run: a default in its place is a wrong number.
+#[test]
+fn the_numerical_core_indexes_directly() {
+    let mut wrong = Vec::new();
+    for folder in NUMERICAL {
+        for path in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
+            let code = code(&fs::read_to_string(&path).unwrap());
+            wrong.extend(defaults(&code).into_iter().map(|place| format!("{}: {place}", path.display())));
+        }
+    }
+    assert!(wrong.is_empty(), "index directly, or refuse what a user can cause:\n{}", wrong.join("\n"));
+}
