@@ -208,8 +208,8 @@ impl LanguageModel {
         self.decoder.weights().iter().map(|weight| weight.numel() as i64).sum()
     }
 
-    /// A hash of the config and of every weight as it was loaded, computed once. Equal models have equal fingerprints on
-    /// every device.
+    /// A hash of the config and of every weight as it was loaded, computed once. Equal models have equal fingerprints
+    /// on every device.
     ///
     /// # Errors
     /// Too little memory on the weights' device; Ctrl-C.
