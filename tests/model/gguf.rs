@@ -415,7 +415,7 @@ fn other_files_are_refused() {
         (Writer::new("llama").entry("key", 10, &[255; 8]).bytes(), "`key`: the integer"),
         (Writer::new("llama").entry("key", 8, &u64::MAX.to_le_bytes()).bytes(), "`key`: the file ends inside"),
         (Writer::new("llama").tensor("w", &[8, 8], 0, 0).bytes(), "`w`: its data is beyond the end"),
-        (Writer::new("llama").tensor("w", &[8], 0, u64::MAX - 8).data(64).bytes(), "`w`: its data lies beyond"),
+        (Writer::new("llama").tensor("w", &[8], 0, u64::MAX - 8).data(64).bytes(), "`w`: its data is beyond"),
         (Writer::new("llama").tensor("w", &[1 << 40, 1 << 40], 0, 0).bytes(), "`w`: the shape"),
         (Writer::new("llama").tensor("w", &[u64::MAX], 0, 0).bytes(), "`w`: a dimension of"),
         (Writer::new("llama").tensor("w", &[31], 8, 0).data(64).bytes(), "`w`: rows of 31 values"),
