@@ -7,6 +7,7 @@ mod checkpoint;
 mod config;
 mod generate;
 mod gguf;
+mod gguf_metadata;
 mod hook;
 mod intervention;
 mod leftover;
