@@ -14,6 +14,7 @@ mod leftover;
 mod linear;
 mod linear_reference;
 mod load;
+mod multimodal;
 mod parity;
 mod patching;
 mod path_graph;
