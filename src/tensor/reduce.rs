@@ -133,7 +133,7 @@ pub const REDUCTIONS: &[Reduction] = &[
     Reduction {
         name: "argmax",
         summary: "The position of the largest element, as i64.",
-        detail: "Over all elements it is the position in the flattened tensor.",
+        detail: "Over all elements it is the position in the flattened tensor. NaN is found first, as in PyTorch.",
         options: &[],
         apply: |tensor, settings| {
             let axis = settings.axis("argmax", tensor)?;
@@ -143,7 +143,7 @@ pub const REDUCTIONS: &[Reduction] = &[
     Reduction {
         name: "argmin",
         summary: "The position of the smallest element, as i64.",
-        detail: "Over all elements it is the position in the flattened tensor.",
+        detail: "Over all elements it is the position in the flattened tensor. NaN is found first, as in PyTorch.",
         options: &[],
         apply: |tensor, settings| {
             let axis = settings.axis("argmin", tensor)?;

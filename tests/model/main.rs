@@ -11,6 +11,7 @@ mod intervention;
 mod linear;
 mod linear_reference;
 mod load;
+mod not_finite;
 mod parity;
 mod patching;
 mod path_graph;
