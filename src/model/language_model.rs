@@ -7,8 +7,10 @@ use tch::{Device, Kind};
 
 use super::config::{Config, RopeScaling};
 use super::decoder::Decoder;
+use super::family::gguf::ROTARY_DIVISORS;
+use super::family::gguf_keys;
 use super::fingerprint::fingerprint;
-use super::source::{Checkpoint, GgufSource, ROTARY_DIVISORS, RandomWeights};
+use super::source::{Checkpoint, GgufSource, RandomWeights};
 use super::{built_in, family, load};
 use crate::device;
 use crate::error::{Error, Result};
@@ -69,7 +71,8 @@ impl LanguageModel {
                 let gguf = Gguf::open(&path)?;
                 let in_file = |error: Error| error.context(format!("`{}`", path.display()));
                 let config = gguf_config(&gguf).map_err(in_file)?;
-                let tokenizer = Tokenizer::from_gguf(&gguf).map_err(in_file)?;
+                let (tokenizer, is_own) = gguf_tokenizer(&gguf)?;
+                gguf_keys::check(&gguf, is_own)?;
                 Self::build(id, config, tokenizer, Weights::Gguf(&gguf), options, device)
             }
             Located::Directory(directory) => {
@@ -241,13 +244,29 @@ fn read_json(path: &Path) -> Result<serde_json::Value> {
     serde_json::from_str(&text).map_err(|error| Error::new(format!("`{}` is not valid JSON: {error}", path.display())))
 }
 
+/// A GGUF file's tokenizer, and whether it is the file's own. Where the file has none or one that is not understood, it is
+/// the `tokenizer.json` beside it.
+fn gguf_tokenizer(gguf: &Gguf) -> Result<(Option<Tokenizer>, bool)> {
+    let own = Tokenizer::from_gguf(gguf);
+    if matches!(own, Ok(Some(_))) {
+        return Ok((own?, true));
+    }
+    let folder = gguf.path().parent().unwrap_or(Path::new(""));
+    match Tokenizer::from_directory(folder)? {
+        Some(beside) => Ok((Some(beside), false)),
+        None => Ok((own?, true)),
+    }
+}
+
 /// The config in a GGUF file's metadata, with the rotary divisors that newer Llama files store as a tensor.
 fn gguf_config(gguf: &Gguf) -> Result<Config> {
     let mut config = family::parse(&family::gguf::config_json(gguf)?)?;
     if gguf.contains(ROTARY_DIVISORS) {
         let divisors = Vec::<f64>::try_from(&gguf.load(ROTARY_DIVISORS)?.f_to_kind(Kind::Double)?)?;
         for rope in config.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {
-            rope.scaling = RopeScaling::Divisors(divisors.clone());
+            if matches!(rope.scaling, RopeScaling::Divisors(_)) {
+                rope.scaling = RopeScaling::Divisors(divisors.clone());
+            }
         }
     }
     Ok(config)

@@ -4,10 +4,13 @@
 mod support;
 
 mod checkpoint;
+mod config;
 mod generate;
 mod gguf;
+mod gguf_metadata;
 mod hook;
 mod intervention;
+mod leftover;
 mod linear;
 mod linear_reference;
 mod load;
