@@ -147,7 +147,7 @@ impl Tensor {
                 self.shape()
             )));
         }
-        let value = self.storable(&value.into())?;
+        let (mask, value) = (&mask.to(None, Some(self.device()))?, self.storable(&value.into())?);
         named("masked_fill", &[self, mask], self.tch().f_masked_fill_tensor(mask.tch(), value.tch()))
     }
 

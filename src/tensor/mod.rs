@@ -10,6 +10,7 @@ pub mod elementwise;
 pub mod index;
 pub mod linalg;
 pub mod order;
+pub mod place;
 pub mod raw;
 pub mod reduce;
 pub mod shape;

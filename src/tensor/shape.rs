@@ -1,5 +1,6 @@
 //! Rearranging elements: reshaping, permuting, joining and splitting.
 
+use super::place::all_together;
 use super::{Tensor, named, refusal};
 use crate::error::{Error, Result};
 
@@ -39,9 +40,11 @@ fn join(
     tensors: &[Tensor],
     apply: impl FnOnce(&[&tch::Tensor]) -> std::result::Result<tch::Tensor, tch::TchError>,
 ) -> Result<Tensor> {
-    let (Some(first), parts) = (tensors.first(), tensors.iter().map(Tensor::tch).collect::<Vec<_>>()) else {
+    let tensors = all_together(operation, tensors)?;
+    let Some(first) = tensors.first() else {
         return Err(Error::new(format!("`{operation}` needs at least one tensor")));
     };
+    let parts: Vec<&tch::Tensor> = tensors.iter().map(Tensor::tch).collect();
     let odd = tensors.iter().find(|tensor| tensor.shape() != first.shape()).unwrap_or(first);
     named(operation, &[first, odd], apply(&parts))
 }

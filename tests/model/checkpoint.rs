@@ -196,9 +196,9 @@ fn random_weights_follow_the_seed() {
     let mut session = session();
     session.set_variable("path", checkpoint.path().display().to_string().into());
     let same = r#"
-        let a = load_model(path, #{ device: "cpu", init: "random" });
-        let b = load_model(path, #{ device: "cpu", init: "random", seed: 0 });
-        let c = load_model(path, #{ device: "cpu", init: "random", seed: 7 });
+        let a = load_model(path, #{ device: device, init: "random" });
+        let b = load_model(path, #{ device: device, init: "random", seed: 0 });
+        let c = load_model(path, #{ device: device, init: "random", seed: 7 });
         a.W_E == b.W_E && a.W_E != c.W_E && a.cfg.init_weights
     "#;
     let same = same.replace("a.W_E == b.W_E", "(a.W_E - b.W_E).abs().max().item() == 0.0");

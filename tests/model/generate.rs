@@ -292,7 +292,7 @@ fn scripts_generate_ids_from_ids() {
     run_script(
         &mut session,
         r#"
-        let model = load_model(path, #{ device: "cpu" });
+        let model = load_model(path, #{ device: device });
         let one = model.generate([5, 6, 7], #{ max_tokens: 4, stop_ids: [] });
         assert_eq(one.len(), 4);
         let two = model.generate([[5, 6, 7], [7, 6, 5]], #{ max_tokens: 4, stop_ids: [] });

@@ -360,7 +360,7 @@ fn scripts_hook_by_closure() {
     session.set_variable("path", tiny_path("gemma2").display().to_string().into());
     run_script(
         &mut session,
-        r#"let model = load_model(path, #{ device: "cpu" }); let ids = [[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]];"#,
+        r#"let model = load_model(path, #{ device: device }); let ids = [[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]];"#,
     );
     let scripts = [
         // Doubling by a closure, by a closure with the name, by an intervention.
@@ -401,7 +401,7 @@ fn scripts_hook_by_closure() {
 fn a_change_that_is_not_returned_is_an_error() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
-    run_script(&mut session, "let model = load_model(path, #{ device: \"cpu\" }); let tokens = [1, 2, 3];");
+    run_script(&mut session, "let model = load_model(path, #{ device: device }); let tokens = [1, 2, 3];");
     for function in ["|x| { x[[0, -1]] = 0.0; }", "|x| { x[0][1] = 0.0; }", "|x| { let y = x; y[0] = 0.0; }"] {
         let code = format!("model.run_with_hooks(tokens, [[\"blocks.0.hook_resid_post\", {function}]])");
         let failure = script_failure(&mut session, &code);
@@ -420,7 +420,7 @@ fn functions_may_mention_what_calls_them() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
     let script = r#"
-        let model = load_model(path, #{ device: "cpu" });
+        let model = load_model(path, #{ device: device });
         let seen = [];
         model.run_with_hooks([1, 2, 3], [["resid_post.0", |x| { seen.push(model.logit_lens(x).shape); }]]);
         assert_eq(seen, [[1, 3, model.cfg.d_vocab]]);
@@ -437,7 +437,7 @@ fn the_weights_of_scripts_give_the_activations() {
         let mut session = session();
         session.set_variable("path", tiny_path(name).display().to_string().into());
         let script = r#"
-            let model = load_model(path, #{ device: "cpu", dtype: "f64" });
+            let model = load_model(path, #{ device: device, dtype: "f64" });
             let run = model.run_with_cache([3, 1, 4, 1, 5]);
             let cache = run.cache;
             let near = |left, right| assert((left - right).abs().max().item() < 1e-10);
@@ -479,7 +479,7 @@ fn the_weights_of_scripts_give_the_activations() {
 fn an_activation_cannot_become_true_or_false() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
-    run_script(&mut session, "let model = load_model(path, #{ device: \"cpu\" });");
+    run_script(&mut session, "let model = load_model(path, #{ device: device });");
     for function in ["|x| x > 0.0", "|x| x.to(\"i64\")"] {
         let code = format!("model.run_with_hooks([1, 2], [[\"resid_post.0\", {function}]])");
         let failure = script_failure(&mut session, &code);

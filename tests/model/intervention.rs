@@ -243,7 +243,7 @@ fn scripts_say_positions_in_many_ways() {
     let mut session = session();
     session.set_variable("path", tiny_path("olmo2").display().to_string().into());
     let setup = r#"
-        let model = load_model(path, #{ device: "cpu" });
+        let model = load_model(path, #{ device: device });
         let ids = [[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]];
         let clean = model.forward(ids);
         // The logits after the listed positions of the first MLP's output are set to zero by a closure.

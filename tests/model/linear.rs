@@ -223,7 +223,7 @@ fn giving_low_ranking_paths_up_early_changes_no_other() {
 fn wide_model(family: &str) -> LanguageModel {
     let _turn = generator();
     let options =
-        LoadOptions { device: "cpu".into(), kind: Kind::Double, random_seed: Some(3), ..LoadOptions::default() };
+        LoadOptions { device: device(), kind: Kind::Double, random_seed: Some(3), ..LoadOptions::default() };
     let checkpoint = Checkpoint::of(family).with("vocab_size", 1200.into());
     checkpoint.write().load_with(options).expect("a model")
 }

@@ -292,7 +292,7 @@ fn tokens_that_cannot_be_run_are_refused() {
 fn scripts_are_told_what_is_wrong() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama2").display().to_string().into());
-    run_script(&mut session, "let model = load_model(path, #{ device: \"cpu\" }); model.forward([1, 2, 3]);");
+    run_script(&mut session, "let model = load_model(path, #{ device: device }); model.forward([1, 2, 3]);");
     for (script, parts) in [
         (
             "load_model(path, #{ devise: \"cpu\" })",

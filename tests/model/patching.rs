@@ -110,7 +110,7 @@ fn the_planner_gives_the_reference_grid() {
         }
         session.set_variable("path", tiny_path(case.name).display().to_string().into());
         session.set_variable("answer", case.answer.into());
-        run_script(&mut session, r#"let model = load_model(path, #{ device: "cpu" });"#);
+        run_script(&mut session, r#"let model = load_model(path, #{ device: device });"#);
         for (key, position) in POSITIONS {
             session.set_variable("position", (*position).into());
             // 1: a block pass per state; 3: the last pass is smaller; 4096: all states at once.

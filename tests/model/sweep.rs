@@ -300,7 +300,7 @@ fn a_sweep_of_closures_equals_one_run_per_item() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
     let script = r#"
-        let model = load_model(path, #{ device: "cpu", dtype: "f64" });
+        let model = load_model(path, #{ device: device, dtype: "f64" });
         let prompts = [[1, 2, 3, 4], [5, 6, 7, 8]];
         let hooks = |item| [
             [`blocks.${item}.hook_mlp_out`, |value| value * 0.5],
@@ -331,7 +331,7 @@ fn a_digest_stands_for_its_source() {
     let mut session = session();
     session.set_variable("path", tiny_path("olmo2").display().to_string().into());
     let script = r#"
-        let model = load_model(path, #{ device: "cpu", dtype: "f64" });
+        let model = load_model(path, #{ device: device, dtype: "f64" });
         let source = [3, 4, 5, 6];
         for site in ["resid_post", "attn_out", "mlp_out", "z"] {
             let asked = #{ target: [[1, 2, 3]], answer: [5], site: site, sizes: [1], store: false, quiet: true };
@@ -350,7 +350,7 @@ fn a_digest_stands_for_its_source() {
 fn what_cannot_be_done_is_said() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
-    run_script(&mut session, "let model = load_model(path, #{ device: \"cpu\" });");
+    run_script(&mut session, "let model = load_model(path, #{ device: device });");
     for (options, message) in [
         ("#{ source: [1], target: [[1, 2]] }", "`patch_grid` needs `answer`"),
         ("#{ source: [1], target: [[1, 2], [3]], answer: [1] }", "2 targets and 1 answers"),

@@ -76,6 +76,6 @@ impl Checkpoint {
     /// The same with options, on the CPU.
     pub fn load_with(&self, options: LoadOptions) -> Result<LanguageModel> {
         one_thread();
-        LanguageModel::load(&self.path().display().to_string(), &LoadOptions { device: "cpu".into(), ..options })
+        LanguageModel::load(&self.path().display().to_string(), &LoadOptions { device: device(), ..options })
     }
 }

@@ -1,6 +1,8 @@
 //! What the tests of models share: loading, capturing, comparing, scripts.
 
 pub mod checkpoint;
+#[path = "../../support/device.rs"]
+mod device;
 #[path = "../../support/fixture.rs"]
 mod fixture;
 #[path = "../../support/generator.rs"]
@@ -24,9 +26,9 @@ use lancet::model::run::{Action, Callback, Hooks};
 use lancet::session::{ScriptError, Session};
 use tch::{Kind, Tensor};
 
+pub use device::device;
 pub use fixture::fixture;
 pub use generator::generator;
-pub use session::session;
 pub use text::{assert_contains, failure};
 
 /// The tiny models below tests/fixtures/models.
@@ -55,10 +57,17 @@ pub fn one_thread() {
     ONCE.call_once(|| tch::set_num_threads(1));
 }
 
-/// Loads a model on the CPU.
+/// An interpreter for scripts, in which `device` is the tests' device.
+pub fn session() -> Session {
+    let mut session = session::session();
+    session.set_variable("device", device().into());
+    session
+}
+
+/// Loads a model on the tests' device.
 pub fn load(id: &str, kind: Kind) -> LanguageModel {
     one_thread();
-    let options = LoadOptions { device: "cpu".into(), kind, ..LoadOptions::default() };
+    let options = LoadOptions { device: device(), kind, ..LoadOptions::default() };
     LanguageModel::load(id, &options).unwrap_or_else(|error| panic!("loading {id}: {error}"))
 }
 
