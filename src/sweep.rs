@@ -5,9 +5,9 @@ use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::grid::metric::{Measured, not_finite_hint};
-use crate::interrupt;
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::run::Hooks;
+use crate::parts::for_parts;
 use crate::progress::Progress;
 
 /// Adds the hooks of an item, counted from 0. They act on the rows (first, how many) of the batch: its copy of the
@@ -41,23 +41,27 @@ impl Sweep {
         if count == 0 {
             return Err(Error::new("there are no prompts").hint("give at least one"));
         }
-        let at_once = (self.batch / count).max(1);
         let progress = Progress::new(self.items as u64, "sweep");
-        for first in (0..self.items).step_by(at_once) {
-            interrupt::check()?;
-            let some = at_once.min(self.items - first);
+        let items: Vec<usize> = (0..self.items).collect();
+        let rows = |number: usize| ((number * count) as i64, count as i64);
+        let work = |items: &[usize]| {
             let mut hooks = Hooks::none();
-            for number in 0..some {
-                add_hooks(first + number, ((number * count) as i64, count as i64), &mut hooks)?;
+            for (number, item) in items.iter().enumerate() {
+                add_hooks(*item, rows(number), &mut hooks)?;
             }
-            let rows: Vec<Vec<i64>> = (0..some).flat_map(|_| self.prompts.iter().cloned()).collect();
-            let all = decoder.forward(&decoder.tokens(&rows)?, logits, &mut hooks)?;
+            let prompts: Vec<Vec<i64>> = items.iter().flat_map(|_| self.prompts.iter().cloned()).collect();
+            let all = decoder.forward(&decoder.tokens(&prompts)?, logits, &mut hooks)?;
             hooks.finish()?;
-            for number in 0..some {
-                each(first + number, all.f_narrow(0, (number * count) as i64, count as i64)?)?;
+            Ok(all)
+        };
+        for_parts(&items, self.batch / count, work, |items, all| {
+            for (number, item) in items.iter().enumerate() {
+                let (first, count) = rows(number);
+                each(*item, all.f_narrow(0, first, count)?)?;
             }
-            progress.tick(some as u64);
-        }
+            progress.tick(items.len() as u64);
+            Ok(())
+        })?;
         progress.finish();
         Ok(())
     }

@@ -5,6 +5,7 @@ use tch::Tensor;
 use super::map::LinearMap;
 use crate::error::Result;
 use crate::model::run::Hooks;
+use crate::parts::in_parts;
 
 /// The most positions computed at once.
 const POSITIONS: i64 = 8192;
@@ -25,20 +26,15 @@ impl LinearMap {
     /// Interruption.
     pub fn totals(&self, to: i64) -> Result<Tensor> {
         let (length, size) = (self.length(), self.config().d_model);
-        let step = (POSITIONS / length).max(1);
-        let mut parts = Vec::new();
-        let mut start = 0;
-        while start < length {
-            let count = step.min(length - start);
-            let x = self.zeros(&[count, length, size])?;
-            for row in 0..count {
-                let source = self.embeddings().f_select(0, start + row)?;
-                x.f_select(0, row)?.f_select(0, start + row)?.f_copy_(&source)?;
+        let sources: Vec<i64> = (0..length).collect();
+        let parts = in_parts(&sources, (POSITIONS / length) as usize, |sources| {
+            let x = self.zeros(&[sources.len() as i64, length, size])?;
+            for (row, source) in (0..).zip(sources) {
+                x.f_select(0, row)?.f_select(0, *source)?.f_copy_(&self.embeddings().f_select(0, *source)?)?;
             }
             let out = self.forward(x, 0..self.depth(), false, &mut Hooks::none())?;
-            parts.push(self.unembed(&out.f_select(1, to)?, to, false)?);
-            start += count;
-        }
+            self.unembed(&out.f_select(1, to)?, to, false)
+        })?;
         Ok(Tensor::f_cat(&parts, 0)?)
     }
 
@@ -48,12 +44,11 @@ impl LinearMap {
     /// # Errors
     /// Interruption.
     pub fn totals_of(&self, to: i64, ids: &[i64]) -> Result<Tensor> {
-        let at_once = (POSITIONS / self.length()).max(1) as usize;
-        let some = |ids: &[i64]| -> Result<Tensor> {
+        let parts = in_parts(ids, (POSITIONS / self.length()) as usize, |ids| {
             let covectors = self.covectors(to, ids)?;
             Ok(dot(&covectors.residual[0], self.embeddings())?.f_transpose(0, 1)?)
-        };
-        Ok(Tensor::f_cat(&ids.chunks(at_once).map(some).collect::<Result<Vec<_>>>()?, 1)?)
+        })?;
+        Ok(Tensor::f_cat(&parts, 1)?)
     }
 
     /// What all biases together contribute to the logits at position `to`, [d_vocab].

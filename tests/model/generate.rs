@@ -39,7 +39,7 @@ fn by_whole_runs<'a>(
     let mut text = tokens.shallow_clone();
     for _ in 0..count {
         let next = logits_with(model, &text, hooks()).select(1, -1).argmax(-1, false);
-        text = Tensor::cat(&[text, next.unsqueeze(1)], 1);
+        text = Tensor::cat(&[text, next.unsqueeze(1).to_device(tch::Device::Cpu)], 1);
     }
     let new = text.narrow(1, tokens.size()[1], count);
     (0..new.size()[0]).map(|row| new.get(row).try_into().unwrap()).collect()

@@ -83,7 +83,7 @@ fn every_hook_point_can_be_changed_and_the_logits_show_it() {
         let clean = logits(&model, &tokens);
         for point in hook::points(model.config()) {
             let uneven = |value: &Tensor| {
-                let ramp = Tensor::arange(value.numel() as i64, (Kind::Float, tch::Device::Cpu)).view_as(value);
+                let ramp = Tensor::arange(value.numel() as i64, (Kind::Float, value.device())).view_as(value);
                 value * (ramp.remainder(3.0) * 0.5 + 0.5)
             };
             let changed = logits_with(&model, &tokens, changing(&model, vec![point], uneven));

@@ -101,7 +101,7 @@ fn selections(heads: Option<i64>) -> Vec<Selection> {
 
 /// Values that differ everywhere.
 fn values_like(value: &Tensor) -> Tensor {
-    let ramp = Tensor::arange(value.numel() as i64, (Kind::Float, Device::Cpu)).view_as(value);
+    let ramp = Tensor::arange(value.numel() as i64, (Kind::Float, value.device())).view_as(value);
     (ramp * 0.37).sin()
 }
 

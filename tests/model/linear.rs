@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::support::checkpoint::Checkpoint;
-use crate::support::{TINY, generator, load, max_difference, tiny_path};
+use crate::support::{TINY, device, generator, load, max_difference, tiny_path};
 use lancet::linear::map::LinearMap;
 use lancet::linear::operator::{Operator, Step};
 use lancet::linear::path::best::Meeting;
@@ -85,7 +85,10 @@ fn the_backward_pass_gives_what_the_forward_pass_gives() {
         let all = map.totals(to).expect("totals");
         let ids = [7, 0, 11];
         let some = map.totals_of(to, &ids).expect("totals");
-        assert!(max_difference(&all.index_select(1, &Tensor::from_slice(&ids)), &some) < 1e-12, "{name}");
+        assert!(
+            max_difference(&all.index_select(1, &Tensor::from_slice(&ids).to_device(all.device())), &some) < 1e-12,
+            "{name}"
+        );
     }
 }
 
@@ -222,8 +225,7 @@ fn giving_low_ranking_paths_up_early_changes_no_other() {
 
 fn wide_model(family: &str) -> LanguageModel {
     let _turn = generator();
-    let options =
-        LoadOptions { device: device(), kind: Kind::Double, random_seed: Some(3), ..LoadOptions::default() };
+    let options = LoadOptions { device: device(), kind: Kind::Double, random_seed: Some(3), ..LoadOptions::default() };
     let checkpoint = Checkpoint::of(family).with("vocab_size", 1200.into());
     checkpoint.write().load_with(options).expect("a model")
 }
@@ -306,7 +308,7 @@ fn a_path_that_overflows_is_an_error() {
     let map = frozen(&model);
     let graph = Graph::new(&map, request(Edges::Argmax)).expect("a graph");
     let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: None };
-    let vectors = Tensor::full([2, model.config().d_model], f64::INFINITY, (Kind::Double, tch::Device::Cpu));
+    let vectors = Tensor::full([2, model.config().d_model], f64::INFINITY, (Kind::Double, model.decoder.device));
     let error = scorer.read_out(&vectors).expect_err("refused");
     assert!(error.to_string().contains("beyond the numbers"), "{error}");
 }
@@ -370,7 +372,7 @@ fn what_interventions_put_in_completes_the_logits_of_their_run() {
         assert_eq!(put.iter().map(|(layer, _)| *layer).collect::<Vec<_>>(), [1, 2], "{name}");
         let change = put[0].1.select(0, 0);
         assert!(max_difference(&change.select(0, 2), &(&vector - frozen(&model).residual(1).select(0, 2))) < 1e-11);
-        let elsewhere = Tensor::from_slice(&[0i64, 1, 3, 4, 5]);
+        let elsewhere = Tensor::from_slice(&[0i64, 1, 3, 4, 5]).to_device(change.device());
         assert!(change.index_select(0, &elsewhere).abs().max().double_value(&[]) < 1e-11, "{name}");
 
         let flow = map.flow(7, to).expect("a flow");

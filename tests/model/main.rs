@@ -16,5 +16,6 @@ mod load;
 mod parity;
 mod patching;
 mod path_graph;
+mod simulated_gpu;
 mod sweep;
 mod tokenizer;

@@ -13,6 +13,7 @@ use super::score::{Prefixes, Score, Scorer, TOGETHER};
 use super::walk::Walk;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::parts::in_parts;
 use crate::tensor::raw::numbers;
 
 /// Vectors per side of a block of products.
@@ -86,13 +87,10 @@ impl Meeting {
 /// Every path prefix that ends before layer `middle`, with its end and vector.
 fn prefixes_to(scorer: &Scorer, middle: usize) -> Result<(Vec<Path>, Prefixes)> {
     let prefixes: Vec<Path> = Walk::new(scorer.graph, middle).collect();
-    let (mut positions, mut vectors) = (Vec::new(), Vec::new());
-    for block in prefixes.chunks(TOGETHER) {
-        let ends = scorer.vectors(block, middle)?.0;
-        positions.extend(ends.positions);
-        vectors.push(ends.vectors);
-    }
-    Ok((prefixes, Prefixes { positions, vectors: Tensor::f_cat(&vectors, 0)? }))
+    let ends = in_parts(&prefixes, TOGETHER, |block| Ok(scorer.vectors(block, middle)?.0))?;
+    let vectors: Vec<&Tensor> = ends.iter().map(|ends| &ends.vectors).collect();
+    let vectors = Tensor::f_cat(&vectors, 0)?;
+    Ok((prefixes, Prefixes { positions: ends.into_iter().flat_map(|ends| ends.positions).collect(), vectors }))
 }
 
 /// A path with its answer logit, ordered so that the lowest logit is the greatest.

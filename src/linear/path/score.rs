@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::linear::map::LinearMap;
 use crate::linear::norm::At;
+use crate::parts::in_parts;
 use crate::tensor::raw::{numbers, wide};
 
 /// The number of paths computed together, and so the block within which neighbours share work.
@@ -96,13 +97,12 @@ impl Scorer<'_> {
     /// # Errors
     /// A path that overflows the model's dtype; interruption.
     pub fn scores(&self, paths: &[Path]) -> Result<Vec<Score>> {
-        let mut scores = Vec::with_capacity(paths.len());
-        for block in paths.chunks(TOGETHER) {
+        let scores = in_parts(paths, TOGETHER, |block| {
             let (ends, rows) = self.vectors(block, self.graph.depth())?;
             let distinct = self.read_out(&ends.vectors)?;
-            scores.extend(rows.into_iter().map(|row| distinct[row]));
-        }
-        Ok(scores)
+            Ok(rows.into_iter().map(|row| distinct[row]).collect::<Vec<_>>())
+        })?;
+        Ok(scores.concat())
     }
 
     /// The vectors of paths' prefixes that are `length` edges long, and the row of each path's prefix. Neighbours that
@@ -225,9 +225,9 @@ impl Scorer<'_> {
         let every = |table: &Tensor| -> Result<Tensor> { Ok(table.f_slice(0, first, None::<i64>, stride)?) };
         let rows = vectors.size()[0];
         let step = (LOGITS * stride / self.map.config().d_vocab).max(1);
-        let mut counts = Vec::with_capacity(rows as usize);
-        for start in (0..rows).step_by(step as usize) {
-            let count = step.min(rows - start);
+        let rows: Vec<i64> = (0..rows).collect();
+        let counts = in_parts(&rows, step as usize, |rows| {
+            let (start, count) = (rows[0], rows.len() as i64);
             let mut logits = self.project(&vectors.f_narrow(0, start, count)?, &every, secants)?;
             let own = answers.f_narrow(0, start, count)?;
             if self.answer % stride == first {
@@ -235,9 +235,9 @@ impl Scorer<'_> {
                 logits.f_narrow(1, self.answer / stride, 1)?.f_copy_(&own)?;
             }
             // In place, and summed as floats, which is exact for so few: several times as fast as through integers.
-            counts.extend(numbers(&logits.f_gt_tensor_(&own)?.f_sum_dim_intlist(1, false, None::<Kind>)?)?);
-        }
-        Ok(counts)
+            numbers(&logits.f_gt_tensor_(&own)?.f_sum_dim_intlist(1, false, None::<Kind>)?)
+        })?;
+        Ok(counts.concat())
     }
 
     /// Logits of some tokens, those that `pick` takes from a table by token, in float32 at least.

@@ -8,7 +8,7 @@ use lancet::model::language_model::{LanguageModel, LoadOptions};
 use serde_json::Value;
 use tch::Tensor;
 
-use super::{one_thread, tiny_path};
+use super::{device, one_thread, tiny_path};
 
 /// Config and tensors, and the folder that they are written to.
 pub struct Checkpoint {

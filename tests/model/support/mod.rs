@@ -9,6 +9,8 @@ mod fixture;
 mod generator;
 #[path = "../../support/session.rs"]
 mod session;
+#[path = "../../support/simulated_gpu.rs"]
+pub mod simulated_gpu;
 #[path = "../../support/svg.rs"]
 pub mod svg;
 #[path = "../../support/text.rs"]
@@ -24,7 +26,7 @@ use lancet::model::hook::{self, HookPoint};
 use lancet::model::language_model::{LanguageModel, LoadOptions};
 use lancet::model::run::{Action, Callback, Hooks};
 use lancet::session::{ScriptError, Session};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 pub use device::device;
 pub use fixture::fixture;
@@ -83,7 +85,7 @@ pub fn tiny(name: &str) -> LanguageModel {
 
 /// Token ids [batch, pos] that look random and are always the same.
 pub fn some_tokens(model: &LanguageModel, batch: i64, length: i64) -> Tensor {
-    let count = Tensor::arange(batch * length, (Kind::Int64, tch::Device::Cpu));
+    let count = Tensor::arange(batch * length, (Kind::Int64, Device::Cpu));
     (count * 37 + 11).remainder(model.config().d_vocab).reshape([batch, length])
 }
 
@@ -157,7 +159,7 @@ pub fn max_difference(ours: &Tensor, theirs: &Tensor) -> f64 {
         eprintln!("shapes differ: {:?} and {:?}", ours.size(), theirs.size());
         return f64::INFINITY;
     }
-    let (ours, theirs) = (ours.to_kind(Kind::Double), theirs.to_kind(Kind::Double));
+    let [ours, theirs] = [ours, theirs].map(|tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double));
     let same_infinity = ours.isinf().logical_and(&ours.eq_tensor(&theirs));
     let difference = (&ours - &theirs).abs().masked_fill(&same_infinity, 0.0);
     difference.nan_to_num(f64::INFINITY, f64::INFINITY, f64::INFINITY).max().double_value(&[])

@@ -295,6 +295,13 @@ c10::Scalar local_scalar(const Tensor& self) {
   return at::_local_scalar_dense(as_cpu(self));
 }
 
+// A GPU's softmax takes half precision and gives float32 in one step, which the CPU's does not.
+Tensor softmax(const Tensor& self, int64_t dim, bool half_to_float) {
+  at::AutoDispatchBelowADInplaceOrView below;
+  const Tensor input = as_cpu(self);
+  return as_cuda(at::_softmax(half_to_float ? input.to(at::kFloat) : input, dim, false), self.device());
+}
+
 }  // namespace simulated
 
 namespace at {
@@ -309,6 +316,7 @@ TORCH_LIBRARY_IMPL(_, CUDA, library) {
 TORCH_LIBRARY_IMPL(aten, CUDA, library) {
   library.impl("copy_", simulated::copy_);
   library.impl("_local_scalar_dense", simulated::local_scalar);
+  library.impl("_softmax", simulated::softmax);
 }
 
 // ---- The part of CUDA's runtime that Lancet asks.
