@@ -4,8 +4,8 @@
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::grid::metric::{Measured, not_finite_hint};
-use crate::model::decoder::{Decoder, Logits};
+use crate::grid::metric::Measured;
+use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::run::Hooks;
 use crate::parts::for_parts;
 use crate::progress::Progress;

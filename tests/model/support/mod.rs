@@ -7,6 +7,7 @@ mod device;
 mod fixture;
 #[path = "../../support/generator.rs"]
 mod generator;
+pub mod gguf;
 #[path = "../../support/session.rs"]
 mod session;
 #[path = "../../support/simulated_gpu.rs"]
