@@ -1,4 +1,4 @@
-//! How well the last position's logits hit an answer: its logit and its rank.
+//! How strongly the last position's logits favour an answer: its logit and its rank.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -23,8 +23,8 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Whether the numbers are those of a run: a finite logit, and a rank of 1 or more. (A NaN logit has rank 1, since
-    /// no logit is higher.)
+    /// Whether the numbers come from a run: a finite logit, and a rank of 1 or more. (A NaN logit has rank 1, since no
+    /// logit is higher.)
     pub fn is_measured(self) -> bool {
         self.logit.is_finite() && self.rank >= 1
     }
@@ -39,8 +39,8 @@ impl Display for Cell {
 /// The hint for logits or activations that are not finite.
 pub fn not_finite_hint(kind: Kind) -> &'static str {
     match kind {
-        Kind::Half => "f16 ends at 65504, which this model exceeds; f32 and bf16 reach further",
-        _ => "the weights, or what is patched in, hold or lead to infinity or NaN",
+        Kind::Half => "f16 numbers reach 65504, which this model exceeds; f32 and bf16 reach further",
+        _ => "the weights or the patched activations hold infinity or NaN, or lead to it",
     }
 }
 
@@ -88,7 +88,7 @@ impl Measured {
         Self::join(&parts)
     }
 
-    /// Several measurements after one another.
+    /// Concatenates measurements.
     ///
     /// # Errors
     /// No measurements; too little memory.
