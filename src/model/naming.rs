@@ -50,7 +50,7 @@ pub struct Naming {
     pub final_norm: &'static str,
     /// Full name, without the root
     pub unembedding: &'static str,
-    /// What a layer's number follows
+    /// The prefix of a layer's number
     pub layers: &'static str,
     pub attention: AttentionNaming,
     pub attention_output: &'static str,
@@ -63,7 +63,7 @@ pub struct Naming {
     pub transposed: bool,
 }
 
-/// Whether a tensor is a buffer of older checkpoints that no code reads: masks and rotary frequencies.
+/// Whether a tensor is an unused buffer of older checkpoints: masks and rotary frequencies.
 pub fn is_buffer(name: &str) -> bool {
     [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"]
         .iter()

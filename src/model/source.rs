@@ -1,4 +1,4 @@
-//! Where weights come from: safetensors files, a GGUF file or a random generator, all by Hugging Face's names.
+//! The sources of weights: safetensors files, a GGUF file or a random generator, all by Hugging Face's names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::gguf::Gguf;
 use crate::hub;
 use crate::tensor::raw::Arithmetic;
 
-/// A place to take weights from.
+/// A source of weights.
 pub trait WeightSource {
     /// Whether there is a tensor of that name.
     fn contains(&self, name: &str) -> bool;
@@ -34,7 +34,7 @@ fn check_shape(name: &str, found: &[i64], expected: &[i64]) -> Result<()> {
     if found == expected {
         return Ok(());
     }
-    Err(Error::new(format!("tensor `{name}` has shape {found:?}, but the config calls for {expected:?}"))
+    Err(Error::new(format!("tensor `{name}` has shape {found:?}, but the config requires {expected:?}"))
         .hint("config and weights do not belong together"))
 }
 
@@ -114,7 +114,7 @@ fn load_stored(file: &SafetensorsFile, name: &str, shape: &[i64], kind: Kind, de
 /// The GGUF tensor that holds the divisors of Llama 3's rotary frequencies.
 pub const ROTARY_DIVISORS: &str = "rope_freqs.weight";
 
-/// A GGUF file, its tensors renamed and rearranged to what Hugging Face's checkpoint of the same model has.
+/// A GGUF file, its tensors renamed and rearranged as in Hugging Face's checkpoint of the same model.
 pub struct GgufSource<'a> {
     gguf: &'a Gguf,
     architecture: &'static Architecture,
@@ -130,7 +130,7 @@ impl<'a> GgufSource<'a> {
         Ok(Self { gguf, architecture: architecture(gguf)?, config })
     }
 
-    /// Undoes what the converter did to the tensor that Hugging Face calls `name`.
+    /// Undoes the converter's changes to a tensor; `name` is Hugging Face's.
     fn restore(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
         let (config, conversion) = (self.config, self.architecture.conversion);
         if conversion.rotary_permuted && name.contains(".q_proj.") {
@@ -180,7 +180,7 @@ impl WeightSource for GgufSource<'_> {
     }
 }
 
-/// Weights drawn at random as Hugging Face initialises a model: normal for matrices, norms that do nothing, zero
+/// Random weights as in Hugging Face's initialisation: normal for matrices, 1 (or its equivalent) for norms, zero for
 /// biases.
 #[derive(Debug)]
 pub struct RandomWeights {
