@@ -12,14 +12,14 @@ const SUPER_BLOCK: usize = 256;
 const WORTH_THREADS: usize = 1 << 20;
 const MOST_THREADS: usize = 8;
 
-/// How a tensor is stored.
+/// A tensor's storage type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TensorType {
-    /// Stored in an element type that PyTorch has too.
+    /// An element type of PyTorch.
     Plain(Kind),
-    /// Stored in blocks that share a scale.
+    /// Blocks of values with a common scale.
     Quantized(Quantization),
-    /// A type of this number in ggml, which cannot be read.
+    /// A type of this number in ggml that cannot be read.
     Other(u32),
 }
 
@@ -58,7 +58,7 @@ const READABLE: [(u32, &str, TensorType); 16] = [
     (30, "BF16", TensorType::Plain(Kind::BFloat16)),
 ];
 
-/// Names of the types that ggml has besides, for messages.
+/// Names of ggml's other types, for messages.
 const UNREADABLE: [(u32, &str); 17] = [
     (9, "Q8_1"),
     (10, "Q2_K"),

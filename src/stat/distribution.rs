@@ -1,4 +1,4 @@
-//! Tail probabilities of the normal, Student's t, chi-squared and binomial distributions, right in their far tails.
+//! Tail probabilities of the normal, Student's t, chi-squared and binomial distributions, accurate in their far tails.
 //!
 //! Student's t and the binomial go through the regularised incomplete beta function, computed on logarithms: by its
 //! continued fraction (Lentz's method), with Stirling's series where gamma functions nearly cancel.
@@ -18,7 +18,7 @@ const MOST_TERMS: usize = 100_000;
 /// Largest number of trials for which binomial coefficients are exact in a float.
 const FEW_TRIALS: u64 = 50;
 
-/// What Stirling's formula lacks of the logarithm of the gamma function.
+/// The difference between the logarithm of the gamma function and Stirling's formula.
 fn stirling_rest(z: f64) -> f64 {
     let square = z * z;
     let series = 1.0 / 1680.0 - (1.0 / 1188.0 - 691.0 / 360_360.0 / square) / square;

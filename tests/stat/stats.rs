@@ -430,7 +430,7 @@ fn faults_say_what_would_be_right() {
         ("stats::superadditivity([[0], [0, 1]], [[1, 2], [3, 4]], #{ split: false })", "effect of layer 1 alone"),
         ("stats::superadditivity([[0], [1]], [[1, 2], [3, 4]])", "at least 4 samples, not 2; `split: false`"),
         ("stats::superadditivity([[0], [1]], [[1, 2], [3, 4]], #{ split: false })", "no pair with an interaction"),
-        ("stats::superadditivity([[0], [0]], [[1, 2], [3, 4]], #{ split: false })", "is there twice"),
+        ("stats::superadditivity([[0], [0]], [[1, 2], [3, 4]], #{ split: false })", "appears twice"),
         ("stats::superadditivity([[0, 1, 2]], [[1, 2]], #{ split: false })", "not a set of one or two layers"),
         ("stats::superadditivity([0], [[1, 2]], #{ split: false })", "must be an array of layers, not integer"),
     ] {
