@@ -1,4 +1,4 @@
-//! The command line: what to run, and the exit code that comes of it.
+//! The command line: runs what it asks for and returns the exit code.
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ enum Command {
         #[arg(value_names = ["FILE", "ARGS"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         file: Vec<String>,
     },
-    /// Look for faults in a script without running it
+    /// Look for errors in a script without running it
     Check {
         /// The script, or - for standard input
         file: String,
@@ -51,7 +51,7 @@ enum Command {
     },
     /// Print the reference of all functions as Markdown
     Doc,
-    /// Fetch a data set; without NAME, list what there is
+    /// Fetch a data set; without NAME, list all
     Data {
         /// The data set
         name: Option<String>,
@@ -70,13 +70,13 @@ impl Code {
     const INTERRUPTED: u8 = 130;
 }
 
-/// Reads the command line, does what it asks, and gives the exit code: 0 success, 1 the script failed, 2 the command
-/// line is wrong, 130 interrupted, otherwise what the script gave `exit`.
+/// Reads the command line, does what it asks, and returns the exit code: 0 success, 1 the script failed, 2 the command
+/// line is wrong, 130 interrupted, otherwise the script's argument of `exit`.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no faults; a closed pipe is not worth a word.
+            // Help and version are not errors; a closed pipe needs no report.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { Code::USAGE } else { Code::SUCCESS });
         }
@@ -94,7 +94,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Ctrl-C stops the evaluation; the second says what is being waited for, the third ends the program.
+/// Ctrl-C stops the evaluation; a second one reports what the program waits for, a third one ends it.
 fn catch_interrupts() {
     static PRESSED: AtomicU8 = AtomicU8::new(0);
     let installed = ctrlc::set_handler(|| {
@@ -175,7 +175,7 @@ fn run_command(command: Command) -> Result<u8, u8> {
     }
 }
 
-/// Fetches a data set, if one is named, and lists what there is.
+/// Fetches a data set, if one is named, and lists all data sets.
 fn data(name: Option<&str>) -> Result<(), Error> {
     let datasets = Datasets::from_env()?;
     if let Some(name) = name {
@@ -212,7 +212,7 @@ fn prompt(words: Vec<String>) -> Result<u8, u8> {
     match session.eval(&script.name, &script.text) {
         Err(ScriptError::Exit(code)) => Ok(code),
         result => {
-            // The prompt is shown after a failure too, to look at what the script left.
+            // The prompt follows a failure too, so that the script's variables can be inspected.
             let _ = finish(&session, result.map(|_| ()));
             Ok(repl::run(session))
         }
@@ -228,7 +228,7 @@ fn start(options: Options) -> Result<Session, u8> {
     })
 }
 
-/// Reports a failure, and gives the exit code.
+/// Reports a failure and returns the exit code.
 fn finish(session: &Session, result: Result<(), ScriptError>) -> Result<u8, u8> {
     match result {
         Ok(()) => Ok(Code::SUCCESS),

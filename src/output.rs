@@ -1,4 +1,4 @@
-//! Standard output and standard error: a closed pipe ends the work quietly, and colour is used only where it shows.
+//! Standard output and standard error: a closed pipe ends the work quietly; only a terminal gets colours.
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use crate::progress;
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Writes a line to standard output. When the reader has gone, the running evaluation is asked to stop.
+/// Writes a line to standard output. If the reader has closed the pipe, asks the running evaluation to stop.
 pub fn line(text: &str) {
     let written = progress::suspend(|| {
         let mut out = std::io::stdout().lock();
@@ -27,7 +27,7 @@ pub fn error_line(text: &str) {
     });
 }
 
-/// Whether the reader of standard output has gone.
+/// Whether the reader of standard output has closed the pipe.
 pub fn is_closed() -> bool {
     CLOSED.load(Ordering::Relaxed)
 }

@@ -1,9 +1,9 @@
-//! A scanner that never fails: cuts script text into tokens, also when it is incomplete or wrong. Used to find the token
-//! an error points at, to colour the prompt and to see what is being completed; the parser itself is Rhai's.
+//! A scanner that never fails: cuts script text into tokens, even if it is incomplete or wrong. It finds the token an
+//! error points at, colours the prompt and serves completion; the parser itself is Rhai's.
 
 use std::ops::Range;
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A word of the language.
@@ -23,9 +23,9 @@ pub enum Kind {
 /// A token and the bytes it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it is, in bytes.
+    /// Its place, in bytes.
     pub range: Range<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Every text that was compiled, by name, and where each function in it lies: what errors need to point at their cause.
+//! Every compiled text, by name, and the place of each function in it, so that errors can point at their cause.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -36,7 +36,7 @@ pub struct SourceMap {
 }
 
 impl SourceMap {
-    /// Remembers `text` under `name`, in place of an earlier text of that name.
+    /// Stores `text` under `name`, in place of an earlier text of that name.
     pub fn insert(&mut self, name: &str, text: &str) {
         self.texts.insert(name.to_owned(), text.into());
     }
@@ -46,7 +46,7 @@ impl SourceMap {
         self.texts.get(name).map(AsRef::as_ref)
     }
 
-    /// Remembers where the functions of a compiled text lie.
+    /// Stores the places of the functions in a compiled text.
     pub fn record(&mut self, name: &str, ast: &AST) {
         self.functions.retain(|site| site.source != name);
         self.functions.extend(ast.iter_fn_def().map(|function| FunctionSite {
@@ -58,8 +58,8 @@ impl SourceMap {
         }));
     }
 
-    /// The function `name` in which an error at `position` happened. Rhai's own account of the text it is in, `reported`,
-    /// is right only for named functions of modules, so the place decides among functions of one name.
+    /// The function `name` in which an error at `position` happened. Rhai's name of the text, `reported`, is correct
+    /// only for named functions of modules, so the place decides among functions of one name.
     pub fn function(&self, name: &str, reported: &str, position: Position) -> Option<&FunctionSite> {
         let named = || self.functions.iter().rev().filter(|site| site.name == name);
         named()

@@ -3,10 +3,10 @@
 use super::{Tensor, named, refusal};
 use crate::error::{Error, Result};
 
-/// Contracts tensors as an Einstein summation says, such as `bpd,dv->bpv`.
+/// Contracts tensors by an Einstein summation, such as `bpd,dv->bpv`.
 ///
 /// # Errors
-/// An equation that isn't one, or that doesn't fit the shapes.
+/// An invalid equation, or shapes that do not fit it.
 pub fn einsum(equation: &str, tensors: &[Tensor]) -> Result<Tensor> {
     let parts: Vec<&tch::Tensor> = tensors.iter().map(Tensor::tch).collect();
     let operands: Vec<&Tensor> = tensors.iter().collect();

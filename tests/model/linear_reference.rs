@@ -242,7 +242,7 @@ fn what_cannot_be_asked_is_said() {
     for (script, words) in [
         ("model.linearize([3]).paths(#{ answer: 5 })", &["one token"][..]),
         ("model.linearize([[1, 2], [3, 4]])", &["one prompt", "2 were given"]),
-        ("lin.paths(#{ answer: 5, from: 4, to: 2 })", &["position 4", "before it", "looks back only"]),
+        ("lin.paths(#{ answer: 5, from: 4, to: 2 })", &["position 4", "before it", "only looks back"]),
         ("lin.paths(#{ answer: 5, limit: 0 })", &["`limit` is 0"]),
         ("lin.paths(#{ answer: 5, edges: \"all\", limit: 10 })", &["paths", "the limit is 10", "raise `limit`"]),
         ("lin.paths(#{ answer: 5, mode: \"released\" })", &["released mode needs one key-value head per head", "eq3"]),

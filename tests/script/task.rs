@@ -130,7 +130,7 @@ fn broken_data_is_refused_with_its_place() {
             "[{\"query\": \"big\",\n\"adj_comp\": [1]}]",
             "a.json:1`: `adj_comp` is neither a text nor a number",
         ),
-        ("a.parquet", "PAR1", "a.parquet`: not a whole parquet file"),
+        ("a.parquet", "PAR1", "a.parquet`: not a complete parquet file"),
         ("a.txt", "", "a.txt`: unknown file extension"),
     ] {
         fs::write(folder.path().join(name), text).unwrap();
@@ -145,9 +145,9 @@ fn broken_data_is_refused_with_its_place() {
     for (record, message) in [
         (json!({"question": "Is it?"}), "neither `input` nor `inputs`"),
         (json!({"input": 3, "target": "yes"}), "the input is not a text"),
-        (json!({"input": "Is it?", "target_scores": {"yes": 1, "no": 1}}), "no answer is right"),
-        (json!({"input": "Is it?", "target_scores": {"yes": "1"}}), "no answer is right"),
-        (json!({"inputs": "Q: Is it?\nA:", "targets": []}), "no answer is right"),
+        (json!({"input": "Is it?", "target_scores": {"yes": 1, "no": 1}}), "no answer is correct"),
+        (json!({"input": "Is it?", "target_scores": {"yes": "1"}}), "no answer is correct"),
+        (json!({"inputs": "Q: Is it?\nA:", "targets": []}), "no answer is correct"),
         (json!({"input": "Is it?", "target": ["perhaps"]}), "the answer `perhaps` is not one of `answers`: yes, no"),
         (json!({"input": " ", "target": ["yes"]}), "the query is empty"),
         (json!({"input": "Is it?", "target": ""}), "the answer is empty"),
