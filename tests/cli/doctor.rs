@@ -1,4 +1,4 @@
-//! The doctor's report, over model folders made for the test.
+//! The doctor's report on model folders of the test.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Locally linear maps and paths: exact on every family, complete, and equal to one another however they are computed.
+//! Locally linear maps and paths: exact on every family, complete, and equal to one another for every method.
 
 use std::rc::Rc;
 
@@ -106,8 +106,7 @@ fn a_logit_is_split_without_remainder_at_every_layer() {
         if model.config().parallel {
             continue;
         }
-        // In sequential blocks, what enters a layer's attention or passes by it goes on through the MLP or passes by
-        // that.
+        // In sequential blocks, a path through or around a layer's attention continues through or around its MLP.
         for layer in 0..map.depth() {
             let heads: f64 = numbers(&flow.head.select(0, layer as i64)).iter().sum();
             assert!(
@@ -234,7 +233,7 @@ fn paths_put_together_from_any_pieces_are_the_paths_that_are_followed() {
     for name in TINY {
         let model = double(name);
         let map = frozen(&model);
-        // Nothing leads from some of the positions, or to the end by some of the edges.
+        // Some positions start no path, and some edges lead to no end.
         let request = GraphRequest { from: vec![1, 4, 5], ..request(Edges::TopP(0.7)) };
         let (graph, scored) = all_scores(&map, &request, 5);
         for max_rank in [None, Some(13)] {
@@ -365,7 +364,7 @@ fn what_interventions_put_in_completes_the_logits_of_their_run() {
         let part = map.intervention(to).expect("a part").abs().max().double_value(&[]);
         assert!(part > 1e-4, "{name}: the interventions act, {part}");
 
-        // The patch acts at its own position only; what it put in is the vector less what stood there.
+        // The patch acts at its own position only; its contribution is the vector less the replaced residual.
         let put = map.put_in().expect("what was put in");
         assert_eq!(put.iter().map(|(layer, _)| *layer).collect::<Vec<_>>(), [1, 2], "{name}");
         let change = put[0].1.select(0, 0);

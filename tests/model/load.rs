@@ -1,4 +1,5 @@
-//! What cannot be loaded or run: each fault is an error that names the file, the tensor or the field, and nothing panics.
+//! Models that cannot be loaded or run: each problem is an error that names the file, the tensor or the field, and
+//! nothing panics.
 
 use crate::support::checkpoint::Checkpoint;
 use crate::support::{
@@ -111,12 +112,12 @@ fn tensors_that_do_not_fit_are_named() {
         checkpoint.tensors.insert(name.into(), whole);
     });
     assert_contains(&message, &[name, "I64", "BF16"]);
-    // A layer that the config does not know of, and one too few.
+    // One layer more than in the config, and one fewer.
     let message = changed(&|checkpoint| checkpoint.config["num_hidden_layers"] = json!(2));
     assert_contains(&message, &["9 tensors", "`model.layers.2."]);
     let message = changed(&|checkpoint| checkpoint.config["num_hidden_layers"] = json!(4));
     assert_contains(&message, &["missing", "`model.layers.3."]);
-    // float16 cannot hold what float32 can.
+    // A float32 number beyond float16's range.
     let mut checkpoint = Checkpoint::of("llama2");
     let large = &checkpoint.tensors[name] * 1e6;
     checkpoint.tensors.insert(name.into(), large);
@@ -221,7 +222,7 @@ fn configs_that_mean_something_else_are_refused_by_field() {
     refused(uneven.write(), &["config.json", "`hidden_size` 34", "`num_attention_heads` 4", "`head_dim`"]);
 }
 
-/// Only a GGUF file can bring them.
+/// Only GGUF files may have them.
 #[test]
 fn announced_rotary_divisors_must_be_there() {
     let checkpoint = Checkpoint::of("llama2").with("rope_scaling", json!({ "rope_type": "frequency_factors" }));
@@ -242,7 +243,7 @@ fn folders_without_a_readable_config_are_refused() {
     refused(&checkpoint, &["tokenizer.json"]);
 }
 
-/// Sizes that are possible one by one, but not to hold, must not take the process down.
+/// Sizes that are valid but exceed the memory must not end the process.
 #[test]
 fn sizes_beyond_any_memory_are_an_error() {
     let checkpoint = Checkpoint::of("llama2")
@@ -328,7 +329,7 @@ fn scripts_are_told_what_is_wrong() {
     }
 }
 
-/// The program ends with 1 and a message on standard error, whatever was wrong.
+/// For every error, the program exits with 1 and a message on standard error.
 #[test]
 fn the_program_reports_and_ends_with_1() {
     let fails = |code: &str, parts: &[&str]| {

@@ -1,4 +1,4 @@
-//! Task files and their data: BIG-bench's layouts, tables in every format, and what is said of broken ones.
+//! Task files and their data: BIG-bench's layouts, tables in every format, and the errors of broken ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn the_layouts_of_bigbench_are_one_task() {
                 load(&changed(folder.path(), &format!("bigbench/{name}"), |fields| fields["data"] = json!(data)))
             })
             .collect();
-        // The queries and answers of the table that the fixtures were made of.
+        // The queries and answers of the fixtures' original table.
         let table = load(&root().join(format!("scripts/tasks/{name}.json")));
         let expected: Vec<(String, String)> = pairs(&table)
             .into_iter()
@@ -108,7 +108,7 @@ fn a_table_can_be_in_any_format() {
     }
 }
 
-/// What is wrong with data, beyond what tests/errors shows.
+/// Errors in data, in addition to tests/errors.
 #[test]
 fn broken_data_is_refused_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
