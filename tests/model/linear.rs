@@ -307,11 +307,11 @@ fn a_path_that_overflows_is_an_error() {
     let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: None };
     let vectors = Tensor::full([2, model.config().d_model], f64::INFINITY, (Kind::Double, tch::Device::Cpu));
     let error = scorer.read_out(&vectors).expect_err("refused");
-    assert!(error.to_string().contains("beyond the numbers"), "{error}");
+    assert!(error.to_string().contains("overflows the model"), "{error}");
 }
 
 #[test]
-fn a_token_that_no_path_leads_from_has_an_empty_table() {
+fn a_token_without_paths_has_an_empty_table() {
     let _guard = tch::no_grad_guard();
     let mut empty = 0;
     for name in TINY {
@@ -387,7 +387,7 @@ fn what_interventions_put_in_completes_the_logits_of_their_run() {
 }
 
 #[test]
-fn what_lies_behind_the_last_residual_cannot_be_changed_in_a_map() {
+fn nothing_after_the_last_residual_can_be_changed_in_a_map() {
     let model = double("olmo2");
     let mut hooks = Hooks::none();
     let point = HookPoint { site: Site::LnFinalNormalized, layer: 0 };
