@@ -50,7 +50,7 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
                 return Err(Error::new(format!(
                     "`{unembedding_name}` is not the embedding, which the config's `tie_word_embeddings` says it is"
                 ))
-                .hint("if the stored matrix holds, set `tie_word_embeddings` to false in config.json"));
+                .hint("if the stored matrix is the correct one, set `tie_word_embeddings` to false in config.json"));
             }
             embedding.shallow_clone()
         }

@@ -54,10 +54,10 @@ impl Rope {
     }
 
     /// Radians per position, [dim / 2] in float32, for a text of `length` tokens, by the operations of transformers'
-    /// modeling_rope_utils.py in their order: another order gives other last bits.
+    /// modeling_rope_utils.py in the same order: another order changes the last bits.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn frequencies(&self, length: i64) -> Result<Tensor> {
         let numbers = range(0, self.dim / 2, Device::Cpu)?.f_to_kind(Kind::Float)?;
         let exponents = numbers.times(2.0)?.over(self.exponent_dim as f64)?;

@@ -30,7 +30,7 @@ pub trait WeightSource {
     /// A stored tensor in its own shape, on the CPU in float64.
     ///
     /// # Errors
-    /// It is missing, or in a type that cannot be read.
+    /// A missing tensor, or one of a type that cannot be read.
     fn stored(&self, name: &str) -> Result<Tensor>;
 
     /// The names of the stored tensors that are not in `used`.
@@ -45,7 +45,7 @@ fn check_shape(name: &str, found: &[i64], expected: &[i64]) -> Result<()> {
         .hint("config and weights do not belong together"))
 }
 
-/// Weights that peft adds to a model's own.
+/// The file of peft's additional weights.
 const ADAPTER: &str = "adapter_model.safetensors";
 
 /// The safetensors files of a checkpoint, one or several.
@@ -202,7 +202,7 @@ impl WeightSource for GgufSource<'_> {
 
     fn unused(&self, used: &BTreeSet<String>) -> Vec<String> {
         let read: BTreeSet<String> = used.iter().filter_map(|name| self.stored_name(name)).collect();
-        // These go into the config, not into a weight.
+        // These belong to the config and are no weights.
         let has = |wanted: fn(&RopeScaling) -> bool| {
             self.config.layers.iter().filter_map(|layer| layer.rope.as_ref()).any(|rope| wanted(&rope.scaling))
         };

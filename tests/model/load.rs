@@ -217,7 +217,7 @@ fn configs_that_mean_something_else_are_refused_by_field() {
         assert_contains(&message, &["config.json"]);
         assert_contains(&message, parts);
     }
-    // The class's own size is taken, and then the weights do not fit.
+    // The class's default size applies, and the weights do not match it.
     let silent = Checkpoint::of("llama2").with("hidden_size", Value::Null);
     refused(silent.write(), &["model.embed_tokens.weight", "[97, 32]", "[97, 4096]"]);
     let uneven = Checkpoint::of("llama2").with("hidden_size", json!(34)).with("head_dim", Value::Null);

@@ -36,7 +36,7 @@ fn olmo2(fields: &Fields) -> Result<Config> {
     Ok(Config { layers: full_attention(&config, rope), ..config })
 }
 
-/// Every fourth layer sees everything; only its frequencies are scaled.
+/// Every fourth layer attends to all positions; only its frequencies are scaled.
 fn olmo3(fields: &Fields) -> Result<Config> {
     let config = olmo("olmo3", fields)?;
     let ropes = rotary::ropes_by_layer(fields, None, extent(&config))?;
@@ -57,7 +57,7 @@ fn in_gguf(file: &Metadata) -> Result<Json> {
         Some(_) => return Err(file.error(format!("metadata `{key}` should be {layers} truth values"))),
         None => (1..=layers).map(|layer| layer % 4 != 0).collect(),
     };
-    // transformers 5 takes another base for layers with a sliding window unless it is spelled out.
+    // transformers 5 has another default base for layers with a sliding window.
     let theta = config["rope_theta"].take();
     let mut full = config["rope_scaling"].take();
     if full.is_null() {

@@ -39,7 +39,7 @@ fn in_gguf(file: &Metadata) -> Result<Json> {
     let head_dim = head_dim.ok_or_else(|| file.error("heads without a size"))?;
     let rotary = file.optional_integer("rope.dimension_count")?.unwrap_or(head_dim);
     config["partial_rotary_factor"] = (rotary as f64 / head_dim as f64).into();
-    // The converter writes 0 where there is no window.
+    // The converter writes 0 for no window.
     config["sliding_window"] = json!(file.optional_integer("attention.sliding_window")?.filter(|window| *window > 0));
     let original = file.optional_integer("rope.scaling.original_context_length")?;
     set(&mut config, "original_max_position_embeddings", original);
