@@ -21,10 +21,10 @@ struct Cli {
     /// Use only models and data that were downloaded before
     #[arg(long)]
     offline: bool,
-    /// Run CODE and print its value; what follows are its arguments
+    /// Run CODE and print its value; the rest are its arguments
     #[arg(short = 'e', value_names = ["CODE", "ARGS"], num_args = 1.., allow_hyphen_values = true)]
     execute: Vec<String>,
-    /// Run FILE, then show a prompt; what follows are its arguments
+    /// Run FILE, then show a prompt; the rest are its arguments
     #[arg(short = 'i', value_names = ["FILE", "ARGS"], num_args = 0.., allow_hyphen_values = true, conflicts_with = "execute")]
     interactive: Option<Vec<String>>,
     #[command(subcommand)]

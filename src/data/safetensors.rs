@@ -127,7 +127,7 @@ impl SafetensorsFile {
             return Ok(copy.f_to_device_(device, kind, false, false)?);
         }
         let strides = contiguous_strides(&shape);
-        // SAFETY: the bytes are in bounds, aligned and as many as shape and type call for (`read_header` has checked
+        // SAFETY: the bytes are in bounds, aligned and as many as shape and type require (`read_header` has checked
         // it), and the borrowed tensor does not outlive this function: the function returns a copy.
         let borrowed = unsafe { tch::Tensor::f_from_blob(bytes.as_ptr(), &shape, &strides, stored, Device::Cpu) }?;
         Ok(borrowed.f_to_device_(device, kind, false, true)?)

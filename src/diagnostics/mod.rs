@@ -13,7 +13,7 @@ use rhai::{EvalAltResult, Position, Scope};
 use crate::catalog::Catalog;
 use crate::syntax::source::{SourceMap, line_and_column};
 
-/// What explanations are based on.
+/// The input of explanations.
 pub struct Context<'a> {
     /// The texts compiled so far.
     pub sources: &'a SourceMap,

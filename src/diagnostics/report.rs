@@ -55,7 +55,7 @@ impl Diagnostic {
         let mut bytes = Vec::new();
         report.write((place.source.as_str(), Source::from(shown)), &mut bytes).ok()?;
         let text = String::from_utf8(bytes).ok()?;
-        // Its first line would be the message, coloured whatever the configuration says.
+        // Its first line would be the message, coloured for any configuration.
         Some(text.lines().skip(1).map(|line| format!("{}\n", line.trim_end())).collect())
     }
 }

@@ -101,7 +101,7 @@ impl Grid {
     }
 }
 
-/// How far the grid's cells differ from runs of their own.
+/// The differences between the grid's cells and separate runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Verified {
     /// Number of cells that were compared

@@ -90,7 +90,7 @@ impl<'a> Planner<'a> {
         let elements = set::elements(&decoder.config, request.site);
         let default = if decoder.device == Device::Cpu { TOKENS_AT_ONCE_CPU } else { TOKENS_AT_ONCE_GPU };
         let n_layers = decoder.config.n_layers;
-        // At the last position a residual stream remembers its last patch only, whatever the size.
+        // At the last position a residual stream remembers its last patch only, for any size.
         let last_sizes = if request.site == Site::ResidPost { &[1][..] } else { &request.sizes };
         Self {
             decoder,

@@ -9,7 +9,7 @@ use crate::model::run::Hooks;
 /// The most positions computed at once.
 const POSITIONS: i64 = 8192;
 
-/// How far the contributions to a logit vector are from adding up.
+/// The difference between a logit vector and the sum of its contributions.
 #[derive(Debug, Clone, Copy)]
 pub struct Completeness {
     /// Largest difference, divided by the largest logit

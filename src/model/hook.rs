@@ -77,7 +77,7 @@ const _: () = {
 };
 
 impl Site {
-    /// How many kinds of site there are.
+    /// The number of kinds of site.
     pub const COUNT: usize = SITES.len();
 
     /// The name; inside a block, what follows `blocks.{l}.`.

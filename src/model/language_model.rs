@@ -204,7 +204,7 @@ impl LanguageModel {
         ids
     }
 
-    /// How many weights there are.
+    /// The number of weights.
     pub fn parameter_count(&self) -> i64 {
         self.decoder.weights().iter().map(|weight| weight.numel() as i64).sum()
     }

@@ -77,7 +77,7 @@ fn help(repl: &mut Repl, name: &str) -> Flow {
             output::line(&format!("{:16} {}", format!(":{} {}", command.name, command.arguments), command.summary));
         }
         output::line("\n`ans` is the last value; a `;` at the end keeps a value from being shown.");
-        output::line("Tab completes. Enter goes on while an entry is unfinished; on an empty line it submits.");
+        output::line("Tab completes. Enter continues an unfinished entry; on an empty line it submits.");
         return Flow::Continue;
     }
     if let Some(command) = COMMANDS.iter().find(|command| name.strip_prefix(':') == Some(command.name)) {

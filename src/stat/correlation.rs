@@ -95,7 +95,7 @@ fn product_moment(x: &[f64], y: &[f64], alternative: Alternative) -> Correlation
 const MOST_EXACT: usize = 170;
 
 /// Kendall's tau-b of paired numbers. [`Method::Auto`] is exact without ties up to 33 pairs, and for orders that agree
-/// or disagree but for one pair.
+/// or disagree except for one pair.
 ///
 /// # Errors
 /// As [`pearson`]; an exact p-value with ties or for too many numbers.

@@ -108,7 +108,7 @@ pub enum Elements {
 }
 
 impl Elements {
-    /// How many there are.
+    /// Their number.
     pub fn len(&self) -> usize {
         match self {
             Self::Bools(values) => values.len(),

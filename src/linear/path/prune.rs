@@ -1,4 +1,4 @@
-//! Which edges are on a path, and how many paths pass each node.
+//! The edges on paths, and the number of paths through each node.
 
 use super::edge::Edge;
 

@@ -126,8 +126,8 @@ impl Chart {
         Ok(Self { labels: labels.cleaned(), content: Content::Points { groups: found } })
     }
 
-    /// How many of `values` fall into each of `bins` equal intervals; by default their number grows with the square
-    /// root of the number of values, up to 50. NaN is not counted.
+    /// The number of `values` in each of `bins` equal intervals; by default their number grows with the square root of
+    /// the number of values, up to 50. NaN is not counted.
     ///
     /// # Errors
     /// No values, infinities, no bins or more than 1000.
