@@ -78,9 +78,9 @@ impl Checkpoint {
                 .into_iter()
                 .find(|name| directory.join(name).exists());
             return Err(match other {
-                Some(name) => error.hint(format!(
-                    "it has {name}: load it with transformers and `save_pretrained(path, safe_serialization=True)`"
-                )),
+                Some(name) => {
+                    error.hint(format!("it has {name}: load it with transformers and `save_pretrained(path)`"))
+                }
                 None => error.hint("give the folder that holds config.json and model.safetensors"),
             });
         };

@@ -8,6 +8,7 @@ mod checkpoint;
 mod config;
 mod generate;
 mod gguf;
+mod gguf_metadata;
 mod hook;
 mod intervention;
 mod leftover;
