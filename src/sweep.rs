@@ -14,22 +14,22 @@ use crate::progress::Progress;
 /// prompts.
 pub type AddHooks<'a, 'h> = dyn FnMut(usize, (i64, i64), &mut Hooks<'h>) -> Result<()> + 'a;
 
-/// What is run.
+/// The prompts and items to run.
 #[derive(Debug, Clone)]
 pub struct Sweep {
     /// Token ids of the prompts, all of one length
     pub prompts: Vec<Vec<i64>>,
     /// Number of items
     pub items: usize,
-    /// Number of prompts that are run at once, though never fewer than one item's
+    /// Number of prompts to run at once, though never fewer than one item's
     pub batch: usize,
 }
 
 impl Sweep {
-    /// Runs all items. `each` is given every item and its logits, [prompt, pos, d_vocab], in order.
+    /// Runs all items. Calls `each` with every item and its logits, [prompt, pos, d_vocab], in order.
     ///
     /// # Errors
-    /// No prompts, or prompts that cannot be run; whatever the callbacks raise; Ctrl-C.
+    /// No prompts, or prompts that cannot be run; an error raised by a callback; Ctrl-C.
     pub fn run<'h>(
         &self,
         decoder: &Decoder,
@@ -69,7 +69,7 @@ impl Sweep {
     /// Measures one answer id per prompt at the last position: logits and ranks, each [item, prompt], on the CPU.
     ///
     /// # Errors
-    /// As for [`Sweep::run`]; another number of answers, answers out of range, an answer's logit that is not finite.
+    /// As for [`Sweep::run`]; a wrong number of answers, answers out of range, an answer's logit that is not finite.
     pub fn measure<'h>(
         &self,
         decoder: &Decoder,

@@ -1,4 +1,4 @@
-//! What tokens, biases and interventions contribute to the logits, and whether that adds up.
+//! What tokens, biases and interventions contribute to the logits, and a check that the contributions add up.
 
 use tch::Tensor;
 
@@ -10,7 +10,7 @@ use crate::parts::in_parts;
 /// The most positions computed at once.
 const POSITIONS: i64 = 8192;
 
-/// How far the contributions to a logit vector are from adding up.
+/// The difference between a logit vector and the sum of its contributions.
 #[derive(Debug, Clone, Copy)]
 pub struct Completeness {
     /// Largest difference, divided by the largest logit
@@ -20,7 +20,8 @@ pub struct Completeness {
 }
 
 impl LinearMap {
-    /// What each source token contributes to the logits at position `to`, [source, d_vocab]; tokens after `to` nothing.
+    /// What each source token contributes to the logits at position `to`, [source, d_vocab]. Tokens after `to`
+    /// contribute nothing.
     ///
     /// # Errors
     /// Interruption.
@@ -62,7 +63,7 @@ impl LinearMap {
     }
 
     /// What the run's interventions put into the residual stream, [1, pos, d_model], by the layer of the node,
-    /// ascending: the residual stream there less what the frozen layer makes of the node before.
+    /// ascending: the difference between the residual stream there and the frozen layer's output from the node before.
     ///
     /// # Errors
     /// Interruption.
@@ -108,7 +109,7 @@ impl LinearMap {
     }
 }
 
-/// Products over the last dimension.
+/// Dot products over the last dimension.
 pub(super) fn dot(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     Ok(left.f_mul(right)?.f_sum_dim_intlist(-1, false, None)?)
 }

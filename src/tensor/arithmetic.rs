@@ -1,4 +1,4 @@
-//! Operators between tensors and numbers, with PyTorch's broadcasting and type promotion, and what compares tensors.
+//! Operators between tensors and numbers, with PyTorch's broadcasting and type promotion, and comparisons of tensors.
 
 use tch::Kind;
 
@@ -21,7 +21,7 @@ impl Operand {
     /// The operand as a tensor to be used beside `other`.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn beside(&self, other: &Tensor) -> Result<Tensor> {
         match self {
             Self::Tensor(tensor) => Ok(tensor.clone()),
@@ -102,7 +102,7 @@ impl Operator {
     /// Applies the operator elementwise. Comparisons give bool tensors.
     ///
     /// # Errors
-    /// Shapes that do not broadcast, and element types the operator isn't for.
+    /// Shapes that do not broadcast, and element types that the operator does not support.
     pub fn apply(self, left: &Operand, right: &Operand) -> Result<Tensor> {
         match (left, right) {
             (Operand::Tensor(left), Operand::Number(Number::Integer(exponent)))
@@ -290,7 +290,7 @@ impl Tensor {
     /// Whether any element is true or not zero.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn any_true(&self) -> Result<bool> {
         Ok(named("any", &[self], self.tch().f_any())?.item()? == Number::Bool(true))
     }

@@ -4,10 +4,10 @@ use super::place::{all_together, together};
 use super::{Tensor, named, refusal};
 use crate::error::{Error, Result};
 
-/// Contracts tensors as an Einstein summation says, such as `bpd,dv->bpv`.
+/// Contracts tensors by an Einstein summation, such as `bpd,dv->bpv`.
 ///
 /// # Errors
-/// An equation that isn't one, or that doesn't fit the shapes.
+/// An invalid equation, or shapes that do not fit it.
 pub fn einsum(equation: &str, tensors: &[Tensor]) -> Result<Tensor> {
     let tensors = all_together("einsum", tensors)?;
     let parts: Vec<&tch::Tensor> = tensors.iter().map(Tensor::tch).collect();

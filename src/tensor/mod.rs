@@ -23,7 +23,7 @@ use tch::{Device, Kind, TchError};
 use crate::device::device_name;
 use crate::error::{Error, Result};
 
-/// A tensor with value semantics: cloning shares the storage, and whatever would change it makes a new one.
+/// A tensor with value semantics: cloning shares the storage, and every operation returns a new tensor.
 #[derive(Debug, Clone)]
 pub struct Tensor(Rc<tch::Tensor>);
 

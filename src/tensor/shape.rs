@@ -50,7 +50,7 @@ fn join(
 }
 
 impl Tensor {
-    /// The elements in another shape; one length may be -1 and is worked out.
+    /// The elements in another shape; one length may be -1 and is computed.
     ///
     /// # Errors
     /// A shape with another number of elements.
@@ -105,7 +105,7 @@ impl Tensor {
     /// Puts the dimensions in the order `dims`.
     ///
     /// # Errors
-    /// Dimensions that are not each of the tensor's once.
+    /// Dimensions that do not name each of the tensor's exactly once.
     pub fn permute(&self, dims: &[i64]) -> Result<Self> {
         let mut order = dims.iter().map(|&dim| self.resolve_dim(dim)).collect::<Result<Vec<_>>>()?;
         order.sort_unstable();
@@ -166,7 +166,7 @@ impl Tensor {
         named("flip", &[self], self.tch().f_flip(dims))
     }
 
-    /// Moves elements `shift` places on along `dim`; what leaves at the end comes in at the start.
+    /// Moves elements `shift` places forward along `dim`; those that leave at the end come in at the start.
     ///
     /// # Errors
     /// A dimension that the tensor does not have.

@@ -1,4 +1,4 @@
-//! Locally linear maps and paths: exact on every family, complete, and equal to one another however they are computed.
+//! Locally linear maps and paths: exact on every family, complete, and equal to one another for every method.
 
 use std::rc::Rc;
 
@@ -109,8 +109,7 @@ fn a_logit_is_split_without_remainder_at_every_layer() {
         if model.config().parallel {
             continue;
         }
-        // In sequential blocks, what enters a layer's attention or passes by it goes on through the MLP or passes by
-        // that.
+        // In sequential blocks, a path through or around a layer's attention continues through or around its MLP.
         for layer in 0..map.depth() {
             let heads: f64 = numbers(&flow.head.select(0, layer as i64)).iter().sum();
             assert!(
@@ -236,7 +235,7 @@ fn paths_put_together_from_any_pieces_are_the_paths_that_are_followed() {
     for name in TINY {
         let model = double(name);
         let map = frozen(&model);
-        // Nothing leads from some of the positions, or to the end by some of the edges.
+        // Some positions start no path, and some edges lead to no end.
         let request = GraphRequest { from: vec![1, 4, 5], ..request(Edges::TopP(0.7)) };
         let (graph, scored) = all_scores(&map, &request, 5);
         for max_rank in [None, Some(13)] {
@@ -310,11 +309,11 @@ fn a_path_that_overflows_is_an_error() {
     let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: None };
     let vectors = Tensor::full([2, model.config().d_model], f64::INFINITY, (Kind::Double, model.decoder.device));
     let error = scorer.read_out(&vectors).expect_err("refused");
-    assert!(error.to_string().contains("beyond the numbers"), "{error}");
+    assert!(error.to_string().contains("overflows the model"), "{error}");
 }
 
 #[test]
-fn a_token_that_no_path_leads_from_has_an_empty_table() {
+fn a_token_without_paths_has_an_empty_table() {
     let _guard = tch::no_grad_guard();
     let mut empty = 0;
     for name in TINY {
@@ -367,7 +366,7 @@ fn what_interventions_put_in_completes_the_logits_of_their_run() {
         let part = map.intervention(to).expect("a part").abs().max().double_value(&[]);
         assert!(part > 1e-4, "{name}: the interventions act, {part}");
 
-        // The patch acts at its own position only; what it put in is the vector less what stood there.
+        // The patch acts at its own position only; its contribution is the vector less the replaced residual.
         let put = map.put_in().expect("what was put in");
         assert_eq!(put.iter().map(|(layer, _)| *layer).collect::<Vec<_>>(), [1, 2], "{name}");
         let change = put[0].1.select(0, 0);
@@ -390,7 +389,7 @@ fn what_interventions_put_in_completes_the_logits_of_their_run() {
 }
 
 #[test]
-fn what_lies_behind_the_last_residual_cannot_be_changed_in_a_map() {
+fn nothing_after_the_last_residual_can_be_changed_in_a_map() {
     let model = double("olmo2");
     let mut hooks = Hooks::none();
     let point = HookPoint { site: Site::LnFinalNormalized, layer: 0 };

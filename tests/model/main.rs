@@ -1,4 +1,5 @@
-//! Models against transformers, PyTorch and laws: loading, running, hooks, patching, grids, linear maps and paths.
+//! Models against transformers, PyTorch and identities: loading, running, hooks, patching, grids, linear maps and
+//! paths.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod support;

@@ -1,5 +1,5 @@
-//! Activation patching against transformers (see `fixtures/make_patching_fixtures.py`), by the library and by the standard
-//! library's `patching` module, and the facts that hold whatever the weights.
+//! Activation patching against transformers (see `fixtures/make_patching_fixtures.py`), by the library and by the
+//! standard library's `patching` module, and identities that hold for any weights.
 
 use crate::support::{
     Expected, eval, eval_tensor, fixture, logits, logits_with, max_difference, run_script, session, tiny, tiny_path,
@@ -15,7 +15,7 @@ use tch::Tensor;
 const MODELS: &[&str] = &["olmo2", "llama3", "gpt2", "gpt_neox", "gemma2"];
 const POSITIONS: &[(&str, i64)] = &[("pos0", 0), ("poslast", -1)];
 
-/// One model's reference, and what the tests need of it.
+/// One model with its reference.
 struct Case {
     name: &'static str,
     model: LanguageModel,

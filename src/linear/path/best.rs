@@ -1,6 +1,6 @@
 //! The paths of highest answer logit in a graph too large to enumerate: prefixes and suffixes meet at a middle layer,
-//! where a path's logit is the product of the prefix's vector and the suffix's covector. Only what a bound, the product
-//! of their lengths, shows to be too low is left out.
+//! where a path's logit is the product of the prefix's vector and the suffix's covector. The search skips only pairs
+//! whose bound, the product of their lengths, is too low.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -19,7 +19,7 @@ use crate::tensor::raw::numbers;
 /// Vectors per side of a block of products.
 const BLOCK: usize = 2048;
 
-/// Where the halves of paths meet, and the work that takes.
+/// Where the halves of paths meet, and the work to match them.
 #[derive(Debug, Clone, Copy)]
 pub struct Meeting {
     /// They meet at the nodes before this layer
@@ -126,7 +126,7 @@ struct Best {
 }
 
 impl Best {
-    /// The logit that a path must exceed to be among the best; None as long as any is.
+    /// The logit that a path must exceed to be among the best; None as long as there is room for any path.
     fn bar(&self) -> Option<f64> {
         self.heap.peek().filter(|_| self.heap.len() >= self.count).map(|lowest| lowest.logit)
     }

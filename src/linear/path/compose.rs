@@ -20,7 +20,7 @@ const VECTORS: usize = 1 << 12;
 /// Pieces applied at once.
 const PIECES: usize = 128;
 
-/// Most paths that one block of prefixes should lead to.
+/// Paths ahead at which a block of prefixes is full.
 const BLOCK: f64 = (1u64 << 18) as f64;
 
 /// Composes and scores all paths of a graph, block by block.
@@ -115,8 +115,8 @@ fn fold(scorer: &Scorer, from: usize, until: usize) -> Result<Segment> {
     folded.collect()
 }
 
-/// Carries what has arrived before the first of `segments` through all of them, in every way, and scores the whole
-/// paths.
+/// Carries the paths that have arrived before `segments` through all of them, in every possible way, and scores the
+/// complete paths.
 fn carry(scorer: &Scorer, segments: &[Segment], arrived: Arrived, scored: &mut Scored) -> Result<()> {
     interrupt::check()?;
     if arrived.paths.is_empty() {

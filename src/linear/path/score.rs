@@ -111,7 +111,7 @@ impl Scorer<'_> {
     /// # Errors
     /// Interruption.
     pub fn vectors(&self, paths: &[Path], length: usize) -> Result<(Prefixes, Vec<usize>)> {
-        // From how many edges on each path differs from the one before it; 0 is another source.
+        // For each path, 1 + the number of first edges shared with the one before it; 0 if the source differs.
         let differs: Vec<usize> = once(0)
             .chain(paths.windows(2).map(|pair| {
                 let (one, next) = (&pair[0], &pair[1]);
@@ -170,10 +170,10 @@ impl Scorer<'_> {
         (values, operations(config.n_heads * config.d_head + 2 * config.d_mlp))
     }
 
-    /// Numbers as an index tensor.
+    /// Row numbers as an index tensor.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn index(&self, numbers: impl Iterator<Item = u32>) -> Result<Tensor> {
         self.map.index(&numbers.map(i64::from).collect::<Vec<_>>())
     }
@@ -189,7 +189,7 @@ impl Scorer<'_> {
     /// The scores of paths that have reached the end, [row, d_model].
     ///
     /// # Errors
-    /// A vector with infinities or NaN, since no token would be ahead of its answer; interruption.
+    /// A vector with infinity or NaN (no token would be ahead of its answer); interruption.
     pub fn read_out(&self, vectors: &Tensor) -> Result<Vec<Score>> {
         let to = self.graph.request.to;
         let vectors = self.map.frozen().final_norm.linear(vectors, At::Rows(&self.map.index(&[to])?))?;
@@ -235,10 +235,11 @@ impl Scorer<'_> {
             let mut logits = self.project(&vectors.f_narrow(0, start, count)?, &every, secants)?;
             let own = answers.f_narrow(0, start, count)?;
             if self.answer % stride == first {
-                // Products of other sizes round otherwise: the answer must not be ahead of itself.
+                // Products of other sizes round differently: the answer must not be ahead of itself.
                 logits.f_narrow(1, self.answer / stride, 1)?.f_copy_(&own)?;
             }
-            // In place, and summed as floats, which is exact for so few: several times as fast as through integers.
+            // In place, and summed as floats, which is exact for counts this small: several times as fast as with
+            // integers.
             numbers(&logits.f_gt_tensor_(&own)?.f_sum_dim_intlist(1, false, None::<Kind>)?)
         })?;
         Ok(counts.concat())

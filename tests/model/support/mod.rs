@@ -1,4 +1,4 @@
-//! What the tests of models share: loading, capturing, comparing, scripts.
+//! Shared by the tests of models: loading, capturing, comparing, scripts.
 
 pub mod checkpoint;
 #[path = "../../support/device.rs"]
@@ -54,7 +54,7 @@ pub const TINY: &[&str] = &[
     "qwen3",
 ];
 
-/// Leaves libtorch one thread: the tests run beside each other, and the sums of tiny models are too small to share.
+/// Limits libtorch to one thread: tests run in parallel, and tiny models are too small for several threads.
 pub fn one_thread() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tch::set_num_threads(1));
@@ -84,7 +84,7 @@ pub fn tiny(name: &str) -> LanguageModel {
     load(&tiny_path(name).display().to_string(), Kind::Float)
 }
 
-/// Token ids [batch, pos] that look random and are always the same.
+/// Pseudorandom token ids [batch, pos], always the same.
 pub fn some_tokens(model: &LanguageModel, batch: i64, length: i64) -> Tensor {
     let count = Tensor::arange(batch * length, (Kind::Int64, Device::Cpu));
     (count * 37 + 11).remainder(model.config().d_vocab).reshape([batch, length])
@@ -95,7 +95,7 @@ pub fn replace<'a>(mut change: impl FnMut(&Tensor) -> Tensor + 'a) -> Callback<'
     Box::new(move |_: &HookPoint, value: &Tensor| Ok(Some(change(value))))
 }
 
-/// Hooks that replace the values at `points` by what `change` makes of them.
+/// Hooks that apply `change` to the values at `points`.
 pub fn changing<'a>(
     model: &LanguageModel,
     points: Vec<HookPoint>,
@@ -106,7 +106,7 @@ pub fn changing<'a>(
     hooks
 }
 
-/// All positions' logits, run with `hooks`, each of which must take place.
+/// All positions' logits of a run with `hooks`, which must all be called.
 pub fn logits_with(model: &LanguageModel, tokens: &Tensor, mut hooks: Hooks) -> Tensor {
     let _guard = tch::no_grad_guard();
     let logits = model.decoder.forward(tokens, Logits::All, &mut hooks).expect("the run succeeds");
@@ -119,7 +119,7 @@ pub fn logits(model: &LanguageModel, tokens: &Tensor) -> Tensor {
     logits_with(model, tokens, Hooks::none())
 }
 
-/// What a script gives, which must succeed.
+/// The value of a script, which must succeed.
 pub fn eval(session: &mut Session, text: &str) -> rhai::Dynamic {
     session.eval("test", text).unwrap_or_else(|error| panic!("{text}: {error:?}"))
 }
@@ -129,7 +129,7 @@ pub fn run_script(session: &mut Session, text: &str) {
     let _ = eval(session, text);
 }
 
-/// The tensor that a script gives.
+/// The tensor that a script returns.
 pub fn eval_tensor(session: &mut Session, text: &str) -> Tensor {
     eval(session, text).cast::<lancet::tensor::Tensor>().share()
 }
