@@ -45,7 +45,7 @@ fn work_that_does_not_fit_is_done_in_halves() {
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
     let script = r#"
         let models = ["cuda:0", "cpu"].map(|device| load_model(path, #{ device: device, dtype: "f64" }));
-        let prompts = (0..64).map(|row| (0..64).map(|place| (row * 7 + place * 5) % 97));
+        let prompts = ((arange(64).unsqueeze(1) * 7 + arange(64) * 5) % 97).to_array();
         try {
             models[0].forward(prompts);
             throw "it fits";
@@ -54,14 +54,14 @@ fn work_that_does_not_fit_is_done_in_halves() {
         }
 
         let swept = models.map(|model| model.sweep(#{
-            target: prompts.extract(0, 2), over: (0..40).map(|item| item), answer: [9, 10], batch: 80,
+            target: prompts.extract(0, 2), over: arange(40).to_array(), answer: [9, 10], batch: 80,
             hooks: |item| [add("blocks.1.hook_resid_post", -1, item.to_float() * 0.1)],
         }));
         assert(allclose(swept[0].logit, swept[1].logit, #{ rtol: 0.0, atol: 1e-12 }));
         assert_eq(swept[0].rank, swept[1].rank);
 
         let grids = models.map(|model| model.patch_grid(#{
-            source: prompts[0], target: prompts.extract(1, 8), answer: (0..8).map(|id| id), sizes: [1, 2],
+            source: prompts[0], target: prompts.extract(1, 8), answer: arange(8).to_array(), sizes: [1, 2],
             tokens_at_once: 100000, store: false, quiet: true,
         }));
         assert(allclose(grids[0].logit, grids[1].logit, #{ rtol: 0.0, atol: 1e-12 }));
