@@ -3,10 +3,7 @@
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, Map};
 
-use super::{linear, model, table};
-use crate::data::table::Table;
-use crate::plot::Figure;
-use crate::progress::Progress;
+use super::handle;
 use crate::tensor::Tensor;
 
 /// Containers are broken into lines to stay within this many characters.
@@ -25,13 +22,7 @@ pub fn display(value: &Dynamic) -> String {
     if value.is_string() {
         return value.to_string();
     }
-    if let Some(tensor) = value.read_lock::<Tensor>() {
-        return tensor.summary();
-    }
-    match value.read_lock::<Table>() {
-        Some(found) => table::text(&found).unwrap_or_else(|_| table::describe(&found)),
-        None => literal(value),
-    }
+    handle::show(value).unwrap_or_else(|| literal(value))
 }
 
 /// The value as the prompt echoes it: as [`display`], but a string in quotes.
@@ -52,9 +43,6 @@ fn nested(value: &Dynamic, depth: usize, column: usize) -> String {
     if let Some(map) = value.read_lock::<Map>() {
         return map_text(&map, depth, column);
     }
-    if let Some(tensor) = value.read_lock::<Tensor>() {
-        return tensor.headline();
-    }
     if let Some(function) = value.read_lock::<FnPtr>() {
         return format!("Fn({})", function.fn_name());
     }
@@ -67,12 +55,7 @@ fn nested(value: &Dynamic, depth: usize, column: usize) -> String {
     if value.is_unit() {
         return "()".to_owned();
     }
-    model::describe(value)
-        .or_else(|| linear::describe(value))
-        .or_else(|| value.read_lock::<Figure>().map(|figure| figure.to_string()))
-        .or_else(|| value.read_lock::<Table>().map(|found| table::describe(&found)))
-        .or_else(|| value.read_lock::<Progress>().map(|progress| progress.to_string()))
-        .unwrap_or_else(|| value.to_string())
+    handle::describe(value).unwrap_or_else(|| value.to_string())
 }
 
 fn array_text(array: &Array, depth: usize, column: usize) -> String {

@@ -10,6 +10,7 @@ pub mod convert;
 pub mod display;
 pub mod error;
 pub mod file;
+pub mod handle;
 pub mod linear;
 pub mod model;
 pub mod option;
@@ -25,6 +26,7 @@ pub mod watch;
 
 /// Registers everything that scripts can call.
 pub fn register(engine: &mut rhai::Engine) {
+    handle::register(engine);
     compare::register(engine);
     display::register(engine);
     chat_client::register(engine);
@@ -38,9 +40,4 @@ pub fn register(engine: &mut rhai::Engine) {
     table::register(engine);
     tensor::register(engine);
     utility::register(engine);
-}
-
-/// Whether the value is a handle of something that never changes, such as a model.
-pub fn is_handle(value: &rhai::Dynamic) -> bool {
-    model::is_handle(value) || linear::is_handle(value)
 }

@@ -9,6 +9,7 @@ use tch::{Device, Kind};
 
 use crate::bind::convert::{expected, number, type_name};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::plot::{Chart, ColorMap, Figure, Heatmap, HeatmapOptions, Labels, LineStyle, Screen, Series, short};
@@ -16,8 +17,15 @@ use crate::tensor::Tensor;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Figure>("Figure");
     engine.register_global_module(exported_module!(functions).into());
+}
+
+impl Handle for Figure {
+    const NAME: &'static str = "figure";
+
+    fn describe(&self) -> String {
+        self.to_string()
+    }
 }
 
 #[export_module]
@@ -232,12 +240,6 @@ mod functions {
     pub fn svg(figure: &mut Figure) -> ScriptResult<String> {
         let bytes = figure.render(crate::plot::Format::Svg)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
-    /// The figure in a line of words: its kind, title and size.
-    #[rhai_fn(name = "to_string", name = "to_debug")]
-    pub fn to_string(figure: &mut Figure) -> String {
-        figure.to_string()
     }
 }
 

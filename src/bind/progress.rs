@@ -3,13 +3,21 @@
 use rhai::plugin::*;
 
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Progress>("Progress");
     engine.register_global_module(exported_module!(functions).into());
+}
+
+impl Handle for Progress {
+    const NAME: &'static str = "progress";
+
+    fn describe(&self) -> String {
+        self.to_string()
+    }
 }
 
 fn count(what: &str, value: i64) -> Result<u64> {
@@ -74,11 +82,5 @@ mod functions {
     #[rhai_fn(name = "finish")]
     pub fn finish(progress: &mut Progress) {
         progress.finish();
-    }
-
-    /// The progress in words, such as `Progress(3 of 10)`.
-    #[rhai_fn(name = "to_string", name = "to_debug")]
-    pub fn to_string(progress: &mut Progress) -> String {
-        progress.to_string()
     }
 }

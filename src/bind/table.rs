@@ -7,6 +7,7 @@ use rhai::{Array, Dynamic, Map};
 
 use super::convert::expected;
 use super::error::ScriptResult;
+use super::handle::Handle;
 use super::option::Options;
 use super::tensor::convert::number;
 use crate::data::table::{Cell, Column, Table, escape_html};
@@ -16,19 +17,22 @@ use crate::tensor::element::Number;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Table>("Table");
     engine.register_global_module(exported_module!(functions).into());
 }
 
-/// The table in a line of words, as it stands in a container.
-pub fn describe(table: &Table) -> String {
-    let names: Vec<&str> = table.columns().iter().map(|column| column.name.as_str()).collect();
-    format!("table of {} rows: {}", table.rows().len(), names.join(", "))
-}
+impl Handle for Table {
+    const NAME: &'static str = "table";
 
-/// The whole table as wide as the terminal; where there is none, as wide as it is.
-pub fn text(table: &Table) -> Result<String> {
-    table.text(console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns)))
+    fn describe(&self) -> String {
+        let names: Vec<&str> = self.columns().iter().map(|column| column.name.as_str()).collect();
+        format!("table of {} rows: {}", self.rows().len(), names.join(", "))
+    }
+
+    /// As wide as the terminal; where there is none, as wide as the table is.
+    fn show(&self) -> String {
+        let width = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+        self.text(width).unwrap_or_else(|_| self.describe())
+    }
 }
 
 /// What a script puts into a cell.
@@ -286,18 +290,6 @@ mod functions {
     #[rhai_fn(pure, return_raw)]
     pub fn latex(table: &mut Table) -> ScriptResult<String> {
         Ok(table.latex()?)
-    }
-
-    /// The table as text, as wide as the terminal.
-    #[rhai_fn(name = "to_string", name = "print", pure, return_raw)]
-    pub fn to_string(table: &mut Table) -> ScriptResult<String> {
-        Ok(text(table)?)
-    }
-
-    /// The table in a line of words.
-    #[rhai_fn(name = "to_debug", name = "debug", pure)]
-    pub fn to_debug(table: &mut Table) -> String {
-        describe(table)
     }
 
     /// A text with the characters that HTML reads as markup written out.

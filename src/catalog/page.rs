@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Catalog, Entry, Kind};
+use super::{Catalog, Entry, Kind, types};
 use crate::error::nearest;
 
 impl Catalog {
-    /// The help text of a name: every way to call it, then what it does.
+    /// The help text of a name: of a function, property or method every way to call it, then what it does; of a type what
+    /// its values have.
     ///
     /// # Errors
     /// The nearest known name, if there is one.
@@ -16,9 +17,10 @@ impl Catalog {
         let receiver = name.rsplit_once('.').map(|(receiver, _)| receiver);
         let fits = |entry: &&Entry| receiver.is_none_or(|receiver| entry.receiver() == receiver);
         let entries: Vec<&Entry> = self.named(plain).filter(fits).collect();
-        if entries.is_empty() {
-            let near = nearest(plain, self.entries().map(|entry| entry.name.as_str()));
-            return Err(near.map(str::to_owned));
+        let kind = if receiver.is_none() { self.type_help(plain) } else { None };
+        if entries.is_empty() && kind.is_none() {
+            let names = self.entries().flat_map(|entry| [entry.name.as_str(), entry.receiver()]);
+            return Err(nearest(plain, names).map(str::to_owned));
         }
         let mut text = String::new();
         for group in by_doc(&entries) {
@@ -32,7 +34,34 @@ impl Catalog {
                 let _ = writeln!(text, "{}", format!("  {line}").trim_end());
             }
         }
+        if let Some(kind) = kind {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            let _ = write!(text, "{gap}{kind}");
+        }
         Ok(text.trim_end().to_owned())
+    }
+
+    /// What makes values of a type, and their properties and methods; none if there is no such type.
+    pub fn type_help(&self, kind: &str) -> Option<String> {
+        let names = |found: &dyn Fn(&&Entry) -> bool| {
+            let mut names: Vec<&str> = self.entries().filter(found).map(|entry| entry.name.as_str()).collect();
+            names.sort_unstable();
+            names.dedup();
+            names
+        };
+        let of = |wanted: Kind| names(&|entry| entry.kind == wanted && entry.receiver() == kind);
+        let makers = names(&|entry| entry.kind == Kind::Function && entry.returns == kind && entry.receiver() != kind);
+        let (properties, methods) = (of(Kind::Property), of(Kind::Function));
+        if kind == types::ANY || properties.is_empty() && methods.is_empty() {
+            return None;
+        }
+        let mut text = format!("the type {kind}\n");
+        for (what, names) in [("made by", makers), ("properties:", properties), ("methods:", methods)] {
+            if !names.is_empty() {
+                let _ = writeln!(text, "  {what} {}", names.join(", "));
+            }
+        }
+        Some(text)
     }
 
     /// One line per name whose name or text holds `word`: Lancet's own first, then those of the language.

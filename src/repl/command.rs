@@ -91,10 +91,9 @@ fn help(repl: &mut Repl, name: &str) -> Flow {
         (Err(_), Some(value)) => {
             let kind = type_name(value);
             output::line(&format!("{name}: {kind}"));
-            let catalog = session.catalog();
-            let mut members: Vec<&str> = catalog.members(kind).map(|entry| entry.name.as_str()).collect();
-            members.dedup();
-            output::line(&format!("  {}", members.join(", ")));
+            if let Some(text) = session.catalog().type_help(kind) {
+                output::line(text.trim_end());
+            }
         }
         (Err(near), None) => {
             let hint = near.map_or_else(

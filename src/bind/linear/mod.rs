@@ -5,7 +5,9 @@ mod path;
 mod path_graph;
 mod paths;
 
-use std::fmt::{self, Display, Formatter};
+pub use path_graph::PathGraphHandle;
+pub use paths::Paths;
+
 use std::rc::Rc;
 
 use rhai::plugin::*;
@@ -14,6 +16,7 @@ use tch::Kind;
 
 use super::convert::{expected, integers};
 use super::error::ScriptResult;
+use super::handle::Handle;
 use super::model::Model;
 use super::model::hooks::{Caller, with_hooks};
 use super::model::{answers, prompts};
@@ -30,35 +33,21 @@ pub struct Linear {
     map: Rc<LinearMap>,
 }
 
-impl Display for Linear {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "linear map of {} at {} tokens", self.model.get().name, self.map.length())
+impl Handle for Linear {
+    const NAME: &'static str = "linear_map";
+    const IS_IMMUTABLE: bool = true;
+
+    fn describe(&self) -> String {
+        format!("linear map of {} at {} tokens", self.model.get().name, self.map.length())
     }
 }
 
 /// Registers everything about linear maps.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Linear>("linear");
-    engine.register_type_with_name::<paths::Paths>("paths");
-    engine.register_type_with_name::<path_graph::Graph>("path_graph");
     engine.register_global_module(exported_module!(functions).into());
     engine.register_global_module(exported_module!(map::functions).into());
     engine.register_global_module(exported_module!(paths::functions).into());
     engine.register_global_module(exported_module!(path_graph::functions).into());
-}
-
-/// Whether the value is a handle of something that never changes.
-pub fn is_handle(value: &Dynamic) -> bool {
-    value.read_lock::<Linear>().is_some()
-        || value.read_lock::<paths::Paths>().is_some()
-        || value.read_lock::<path_graph::Graph>().is_some()
-}
-
-/// One line about a value of this folder's types; None for other values.
-pub fn describe(value: &Dynamic) -> Option<String> {
-    (value.read_lock::<Linear>().map(|linear| linear.to_string()))
-        .or_else(|| value.read_lock::<paths::Paths>().map(|paths| paths.to_string()))
-        .or_else(|| value.read_lock::<path_graph::Graph>().map(|graph| graph.to_string()))
 }
 
 impl Linear {
@@ -302,12 +291,6 @@ mod functions {
     #[rhai_fn(name = "flow", return_raw, pure)]
     pub fn flow_of(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
         Ok(flow(linear, options)?)
-    }
-
-    /// One line about a linear map.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn linear_describe(linear: &mut Linear) -> String {
-        linear.to_string()
     }
 }
 

@@ -1,6 +1,5 @@
 //! Graphs of paths in scripts.
 
-use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -9,22 +8,26 @@ use rhai::{Array, Dynamic, Map};
 
 use super::paths::Paths;
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
 use crate::bind::option::Options;
 use crate::error::Result;
 use crate::linear::path_graph::{Names, PathEdge, PathGraph, PathNode, Pruning, Share};
 
 /// The script's handle of a graph of paths.
 #[derive(Debug, Clone)]
-pub struct Graph(Rc<PathGraph>);
+pub struct PathGraphHandle(Rc<PathGraph>);
 
-impl Display for Graph {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+impl Handle for PathGraphHandle {
+    const NAME: &'static str = "path_graph";
+    const IS_IMMUTABLE: bool = true;
+
+    fn describe(&self) -> String {
         let (nodes, edges, share) = (self.0.nodes.len(), self.0.edges.len(), self.0.explained * 100.0);
-        write!(formatter, "graph of {} paths: {nodes} nodes, {edges} edges, {share:.1}% explained", self.0.total.paths)
+        format!("graph of {} paths: {nodes} nodes, {edges} edges, {share:.1}% explained", self.0.total.paths)
     }
 }
 
-fn make(paths: &Paths, options: Map) -> Result<Graph> {
+fn make(paths: &Paths, options: Map) -> Result<PathGraphHandle> {
     let mut options = Options::new("path_graph", options, &["high_ranking_only", "min_node", "min_edge"])?;
     let pruning = Pruning {
         high_ranking_only: options.boolean("high_ranking_only")?.unwrap_or(true),
@@ -36,7 +39,7 @@ fn make(paths: &Paths, options: Map) -> Result<Graph> {
         _ => "`high_ranking_only: false` takes all of them; or trace with a larger `max_rank`",
     };
     let graph = PathGraph::new(&paths.table, names(paths)?, pruning).map_err(|error| error.hint(hint))?;
-    Ok(Graph(Rc::new(graph)))
+    Ok(PathGraphHandle(Rc::new(graph)))
 }
 
 /// Texts of the tokens; of a model without a tokenizer their ids.
@@ -56,7 +59,7 @@ fn share_into(map: &mut Map, share: Share) {
     map.insert("paths".into(), (share.paths as i64).into());
 }
 
-impl Graph {
+impl PathGraphHandle {
     fn node(&self, node: &PathNode) -> Map {
         let mut map = Map::new();
         map.insert("layer".into(), (node.layer as i64).into());
@@ -102,7 +105,7 @@ pub mod functions {
     /// graph.save("paths.svg");
     /// ```
     #[rhai_fn(name = "path_graph", return_raw)]
-    pub fn path_graph_of(paths: Paths) -> ScriptResult<Graph> {
+    pub fn path_graph_of(paths: Paths) -> ScriptResult<PathGraphHandle> {
         path_graph_with(paths, Map::new())
     }
 
@@ -116,14 +119,14 @@ pub mod functions {
     /// (0.01: nodes and edges of less influence are left out, and then all that no longer lies on a way from a source token to
     /// the end).
     #[rhai_fn(name = "path_graph", return_raw)]
-    pub fn path_graph_with(paths: Paths, options: Map) -> ScriptResult<Graph> {
+    pub fn path_graph_with(paths: Paths, options: Map) -> ScriptResult<PathGraphHandle> {
         Ok(make(&paths, options)?)
     }
 
     /// The nodes left, by layer and position: maps of `layer` (0 stands before the first block), `position`, `token` (its text),
     /// `influence`, `logit` (the sum of the answer's logits over the paths through it) and `paths`, their number.
     #[rhai_fn(get = "nodes", pure)]
-    pub fn graph_nodes(graph: &mut Graph) -> Array {
+    pub fn graph_nodes(graph: &mut PathGraphHandle) -> Array {
         graph.0.nodes.iter().map(|node| Dynamic::from(graph.node(node))).collect()
     }
 
@@ -131,13 +134,13 @@ pub mod functions {
     /// `influence`, `logit`, `paths`; `heads`, maps of `head` and the same three of the paths on which it takes part in this
     /// step; and `residual`, a map of the same three for the residual stream.
     #[rhai_fn(get = "edges", pure)]
-    pub fn graph_edges(graph: &mut Graph) -> Array {
-        graph.0.edges.iter().map(|edge| Dynamic::from(Graph::edge(edge))).collect()
+    pub fn graph_edges(graph: &mut PathGraphHandle) -> Array {
+        graph.0.edges.iter().map(|edge| Dynamic::from(PathGraphHandle::edge(edge))).collect()
     }
 
     /// The share of the paths' influence that is left: of the paths none of whose nodes or edges was left out.
     #[rhai_fn(get = "explained", pure)]
-    pub fn graph_explained(graph: &mut Graph) -> f64 {
+    pub fn graph_explained(graph: &mut PathGraphHandle) -> f64 {
         graph.0.explained
     }
 
@@ -149,13 +152,7 @@ pub mod functions {
     ///   transcoder" feature whose number is its position; a link's weight is the sum of the answer's logits; a node's influence is,
     ///   as viewers prune by it, the share that it and the more influential ones hold together.
     #[rhai_fn(name = "save", return_raw, pure)]
-    pub fn graph_save(graph: &mut Graph, path: &str) -> ScriptResult<()> {
+    pub fn graph_save(graph: &mut PathGraphHandle, path: &str) -> ScriptResult<()> {
         Ok(graph.0.save(Path::new(path))?)
-    }
-
-    /// One line about a graph of paths.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn graph_describe(graph: &mut Graph) -> String {
-        graph.to_string()
     }
 }

@@ -1,6 +1,5 @@
 //! Path tables in scripts.
 
-use std::fmt::{self, Display, Formatter};
 use std::path::Path as FilePath;
 use std::rc::Rc;
 
@@ -10,6 +9,7 @@ use rhai::{Array, Dynamic, Map};
 use super::{Linear, tensor};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
 use crate::bind::model::Model;
 use crate::bind::option::Options;
 use crate::error::{Error, Result, unknown};
@@ -26,15 +26,20 @@ use crate::tensor::Tensor;
 /// The script's handle of scored paths.
 #[derive(Debug, Clone)]
 pub struct Paths {
+    /// The model whose paths they are.
     pub model: Model,
+    /// The paths and their scores.
     pub table: Rc<PathTable>,
 }
 
-impl Display for Paths {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+impl Handle for Paths {
+    const NAME: &'static str = "paths";
+    const IS_IMMUTABLE: bool = true;
+
+    fn describe(&self) -> String {
         let high: u64 = self.table.starts.iter().map(|start| start.high_ranking).sum();
         let computed: u64 = self.table.starts.iter().map(|start| start.computed).sum();
-        write!(formatter, "{computed} paths, {high} of them with rank up to {}", self.table.options.max_rank)
+        format!("{computed} paths, {high} of them with rank up to {}", self.table.options.max_rank)
     }
 }
 
@@ -383,11 +388,5 @@ pub mod functions {
     pub fn paths_save(paths: &mut Paths, path: &str) -> ScriptResult<()> {
         paths.held()?;
         Ok(export::write(FilePath::new(path), &paths.table)?)
-    }
-
-    /// One line about a path table.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn paths_describe(paths: &mut Paths) -> String {
-        paths.to_string()
     }
 }

@@ -1,6 +1,5 @@
 //! Patching grids in scripts.
 
-use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -11,6 +10,7 @@ use tch::Kind;
 use super::{Model, tokens};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
 use crate::bind::option::Options;
 use crate::cache::Cache;
 use crate::error::{Error, Result, unknown};
@@ -28,9 +28,12 @@ use crate::tensor::Tensor;
 #[derive(Debug, Clone)]
 pub struct GridHandle(Rc<Grid>);
 
-impl Display for GridHandle {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "grid of {} sets x {} samples", self.0.sets.len(), self.0.samples())
+impl Handle for GridHandle {
+    const NAME: &'static str = "grid";
+    const IS_IMMUTABLE: bool = true;
+
+    fn describe(&self) -> String {
+        format!("grid of {} sets x {} samples", self.0.sets.len(), self.0.samples())
     }
 }
 
@@ -379,11 +382,5 @@ pub mod functions {
     #[rhai_fn(name = "to_csv", return_raw, pure)]
     pub fn grid_to_csv(grid: &mut GridHandle, path: &str) -> ScriptResult<()> {
         Ok(export::write_csv(&grid.0, Path::new(path))?)
-    }
-
-    /// One line about a grid.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn grid_describe(grid: &mut GridHandle) -> String {
-        grid.to_string()
     }
 }

@@ -1,12 +1,11 @@
 //! Interventions that scripts write as plain data: `patch`, `zero`, `add`, `scale`.
 
-use std::fmt::{self, Display, Formatter};
-
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
 use crate::bind::convert::{expected, integers, number};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
 use crate::bind::option::Options;
 use crate::error::{Error, Result, nearest};
 use crate::model::config::Config;
@@ -27,10 +26,12 @@ pub struct Planned {
     change: Change,
 }
 
-impl Display for Planned {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+impl Handle for Planned {
+    const NAME: &'static str = "intervention";
+
+    fn describe(&self) -> String {
         let position = if self.position.is_unit() { "all".to_owned() } else { self.position.to_string() };
-        write!(formatter, "{} {} at position {position}", self.change.name(), self.name)
+        format!("{} {} at position {position}", self.change.name(), self.name)
     }
 }
 
@@ -192,11 +193,5 @@ pub mod functions {
         Ok(number(&factor)
             .ok_or_else(|| expected("the factor of `scale`", "a number", &factor))
             .and_then(|factor| Planned::new(name, position, Change::Scale(factor), options))?)
-    }
-
-    /// One line about the intervention.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn describe(planned: &mut Planned) -> String {
-        planned.to_string()
     }
 }

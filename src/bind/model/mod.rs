@@ -8,16 +8,18 @@ mod sweep;
 mod tokens;
 mod weights;
 
-use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
 
-pub use grid::answers;
+pub use grid::{GridHandle, answers};
+pub use intervention::Planned;
+pub use run::Cache;
 pub use tokens::prompts;
 
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, Map};
 
 use super::error::ScriptResult;
+use super::handle::Handle;
 use super::option::Options;
 use crate::error::{Error, Result};
 use crate::model::hook;
@@ -42,41 +44,23 @@ impl Model {
 
 /// Registers everything about models.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Model>("model");
-    engine.register_type_with_name::<run::Cache>("cache");
-    engine.register_type_with_name::<intervention::Planned>("intervention");
     engine.register_global_module(exported_module!(loading).into());
     engine.register_global_module(exported_module!(tokens::functions).into());
     engine.register_global_module(exported_module!(run::functions).into());
     engine.register_global_module(exported_module!(intervention::functions).into());
-    engine.register_type_with_name::<grid::GridHandle>("grid");
     engine.register_global_module(exported_module!(grid::functions).into());
     engine.register_global_module(exported_module!(sweep::functions).into());
     engine.register_global_module(exported_module!(weights::functions).into());
 }
 
-/// Whether the value is a handle of something that never changes.
-pub fn is_handle(value: &Dynamic) -> bool {
-    value.read_lock::<Model>().is_some()
-        || value.read_lock::<run::Cache>().is_some()
-        || value.read_lock::<grid::GridHandle>().is_some()
-}
+impl Handle for Model {
+    const NAME: &'static str = "model";
+    const IS_IMMUTABLE: bool = true;
 
-/// One line about a value of this folder's types; None for other values.
-pub fn describe(value: &Dynamic) -> Option<String> {
-    let shown = |value: &dyn Display| value.to_string();
-    (value.read_lock::<Model>().map(|model| shown(&*model)))
-        .or_else(|| value.read_lock::<run::Cache>().map(|cache| shown(&*cache)))
-        .or_else(|| value.read_lock::<grid::GridHandle>().map(|grid| shown(&*grid)))
-        .or_else(|| value.read_lock::<intervention::Planned>().map(|planned| shown(&*planned)))
-}
-
-impl Display for Model {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+    fn describe(&self) -> String {
         let model = self.get();
         let config = model.config();
-        write!(
-            formatter,
+        format!(
             "model {} ({}, {} layers, d_model {}, {} heads, {:.0}M parameters{}, {} on {})",
             model.name,
             config.model_type,
@@ -238,11 +222,5 @@ mod loading {
     #[rhai_fn(name = "hook_name", return_raw, pure)]
     pub fn hook_name_at(model: &mut Model, kind: &str, layer: i64) -> ScriptResult<String> {
         Ok(hook::parse(&format!("{kind}.{layer}"), model.get().config()).map(|point| point.name())?)
-    }
-
-    /// One line about the model.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn model_to_string(model: &mut Model) -> String {
-        model.to_string()
     }
 }

@@ -1,6 +1,5 @@
 //! Running a model from a script: logits, caches, hooks, generation.
 
-use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
 
 use rhai::plugin::*;
@@ -11,6 +10,7 @@ use super::intervention::Names;
 use super::{Model, tokens};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::model::cache::ActivationCache;
@@ -36,9 +36,12 @@ impl Cache {
     }
 }
 
-impl Display for Cache {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "cache of {} activations", self.activations.len())
+impl Handle for Cache {
+    const NAME: &'static str = "cache";
+    const IS_IMMUTABLE: bool = true;
+
+    fn describe(&self) -> String {
+        format!("cache of {} activations", self.activations.len())
     }
 }
 
@@ -367,11 +370,5 @@ pub mod functions {
             .iter()
             .map(|(point, value)| (point.name().into(), Dynamic::from(Tensor::new(value.shallow_clone()))))
             .collect()
-    }
-
-    /// One line about a cache.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn cache_describe(cache: &mut Cache) -> String {
-        cache.to_string()
     }
 }

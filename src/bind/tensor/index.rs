@@ -8,6 +8,7 @@ use rhai::{Array, Dynamic, Engine, EvalAltResult, Position};
 use super::convert::{number, operand, positions};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::index::Index;
@@ -47,7 +48,7 @@ fn one(value: &Dynamic) -> Result<Index> {
 /// Fails for a text between the brackets: Rhai comes here with a property that tensors do not have.
 fn not_a_property(index: &Dynamic) -> ScriptResult<()> {
     if index.is_string() {
-        let text = format!("Unknown property '{index}' of '{}'", std::any::type_name::<Tensor>());
+        let text = format!("Unknown property '{index}' of '{}'", Tensor::NAME);
         return Err(EvalAltResult::ErrorDotExpr(text, Position::NONE).into());
     }
     Ok(())

@@ -111,10 +111,4 @@ mod property_functions {
     pub fn same(t: Tensor) -> Tensor {
         t
     }
-
-    /// Shape, dtype, device and elements, abbreviated where they are many.
-    #[rhai_fn(name = "to_string", name = "print", name = "to_debug", name = "debug")]
-    pub fn to_string(t: Tensor) -> String {
-        t.summary()
-    }
 }
