@@ -20,18 +20,18 @@ pub fn register(engine: &mut Engine) {
     engine.register_global_module(exported_module!(functions).into());
 }
 
-const OPTIONS: &[&str] =
-    &["model", "messages", "max_tokens", "temperature", "extra", "api_key_env", "timeout", "attempts", "store"];
-
-fn request(url: &str, options: Map) -> Result<Request> {
-    let mut options = Options::new("chat_completion", options, OPTIONS)?;
-    let needed = |key: &str| {
-        Error::new(format!("`chat_completion` needs `{key}`"))
-            .hint("#{ model: \"name\", messages: [#{ role: \"user\", content: \"text\" }] }")
-    };
+fn request(url: &str, options: &mut Options) -> Result<Request> {
+    const HINT: &str = "#{ model: \"name\", messages: [#{ role: \"user\", content: \"text\" }] }";
+    let model = options.needed("model", HINT)?;
+    let model =
+        model.clone().into_string().map_err(|_| expected("option `model` of `chat_completion`", "a string", &model))?;
+    let messages = options.needed("messages", HINT)?;
+    if !messages.is_array() {
+        return Err(expected("option `messages` of `chat_completion`", "an array", &messages));
+    }
     let mut body = json!({
-        "model": options.string("model")?.ok_or_else(|| needed("model"))?,
-        "messages": to_json(&options.array("messages")?.ok_or_else(|| needed("messages"))?.into())?,
+        "model": model,
+        "messages": to_json(&messages)?,
         "max_tokens": options.integer("max_tokens")?.unwrap_or(256),
         "temperature": options.number("temperature")?.unwrap_or(0.0),
     });
@@ -105,6 +105,6 @@ mod functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn chat_completion(url: &str, options: Map) -> ScriptResult<String> {
-        Ok(request(url, options).and_then(|request| request.send())?)
+        Ok(Options::read("chat_completion", options, |options| request(url, options))?.send()?)
     }
 }

@@ -67,7 +67,7 @@ mod functions {
     /// ```
     #[rhai_fn(name = "heatmap", return_raw)]
     pub fn heatmap_with(values: Dynamic, options: Map) -> ScriptResult<Figure> {
-        let options = heatmap_options(options)?;
+        let options = Options::read("heatmap", options, heatmap_options)?;
         let values = matrix(&values)?;
         Ok(Heatmap::new(values, options).map(Figure::from)?)
     }
@@ -103,8 +103,8 @@ mod functions {
     #[rhai_fn(name = "line_plot", return_raw)]
     pub fn line_plot_with(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
-            let (labels, options) = chart_options("line_plot", options, &["errors", "scale", "x_ticks", "mark"])?;
-            let style = line_style(options)?;
+            let (labels, style) =
+                Options::read("line_plot", options, |options| Ok((labels(options)?, line_style(options)?)))?;
             Chart::lines(vector("`xs` of `line_plot`", &xs)?, series("`ys` of `line_plot`", &ys)?, &labels)?
                 .with_style(style)
         };
@@ -137,7 +137,7 @@ mod functions {
     #[rhai_fn(name = "bar_plot", return_raw)]
     pub fn bar_plot_with(names: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
-            let (labels, _) = chart_options("bar_plot", options, &[])?;
+            let labels = Options::read("bar_plot", options, labels)?;
             Chart::bars(texts("`names` of `bar_plot`", &names)?, series("`values` of `bar_plot`", &values)?, &labels)
         };
         Ok(make().map(Figure::from)?)
@@ -166,8 +166,10 @@ mod functions {
     #[rhai_fn(name = "scatter_plot", return_raw)]
     pub fn scatter_plot_with(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
-            let (labels, mut options) = chart_options("scatter_plot", options, &["groups"])?;
-            let groups = options.array("groups")?.map(|groups| texts("option `groups`", &groups)).transpose()?;
+            let (labels, groups) = Options::read("scatter_plot", options, |options| {
+                let groups = options.array("groups")?.map(|groups| texts("option `groups`", &groups)).transpose()?;
+                Ok((labels(options)?, groups))
+            })?;
             let (x, y) = (vector("`xs` of `scatter_plot`", &xs)?, vector("`ys` of `scatter_plot`", &ys)?);
             Chart::points(&x, &y, groups.as_deref(), &labels)
         };
@@ -197,8 +199,10 @@ mod functions {
     #[rhai_fn(name = "histogram", return_raw)]
     pub fn histogram_with(values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
-            let (labels, mut options) = chart_options("histogram", options, &["bins"])?;
-            let bins = options.integer("bins")?.map(|bins| index("option `bins`", bins)).transpose()?;
+            let (labels, bins) = Options::read("histogram", options, |options| {
+                let bins = options.integer("bins")?.map(|bins| index("option `bins`", bins)).transpose()?;
+                Ok((labels(options)?, bins))
+            })?;
             let values = match values.read_lock::<Tensor>() {
                 Some(tensor) => numbers(&tensor)?,
                 None => vector("`values` of `histogram`", &values)?,
@@ -243,26 +247,13 @@ mod functions {
     }
 }
 
-const LABELS: [&str; 3] = ["title", "x_label", "y_label"];
-
 fn labels(options: &mut Options) -> Result<Labels> {
     let mut text = |key| options.string(key).map(Option::unwrap_or_default);
     Ok(Labels { title: text("title")?, x: text("x_label")?, y: text("y_label")? })
 }
 
-fn chart_options(function: &'static str, map: Map, more: &[&str]) -> Result<(Labels, Options)> {
-    let mut options = Options::new(function, map, &[&LABELS, more].concat())?;
-    Ok((labels(&mut options)?, options))
-}
-
-fn line_style(mut options: Options) -> Result<LineStyle> {
-    let is_logarithmic = match options.string("scale")?.as_deref() {
-        None | Some("linear") => false,
-        Some("log") => true,
-        Some(other) => {
-            return Err(Error::new(format!("option `scale` of `line_plot` is `{other}`")).hint("\"linear\" or \"log\""));
-        }
-    };
+fn line_style(options: &mut Options) -> Result<LineStyle> {
+    let is_logarithmic = options.choice("scale", &[("linear", false), ("log", true)])?.unwrap_or(false);
     let place = |item: &Dynamic| match item.as_int() {
         Ok(place) => index("a marked point", place),
         Err(_) => Err(expected("each item of option `mark`", "the place of a point, an integer", item)),
@@ -279,11 +270,10 @@ fn line_style(mut options: Options) -> Result<LineStyle> {
     })
 }
 
-fn heatmap_options(map: Map) -> Result<HeatmapOptions> {
-    let more = ["x_ticks", "y_ticks", "color_map", "range", "mark", "annotate", "color_label"];
-    let (labels, mut options) = chart_options("heatmap", map, &more)?;
+fn heatmap_options(options: &mut Options) -> Result<HeatmapOptions> {
+    let labels = labels(options)?;
     let mut ticks =
-        |key: &str| options.array(key)?.map(|names| texts(&format!("option `{key}` of `heatmap`"), &names)).transpose();
+        |key| options.array(key)?.map(|names| texts(&format!("option `{key}` of `heatmap`"), &names)).transpose();
     Ok(HeatmapOptions {
         labels,
         x_ticks: ticks("x_ticks")?,

@@ -64,7 +64,7 @@ fn value(cell: &Cell) -> Dynamic {
     }
 }
 
-fn columns(names: &Array, mut options: Options) -> Result<(String, Vec<Column>)> {
+fn columns(names: &Array, options: &mut Options) -> Result<(String, Vec<Column>)> {
     let title = options.string("title")?.unwrap_or_default();
     let mut headers = texts("headers", options.map("headers")?.unwrap_or_default())?;
     let mut formats = texts("formats", options.map("formats")?.unwrap_or_default())?;
@@ -129,8 +129,7 @@ mod functions {
     /// ```
     #[rhai_fn(name = "table", return_raw)]
     pub fn table_with(names: Array, options: Map) -> ScriptResult<Table> {
-        let options = Options::new("table", options, &["title", "headers", "formats"])?;
-        let (title, columns) = columns(&names, options)?;
+        let (title, columns) = Options::read("table", options, |options| columns(&names, options))?;
         Ok(Table::new(title, columns)?)
     }
 
@@ -245,8 +244,8 @@ mod functions {
     /// ```
     #[rhai_fn(name = "sort_by", pure, return_raw)]
     pub fn sort_by_with(table: &mut Table, name: &str, options: Map) -> ScriptResult<Table> {
-        let mut options = Options::new("sort_by", options, &["descending"])?;
-        Ok(table.sorted_by(name, options.boolean("descending")?.unwrap_or(false))?)
+        let descending = Options::read("sort_by", options, |options| options.boolean("descending"))?;
+        Ok(table.sorted_by(name, descending.unwrap_or(false))?)
     }
 
     /// Writes the table to a file whose name ends in `.csv`, `.tex` or `.html`. Folders are created, an existing file is

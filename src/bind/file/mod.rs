@@ -38,8 +38,8 @@ fn texts(what: &str, map: &Map) -> Result<BTreeMap<String, String>> {
 }
 
 fn save(path: &str, tensors: &Map, options: Map) -> Result<()> {
-    let mut options = Options::new("save_safetensors", options, &["metadata"])?;
-    let metadata = texts("the metadata", &options.map("metadata")?.unwrap_or_default())?;
+    let metadata = Options::read("save_safetensors", options, |options| options.map("metadata"))?;
+    let metadata = texts("the metadata", &metadata.unwrap_or_default())?;
     let tensors = tensors
         .iter()
         .map(|(name, value)| Ok((name.to_string(), convert::tensor(&format!("`{name}`"), value)?)))

@@ -51,10 +51,9 @@ impl Linear {
 }
 
 fn apply(linear: &Linear, vector: &Tensor, options: Map) -> Result<tch::Tensor> {
-    let mut options = Options::new("apply", options, &["from", "to", "path"])?;
+    let (path, from, to) =
+        Options::read("apply", options, |options| Ok((options.any("path"), options.any("from"), options.any("to"))))?;
     let vector = linear.own_vector("the vector", vector)?;
-    let path = options.any("path");
-    let (from, to) = (options.any("from"), options.any("to"));
     if let Some(value) = path {
         if from.is_some() || to.is_some() {
             return Err(Error::new(
@@ -104,10 +103,8 @@ fn svd(linear: &Linear, of: &Dynamic, count: i64) -> Result<Map> {
     Ok(map)
 }
 
-fn validity(linear: &Linear, options: Map) -> Result<Map> {
-    let mut options = Options::new("validity", options, &["direction", "steps", "layer", "position", "to"])?;
-    let given =
-        options.any("direction").ok_or_else(|| Error::new("`validity` needs `direction`, a tensor [d_model]"))?;
+fn validity(linear: &Linear, options: &mut Options) -> Result<Map> {
+    let given = options.needed("direction", "#{ direction: a tensor [d_model] }")?;
     let direction = match given.read_lock::<Tensor>() {
         Some(tensor) => linear.own_vector("option `direction`", &tensor)?,
         None => return Err(expected("option `direction`", "a tensor [d_model]", &given)),
@@ -119,7 +116,7 @@ fn validity(linear: &Linear, options: Map) -> Result<Map> {
     let layer = options.integer("layer")?.unwrap_or(0);
     let layer = linear.map.check_layer(layer)?;
     let position = linear.map.position(options.integer("position")?.unwrap_or(-1))?;
-    let to = linear.to(&mut options)?;
+    let to = linear.to(options)?;
     let validity =
         linear.map.validity((layer, position), &direction, &steps, to).map_err(|error| error.hint(WITHOUT_HOOKS))?;
     let mut map = Map::new();
@@ -130,9 +127,9 @@ fn validity(linear: &Linear, options: Map) -> Result<Map> {
 }
 
 fn predict(caller: &Caller, linear: &Linear, entries: &Array, options: Map) -> Result<Map> {
-    let mut options = Options::new("predict", options, &["to", "positions"])?;
-    let to = linear.to(&mut options)?;
-    let names = options.map("positions")?.unwrap_or_default();
+    let (to, names) = Options::read("predict", options, |options| {
+        Ok((linear.to(options)?, options.map("positions")?.unwrap_or_default()))
+    })?;
     let config = linear.map.config();
     let prediction = (linear.map)
         .predict(to, &mut |all| caller.add(all, entries, config, &names, None))
@@ -150,12 +147,13 @@ fn predict(caller: &Caller, linear: &Linear, entries: &Array, options: Map) -> R
 }
 
 fn predict_grid(linear: &Linear, options: Map) -> Result<tch::Tensor> {
-    let mut options = Options::new("predict_grid", options, &["source", "vectors", "answer", "position", "to"])?;
-    let answer = linear.answer(&mut options, "predict_grid")?;
-    let position = linear.map.position(options.integer("position")?.unwrap_or(0))?;
-    let to = linear.to(&mut options)?;
+    let (answer, position, to, source, vectors) = Options::read("predict_grid", options, |options| {
+        let position = linear.map.position(options.integer("position")?.unwrap_or(0))?;
+        let (source, vectors) = (options.any("source"), options.array("vectors")?);
+        Ok((linear.answer(options)?, position, linear.to(options)?, source, vectors))
+    })?;
     let model = linear.model.get();
-    let vectors = match (options.any("source"), options.array("vectors")?) {
+    let vectors = match (source, vectors) {
         (Some(source), None) => match prompts(model, &source)?.as_slice() {
             [row] => digest(&model.decoder, row, Site::ResidPost)?,
             rows => return Err(Error::new(format!("`predict_grid` takes one source, and {} were given", rows.len()))),
@@ -257,7 +255,7 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "validity", return_raw, pure)]
     pub fn validity_of(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        Ok(validity(linear, options)?)
+        Ok(Options::read("validity", options, |options| validity(linear, options))?)
     }
 
     /// What the map predicts of interventions (`patch(..)` and so on, or `[hook, function]` pairs) and what the model does:

@@ -56,11 +56,14 @@ impl Linear {
         self.map.position(options.integer("to")?.unwrap_or(-1))
     }
 
+    /// The options of a function that takes only `to`.
+    fn only_to(&self, function: &'static str, options: Map) -> Result<i64> {
+        Options::read(function, options, |options| self.to(options))
+    }
+
     /// Option `answer`: a token id, or text, whose first token counts.
-    fn answer(&self, options: &mut Options, function: &str) -> Result<i64> {
-        let given = options.any("answer").ok_or_else(|| {
-            Error::new(format!("`{function}` needs `answer`")).hint("#{ answer: a token id, or text }")
-        })?;
+    fn answer(&self, options: &mut Options) -> Result<i64> {
+        let given = options.needed("answer", "#{ answer: a token id, or text }")?;
         let ids = answers(self.model.get(), &given)?;
         let [id] = ids.as_slice() else { return Err(expected("option `answer`", "one token id or text", &given)) };
         self.check_id(*id)?;
@@ -82,9 +85,8 @@ fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
 }
 
 fn totals(linear: &Linear, options: Map) -> Result<tch::Tensor> {
-    let mut options = Options::new("totals", options, &["to", "ids"])?;
-    let to = linear.to(&mut options)?;
-    match options.array("ids")? {
+    let (to, ids) = Options::read("totals", options, |options| Ok((linear.to(options)?, options.array("ids")?)))?;
+    match ids {
         None => linear.map.totals(to),
         Some(ids) => {
             let ids = integers("option `ids`", &ids)?;
@@ -98,9 +100,7 @@ fn totals(linear: &Linear, options: Map) -> Result<tch::Tensor> {
 }
 
 fn flow(linear: &Linear, options: Map) -> Result<Map> {
-    let mut options = Options::new("flow", options, &["answer", "to"])?;
-    let answer = linear.answer(&mut options, "flow")?;
-    let to = linear.to(&mut options)?;
+    let (answer, to) = Options::read("flow", options, |options| Ok((linear.answer(options)?, linear.to(options)?)))?;
     let flow = linear.map.flow(answer, to)?;
     let mut map = Map::new();
     let biases = [("attention_bias", flow.attention_bias), ("mlp_bias", flow.mlp_bias)];
@@ -114,9 +114,9 @@ fn flow(linear: &Linear, options: Map) -> Result<Map> {
 }
 
 fn freeze(caller: &Caller, model: &Model, tokens: &Dynamic, options: Map) -> Result<Linear> {
-    let mut options = Options::new("linearize", options, &["hooks", "positions"])?;
-    let entries = options.array("hooks")?.unwrap_or_default();
-    let names = options.map("positions")?.unwrap_or_default();
+    let (entries, names) = Options::read("linearize", options, |options| {
+        Ok((options.array("hooks")?.unwrap_or_default(), options.map("positions")?.unwrap_or_default()))
+    })?;
     let decoder = &model.get().decoder;
     let rows = prompts(model.get(), tokens)?;
     let [row] = rows.as_slice() else {
@@ -198,12 +198,7 @@ mod functions {
     /// The same at position `to`.
     #[rhai_fn(name = "check", return_raw, pure)]
     pub fn check_at(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        let check = || {
-            let mut options = Options::new("check", options, &["to"])?;
-            let to = linear.to(&mut options)?;
-            linear.map.check(to)
-        };
-        let completeness = check()?;
+        let completeness = linear.map.check(linear.only_to("check", options)?)?;
         let mut map = Map::new();
         map.insert("relative".into(), completeness.relative.into());
         map.insert("absolute".into(), completeness.absolute.into());
@@ -238,12 +233,7 @@ mod functions {
     /// The same at position `to`.
     #[rhai_fn(name = "bias", return_raw, pure)]
     pub fn bias_at(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
-        let bias = || {
-            let mut options = Options::new("bias", options, &["to"])?;
-            let to = linear.to(&mut options)?;
-            linear.map.bias(to)
-        };
-        tensor(bias())
+        tensor(linear.only_to("bias", options).and_then(|to| linear.map.bias(to)))
     }
 
     /// What the interventions that the map was frozen under contribute to the last position's logits, [d_vocab]: what they put into the
@@ -265,12 +255,7 @@ mod functions {
     /// The same at position `to`.
     #[rhai_fn(name = "intervention", return_raw, pure)]
     pub fn intervention_at(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
-        let intervention = || {
-            let mut options = Options::new("intervention", options, &["to"])?;
-            let to = linear.to(&mut options)?;
-            linear.map.intervention(to)
-        };
-        tensor(intervention())
+        tensor(linear.only_to("intervention", options).and_then(|to| linear.map.intervention(to)))
     }
 
     /// One logit split over the parts of the model that it passes, by one backward pass: a map of

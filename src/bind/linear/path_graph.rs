@@ -28,12 +28,13 @@ impl Handle for PathGraphHandle {
 }
 
 fn make(paths: &Paths, options: Map) -> Result<PathGraphHandle> {
-    let mut options = Options::new("path_graph", options, &["high_ranking_only", "min_node", "min_edge"])?;
-    let pruning = Pruning {
-        high_ranking_only: options.boolean("high_ranking_only")?.unwrap_or(true),
-        min_node: options.number("min_node")?.unwrap_or(0.01),
-        min_edge: options.number("min_edge")?.unwrap_or(0.01),
-    };
+    let pruning = Options::read("path_graph", options, |options| {
+        Ok(Pruning {
+            high_ranking_only: options.boolean("high_ranking_only")?.unwrap_or(true),
+            min_node: options.number("min_node")?.unwrap_or(0.01),
+            min_edge: options.number("min_edge")?.unwrap_or(0.01),
+        })
+    })?;
     let hint = match paths.held()? {
         [] => "`keep: \"all\"` keeps low-ranking ones too; or raise `max_rank`, or sample more",
         _ => "`high_ranking_only: false` takes all of them; or trace with a larger `max_rank`",

@@ -57,15 +57,14 @@ struct Call {
 const LESS_MEMORY: &str =
     "choose fewer starts by `from`, fewer edges by `edges`, or `keep: \"high_ranking\"`, or `file`";
 
-const GRAPH: &[&str] = &["from", "to", "edges", "top_p", "mode", "granularity", "answer"];
-const CHOICE: &[&str] = &["max_rank", "keep", "sample", "seed", "highest", "limit", "file", "quiet"];
-
 impl Call {
     fn read(linear: &Linear, function: &'static str, options: Map) -> Result<Self> {
-        let allowed: Vec<&str> = GRAPH.iter().chain(CHOICE).copied().collect();
-        let mut options = Options::new(function, options, &allowed)?;
-        let answer = linear.answer(&mut options, function)?;
-        let request = request(linear, &mut options)?;
+        Options::read(function, options, |options| Self::of(linear, options))
+    }
+
+    fn of(linear: &Linear, options: &mut Options) -> Result<Self> {
+        let answer = linear.answer(options)?;
+        let request = request(linear, options)?;
         let positive = |key: &str, value: Option<i64>| match value {
             Some(value) if value < 1 => {
                 Err(Error::new(format!("option `{key}` is {value}")).hint("it must be at least 1"))
@@ -84,11 +83,7 @@ impl Call {
         if seed.is_some() && sample.is_none() {
             return Err(Error::new("option `seed` goes with `sample`"));
         }
-        let keep_low = match options.string("keep")?.as_deref() {
-            None | Some("all") => true,
-            Some("high_ranking") => false,
-            Some(other) => return Err(unknown("keep", other, &["all", "high_ranking"])),
-        };
+        let keep_low = options.choice("keep", &[("all", true), ("high_ranking", false)])?.unwrap_or(true);
         let max_rank = positive("max_rank", options.integer("max_rank")?)?.unwrap_or(100);
         let file = options.string("file")?;
         Ok(Self {
@@ -139,16 +134,9 @@ fn request(linear: &Linear, options: &mut Options) -> Result<GraphRequest> {
         (Some("all"), None) => Edges::All,
         (Some(other), None) => return Err(unknown("edges", other, &["argmax", "all", "top_p"])),
     };
-    let mode = match options.string("mode")?.as_deref() {
-        None | Some("eq3") => Mode::Eq3,
-        Some("released") => Mode::Released,
-        Some(other) => return Err(unknown("mode", other, &["eq3", "released"])),
-    };
-    let granularity = match options.string("granularity")?.as_deref() {
-        None | Some("token") => Granularity::Token,
-        Some("head") => Granularity::Head,
-        Some(other) => return Err(unknown("granularity", other, &["token", "head"])),
-    };
+    let mode = options.choice("mode", &[("eq3", Mode::Eq3), ("released", Mode::Released)])?;
+    let granularity = options.choice("granularity", &[("token", Granularity::Token), ("head", Granularity::Head)])?;
+    let (mode, granularity) = (mode.unwrap_or(Mode::Eq3), granularity.unwrap_or(Granularity::Token));
     Ok(GraphRequest { from, to, edges, mode, granularity })
 }
 

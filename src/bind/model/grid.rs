@@ -41,41 +41,24 @@ const SITES: &[(&str, Site)] =
     &[("resid_post", Site::ResidPost), ("attn_out", Site::AttentionOut), ("mlp_out", Site::MlpOut), ("z", Site::Z)];
 
 fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
-    const ALLOWED: &[&str] = &[
-        "source",
-        "vectors",
-        "target",
-        "answer",
-        "position",
-        "sizes",
-        "site",
-        "setting",
-        "filler",
-        "rr",
-        "max_rank",
-        "verify",
-        "tokens_at_once",
-        "store",
-        "quiet",
-    ];
-    let mut options = Options::new("patch_grid", options, ALLOWED)?;
+    Options::read("patch_grid", options, |options| {
+        Ok((grid_request(model, options)?, options.boolean("quiet")?.unwrap_or(false)))
+    })
+}
+
+fn grid_request(model: &LanguageModel, options: &mut Options) -> Result<Request> {
+    const HINT: &str = "#{ source: tokens, target: tokens, answer: ids }";
     let vectors = options.array("vectors")?.map(|vectors| layer_vectors(&vectors)).transpose()?;
-    let mut needed = |key: &str| {
-        options.any(key).ok_or_else(|| {
-            Error::new(format!("`patch_grid` needs `{key}`")).hint("#{ source: tokens, target: tokens, answer: ids }")
-        })
-    };
     let sources = match vectors {
+        None => tokens::prompts(model, &options.needed("source", HINT)?)?,
+        Some(_) if options.any("source").is_some() => {
+            return Err(Error::new("options `source` and `vectors` of `patch_grid` exclude each other"));
+        }
         Some(_) => Vec::new(),
-        None => tokens::prompts(model, &needed("source")?)?,
     };
-    let targets = tokens::prompts(model, &needed("target")?)?;
-    let answers = answers(model, &needed("answer")?)?;
-    let released = match options.string("rr")?.as_deref() {
-        None | Some("exact") => false,
-        Some("released") => true,
-        Some(other) => return Err(unknown("rr", other, &["exact", "released"])),
-    };
+    let targets = tokens::prompts(model, &options.needed("target", HINT)?)?;
+    let answers = answers(model, &options.needed("answer", HINT)?)?;
+    let released = options.choice("rr", &[("exact", false), ("released", true)])?.unwrap_or(false);
     let max_rank = options.integer("max_rank")?;
     if max_rank.is_some() && !released {
         return Err(Error::new("option `max_rank` of `patch_grid` goes with `rr: \"released\"`"));
@@ -84,26 +67,23 @@ fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
         Some(sizes) => integers("option `sizes`", &sizes)?.into_iter().map(|size| size.max(0) as usize).collect(),
         None => vec![1, 2],
     };
-    let request = Request {
+    Ok(Request {
         sources,
         vectors,
         targets,
         answers,
         positions: positions(options.any("position"))?,
         sizes,
-        site: site(&mut options)?,
-        setting: match options.string("setting")?.as_deref() {
-            None | Some("pt_vs_to") => Setting::TargetOnly,
-            Some("pt_vs_it") => Setting::SourceAndTarget,
-            Some(other) => return Err(unknown("setting", other, &["pt_vs_to", "pt_vs_it"])),
-        },
+        site: site(options)?,
+        setting: options
+            .choice("setting", &[("pt_vs_to", Setting::TargetOnly), ("pt_vs_it", Setting::SourceAndTarget)])?
+            .unwrap_or(Setting::TargetOnly),
         filler: filler(model, options.any("filler"))?,
         max_rank: released.then_some(max_rank.unwrap_or(1000)),
         verify: options.integer("verify")?.unwrap_or(0).max(0) as usize,
         tokens_at_once: options.integer("tokens_at_once")?,
         store: store(options.any("store"))?,
-    };
-    Ok((request, options.boolean("quiet")?.unwrap_or(false)))
+    })
 }
 
 /// The option `site`: where activations are read and patched in.
@@ -115,7 +95,7 @@ fn site(options: &mut Options) -> Result<Site> {
 }
 
 fn digest_vectors(model: &LanguageModel, source: &Dynamic, options: Map) -> Result<Array> {
-    let site = site(&mut Options::new("digest", options, &["site"])?)?;
+    let site = Options::read("digest", options, site)?;
     let prompts = tokens::prompts(model, source)?;
     let [prompt] = prompts.as_slice() else {
         return Err(Error::new(format!("`digest` takes one source, not {}", prompts.len()))

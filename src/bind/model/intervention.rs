@@ -37,9 +37,11 @@ impl Handle for Planned {
 
 impl Planned {
     fn new(name: &str, position: Dynamic, change: Change, options: Map) -> Result<Self> {
-        let mut options = Options::new("intervention", options, &["rows", "head"])?;
-        let rows = options.array("rows")?.map(|rows| integers("option `rows`", &rows)).transpose()?;
-        Ok(Self { name: name.to_owned(), position, rows, head: options.integer("head")?, change })
+        let (rows, head) = Options::read(change.name(), options, |options| {
+            let rows = options.array("rows")?.map(|rows| integers("option `rows`", &rows)).transpose()?;
+            Ok((rows, options.integer("head")?))
+        })?;
+        Ok(Self { name: name.to_owned(), position, rows, head, change })
     }
 
     /// The interventions for one model, one per hook that the name means.

@@ -86,7 +86,11 @@ pub fn complete_hook(receiver: &Dynamic, method: &str) -> Vec<String> {
 }
 
 fn load(id: &str, options: Map) -> Result<Model> {
-    let mut options = Options::new("load_model", options, &["device", "dtype", "revision", "init", "seed", "offline"])?;
+    let load = Options::read("load_model", options, load_options)?;
+    Ok(Model(Rc::new(LanguageModel::load(id, &load)?)))
+}
+
+fn load_options(options: &mut Options) -> Result<LoadOptions> {
     let mut load = LoadOptions::default();
     if let Some(device) = options.string("device")? {
         load.device = device;
@@ -97,18 +101,12 @@ fn load(id: &str, options: Map) -> Result<Model> {
     load.revision = options.string("revision")?;
     load.offline = options.boolean("offline")?.unwrap_or(false);
     let seed = options.integer("seed")?;
-    match options.string("init")?.as_deref() {
-        None | Some("pretrained") if seed.is_some() => {
-            return Err(Error::new("option `seed` of `load_model` goes with `init: \"random\"`"));
-        }
-        None | Some("pretrained") => {}
-        Some("random") => load.random_seed = Some(seed.unwrap_or(0)),
-        Some(other) => {
-            return Err(Error::new(format!("option `init` of `load_model` is `{other}`"))
-                .hint("\"pretrained\" (the checkpoint's weights) or \"random\""));
-        }
+    let is_random = options.choice("init", &[("pretrained", false), ("random", true)])?.unwrap_or(false);
+    if seed.is_some() && !is_random {
+        return Err(Error::new("option `seed` of `load_model` goes with `init: \"random\"`"));
     }
-    Ok(Model(Rc::new(LanguageModel::load(id, &load)?)))
+    load.random_seed = is_random.then_some(seed.unwrap_or(0));
+    Ok(load)
 }
 
 fn configuration(model: &LanguageModel) -> Map {

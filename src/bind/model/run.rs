@@ -55,21 +55,14 @@ struct RunOptions {
 
 impl RunOptions {
     fn read(function: &'static str, options: Map) -> Result<Self> {
-        let allowed: &[&str] =
-            if function == "run_with_cache" { &["hooks", "logits", "positions"] } else { &["logits", "positions"] };
-        let mut options = Options::new(function, options, allowed)?;
-        let logits = match options.string("logits")?.as_deref() {
-            None | Some("all") => Logits::All,
-            Some("last") => Logits::Last,
-            Some(other) => {
-                return Err(Error::new(format!("option `logits` of `{function}` is `{other}`"))
-                    .hint("\"all\" or \"last\" (of the last position only)"));
-            }
-        };
-        Ok(Self {
-            logits,
-            positions: options.map("positions")?.unwrap_or_default(),
-            hooks: options.array("hooks")?.unwrap_or_default(),
+        Options::read(function, options, |options| {
+            let logits = options.choice("logits", &[("all", Logits::All), ("last", Logits::Last)])?;
+            let hooks = if function == "run_with_cache" { options.array("hooks")? } else { None };
+            Ok(Self {
+                logits: logits.unwrap_or(Logits::All),
+                positions: options.map("positions")?.unwrap_or_default(),
+                hooks: hooks.unwrap_or_default(),
+            })
         })
     }
 }
@@ -149,11 +142,11 @@ fn generation(model: &Model, options: &mut Options) -> Result<Generation> {
 }
 
 fn generated(caller: &Caller, model: &Model, prompt: &Dynamic, options: Map) -> Result<Dynamic> {
-    const ALLOWED: &[&str] = &["max_tokens", "temperature", "top_k", "top_p", "seed", "stop_ids", "hooks", "positions"];
-    let mut options = Options::new("generate", options, ALLOWED)?;
-    let generation = generation(model, &mut options)?;
-    let entries = options.array("hooks")?.unwrap_or_default();
-    let positions = options.map("positions")?.unwrap_or_default();
+    let (generation, entries, positions) = Options::read("generate", options, |options| {
+        let generation = generation(model, options)?;
+        let entries = options.array("hooks")?.unwrap_or_default();
+        Ok((generation, entries, options.map("positions")?.unwrap_or_default()))
+    })?;
     let language_model = model.get();
     let decoder = &language_model.decoder;
     let input = decoder.tokens(&tokens::prompts(language_model, prompt)?)?;

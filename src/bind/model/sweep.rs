@@ -10,7 +10,7 @@ use super::{Model, tokens};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
-use crate::error::{Error, Result, unknown};
+use crate::error::{Error, Result};
 use crate::model::decoder::Logits;
 use crate::model::language_model::LanguageModel;
 use crate::sweep::{AddHooks, Sweep};
@@ -35,30 +35,26 @@ enum Measure {
 
 impl Call {
     fn read(model: &LanguageModel, options: Map) -> Result<Self> {
-        const ALLOWED: &[&str] = &["target", "over", "hooks", "answer", "metric", "logits", "batch", "positions"];
-        let mut options = Options::new("sweep", options, ALLOWED)?;
-        let missing = |key: &str| Error::new(format!("`sweep` needs `{key}`")).hint("see `help(\"sweep\")`");
-        let prompts = tokens::prompts(model, &options.any("target").ok_or_else(|| missing("target"))?)?;
-        let items = options.array("over")?.ok_or_else(|| missing("over"))?;
+        Options::read("sweep", options, |options| Self::of(model, options))
+    }
+
+    fn of(model: &LanguageModel, options: &mut Options) -> Result<Self> {
+        const HINT: &str = "see `help(\"sweep\")`";
+        let prompts = tokens::prompts(model, &options.needed("target", HINT)?)?;
+        let over = options.needed("over", HINT)?;
+        let items = over.clone().into_array().map_err(|_| expected("option `over` of `sweep`", "an array", &over))?;
         let function = |value: Dynamic, key: &str| {
             let cast = value.clone().try_cast::<FnPtr>();
             cast.ok_or_else(|| expected(&format!("option `{key}` of `sweep`"), "a function", &value))
         };
-        let hooks = function(options.any("hooks").ok_or_else(|| missing("hooks"))?, "hooks")?;
+        let hooks = function(options.needed("hooks", HINT)?, "hooks")?;
         if items.is_empty() {
             return Err(Error::new("option `over` of `sweep` is empty"));
         }
-        let logits = options.string("logits")?;
+        let logits = options.choice("logits", &[("last", Logits::Last), ("all", Logits::All)])?;
         let measure = match (options.any("answer"), options.any("metric")) {
             (Some(value), None) => Measure::Answers(answers(model, &value)?),
-            (None, Some(value)) => Measure::Metric(
-                function(value, "metric")?,
-                match logits.as_deref() {
-                    None | Some("last") => Logits::Last,
-                    Some("all") => Logits::All,
-                    Some(other) => return Err(unknown("logits", other, &["last", "all"])),
-                },
-            ),
+            (None, Some(value)) => Measure::Metric(function(value, "metric")?, logits.unwrap_or(Logits::Last)),
             _ => {
                 return Err(Error::new("`sweep` needs either `answer` or `metric`")
                     .hint("`answer`: ids, measured by logit and rank; `metric`: |logits| ..."));

@@ -99,19 +99,21 @@ fn messages(array: &Array) -> Result<Vec<Message>> {
 }
 
 fn render(model: &LanguageModel, array: &Array, options: Map) -> Result<String> {
-    let mut options = Options::new("apply_chat_template", options, &["add_generation_prompt", "variables"])?;
+    let (variables, add_generation_prompt) = Options::read("apply_chat_template", options, |options| {
+        Ok((options.map("variables")?, options.boolean("add_generation_prompt")?.unwrap_or(true)))
+    })?;
     let tokenizer = model.tokenizer()?;
     let template = tokenizer.chat_template().ok_or_else(|| {
         Error::new(format!("`{}` has no chat template", model.name)).hint("a base model is prompted with plain text")
     })?;
     let text_of = |id: Option<i64>| -> Result<String> { id.map_or(Ok(String::new()), |id| tokenizer.decode(&[id])) };
-    let variables = match options.map("variables")? {
+    let variables = match variables {
         Some(map) => serde_json::from_str(&rhai::format_map_as_json(&map))
             .map_err(|_| Error::new("option `variables` holds something that is not plain data"))?,
         None => serde_json::Map::new(),
     };
     let chat = chat::Options {
-        add_generation_prompt: options.boolean("add_generation_prompt")?.unwrap_or(true),
+        add_generation_prompt,
         bos_token: text_of(tokenizer.bos())?,
         eos_token: text_of(tokenizer.eos())?,
         variables,
@@ -144,8 +146,7 @@ pub mod functions {
     /// The token ids of `text`; with `add_special: true` also the special tokens that the tokenizer puts around a text.
     #[rhai_fn(name = "to_tokens", return_raw, pure)]
     pub fn to_tokens_with(model: &mut Model, text: Dynamic, options: Map) -> ScriptResult<Array> {
-        let add_special = Options::new("to_tokens", options, &["add_special"])
-            .and_then(|mut options| options.boolean("add_special"))?;
+        let add_special = Options::read("to_tokens", options, |options| options.boolean("add_special"))?;
         Ok(text_or_texts(model.get(), &text, add_special.unwrap_or(false))?)
     }
 

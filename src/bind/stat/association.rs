@@ -164,9 +164,9 @@ mod functions {
     /// ```
     #[rhai_fn(name = "pearsonr", return_raw)]
     pub fn pearsonr_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
-        let mut options = Options::new("pearsonr", options, &["alternative", "dim"])?;
-        let alternative = alternative(&mut options)?;
-        if let Some(dim) = options.integer("dim")? {
+        let (alternative, dim) =
+            Options::read("pearsonr", options, |options| Ok((alternative(options)?, options.integer("dim")?)))?;
+        if let Some(dim) = dim {
             return Ok(pearsonr_along(&x, &y, dim, alternative)?);
         }
         let (x, y) = pair("pearsonr", &x, &y)?;
@@ -193,9 +193,9 @@ mod functions {
     #[rhai_fn(name = "spearmanr", return_raw)]
     pub fn spearmanr_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("spearmanr", options, &["alternative"])?;
+            let alternative = Options::read("spearmanr", options, alternative)?;
             let (x, y) = pair("spearmanr", &x, &y)?;
-            correlation::spearman(&x, &y, alternative(&mut options)?)
+            correlation::spearman(&x, &y, alternative)
         };
         Ok(run().map(correlation_map)?)
     }
@@ -221,10 +221,12 @@ mod functions {
     #[rhai_fn(name = "kendalltau", return_raw)]
     pub fn kendalltau_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("kendalltau", options, &["alternative", "method"])?;
+            let (method, alternative) = Options::read("kendalltau", options, |options| {
+                let method = options.string("method")?.map_or(Ok(Method::default()), |name| Method::parse(&name))?;
+                Ok((method, alternative(options)?))
+            })?;
             let (x, y) = pair("kendalltau", &x, &y)?;
-            let method = options.string("method")?.map_or(Ok(Method::default()), |name| Method::parse(&name))?;
-            correlation::kendall(&x, &y, method, alternative(&mut options)?)
+            correlation::kendall(&x, &y, method, alternative)
         };
         Ok(run().map(correlation_map)?)
     }

@@ -20,8 +20,8 @@ fn correct(
     method: fn(&[f64], Scale) -> Result<Vec<f64>>,
 ) -> ScriptResult<Array> {
     let run = || {
-        let mut options = Options::new(function, options, &["log10"])?;
-        let scale = if options.boolean("log10")?.unwrap_or(false) { Scale::Log10 } else { Scale::Linear };
+        let log10 = Options::read(function, options, |options| options.boolean("log10"))?;
+        let scale = if log10.unwrap_or(false) { Scale::Log10 } else { Scale::Linear };
         let ps = sample(&format!("`ps` of `{function}`"), ps)?;
         method(&ps, scale).map_err(|error| match scale {
             Scale::Linear if ps.iter().any(|p| *p < 0.0) => error.hint("for logarithms, say `log10: true`"),

@@ -51,9 +51,9 @@ mod functions {
     #[rhai_fn(name = "ttest_1samp", return_raw)]
     pub fn ttest_1samp_with(x: Dynamic, popmean: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("ttest_1samp", options, &["alternative"])?;
+            let alternative = Options::read("ttest_1samp", options, alternative)?;
             let mean = number("`popmean`", &popmean)?;
-            ttest::one_sample(&sample("`x` of `ttest_1samp`", &x)?, mean, alternative(&mut options)?)
+            ttest::one_sample(&sample("`x` of `ttest_1samp`", &x)?, mean, alternative)
         };
         Ok(run().map(ttest_map)?)
     }
@@ -79,9 +79,9 @@ mod functions {
     #[rhai_fn(name = "ttest_rel", return_raw)]
     pub fn ttest_rel_with(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("ttest_rel", options, &["alternative"])?;
+            let alternative = Options::read("ttest_rel", options, alternative)?;
             let (a, b) = (sample("`a` of `ttest_rel`", &a)?, sample("`b` of `ttest_rel`", &b)?);
-            ttest::related(&a, &b, alternative(&mut options)?)
+            ttest::related(&a, &b, alternative)
         };
         Ok(run().map(ttest_map)?)
     }
@@ -108,10 +108,11 @@ mod functions {
     #[rhai_fn(name = "ttest_ind", return_raw)]
     pub fn ttest_ind_with(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("ttest_ind", options, &["equal_var", "alternative"])?;
+            let (equal, alternative) = Options::read("ttest_ind", options, |options| {
+                Ok((options.boolean("equal_var")?.unwrap_or(true), alternative(options)?))
+            })?;
             let (a, b) = (sample("`a` of `ttest_ind`", &a)?, sample("`b` of `ttest_ind`", &b)?);
-            let equal = options.boolean("equal_var")?.unwrap_or(true);
-            ttest::independent(&a, &b, equal, alternative(&mut options)?)
+            ttest::independent(&a, &b, equal, alternative)
         };
         Ok(run().map(ttest_map)?)
     }
@@ -155,9 +156,10 @@ mod functions {
     #[rhai_fn(name = "sign_test", return_raw)]
     pub fn sign_test_with(x: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("sign_test", options, &["alternative", "popmedian"])?;
-            let median = options.number("popmedian")?.unwrap_or(0.0);
-            sign::sign_test(&sample("`x` of `sign_test`", &x)?, median, alternative(&mut options)?)
+            let (median, alternative) = Options::read("sign_test", options, |options| {
+                Ok((options.number("popmedian")?.unwrap_or(0.0), alternative(options)?))
+            })?;
+            sign::sign_test(&sample("`x` of `sign_test`", &x)?, median, alternative)
         };
         Ok(run().map(sign_map)?)
     }
@@ -180,10 +182,10 @@ mod functions {
     /// ```
     #[rhai_fn(name = "binom_test", return_raw)]
     pub fn binom_test_with(k: i64, n: i64, p: Dynamic, options: Map) -> ScriptResult<Map> {
-        let mut options = Options::new("binom_test", options, &["alternative"])?;
+        let alternative = Options::read("binom_test", options, alternative)?;
         let (successes, trials) = (count("`k`", k)?, count("`n`", n)?);
         let share = number("`p`", &p)?;
-        let p = sign::binomial_test(successes as u64, trials as u64, share, alternative(&mut options)?)?;
+        let p = sign::binomial_test(successes as u64, trials as u64, share, alternative)?;
         Ok(with_p(record([("share", (successes as f64 / trials as f64).into())]), p))
     }
 
@@ -230,17 +232,15 @@ mod functions {
                 check_pairs("wilcoxon", &differences, &other)?;
                 differences.iter_mut().zip(other).for_each(|(x, y)| *x -= y);
             }
-            wilcoxon::wilcoxon(&differences, wilcoxon_settings(options)?)
+            wilcoxon::wilcoxon(&differences, Options::read("wilcoxon", options, wilcoxon_settings)?)
         };
         Ok(run().map(wilcoxon_map)?)
     }
 }
 
-fn wilcoxon_settings(options: Map) -> Result<Settings> {
-    let names = ["alternative", "method", "zero_method", "correction"];
-    let mut options = Options::new("wilcoxon", options, &names)?;
+fn wilcoxon_settings(options: &mut Options) -> Result<Settings> {
     Ok(Settings {
-        alternative: alternative(&mut options)?,
+        alternative: alternative(options)?,
         method: options.string("method")?.map_or(Ok(Method::default()), |name| Method::parse(&name))?,
         zeros: options.string("zero_method")?.map_or(Ok(Zeros::default()), |name| Zeros::parse(&name))?,
         correction: options.boolean("correction")?.unwrap_or(false),

@@ -59,7 +59,7 @@ mod functions {
     #[rhai_fn(name = "superadditivity", return_raw)]
     pub fn superadditivity_with(sets: Array, effects: Dynamic, options: Map) -> ScriptResult<Array> {
         let run = || {
-            let settings = settings(options)?;
+            let settings = Options::read("superadditivity", options, settings)?;
             let sets = layer_sets("`sets` of `superadditivity`", &sets)?;
             superadditivity::superadditivity(&sets, &rows("`effects` of `superadditivity`", &effects)?, &settings)
         };
@@ -67,13 +67,11 @@ mod functions {
     }
 }
 
-fn settings(options: Map) -> Result<Settings> {
-    let names = ["split", "rank_by", "top", "null_sets", "diagonal", "level", "n_resamples", "method", "seed"];
-    let mut options = Options::new("superadditivity", options, &names)?;
+fn settings(options: &mut Options) -> Result<Settings> {
     let null_sets = options.array("null_sets")?.unwrap_or_default();
     let usual = Settings::default();
     Ok(Settings {
-        bootstrap: bootstrap_settings(&mut options)?,
+        bootstrap: bootstrap_settings(options)?,
         split: options.boolean("split")?.unwrap_or(usual.split),
         rank_by: options.string("rank_by")?.map_or(Ok(usual.rank_by), |name| RankBy::parse(&name))?,
         diagonal: options.boolean("diagonal")?.unwrap_or(usual.diagonal),

@@ -8,7 +8,6 @@ use super::{count, labels, matrix, record};
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
-use crate::stat::probability::choice;
 use crate::stat::{discriminant, embedding, principal, probe};
 use crate::tensor::Tensor;
 
@@ -95,13 +94,14 @@ mod functions {
     /// ```
     #[rhai_fn(name = "tsne", return_raw)]
     pub fn tsne_with(x: Dynamic, options: Map) -> ScriptResult<Tensor> {
-        let mut options = Options::new("tsne", options, &["perplexity", "n_iter", "seed"])?;
         let usual = embedding::Settings::default();
-        let settings = embedding::Settings {
-            perplexity: options.number("perplexity")?.unwrap_or(usual.perplexity),
-            n_iter: options.integer("n_iter")?.map_or(Ok(usual.n_iter), |steps| count("`n_iter`", steps))?,
-            seed: seed(&mut options)?,
-        };
+        let settings = Options::read("tsne", options, |options| {
+            Ok(embedding::Settings {
+                perplexity: options.number("perplexity")?.unwrap_or(usual.perplexity),
+                n_iter: options.integer("n_iter")?.map_or(Ok(usual.n_iter), |steps| count("`n_iter`", steps))?,
+                seed: seed(options)?,
+            })
+        })?;
         Ok(embedding::tsne(&matrix("`x` of `tsne`", &x)?, settings)?)
     }
 
@@ -146,12 +146,14 @@ mod functions {
 }
 
 fn run_lda(x: &Dynamic, names: &Dynamic, options: Map) -> Result<Map> {
-    let mut options = Options::new("lda", options, &["n_components", "solver"])?;
-    choice("solver", &options.string("solver")?.unwrap_or_else(|| "svd".to_owned()), &["svd"])?;
+    let components = Options::read("lda", options, |options| {
+        // scikit-learn has more solvers; this is the one whose results these are.
+        options.choice("solver", &[("svd", ())])?;
+        options.integer("n_components")
+    })?;
     let (labels, classes) = labels("`labels` of `lda`", names)?;
     let usual = if classes.len() == 2 { 1 } else { 2 };
-    let components = options.integer("n_components")?.unwrap_or(usual);
-    let components = count("`n_components`", components)?;
+    let components = count("`n_components`", components.unwrap_or(usual))?;
     let found = discriminant::lda(&matrix("`x` of `lda`", x)?, &labels, classes.len(), components)?;
     Ok(record([
         ("transformed", Dynamic::from(found.transformed)),
@@ -164,25 +166,9 @@ fn run_lda(x: &Dynamic, names: &Dynamic, options: Map) -> Result<Map> {
 }
 
 fn run_probe(x: &Dynamic, names: &Dynamic, options: Map) -> Result<Map> {
-    let allowed = ["train_share", "seed", "groups", "l2", "max_iterations", "shuffle_labels", "standardize"];
-    let mut options = Options::new("logistic_probe", options, &allowed)?;
-    let usual = probe::Settings::default();
-    let iterations = options.integer("max_iterations")?;
-    let settings = probe::Settings {
-        train_share: options.number("train_share")?.unwrap_or(usual.train_share),
-        seed: seed(&mut options)?,
-        l2: options.number("l2")?.unwrap_or(usual.l2),
-        max_iterations: iterations.map_or(Ok(usual.max_iterations), |number| count("`max_iterations`", number))?,
-        shuffle_labels: options.boolean("shuffle_labels")?.unwrap_or(usual.shuffle_labels),
-        standardize: options.boolean("standardize")?.unwrap_or(usual.standardize),
-    };
-    if settings.max_iterations == 0 {
-        return Err(Error::new("`max_iterations` must be at least 1"));
-    }
-    let groups =
-        options.any("groups").map(|groups| labels("option `groups` of `logistic_probe`", &groups)).transpose()?;
+    let (settings, groups) = Options::read("logistic_probe", options, probe_options)?;
     let (labels, classes) = labels("`labels` of `logistic_probe`", names)?;
-    let groups = groups.as_ref().map(|(places, _)| places.as_slice());
+    let groups = groups.as_ref().map(Vec::as_slice);
     let found = probe::logistic(&matrix("`x` of `logistic_probe`", x)?, &labels, classes.len(), groups, settings)?;
     let rows: Array = found.test_rows.iter().map(|row| Dynamic::from(*row as i64)).collect();
     let intercept: Array = found.intercept.iter().copied().map(Dynamic::from).collect();
@@ -197,4 +183,22 @@ fn run_probe(x: &Dynamic, names: &Dynamic, options: Map) -> Result<Map> {
         ("intercept", intercept.into()),
         ("converged", found.converged.into()),
     ]))
+}
+
+fn probe_options(options: &mut Options) -> Result<(probe::Settings, Option<Vec<usize>>)> {
+    let usual = probe::Settings::default();
+    let iterations = options.integer("max_iterations")?;
+    let settings = probe::Settings {
+        train_share: options.number("train_share")?.unwrap_or(usual.train_share),
+        seed: seed(options)?,
+        l2: options.number("l2")?.unwrap_or(usual.l2),
+        max_iterations: iterations.map_or(Ok(usual.max_iterations), |number| count("`max_iterations`", number))?,
+        shuffle_labels: options.boolean("shuffle_labels")?.unwrap_or(usual.shuffle_labels),
+        standardize: options.boolean("standardize")?.unwrap_or(usual.standardize),
+    };
+    if settings.max_iterations == 0 {
+        return Err(Error::new("`max_iterations` must be at least 1"));
+    }
+    let groups = options.any("groups").map(|groups| labels("option `groups` of `logistic_probe`", &groups));
+    Ok((settings, groups.transpose()?.map(|(places, _)| places)))
 }

@@ -10,7 +10,6 @@ use crate::bind::option::Options;
 use crate::error::Result;
 use crate::stat::bootstrap::{self, Interval, Method};
 use crate::stat::permutation;
-use crate::stat::probability::choice;
 
 pub fn module() -> Module {
     exported_module!(functions)
@@ -26,6 +25,18 @@ pub fn bootstrap_settings(options: &mut Options) -> Result<bootstrap::Settings> 
             .map_or(Ok(usual.n_resamples), |number| count("`n_resamples`", number))?,
         method: options.string("method")?.map_or(Ok(usual.method), |name| Method::parse(&name))?,
         seed: seed(options)?,
+    })
+}
+
+fn permutation_settings(options: &mut Options) -> Result<permutation::Settings> {
+    let usual = permutation::Settings::default();
+    Ok(permutation::Settings {
+        n_resamples: options
+            .integer("n_resamples")?
+            .map_or(Ok(usual.n_resamples), |number| count("`n_resamples`", number))?,
+        seed: seed(options)?,
+        paired: options.boolean("paired")?.unwrap_or(usual.paired),
+        alternative: alternative(options)?,
     })
 }
 
@@ -60,15 +71,15 @@ mod functions {
     /// ```
     #[rhai_fn(name = "bootstrap_ci", return_raw)]
     pub fn bootstrap_ci_with(x: Dynamic, options: Map) -> ScriptResult<Map> {
-        let names = ["level", "n_resamples", "method", "seed", "statistic"];
-        let mut options = Options::new("bootstrap_ci", options, &names)?;
-        let settings = bootstrap_settings(&mut options)?;
-        let statistic = options.string("statistic")?.unwrap_or_else(|| "mean".to_owned());
+        let (settings, of_median) = Options::read("bootstrap_ci", options, |options| {
+            let of_median = options.choice("statistic", &[("mean", false), ("median", true)])?;
+            Ok((bootstrap_settings(options)?, of_median.unwrap_or(false)))
+        })?;
         let x = sample("`x` of `bootstrap_ci`", &x)?;
-        match choice("statistic", &statistic, &["mean", "median"])? {
-            0 => Ok(interval_map(bootstrap::means(&[x], settings)?.swap_remove(0))),
-            _ => Ok(interval_map(bootstrap::median_interval(&x, settings)?)),
-        }
+        Ok(interval_map(match of_median {
+            true => bootstrap::median_interval(&x, settings)?,
+            false => bootstrap::means(&[x], settings)?.swap_remove(0),
+        }))
     }
 
     /// Permutation test: whether two samples come from one distribution, by the difference of their means.
@@ -96,17 +107,7 @@ mod functions {
     #[rhai_fn(name = "permutation_test", return_raw)]
     pub fn permutation_test_with(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let names = ["n_resamples", "seed", "paired", "alternative"];
-            let mut options = Options::new("permutation_test", options, &names)?;
-            let usual = permutation::Settings::default();
-            let settings = permutation::Settings {
-                n_resamples: options
-                    .integer("n_resamples")?
-                    .map_or(Ok(usual.n_resamples), |number| count("`n_resamples`", number))?,
-                seed: seed(&mut options)?,
-                paired: options.boolean("paired")?.unwrap_or(usual.paired),
-                alternative: alternative(&mut options)?,
-            };
+            let settings = Options::read("permutation_test", options, permutation_settings)?;
             let (a, b) = (sample("`a` of `permutation_test`", &a)?, sample("`b` of `permutation_test`", &b)?);
             permutation::permutation_test(&a, &b, settings)
         };

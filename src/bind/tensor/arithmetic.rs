@@ -87,12 +87,13 @@ fn different(operator: Operator, other: &Dynamic) -> Option<bool> {
 }
 
 fn tolerance(options: Map) -> Result<Tolerance> {
-    let mut options = Options::new("allclose", options, &["rtol", "atol", "equal_nan"])?;
     let default = Tolerance::default();
-    Ok(Tolerance {
-        relative: options.number("rtol")?.unwrap_or(default.relative),
-        absolute: options.number("atol")?.unwrap_or(default.absolute),
-        equal_nan: options.boolean("equal_nan")?.unwrap_or(default.equal_nan),
+    Options::read("allclose", options, |options| {
+        Ok(Tolerance {
+            relative: options.number("rtol")?.unwrap_or(default.relative),
+            absolute: options.number("atol")?.unwrap_or(default.absolute),
+            equal_nan: options.boolean("equal_nan")?.unwrap_or(default.equal_nan),
+        })
     })
 }
 

@@ -87,9 +87,6 @@ pub struct Place {
     pub device: Option<Device>,
 }
 
-/// The names of the options that [`place`] takes.
-pub const PLACE: [&str; 2] = ["dtype", "device"];
-
 /// Takes the options `dtype` and `device`.
 pub fn place(options: &mut Options) -> Result<Place> {
     Ok(Place {
@@ -100,7 +97,7 @@ pub fn place(options: &mut Options) -> Result<Place> {
 
 /// The options of a function that takes only `dtype` and `device`.
 pub fn only_place(function: &'static str, options: Map) -> Result<Place> {
-    place(&mut Options::new(function, options, &PLACE)?)
+    Options::read(function, options, place)
 }
 
 /// The dtype or the device that `name` names.

@@ -4,7 +4,7 @@ use rhai::plugin::*;
 use rhai::{Dynamic, Engine, Map};
 use tch::{Device, Kind};
 
-use super::convert::{PLACE, Place, lengths, number, only_place, place};
+use super::convert::{Place, lengths, number, only_place, place};
 use super::from_nested;
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
@@ -59,6 +59,11 @@ fn range(mut arguments: Vec<Dynamic>) -> Result<Tensor> {
     create::arange(start, end, step, settled(place, if floats { Kind::Float } else { Kind::Int64 }))
 }
 
+/// The options `dtype`, `device` and `seed`.
+fn seeded_place(options: &mut Options) -> Result<(Place, Option<i64>)> {
+    Ok((place(options)?, options.integer("seed")?))
+}
+
 fn random(
     function: &'static str,
     distribution: Distribution,
@@ -66,8 +71,7 @@ fn random(
     default: Kind,
     options: Map,
 ) -> Result<Tensor> {
-    let mut options = Options::new(function, options, &[PLACE[0], PLACE[1], "seed"])?;
-    let (place, seed) = (place(&mut options)?, options.integer("seed")?);
+    let (place, seed) = Options::read(function, options, seeded_place)?;
     create::random(distribution, &lengths("the shape", shape)?, settled(place, default), seed)
 }
 
@@ -331,11 +335,9 @@ mod random_functions {
     /// Normal random numbers with the shape of `t`, with the options `dtype`, `device` and `seed` (see `rand`).
     #[rhai_fn(name = "randn_like", return_raw, volatile)]
     pub fn randn_like_with(t: Tensor, options: Map) -> ScriptResult<Tensor> {
-        Ok(Options::new("randn_like", options, &[PLACE[0], PLACE[1], "seed"]).and_then(|mut options| {
-            let (place, seed) = (place(&mut options)?, options.integer("seed")?);
-            let place = (place.kind.unwrap_or(t.kind()), place.device.unwrap_or(t.device()));
-            create::random(Distribution::Normal, &t.shape(), place, seed)
-        })?)
+        let (place, seed) = Options::read("randn_like", options, seeded_place)?;
+        let place = (place.kind.unwrap_or(t.kind()), place.device.unwrap_or(t.device()));
+        Ok(create::random(Distribution::Normal, &t.shape(), place, seed)?)
     }
 
     /// Random integers from `low` to just below `high`, of the given shape, i64.

@@ -57,14 +57,16 @@ fn settings(function: &'static str, more: &[&str], dim: &Dynamic, options: Optio
         (Some(map), None) => (None, map),
         (_, options) => (dimensions(function, dim)?, options.unwrap_or_default()),
     };
-    let allowed: Vec<&str> = std::iter::once("keepdim").chain(more.iter().copied()).collect();
-    let mut options = Options::new(function, options, &allowed)?;
-    let default = Settings::default();
-    Ok(Settings {
-        dims,
-        keepdim: options.boolean("keepdim")?.unwrap_or(default.keepdim),
-        unbiased: options.boolean("unbiased")?.unwrap_or(default.unbiased),
-        order: options.number("p")?.unwrap_or(default.order),
+    Options::read(function, options, |options| {
+        let mut settings = Settings { dims, ..Settings::default() };
+        settings.keepdim = options.boolean("keepdim")?.unwrap_or(settings.keepdim);
+        if more.contains(&"unbiased") {
+            settings.unbiased = options.boolean("unbiased")?.unwrap_or(settings.unbiased);
+        }
+        if more.contains(&"p") {
+            settings.order = options.number("p")?.unwrap_or(settings.order);
+        }
+        Ok(settings)
     })
 }
 
