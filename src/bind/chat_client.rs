@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::convert::expected;
 use super::error::ScriptResult;
 use super::file::to_json;
+use super::module;
 use super::option::Options;
 use crate::cache::{self, Cache};
 use crate::chat_client::Request;
@@ -17,10 +18,10 @@ use crate::error::{Error, Result};
 
 /// Makes the function known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(functions).into());
+    module::register(engine, exported_manifest!(functions));
 }
 
-fn request(url: &str, options: &mut Options) -> Result<Request> {
+fn read(url: &str, options: &mut Options) -> Result<Request> {
     const HINT: &str = "#{ model: \"name\", messages: [#{ role: \"user\", content: \"text\" }] }";
     let model = options.needed("model", HINT)?;
     let model =
@@ -80,7 +81,7 @@ fn request(url: &str, options: &mut Options) -> Result<Request> {
     })
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
     /// Asks a chat model behind an OpenAI-compatible server and returns the text of its answer. `url` is the server's address
     /// with its version, such as `"http://127.0.0.1:8000/v1"`.
@@ -104,7 +105,7 @@ mod functions {
     /// try { print(ask.call("Is 2 even? Reply with yes or no only.")); } catch (error) { print(error.error); }
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn chat_completion(url: &str, options: Map) -> ScriptResult<String> {
-        Ok(Options::read("chat_completion", options, |options| request(url, options))?.send()?)
+    pub fn chat_completion(url: &str, request: Map) -> ScriptResult<String> {
+        Ok(Options::read("chat_completion", request, |options| read(url, options))?.send()?)
     }
 }

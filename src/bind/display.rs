@@ -3,7 +3,7 @@
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, Map};
 
-use super::handle;
+use super::{handle, module};
 use crate::tensor::Tensor;
 
 /// Containers are broken into lines to stay within this many characters.
@@ -13,7 +13,7 @@ const DEEPEST: usize = 32;
 
 /// Registers what `print`, `to_string` and interpolation show of arrays and maps.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(display_functions).into());
+    module::register(engine, exported_manifest!(display_functions));
 }
 
 /// The value as text: a string is itself, a tensor shows its elements, containers are laid out with strings in quotes
@@ -119,7 +119,7 @@ fn fill(parts: &[String], column: usize) -> Vec<String> {
     lines
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod display_functions {
     /// The array as text, with strings in quotes and tensors in one line.
     #[rhai_fn(name = "to_string", name = "print", name = "to_debug", name = "debug", pure)]

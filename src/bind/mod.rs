@@ -13,6 +13,7 @@ pub mod file;
 pub mod handle;
 pub mod linear;
 pub mod model;
+mod module;
 pub mod option;
 pub mod plot;
 pub mod progress;

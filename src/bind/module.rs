@@ -1,7 +1,7 @@
 //! Modules of native functions. A function whose last parameter is a map called `options` can also be called without it.
 
-use rhai::plugin::{NativeCallContext, PluginFunc, RhaiResult};
-use rhai::{Dynamic, Engine, FnNamespace, FuncMetadata, FuncRegistration, Map, Module, ModuleManifest, RhaiFunc};
+use rhai::plugin::{ModuleManifest, NativeCallContext, PluginFunc, RhaiResult};
+use rhai::{Dynamic, Engine, FnNamespace, FuncMetadata, FuncRegistration, Map, Module, RhaiFunc};
 
 use crate::catalog::OPTIONS;
 

@@ -10,6 +10,7 @@ use tch::{Device, Kind};
 use crate::bind::convert::{expected, number, type_name};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
+use crate::bind::module;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::plot::{Chart, ColorMap, Figure, Heatmap, HeatmapOptions, Labels, LineStyle, Screen, Series, short};
@@ -17,7 +18,7 @@ use crate::tensor::Tensor;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(functions).into());
+    module::register(engine, exported_manifest!(functions));
 }
 
 impl Handle for Figure {
@@ -28,19 +29,8 @@ impl Handle for Figure {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// A heatmap of `values` with the default options.
-    ///
-    /// # Example
-    /// ```rhai
-    /// heatmap([[1, 2], [3, 4]]).show();
-    /// ```
-    #[rhai_fn(name = "heatmap", return_raw)]
-    pub fn heatmap(values: Dynamic) -> ScriptResult<Figure> {
-        heatmap_with(values, Map::new())
-    }
-
     /// A heatmap of `values`: a two-dimensional tensor, or an array of rows of numbers.
     ///
     /// Row 0 is at the top, column 0 at the left, in the terminal and in files alike. A NaN (in arrays also `()`) leaves its
@@ -59,28 +49,18 @@ mod functions {
     ///
     /// # Example
     /// ```rhai
+    /// heatmap([[1, 2], [3, 4]]).show();
     /// let blank = 0.0 / 0.0;
     /// let figure = heatmap([[0.1, -0.4, 0.3], [blank, 0.2, 0.9]], #{
     ///     title: "Effect by start and end", x_label: "end", y_label: "start", mark: [1, 2],
     /// });
     /// figure.show();
     /// ```
-    #[rhai_fn(name = "heatmap", return_raw)]
-    pub fn heatmap_with(values: Dynamic, options: Map) -> ScriptResult<Figure> {
+    #[rhai_fn(return_raw)]
+    pub fn heatmap(values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let options = Options::read("heatmap", options, heatmap_options)?;
         let values = matrix(&values)?;
         Ok(Heatmap::new(values, options).map(Figure::from)?)
-    }
-
-    /// Lines through the points (`xs`, `ys`), with the default options.
-    ///
-    /// # Example
-    /// ```rhai
-    /// line_plot([0, 1, 2], [0.1, 0.4, 0.2]).show();
-    /// ```
-    #[rhai_fn(name = "line_plot", return_raw)]
-    pub fn line_plot(xs: Dynamic, ys: Dynamic) -> ScriptResult<Figure> {
-        line_plot_with(xs, ys, Map::new())
     }
 
     /// Lines through the points (`xs`, `ys`).
@@ -95,13 +75,14 @@ mod functions {
     ///
     /// # Example
     /// ```rhai
+    /// line_plot([0, 1, 2], [0.1, 0.4, 0.2]).show();
     /// let accuracy = #{ probe: [0.5, 0.7, 0.9], chance: [0.5, 0.5, 0.5] };
     /// line_plot([0, 1, 2], accuracy, #{title: "Accuracy by layer", x_label: "layer"}).show();
     /// let counts = #{ paths: [900, 40, 7] };
     /// line_plot([0, 1, 2], counts, #{ errors: #{ paths: [90, 8, 2] }, scale: "log", x_ticks: ["a", "b", "c"], mark: [1] }).show();
     /// ```
-    #[rhai_fn(name = "line_plot", return_raw)]
-    pub fn line_plot_with(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
+    #[rhai_fn(return_raw)]
+    pub fn line_plot(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
             let (labels, style) =
                 Options::read("line_plot", options, |options| Ok((labels(options)?, line_style(options)?)))?;
@@ -109,17 +90,6 @@ mod functions {
                 .with_style(style)
         };
         Ok(make().map(Figure::from)?)
-    }
-
-    /// Bars of `values` over `names`, with the default options.
-    ///
-    /// # Example
-    /// ```rhai
-    /// bar_plot(["before", "after"], [0.4, 0.7]).show();
-    /// ```
-    #[rhai_fn(name = "bar_plot", return_raw)]
-    pub fn bar_plot(names: Array, values: Dynamic) -> ScriptResult<Figure> {
-        bar_plot_with(names, values, Map::new())
     }
 
     /// Bars of `values` over `names` (strings or numbers).
@@ -131,27 +101,17 @@ mod functions {
     ///
     /// # Example
     /// ```rhai
+    /// bar_plot(["before", "after"], [0.4, 0.7]).show();
     /// let scores = #{ base: [0.4, 0.6], edited: [0.5, 0.9] };
     /// bar_plot(["maths", "emotion"], scores, #{y_label: "score"}).show();
     /// ```
-    #[rhai_fn(name = "bar_plot", return_raw)]
-    pub fn bar_plot_with(names: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
+    #[rhai_fn(return_raw)]
+    pub fn bar_plot(names: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
             let labels = Options::read("bar_plot", options, labels)?;
             Chart::bars(texts("`names` of `bar_plot`", &names)?, series("`values` of `bar_plot`", &values)?, &labels)
         };
         Ok(make().map(Figure::from)?)
-    }
-
-    /// Points at (`xs`, `ys`), with the default options.
-    ///
-    /// # Example
-    /// ```rhai
-    /// scatter_plot([0.1, 0.5, 0.9], [1, 3, 2]).show();
-    /// ```
-    #[rhai_fn(name = "scatter_plot", return_raw)]
-    pub fn scatter_plot(xs: Dynamic, ys: Dynamic) -> ScriptResult<Figure> {
-        scatter_plot_with(xs, ys, Map::new())
     }
 
     /// Points at (`xs`, `ys`), one-dimensional tensors or arrays of numbers. A NaN leaves its point out.
@@ -161,10 +121,11 @@ mod functions {
     ///
     /// # Example
     /// ```rhai
+    /// scatter_plot([0.1, 0.5, 0.9], [1, 3, 2]).show();
     /// scatter_plot([0.1, 0.5, 0.9], [1, 3, 2], #{groups: ["a", "b", "a"], title: "Components"}).show();
     /// ```
-    #[rhai_fn(name = "scatter_plot", return_raw)]
-    pub fn scatter_plot_with(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
+    #[rhai_fn(return_raw)]
+    pub fn scatter_plot(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
             let (labels, groups) = Options::read("scatter_plot", options, |options| {
                 let groups = options.array("groups")?.map(|groups| texts("option `groups`", &groups)).transpose()?;
@@ -176,17 +137,6 @@ mod functions {
         Ok(make().map(Figure::from)?)
     }
 
-    /// How often the `values` fall into equal intervals, with the default options.
-    ///
-    /// # Example
-    /// ```rhai
-    /// histogram([0.1, 0.2, 0.2, 0.7]).show();
-    /// ```
-    #[rhai_fn(name = "histogram", return_raw)]
-    pub fn histogram(values: Dynamic) -> ScriptResult<Figure> {
-        histogram_with(values, Map::new())
-    }
-
     /// How often the `values`, an array of numbers or a tensor of any shape, fall into equal intervals. NaN is not counted.
     ///
     /// Options: `bins`, the number of intervals (by default the square root of the number of values, at most 50); `title`,
@@ -194,10 +144,11 @@ mod functions {
     ///
     /// # Example
     /// ```rhai
+    /// histogram([0.1, 0.2, 0.2, 0.7]).show();
     /// histogram([0.1, 0.2, 0.2, 0.7], #{bins: 3, x_label: "probability"}).show();
     /// ```
-    #[rhai_fn(name = "histogram", return_raw)]
-    pub fn histogram_with(values: Dynamic, options: Map) -> ScriptResult<Figure> {
+    #[rhai_fn(return_raw)]
+    pub fn histogram(values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
             let (labels, bins) = Options::read("histogram", options, |options| {
                 let bins = options.integer("bins")?.map(|bins| index("option `bins`", bins)).transpose()?;

@@ -4,12 +4,13 @@ use rhai::plugin::*;
 
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
+use crate::bind::module;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(functions).into());
+    module::register(engine, exported_manifest!(functions));
 }
 
 impl Handle for Progress {
@@ -24,7 +25,7 @@ fn count(what: &str, value: i64) -> Result<u64> {
     u64::try_from(value).map_err(|_| Error::new(format!("{what} must not be negative, but is {value}")))
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
     /// Shows on the screen how far a loop of `total` steps is.
     ///

@@ -8,6 +8,7 @@ use rhai::plugin::*;
 use rhai::{Engine, EvalAltResult, Map, NativeCallContext};
 
 use super::error::ScriptResult;
+use super::module;
 use super::script_args::{self, Declaration, Parsed};
 use crate::catalog::Catalog;
 use crate::error::Error;
@@ -52,10 +53,10 @@ impl ScriptContext {
 
 /// Registers the functions about the running script.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(functions).into());
+    module::register(engine, exported_manifest!(functions));
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
     /// Reads the script's options from its arguments and gives a map with a value for each.
     ///
@@ -76,8 +77,8 @@ mod functions {
     /// assert(args.samples == 20);
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn parse_args(context: NativeCallContext, options: Map) -> ScriptResult<Map> {
-        let declaration = Declaration::new(options)?;
+    pub fn parse_args(context: NativeCallContext, declared: Map) -> ScriptResult<Map> {
+        let declaration = Declaration::new(declared)?;
         let Some(script) = ScriptContext::of(&context) else {
             return Err(Error::new("no script is running").into());
         };

@@ -8,6 +8,7 @@ use rhai::{Array, Dynamic, Map};
 use super::convert::expected;
 use super::error::ScriptResult;
 use super::handle::Handle;
+use super::module;
 use super::option::Options;
 use super::tensor::convert::number;
 use crate::data::table::{Cell, Column, Table, escape_html};
@@ -17,7 +18,7 @@ use crate::tensor::element::Number;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(functions).into());
+    module::register(engine, exported_manifest!(functions));
 }
 
 impl Handle for Table {
@@ -96,14 +97,8 @@ fn texts(option: &str, map: Map) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// A table without rows whose columns have the given names, which are also their headers.
-    #[rhai_fn(name = "table", return_raw)]
-    pub fn table(names: Array) -> ScriptResult<Table> {
-        table_with(names, Map::new())
-    }
-
     /// A table without rows whose columns have the given names.
     ///
     /// Rows are added with `row`. Printing the table shows it as wide as the terminal. `save` writes it as CSV, LaTeX or
@@ -127,8 +122,8 @@ mod functions {
     /// assert_eq(t.len, 2);
     /// assert("mean effect" in `${t}` && "+0.12" in `${t}`);
     /// ```
-    #[rhai_fn(name = "table", return_raw)]
-    pub fn table_with(names: Array, options: Map) -> ScriptResult<Table> {
+    #[rhai_fn(return_raw)]
+    pub fn table(names: Array, options: Map) -> ScriptResult<Table> {
         let (title, columns) = Options::read("table", options, |options| columns(&names, options))?;
         Ok(Table::new(title, columns)?)
     }
@@ -225,12 +220,6 @@ mod functions {
         table.rows().len() as i64
     }
 
-    /// The table with its rows in rising order of one column; blank cells stay last.
-    #[rhai_fn(name = "sort_by", pure, return_raw)]
-    pub fn sort_by(table: &mut Table, name: &str) -> ScriptResult<Table> {
-        Ok(table.sorted_by(name, false)?)
-    }
-
     /// The table with its rows in the order of one column; blank cells stay last. Numbers come before texts.
     ///
     /// The table itself stays as it is. Option: `descending`, `false` by default.
@@ -242,8 +231,8 @@ mod functions {
     /// t.row(#{ layer: 1, effect: 0.7 });
     /// assert_eq(t.sort_by("effect", #{ descending: true }).column("layer"), [1, 0]);
     /// ```
-    #[rhai_fn(name = "sort_by", pure, return_raw)]
-    pub fn sort_by_with(table: &mut Table, name: &str, options: Map) -> ScriptResult<Table> {
+    #[rhai_fn(pure, return_raw)]
+    pub fn sort_by(table: &mut Table, name: &str, options: Map) -> ScriptResult<Table> {
         let descending = Options::read("sort_by", options, |options| options.boolean("descending"))?;
         Ok(table.sorted_by(name, descending.unwrap_or(false))?)
     }

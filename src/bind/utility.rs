@@ -6,13 +6,14 @@ use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
 use super::convert::{expected, number};
 use super::display::literal;
 use super::error::ScriptResult;
+use super::module;
 use crate::error::{Error, Result};
 use crate::format::{Item, format};
 use crate::tensor::Tensor;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(utility_functions).into());
+    module::register(engine, exported_manifest!(utility_functions));
 }
 
 /// Whether two values are equal, all the way down: integers equal floats of the same value, tensors are equal in shape
@@ -94,7 +95,7 @@ fn merge_sort(
     Ok(merged)
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod utility_functions {
     /// A number or string laid out by a format: `[<>^][+][0][width][,][.digits][f|e|g|%]`.
     ///

@@ -27,6 +27,9 @@ pub enum Kind {
     Operator,
 }
 
+/// The name of a last parameter, a map, that may be left out.
+pub const OPTIONS: &str = "options";
+
 /// A parameter and the script's name of its type; `any` if any will do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Parameter {
@@ -45,6 +48,8 @@ pub struct Entry {
     pub kind: Kind,
     /// What it takes; of a method the first is the value before the dot.
     pub parameters: Vec<Parameter>,
+    /// Whether the last parameter, a map of options, may be left out.
+    pub is_last_optional: bool,
     /// The type of what it gives; empty if nothing.
     pub returns: String,
     /// The text of its doc comment.
@@ -57,6 +62,12 @@ impl Entry {
     /// The type of the first parameter, or nothing.
     pub fn receiver(&self) -> &str {
         self.parameters.first().map_or("", |parameter| &parameter.kind)
+    }
+
+    /// Whether a call may have that number of arguments, with the value before the dot.
+    pub fn takes(&self, count: usize) -> bool {
+        let most = self.parameters.len();
+        count == most || (self.is_last_optional && count + 1 == most)
     }
 
     /// The first line of the doc comment.
@@ -89,7 +100,12 @@ impl Entry {
             Kind::Operator => format!("{first} {} {second}{}", self.name, self.arrow()),
             Kind::Function => {
                 let parameters: Vec<String> = self.parameters.iter().map(typed).collect();
-                format!("{}({}){}", self.name, parameters.join(", "), self.arrow())
+                let parameters = match parameters.split_last() {
+                    Some((last, [])) if self.is_last_optional => format!("[{last}]"),
+                    Some((last, rest)) if self.is_last_optional => format!("{} [, {last}]", rest.join(", ")),
+                    _ => parameters.join(", "),
+                };
+                format!("{}({parameters}){}", self.name, self.arrow())
             }
         }
     }
@@ -119,6 +135,7 @@ impl Catalog {
         });
         all.dedup_by(|a, b| a.name == b.name && a.kind == b.kind && a.parameters == b.parameters);
         all.sort_by(|a, b| (&a.name, a.kind, a.parameters.len()).cmp(&(&b.name, b.kind, b.parameters.len())));
+        join_options(&mut all);
         Self { registered: all.into(), own: Vec::new() }
     }
 
@@ -149,6 +166,29 @@ impl Catalog {
                 && !entry.name.contains("::")
         })
     }
+}
+
+/// Makes one entry of a function with options and the same function without them.
+fn join_options(entries: &mut Vec<Entry>) {
+    let shorter = |entry: &Entry| {
+        let (last, required) = entry.parameters.split_last()?;
+        let takes_options = entry.kind == Kind::Function && last.name == OPTIONS && last.kind == "map";
+        let same = |other: &Entry| other.kind == entry.kind && other.name == entry.name && other.parameters == required;
+        if takes_options { entries.iter().position(same) } else { None }
+    };
+    let found: Vec<(usize, usize)> =
+        entries.iter().enumerate().filter_map(|(place, entry)| Some((place, shorter(entry)?))).collect();
+    for (whole, short) in &found {
+        entries[*whole].is_last_optional = true;
+        if entries[*whole].doc.is_empty() {
+            entries[*whole].doc = entries[*short].doc.clone();
+        }
+    }
+    let mut place = 0;
+    entries.retain(|_| {
+        place += 1;
+        !found.iter().any(|(_, short)| *short == place - 1)
+    });
 }
 
 fn entry(engine: &Engine, info: &FuncInfo) -> Option<Entry> {
@@ -183,6 +223,7 @@ fn entry(engine: &Engine, info: &FuncInfo) -> Option<Entry> {
         name: qualified(&info.namespace, name),
         kind,
         parameters,
+        is_last_optional: false,
         returns,
         doc: page::doc_text(comments),
         language: false,
@@ -195,6 +236,7 @@ fn script_entry(namespace: &str, function: &ScriptFnMetadata) -> Entry {
         name: qualified(namespace, function.name),
         kind: Kind::Function,
         parameters: function.params.iter().map(parameter).collect(),
+        is_last_optional: false,
         returns: String::new(),
         doc: page::doc_text(function.comments.iter().copied()),
         language: false,

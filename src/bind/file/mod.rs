@@ -15,6 +15,7 @@ use rhai::{Array, Dynamic, Engine, Map};
 
 use super::convert::expected;
 use super::error::ScriptResult;
+use super::module;
 use super::option::Options;
 use super::tensor::convert;
 use crate::cache::Cache;
@@ -24,8 +25,8 @@ use crate::file;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(file_functions).into());
-    engine.register_global_module(exported_module!(data_functions).into());
+    module::register(engine, exported_manifest!(file_functions));
+    module::register(engine, exported_manifest!(data_functions));
 }
 
 fn texts(what: &str, map: &Map) -> Result<BTreeMap<String, String>> {
@@ -47,7 +48,7 @@ fn save(path: &str, tensors: &Map, options: Map) -> Result<()> {
     safetensors::write(Path::new(path), &tensors, &metadata)
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod file_functions {
     /// The text of a file, which must be UTF-8.
     #[rhai_fn(return_raw, volatile)]
@@ -133,19 +134,15 @@ mod file_functions {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod data_functions {
     /// Writes a map of tensors to a safetensors file.
     ///
     /// Missing folders are made, and an older file stays as it was if writing fails.
-    #[rhai_fn(name = "save_safetensors", return_raw, volatile)]
-    pub fn save_safetensors(path: &str, tensors: Map) -> ScriptResult<()> {
-        Ok(save(path, &tensors, Map::new())?)
-    }
-
-    /// Writes a map of tensors to a safetensors file; the option `metadata` is a map of strings stored beside them.
-    #[rhai_fn(name = "save_safetensors", return_raw, volatile)]
-    pub fn save_safetensors_with(path: &str, tensors: Map, options: Map) -> ScriptResult<()> {
+    ///
+    /// Option: `metadata`, a map of strings stored beside the tensors.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn save_safetensors(path: &str, tensors: Map, options: Map) -> ScriptResult<()> {
         Ok(save(path, &tensors, options)?)
     }
 
@@ -248,25 +245,17 @@ mod data_functions {
     /// dimension; all have one length. The columns are in alphabetical order. Missing folders are made, and an older file
     /// stays as it was if writing fails.
     ///
+    /// Option: `columns`, an array of the columns to write, in this order.
+    ///
     /// # Example
     /// ```rhai
     /// write_parquet("effects.parquet", #{ layer: [0, 1], effect: tensor([0.25, 0.5]) });
     /// assert_eq(read_parquet("effects.parquet")[1].effect, 0.5);
-    /// ```
-    #[rhai_fn(name = "write_parquet", return_raw, volatile)]
-    pub fn write_parquet(path: &str, columns: Map) -> ScriptResult<()> {
-        Ok(parquet::write_columns(path, &columns, Map::new())?)
-    }
-
-    /// Writes a table to a parquet file; the option `columns` chooses the columns and their order.
-    ///
-    /// # Example
-    /// ```rhai
     /// write_parquet("ordered.parquet", #{ a: [1], b: [2.5], c: ["x"] }, #{ columns: ["c", "a"] });
     /// assert_eq(read_parquet("ordered.parquet"), [#{ c: "x", a: 1 }]);
     /// ```
-    #[rhai_fn(name = "write_parquet", return_raw, volatile)]
-    pub fn write_parquet_with(path: &str, columns: Map, options: Map) -> ScriptResult<()> {
+    #[rhai_fn(return_raw, volatile)]
+    pub fn write_parquet(path: &str, columns: Map, options: Map) -> ScriptResult<()> {
         Ok(parquet::write_columns(path, &columns, options)?)
     }
 
@@ -307,15 +296,10 @@ mod data_functions {
     ///
     /// # Errors
     /// No header line, or a row with more or fewer cells than it; the message names the line.
-    #[rhai_fn(name = "read_csv", return_raw, volatile)]
-    pub fn read_csv(path: &str) -> ScriptResult<Array> {
-        Ok(csv::read_rows(path, Map::new())?)
-    }
-
-    /// The rows of a CSV file, with the options `numbers` (true turns cells that are written as numbers into numbers) and
-    /// `delimiter` (`,` unless given).
-    #[rhai_fn(name = "read_csv", return_raw, volatile)]
-    pub fn read_csv_with(path: &str, options: Map) -> ScriptResult<Array> {
+    ///
+    /// Options: `numbers` (true turns cells that are written as numbers into numbers), `delimiter` (`,`).
+    #[rhai_fn(return_raw, volatile)]
+    pub fn read_csv(path: &str, options: Map) -> ScriptResult<Array> {
         Ok(csv::read_rows(path, options)?)
     }
 
@@ -324,15 +308,11 @@ mod data_functions {
     /// Cells are strings, numbers, bools, tensors of one element, or `()` for an empty cell. The columns of maps are in
     /// alphabetical order; the option `columns` chooses others. Missing folders are made, and an older file stays as it
     /// was if writing fails.
-    #[rhai_fn(name = "write_csv", return_raw, volatile)]
-    pub fn write_csv(path: &str, rows: Array) -> ScriptResult<()> {
-        Ok(csv::write_rows(path, &rows, Map::new())?)
-    }
-
-    /// Writes rows to a CSV file, with the options `columns` (which keys of maps, in this order), `header` (the names of
-    /// the columns, for rows that are arrays) and `delimiter`.
-    #[rhai_fn(name = "write_csv", return_raw, volatile)]
-    pub fn write_csv_with(path: &str, rows: Array, options: Map) -> ScriptResult<()> {
+    ///
+    /// Options: `columns` (which keys of maps, in this order), `header` (the names of the columns, for rows that are
+    /// arrays), `delimiter` (`,`).
+    #[rhai_fn(return_raw, volatile)]
+    pub fn write_csv(path: &str, rows: Array, options: Map) -> ScriptResult<()> {
         Ok(csv::write_rows(path, &rows, options)?)
     }
 }

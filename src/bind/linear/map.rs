@@ -174,7 +174,7 @@ fn predict_grid(linear: &Linear, options: Map) -> Result<tch::Tensor> {
     linear.map.predict_grid(&vectors, answer, position, to).map_err(|error| error.hint(WITHOUT_HOOKS))
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// Carries a vector [d_model] through the map, without biases. Options: `from`, the node [layer, position] where it is added; `to`,
     /// the node where it is read, as [d_model]; without `to`, what reaches the last position's logits, [d_vocab]; or `path`, along
@@ -193,8 +193,8 @@ pub mod functions {
     /// print((through - lin.totals()[3]).abs().max());
     /// ```
     #[rhai_fn(name = "apply", return_raw, pure)]
-    pub fn apply_to(linear: &mut Linear, vector: Tensor, options: Map) -> ScriptResult<Tensor> {
-        tensor(apply(linear, &vector, options))
+    pub fn apply_to(linear: &mut Linear, vector: Tensor, request: Map) -> ScriptResult<Tensor> {
+        tensor(apply(linear, &vector, request))
     }
 
     /// What one edge, from position `source` before layer `layer` to `target` after it, consists of: `#{ weights, argmax_heads,
@@ -254,8 +254,8 @@ pub mod functions {
     /// print(lin.validity(#{ direction: randn([576], #{ seed: 1 }), steps: [0.1, 1.0] }).error);
     /// ```
     #[rhai_fn(name = "validity", return_raw, pure)]
-    pub fn validity_of(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        Ok(Options::read("validity", options, |options| validity(linear, options))?)
+    pub fn validity_of(linear: &mut Linear, request: Map) -> ScriptResult<Map> {
+        Ok(Options::read("validity", request, |options| validity(linear, options))?)
     }
 
     /// What the map predicts of interventions (`patch(..)` and so on, or `[hook, function]` pairs) and what the model does:
@@ -266,6 +266,8 @@ pub mod functions {
     /// Interventions can stand at the residual stream (hook_resid_pre, _mid, _post), hook_attn_out, hook_mlp_out and attn.hook_z;
     /// patterns, norms' scales and gates are frozen.
     ///
+    /// Options: `to` (position of the logits, -1), `positions` (names of positions, as in `run_with_hooks`).
+    ///
     /// # Example
     /// ```rhai
     /// let model = load_model("smollm2");
@@ -275,12 +277,6 @@ pub mod functions {
     /// print((outcome.actual - outcome.predicted).abs().max());
     /// print(outcome.moved_share);
     /// ```
-    #[rhai_fn(name = "predict", return_raw, pure)]
-    pub fn predict_last(context: NativeCallContext, linear: &mut Linear, interventions: Array) -> ScriptResult<Map> {
-        predict_with(context, linear, interventions, Map::new())
-    }
-
-    /// The same with options `to` (position of the logits, -1) and `positions` (names of positions, as in `run_with_hooks`).
     #[rhai_fn(name = "predict", return_raw, pure)]
     pub fn predict_with(
         context: NativeCallContext,
@@ -304,7 +300,7 @@ pub mod functions {
     /// print(predicted.at([0, 5]));
     /// ```
     #[rhai_fn(name = "predict_grid", return_raw, pure)]
-    pub fn predict_grid_of(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
-        tensor(predict_grid(linear, options).and_then(|grid| Ok(grid.f_to_kind(Kind::Double)?)))
+    pub fn predict_grid_of(linear: &mut Linear, request: Map) -> ScriptResult<Tensor> {
+        tensor(predict_grid(linear, request).and_then(|grid| Ok(grid.f_to_kind(Kind::Double)?)))
     }
 }

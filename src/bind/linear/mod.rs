@@ -20,6 +20,7 @@ use super::handle::Handle;
 use super::model::Model;
 use super::model::hooks::{Caller, with_hooks};
 use super::model::{answers, prompts};
+use super::module;
 use super::option::Options;
 use crate::error::{Error, Result};
 use crate::linear::map::LinearMap;
@@ -44,10 +45,10 @@ impl Handle for Linear {
 
 /// Registers everything about linear maps.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(functions).into());
-    engine.register_global_module(exported_module!(map::functions).into());
-    engine.register_global_module(exported_module!(paths::functions).into());
-    engine.register_global_module(exported_module!(path_graph::functions).into());
+    module::register(engine, exported_manifest!(functions));
+    module::register(engine, exported_manifest!(map::functions));
+    module::register(engine, exported_manifest!(paths::functions));
+    module::register(engine, exported_manifest!(path_graph::functions));
 }
 
 impl Linear {
@@ -128,7 +129,7 @@ fn freeze(caller: &Caller, model: &Model, tokens: &Dynamic, options: Map) -> Res
     Ok(Linear { model: model.clone(), map: Rc::new(map) })
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
     /// Freezes a model at one prompt: every norm's divisor, every attention probability, every activation's slope (f(u)/u), every
     /// soft cap's secant. What remains is linear in the embeddings, and exact: its parts add up to the model's logits.
@@ -137,37 +138,27 @@ mod functions {
     /// layer n_layers after the last. See Elhage et al. 2021 for attention, and the paper's section 6 for the MLP's and norms'
     /// surrogates.
     ///
+    /// Options: `hooks`, as in `run_with_hooks`, freezes the model under interventions; `positions` names positions that
+    /// interventions may use. Norms, attention probabilities and slopes are then those of the changed run. So are `flow`'s
+    /// logit and the map that ranks paths. Paths still start from the tokens, and pass through a patched node as through any
+    /// other. What the interventions put into the residual stream there (the patched vector minus the value it replaces) is a
+    /// source of its own, `intervention()`, which `check()` counts beside tokens and biases. Changed embeddings count as the
+    /// tokens'. `predict`, `predict_grid` and `validity` need a map without hooks.
+    ///
     /// # Example
     /// ```rhai
     /// let model = load_model("smollm2");
     /// let lin = model.linearize("The capital of France is");
     /// print(lin.check());
     /// print(lin.totals(#{ ids: [model.to_single_token(" Paris")] }));
-    /// ```
-    #[rhai_fn(return_raw, pure)]
-    pub fn linearize(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Linear> {
-        linearize_with(context, model, tokens, Map::new())
-    }
-
-    /// Freezes a model at one prompt under interventions. Options: `hooks`, as in `run_with_hooks`; `positions` (names of
-    /// positions that interventions may use).
-    ///
-    /// Norms, attention probabilities and slopes are those of the changed run, and so are `flow`'s logit and the paths' ranks' map.
-    /// Paths still start from the tokens, and pass through a patched node as through any other: what the interventions put into the
-    /// residual stream there (the patched vector less what would have stood in its place) is a source of its own,
-    /// `intervention()`, that `check()` counts beside tokens and biases. Changed embeddings count as the tokens'. `predict`, `predict_grid` and
-    /// `validity` need a map without hooks.
-    ///
-    /// # Example
-    /// ```rhai
     /// let model = load_model("smollm2");
     /// let digest = model.run_with_cache("; short, shorter", ["blocks.12.hook_resid_post"]).cache["blocks.12.hook_resid_post"].at([0, -1]);
     /// let lin = model.linearize("; big,", #{ hooks: [patch("blocks.12.hook_resid_post", 0, digest)] });
     /// assert(lin.check().relative < 1e-4);
     /// print(lin.intervention().shape);
     /// ```
-    #[rhai_fn(name = "linearize", return_raw, pure)]
-    pub fn linearize_with(
+    #[rhai_fn(return_raw, pure)]
+    pub fn linearize(
         context: NativeCallContext,
         model: &mut Model,
         tokens: Dynamic,
@@ -185,19 +176,15 @@ mod functions {
     /// How far the sum over source tokens and biases (and interventions) is from the run's own logits at the last position: `#{
     /// relative, absolute }`, the largest difference, divided by the largest logit or not.
     ///
+    /// Option: `to`, the position (-1).
+    ///
     /// # Example
     /// ```rhai
     /// let lin = load_model("smollm2").linearize("The capital of France is");
     /// print(lin.check().relative);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn check(linear: &mut Linear) -> ScriptResult<Map> {
-        check_at(linear, Map::new())
-    }
-
-    /// The same at position `to`.
-    #[rhai_fn(name = "check", return_raw, pure)]
-    pub fn check_at(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
+    pub fn check(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
         let completeness = linear.map.check(linear.only_to("check", options)?)?;
         let mut map = Map::new();
         map.insert("relative".into(), completeness.relative.into());
@@ -207,37 +194,31 @@ mod functions {
 
     /// What each source token contributes to the last position's logits, [source, d_vocab].
     ///
+    /// Options: `to`, the position of the logits (-1); `ids`, the tokens to measure, which gives [source, id] for much less
+    /// work. Tokens after `to` contribute nothing.
+    ///
     /// # Example
     /// ```rhai
     /// let lin = load_model("smollm2").linearize("The capital of France is");
     /// print(lin.totals().shape);
     /// ```
     #[rhai_fn(name = "totals", return_raw, pure)]
-    pub fn totals_all(linear: &mut Linear) -> ScriptResult<Tensor> {
-        totals_with(linear, Map::new())
-    }
-
-    /// What each source token contributes to the logits at position `to`, [source, d_vocab], or of the tokens `ids` only, [source,
-    /// id], which is much less work. Tokens after `to` contribute nothing.
-    #[rhai_fn(name = "totals", return_raw, pure)]
     pub fn totals_with(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
         tensor(totals(linear, options))
     }
 
     /// What all biases together contribute to the last position's logits, [d_vocab]; zeros for a model without biases.
-    #[rhai_fn(name = "bias", return_raw, pure)]
-    pub fn bias_last(linear: &mut Linear) -> ScriptResult<Tensor> {
-        bias_at(linear, Map::new())
-    }
-
-    /// The same at position `to`.
-    #[rhai_fn(name = "bias", return_raw, pure)]
-    pub fn bias_at(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
+    ///
+    /// Option: `to`, the position (-1).
+    #[rhai_fn(return_raw, pure)]
+    pub fn bias(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
         tensor(linear.only_to("bias", options).and_then(|to| linear.map.bias(to)))
     }
 
     /// What the interventions that the map was frozen under contribute to the last position's logits, [d_vocab]: what they put into the
     /// residual stream less what would have stood there, carried on. Zeros without interventions.
+    ///
+    /// Option: `to`, the position (-1).
     ///
     /// # Example
     /// ```rhai
@@ -247,14 +228,8 @@ mod functions {
     /// let hooked = model.run_with_hooks(lin.tokens, [zero("blocks.3.hook_mlp_out", -1)]).at([0, -1]);
     /// print((parts - hooked).abs().max());
     /// ```
-    #[rhai_fn(name = "intervention", return_raw, pure)]
-    pub fn intervention_last(linear: &mut Linear) -> ScriptResult<Tensor> {
-        intervention_at(linear, Map::new())
-    }
-
-    /// The same at position `to`.
-    #[rhai_fn(name = "intervention", return_raw, pure)]
-    pub fn intervention_at(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
+    #[rhai_fn(return_raw, pure)]
+    pub fn intervention(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
         tensor(linear.only_to("intervention", options).and_then(|to| linear.map.intervention(to)))
     }
 
@@ -274,8 +249,8 @@ mod functions {
     /// print(flow.head.sum([2, 3]).shape);
     /// ```
     #[rhai_fn(name = "flow", return_raw, pure)]
-    pub fn flow_of(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        Ok(flow(linear, options)?)
+    pub fn flow_of(linear: &mut Linear, request: Map) -> ScriptResult<Map> {
+        Ok(flow(linear, request)?)
     }
 }
 

@@ -91,10 +91,17 @@ impl PathGraphHandle {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
-    /// The graph of the nodes and edges that a table's high-ranking paths pass; what less than 1% of their influence passes is
-    /// left out.
+    /// The graph of the nodes and edges that a table's paths pass.
+    ///
+    /// The influence of a node or edge is the sum of |answer's logit| over the paths through it, divided by the sum over all paths
+    /// that count: 0 to 1, and 1 in sum over the nodes, or the edges, of any layer before pruning. Of a table of sampled
+    /// paths these are estimates.
+    ///
+    /// Options: `high_ranking_only` (true: only paths with a rank up to the table's `max_rank` count), `min_node` and `min_edge`
+    /// (0.01: nodes and edges of less influence are left out, and then all that no longer lies on a way from a source token to
+    /// the end).
     ///
     /// # Example
     /// ```rhai
@@ -105,22 +112,8 @@ pub mod functions {
     /// print(graph.nodes.filter(|node| node.layer == 0));
     /// graph.save("paths.svg");
     /// ```
-    #[rhai_fn(name = "path_graph", return_raw)]
-    pub fn path_graph_of(paths: Paths) -> ScriptResult<PathGraphHandle> {
-        path_graph_with(paths, Map::new())
-    }
-
-    /// The graph of the nodes and edges that a table's paths pass.
-    ///
-    /// The influence of a node or edge is the sum of |answer's logit| over the paths through it, divided by the sum over all paths
-    /// that count: 0 to 1, and 1 in sum over the nodes, or the edges, of any layer before pruning. Of a table of sampled
-    /// paths these are estimates.
-    ///
-    /// Options: `high_ranking_only` (true: only paths with a rank up to the table's `max_rank` count), `min_node` and `min_edge`
-    /// (0.01: nodes and edges of less influence are left out, and then all that no longer lies on a way from a source token to
-    /// the end).
-    #[rhai_fn(name = "path_graph", return_raw)]
-    pub fn path_graph_with(paths: Paths, options: Map) -> ScriptResult<PathGraphHandle> {
+    #[rhai_fn(return_raw)]
+    pub fn path_graph(paths: Paths, options: Map) -> ScriptResult<PathGraphHandle> {
         Ok(make(&paths, options)?)
     }
 

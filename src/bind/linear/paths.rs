@@ -236,7 +236,7 @@ impl Paths {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// Traces paths: sequences of nodes from a source token to the last position, each contributing c = W_U S_final A E[t] to the
     /// logits, where A is the product of its edges' maps. Measures the answer's logit in c and its rank among all tokens.
@@ -263,8 +263,8 @@ pub mod functions {
     /// print(paths.starts[0]);
     /// ```
     #[rhai_fn(name = "paths", return_raw, pure)]
-    pub fn paths_of(linear: &mut Linear, options: Map) -> ScriptResult<Paths> {
-        Ok(paths(linear, options)?)
+    pub fn paths_of(linear: &mut Linear, request: Map) -> ScriptResult<Paths> {
+        Ok(paths(linear, request)?)
     }
 
     /// How many paths there are, counted without going through them: `#{ from, counts, count, logit, bytes, seconds }`, with the sum of
@@ -276,8 +276,8 @@ pub mod functions {
     /// print(lin.path_counts(#{ answer: " bigger", edges: "all" }).counts);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn path_counts(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        Ok(estimate(linear, options)?)
+    pub fn path_counts(linear: &mut Linear, request: Map) -> ScriptResult<Map> {
+        Ok(estimate(linear, request)?)
     }
 
     /// What is known of the paths from each source position: maps of `position`; `paths`, how many there are; `computed`, how many of them

@@ -40,13 +40,13 @@ impl Handle for GridHandle {
 const SITES: &[(&str, Site)] =
     &[("resid_post", Site::ResidPost), ("attn_out", Site::AttentionOut), ("mlp_out", Site::MlpOut), ("z", Site::Z)];
 
-fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
+fn grid_request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
     Options::read("patch_grid", options, |options| {
-        Ok((grid_request(model, options)?, options.boolean("quiet")?.unwrap_or(false)))
+        Ok((read(model, options)?, options.boolean("quiet")?.unwrap_or(false)))
     })
 }
 
-fn grid_request(model: &LanguageModel, options: &mut Options) -> Result<Request> {
+fn read(model: &LanguageModel, options: &mut Options) -> Result<Request> {
     const HINT: &str = "#{ source: tokens, target: tokens, answer: ids }";
     let vectors = options.array("vectors")?.map(|vectors| layer_vectors(&vectors)).transpose()?;
     let sources = match vectors {
@@ -220,7 +220,7 @@ fn plan_map(plan: &Plan) -> Map {
     map
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// Patches every set of layers (or heads) of a target's run with the activations of a source's last token, and
     /// measures the answers: a grid. Work that sets have in common is done once; the numbers are those of one run per
@@ -249,8 +249,8 @@ pub mod functions {
     /// print(grid.sets[grid.rr.mean(1).argmax().item()]);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn patch_grid(model: &mut Model, options: Map) -> ScriptResult<GridHandle> {
-        let (request, quiet) = request(model.get(), options)?;
+    pub fn patch_grid(model: &mut Model, request: Map) -> ScriptResult<GridHandle> {
+        let (request, quiet) = grid_request(model.get(), request)?;
         let announce = &mut |plan: &Plan| {
             if !quiet {
                 output::error_line(&plan.to_string());
@@ -263,6 +263,8 @@ pub mod functions {
     ///
     /// These are the activations that `patch_grid` patches in; its option `vectors` takes such an array.
     ///
+    /// Option: `site` ("resid_post"; "attn_out" or "mlp_out": what attention or the MLP adds; "z": tensors [head, d_head]).
+    ///
     /// # Example
     /// ```rhai
     /// let model = load_model("smollm2");
@@ -272,15 +274,8 @@ pub mod functions {
     /// let run = model.run_with_cache("; short, shorter; loud, louder", "blocks.3.hook_resid_post");
     /// assert(allclose(vectors[3], run.cache["blocks.3.hook_resid_post"].at([0, -1])));
     /// ```
-    #[rhai_fn(name = "digest", return_raw, pure)]
-    pub fn digest_of(model: &mut Model, source: Dynamic) -> ScriptResult<Array> {
-        Ok(digest_vectors(model.get(), &source, Map::new())?)
-    }
-
-    /// As `digest`, with option `site` ("resid_post"; also "attn_out" and "mlp_out": what attention or the MLP adds,
-    /// and "z": tensors [head, d_head]).
-    #[rhai_fn(name = "digest", return_raw, pure)]
-    pub fn digest_with(model: &mut Model, source: Dynamic, options: Map) -> ScriptResult<Array> {
+    #[rhai_fn(return_raw, pure)]
+    pub fn digest(model: &mut Model, source: Dynamic, options: Map) -> ScriptResult<Array> {
         Ok(digest_vectors(model.get(), &source, options)?)
     }
 

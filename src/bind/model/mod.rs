@@ -20,6 +20,7 @@ use rhai::{Dynamic, Engine, Map};
 
 use super::error::ScriptResult;
 use super::handle::Handle;
+use super::module;
 use super::option::Options;
 use crate::error::{Error, Result};
 use crate::model::hook;
@@ -44,13 +45,13 @@ impl Model {
 
 /// Registers everything about models.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(loading).into());
-    engine.register_global_module(exported_module!(tokens::functions).into());
-    engine.register_global_module(exported_module!(run::functions).into());
-    engine.register_global_module(exported_module!(intervention::functions).into());
-    engine.register_global_module(exported_module!(grid::functions).into());
-    engine.register_global_module(exported_module!(sweep::functions).into());
-    engine.register_global_module(exported_module!(weights::functions).into());
+    module::register(engine, exported_manifest!(loading));
+    module::register(engine, exported_manifest!(tokens::functions));
+    module::register(engine, exported_manifest!(run::functions));
+    module::register(engine, exported_manifest!(intervention::functions));
+    module::register(engine, exported_manifest!(grid::functions));
+    module::register(engine, exported_manifest!(sweep::functions));
+    module::register(engine, exported_manifest!(weights::functions));
 }
 
 impl Handle for Model {
@@ -152,34 +153,25 @@ fn configuration(model: &LanguageModel) -> Map {
     map
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod loading {
     /// Loads a language model.
     ///
     /// `id` is a built-in name (`smollm2`, `olmo2-1b`, ...), a Hugging Face repository (`allenai/OLMo-2-0425-1B`), a
     /// folder with `config.json` and `model.safetensors`, or a `.gguf` file.
     ///
-    /// # Example
-    /// ```rhai
-    /// let model = load_model("smollm2");
-    /// print(model.cfg.n_layers);
-    /// ```
-    #[rhai_fn(return_raw)]
-    pub fn load_model(id: &str) -> ScriptResult<Model> {
-        Ok(load(id, Map::new())?)
-    }
-
-    /// Loads a language model with options:
-    /// `device` ("auto", "cpu", "cuda:0"; "auto" takes a GPU if there is one), `dtype` ("f32", "bf16", "f16", "f64"),
-    /// `revision` (of a repository), `init` ("random" draws the weights instead of reading them) with `seed`,
+    /// Options: `device` ("auto", "cpu", "cuda:0"; "auto" takes a GPU if there is one), `dtype` ("f32", "bf16", "f16",
+    /// "f64"), `revision` (of a repository), `init` ("random" draws the weights instead of reading them) with `seed`,
     /// `offline` (true: never use the network).
     ///
     /// # Example
     /// ```rhai
+    /// let model = load_model("smollm2");
+    /// print(model.cfg.n_layers);
     /// let model = load_model("smollm2", #{ device: "cpu", dtype: "f32", init: "random", seed: 1 });
     /// ```
-    #[rhai_fn(name = "load_model", return_raw)]
-    pub fn load_model_with(id: &str, options: Map) -> ScriptResult<Model> {
+    #[rhai_fn(return_raw)]
+    pub fn load_model(id: &str, options: Map) -> ScriptResult<Model> {
         Ok(load(id, options)?)
     }
 

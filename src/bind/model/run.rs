@@ -171,11 +171,13 @@ fn generated(caller: &Caller, model: &Model, prompt: &Dynamic, options: Map) -> 
     Ok(if nested { results.into() } else { results.swap_remove(0) })
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// The logits of a prompt, [batch, pos, d_vocab].
     ///
     /// `tokens` is text, an array of token ids, an array of such arrays of one length, or an integer tensor.
+    ///
+    /// Option: `logits`, "all" positions or the "last" only ([batch, 1, d_vocab]).
     ///
     /// # Example
     /// ```rhai
@@ -184,13 +186,7 @@ pub mod functions {
     /// print(model.to_string(logits.at([0, -1]).argmax()));
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn forward(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Tensor> {
-        forward_with(context, model, tokens, Map::new())
-    }
-
-    /// The logits of a prompt, with option `logits`: "all" positions, or the "last" only ([batch, 1, d_vocab]).
-    #[rhai_fn(name = "forward", return_raw, pure)]
-    pub fn forward_with(
+    pub fn forward(
         context: NativeCallContext,
         model: &mut Model,
         tokens: Dynamic,
@@ -215,18 +211,6 @@ pub mod functions {
         cached_run(&context, model, &tokens, names, Map::new())
     }
 
-    /// Runs a prompt and caches the activations named, each by its name, an alias, or a pattern such as
-    /// `blocks.*.hook_resid_post`: `#{ logits, cache }`.
-    #[rhai_fn(name = "run_with_cache", return_raw, pure)]
-    pub fn run_with_cache_named(
-        context: NativeCallContext,
-        model: &mut Model,
-        tokens: Dynamic,
-        names: Array,
-    ) -> ScriptResult<Map> {
-        cached_run(&context, model, &tokens, names_of(&names)?, Map::new())
-    }
-
     /// Runs a prompt and caches the activations of one name, alias or pattern: `#{ logits, cache }`.
     #[rhai_fn(name = "run_with_cache", return_raw, pure)]
     pub fn run_with_cache_one(
@@ -238,8 +222,11 @@ pub mod functions {
         cached_run(&context, model, &tokens, vec![name.to_owned()], Map::new())
     }
 
-    /// Runs a prompt and caches the activations named, with options: `hooks` (as in `run_with_hooks`; the cache then
-    /// holds what the hooks left), `positions` (names of positions), `logits` ("all" or "last").
+    /// Runs a prompt and caches the activations named, each by its name, an alias, or a pattern such as
+    /// `blocks.*.hook_resid_post`: `#{ logits, cache }`.
+    ///
+    /// Options: `hooks` (as in `run_with_hooks`; the cache then holds what the hooks left), `positions` (names of positions),
+    /// `logits` ("all" or "last").
     #[rhai_fn(name = "run_with_cache", return_raw, pure)]
     pub fn run_with_cache_with(
         context: NativeCallContext,
@@ -257,6 +244,9 @@ pub mod functions {
     /// The function is given the activation and returns its replacement, of the same shape, or () to leave it; with two
     /// parameters it is also given the hook's name. A name may be a pattern. A hook that never runs is an error.
     ///
+    /// Options: `positions` (a map of names that interventions may use as positions, such as `#{ T_inst: 7 }`), `logits` ("all"
+    /// or "last").
+    ///
     /// # Example
     /// ```rhai
     /// let model = load_model("smollm2");
@@ -271,29 +261,11 @@ pub mod functions {
         model: &mut Model,
         tokens: Dynamic,
         hooks: Array,
-    ) -> ScriptResult<Tensor> {
-        run_with_hooks_with(context, model, tokens, hooks, Map::new())
-    }
-
-    /// As `run_with_hooks`, with options: `positions` (a map of names that interventions may use as positions, such as
-    /// `#{ T_inst: 7 }`), `logits` ("all" or "last").
-    #[rhai_fn(name = "run_with_hooks", return_raw, pure)]
-    pub fn run_with_hooks_with(
-        context: NativeCallContext,
-        model: &mut Model,
-        tokens: Dynamic,
-        hooks: Array,
         options: Map,
     ) -> ScriptResult<Tensor> {
         let options = RunOptions::read("run_with_hooks", options)?;
         with_hooks(&context, |caller| run(caller, model, &tokens, (Vec::new(), &hooks), &options))
             .map(|(logits, _)| logits)
-    }
-
-    /// Continues a prompt greedily for at most 32 tokens and returns what is new: text for text, ids for ids.
-    #[rhai_fn(return_raw, pure)]
-    pub fn generate(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Dynamic> {
-        generate_with(context, model, tokens, Map::new())
     }
 
     /// Continues a prompt and returns what is new: text for text, ids for ids (arrays of them for several prompts).
@@ -307,8 +279,8 @@ pub mod functions {
     /// let model = load_model("smollm2");
     /// print(model.generate("The capital of France is", #{ max_tokens: 5 }));
     /// ```
-    #[rhai_fn(name = "generate", return_raw, pure)]
-    pub fn generate_with(
+    #[rhai_fn(return_raw, pure)]
+    pub fn generate(
         context: NativeCallContext,
         model: &mut Model,
         tokens: Dynamic,

@@ -96,7 +96,7 @@ impl Call {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// Runs the same prompts under the hooks of many items (layers, heads, positions, ...), several items side by side.
     ///
@@ -116,8 +116,8 @@ pub mod functions {
     /// print(result.rank);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn sweep(context: NativeCallContext, model: &mut Model, options: Map) -> ScriptResult<Dynamic> {
-        let call = Call::read(model.get(), options)?;
+    pub fn sweep(context: NativeCallContext, model: &mut Model, request: Map) -> ScriptResult<Dynamic> {
+        let call = Call::read(model.get(), request)?;
         with_hooks(&context, |caller| call.run(caller, model.get()))
     }
 }

@@ -129,9 +129,11 @@ fn text_or_texts(model: &LanguageModel, text: &Dynamic, add_special: bool) -> Re
     model.encode(&text, add_special).map(to_array)
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// The token ids of `text` (for an array of texts: an array of arrays). No special token is added.
+    ///
+    /// Option: `add_special` (false): also the special tokens that the tokenizer puts around a text.
     ///
     /// # Example
     /// ```rhai
@@ -139,13 +141,7 @@ pub mod functions {
     /// assert_eq(model.to_string(model.to_tokens("Hello world")), "Hello world");
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn to_tokens(model: &mut Model, text: Dynamic) -> ScriptResult<Array> {
-        Ok(text_or_texts(model.get(), &text, false)?)
-    }
-
-    /// The token ids of `text`; with `add_special: true` also the special tokens that the tokenizer puts around a text.
-    #[rhai_fn(name = "to_tokens", return_raw, pure)]
-    pub fn to_tokens_with(model: &mut Model, text: Dynamic, options: Map) -> ScriptResult<Array> {
+    pub fn to_tokens(model: &mut Model, text: Dynamic, options: Map) -> ScriptResult<Array> {
         let add_special = Options::read("to_tokens", options, |options| options.boolean("add_special"))?;
         Ok(text_or_texts(model.get(), &text, add_special.unwrap_or(false))?)
     }
@@ -195,6 +191,8 @@ pub mod functions {
     /// A conversation, an array of `#{ role, content }`, as the text that the model was trained on, ending where the
     /// assistant's answer begins.
     ///
+    /// Options: `add_generation_prompt` (true), `variables` (a map of further variables for the template).
+    ///
     /// # Example
     /// ```rhai
     /// let model = load_model("smollm2");
@@ -202,14 +200,7 @@ pub mod functions {
     /// assert(text.contains("Say hello."));
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn apply_chat_template(model: &mut Model, conversation: Array) -> ScriptResult<String> {
-        Ok(render(model.get(), &conversation, Map::new())?)
-    }
-
-    /// A conversation as text, with options: `add_generation_prompt` (default true), `variables` (a map of further
-    /// variables for the template).
-    #[rhai_fn(name = "apply_chat_template", return_raw, pure)]
-    pub fn apply_chat_template_with(model: &mut Model, conversation: Array, options: Map) -> ScriptResult<String> {
+    pub fn apply_chat_template(model: &mut Model, conversation: Array, options: Map) -> ScriptResult<String> {
         Ok(render(model.get(), &conversation, options)?)
     }
 }

@@ -90,7 +90,7 @@ fn block_map(block: &Block, config: &Config) -> Result<Map> {
     Ok(map)
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// The embedding, [d_vocab, d_model].
     #[rhai_fn(get = "W_E", pure)]

@@ -6,6 +6,7 @@ use rhai::plugin::*;
 use super::hypothesis::alternative;
 use super::{elements, record, sample, with_p};
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::bind::option::Options;
 use crate::bind::tensor::convert::tensor;
 use crate::error::{Error, Result};
@@ -16,7 +17,7 @@ use crate::tensor::Tensor;
 use crate::tensor::element::Elements;
 
 pub fn module() -> Module {
-    exported_module!(functions)
+    module::module(exported_manifest!(functions))
 }
 
 fn correlation_map(found: Correlation) -> Map {
@@ -62,7 +63,7 @@ fn pearsonr_along(x: &Dynamic, y: &Dynamic, dim: i64, alternative: Alternative) 
     ]))
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
     /// A sample in numbers: `n`, `mean`, `std`, `standard_error`, `min`, `q1`, `median`, `q3`, `max`, `skewness`, `kurtosis`.
     ///
@@ -140,12 +141,6 @@ mod functions {
     }
 
     /// Pearson's correlation of paired numbers, and whether it differs from 0.
-    #[rhai_fn(return_raw)]
-    pub fn pearsonr(x: Dynamic, y: Dynamic) -> ScriptResult<Map> {
-        pearsonr_with(x, y, Map::new())
-    }
-
-    /// Pearson's correlation of paired numbers, and whether it differs from 0.
     ///
     /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 3. Gives
     /// `#{r, n, p, log10_p}`. The correlation with a constant is undefined: `r` and `p` are NaN then.
@@ -162,8 +157,8 @@ mod functions {
     /// let r = stats::pearsonr(heads, heads, #{ dim: -1 }).r;
     /// assert((r[0].item() - 1.0).abs() < 1e-6 && r[1].isnan().item());
     /// ```
-    #[rhai_fn(name = "pearsonr", return_raw)]
-    pub fn pearsonr_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn pearsonr(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
         let (alternative, dim) =
             Options::read("pearsonr", options, |options| Ok((alternative(options)?, options.integer("dim")?)))?;
         if let Some(dim) = dim {
@@ -171,12 +166,6 @@ mod functions {
         }
         let (x, y) = pair("pearsonr", &x, &y)?;
         Ok(correlation_map(correlation::pearson(&x, &y, alternative)?))
-    }
-
-    /// Spearman's rank correlation of paired numbers, and whether it differs from 0.
-    #[rhai_fn(return_raw)]
-    pub fn spearmanr(x: Dynamic, y: Dynamic) -> ScriptResult<Map> {
-        spearmanr_with(x, y, Map::new())
     }
 
     /// Spearman's rank correlation of paired numbers, and whether it differs from 0.
@@ -190,20 +179,14 @@ mod functions {
     /// ```rhai
     /// assert_eq(stats::spearmanr([1, 2, 3, 4], [1, 4, 9, 16]).r, 1.0);
     /// ```
-    #[rhai_fn(name = "spearmanr", return_raw)]
-    pub fn spearmanr_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn spearmanr(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
             let alternative = Options::read("spearmanr", options, alternative)?;
             let (x, y) = pair("spearmanr", &x, &y)?;
             correlation::spearman(&x, &y, alternative)
         };
         Ok(run().map(correlation_map)?)
-    }
-
-    /// Kendall's rank correlation (tau-b) of paired numbers, and whether it differs from 0.
-    #[rhai_fn(return_raw)]
-    pub fn kendalltau(x: Dynamic, y: Dynamic) -> ScriptResult<Map> {
-        kendalltau_with(x, y, Map::new())
     }
 
     /// Kendall's rank correlation (tau-b) of paired numbers, and whether it differs from 0.
@@ -218,8 +201,8 @@ mod functions {
     /// ```rhai
     /// assert_eq(stats::kendalltau([1, 2, 3, 4], [2, 4, 6, 8]).r, 1.0);
     /// ```
-    #[rhai_fn(name = "kendalltau", return_raw)]
-    pub fn kendalltau_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn kendalltau(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
             let (method, alternative) = Options::read("kendalltau", options, |options| {
                 let method = options.string("method")?.map_or(Ok(Method::default()), |name| Method::parse(&name))?;

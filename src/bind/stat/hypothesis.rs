@@ -5,6 +5,7 @@ use rhai::plugin::*;
 
 use super::{count, record, sample, with_p};
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::stat::probability::Alternative;
@@ -14,7 +15,7 @@ use crate::stat::wilcoxon::{self, Settings, Zeros};
 use crate::stat::{check_pairs, sign};
 
 pub fn module() -> Module {
-    exported_module!(functions)
+    module::module(exported_manifest!(functions))
 }
 
 /// Takes the option `alternative`.
@@ -27,14 +28,8 @@ pub fn ttest_map(test: TTest) -> Map {
     with_p(record([("t", test.t.into()), ("df", test.df.into())]), test.p)
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// One-sample t-test: whether the mean of the population is `popmean`.
-    #[rhai_fn(return_raw)]
-    pub fn ttest_1samp(x: Dynamic, popmean: Dynamic) -> ScriptResult<Map> {
-        ttest_1samp_with(x, popmean, Map::new())
-    }
-
     /// One-sample t-test: whether the mean of the population is `popmean`.
     ///
     /// `x` is an array of numbers or a tensor of one dimension. Gives `#{t, df, p, log10_p}`. `log10_p` is the decimal
@@ -48,20 +43,14 @@ mod functions {
     /// let test = stats::ttest_1samp([5.1, 4.9, 5.6, 5.3], 5.0, #{ alternative: "greater" });
     /// assert(test.p > 0.05 && test.df == 3.0);
     /// ```
-    #[rhai_fn(name = "ttest_1samp", return_raw)]
-    pub fn ttest_1samp_with(x: Dynamic, popmean: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn ttest_1samp(x: Dynamic, popmean: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
             let alternative = Options::read("ttest_1samp", options, alternative)?;
             let mean = number("`popmean`", &popmean)?;
             ttest::one_sample(&sample("`x` of `ttest_1samp`", &x)?, mean, alternative)
         };
         Ok(run().map(ttest_map)?)
-    }
-
-    /// Paired t-test: whether two samples of the same subjects have the same mean.
-    #[rhai_fn(return_raw)]
-    pub fn ttest_rel(a: Dynamic, b: Dynamic) -> ScriptResult<Map> {
-        ttest_rel_with(a, b, Map::new())
     }
 
     /// Paired t-test: whether two samples of the same subjects have the same mean.
@@ -76,20 +65,14 @@ mod functions {
     /// let test = stats::ttest_rel([5.1, 4.9, 5.6], [4.7, 4.8, 5.0]);
     /// assert(test.t > 0.0);
     /// ```
-    #[rhai_fn(name = "ttest_rel", return_raw)]
-    pub fn ttest_rel_with(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn ttest_rel(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
             let alternative = Options::read("ttest_rel", options, alternative)?;
             let (a, b) = (sample("`a` of `ttest_rel`", &a)?, sample("`b` of `ttest_rel`", &b)?);
             ttest::related(&a, &b, alternative)
         };
         Ok(run().map(ttest_map)?)
-    }
-
-    /// T-test of two independent samples: whether they have the same mean.
-    #[rhai_fn(return_raw)]
-    pub fn ttest_ind(a: Dynamic, b: Dynamic) -> ScriptResult<Map> {
-        ttest_ind_with(a, b, Map::new())
     }
 
     /// T-test of two independent samples: whether they have the same mean.
@@ -105,8 +88,8 @@ mod functions {
     /// let test = stats::ttest_ind([1.0, 2.0, 3.0], [7.0, 9.0, 8.0, 6.0], #{ equal_var: false });
     /// assert(test.p < 0.01);
     /// ```
-    #[rhai_fn(name = "ttest_ind", return_raw)]
-    pub fn ttest_ind_with(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn ttest_ind(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
             let (equal, alternative) = Options::read("ttest_ind", options, |options| {
                 Ok((options.boolean("equal_var")?.unwrap_or(true), alternative(options)?))
@@ -137,12 +120,6 @@ mod functions {
     }
 
     /// Exact sign test: whether the median of the population is 0, or `popmedian`.
-    #[rhai_fn(return_raw)]
-    pub fn sign_test(x: Dynamic) -> ScriptResult<Map> {
-        sign_test_with(x, Map::new())
-    }
-
-    /// Exact sign test: whether the median of the population is 0, or `popmedian`.
     ///
     /// `x` is an array of numbers or a tensor of one dimension; numbers equal to the median are left out. Gives
     /// `#{positive, negative, n, p, log10_p}` with the counts above and below the median and their sum.
@@ -153,8 +130,8 @@ mod functions {
     /// ```rhai
     /// assert_eq(stats::sign_test([0.3, 1.2, 0.4, 2.0, 0.0]).p, 0.125);
     /// ```
-    #[rhai_fn(name = "sign_test", return_raw)]
-    pub fn sign_test_with(x: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn sign_test(x: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
             let (median, alternative) = Options::read("sign_test", options, |options| {
                 Ok((options.number("popmedian")?.unwrap_or(0.0), alternative(options)?))
@@ -162,12 +139,6 @@ mod functions {
             sign::sign_test(&sample("`x` of `sign_test`", &x)?, median, alternative)
         };
         Ok(run().map(sign_map)?)
-    }
-
-    /// Exact binomial test: whether `k` successes in `n` trials fit a probability of `p` each.
-    #[rhai_fn(return_raw)]
-    pub fn binom_test(k: i64, n: i64, p: Dynamic) -> ScriptResult<Map> {
-        binom_test_with(k, n, p, Map::new())
     }
 
     /// Exact binomial test: whether `k` successes in `n` trials fit a probability of `p` each.
@@ -180,8 +151,8 @@ mod functions {
     /// ```rhai
     /// assert_eq(stats::binom_test(9, 10, 0.5, #{ alternative: "greater" }).p, 11.0 / 1024.0);
     /// ```
-    #[rhai_fn(name = "binom_test", return_raw)]
-    pub fn binom_test_with(k: i64, n: i64, p: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn binom_test(k: i64, n: i64, p: Dynamic, options: Map) -> ScriptResult<Map> {
         let alternative = Options::read("binom_test", options, alternative)?;
         let (successes, trials) = (count("`k`", k)?, count("`n`", n)?);
         let share = number("`p`", &p)?;

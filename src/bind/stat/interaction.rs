@@ -8,22 +8,17 @@ use super::resample::bootstrap_settings;
 use super::{count, record, rows};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::bind::option::Options;
 use crate::error::Result;
 use crate::stat::superadditivity::{self, Corrected, Pair, RankBy, Settings};
 
 pub fn module() -> Module {
-    exported_module!(functions)
+    module::module(exported_manifest!(functions))
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// Whether patching two layers together does more than patching both alone, for every pair.
-    #[rhai_fn(return_raw)]
-    pub fn superadditivity(sets: Array, effects: Dynamic) -> ScriptResult<Array> {
-        superadditivity_with(sets, effects, Map::new())
-    }
-
     /// Whether patching two layers together does more than patching both alone, for every pair.
     ///
     /// `sets` is an array of sets of one or two layers, such as `[[0], [1], [0, 1]]`, and `effects` a tensor [set, sample] (or
@@ -56,8 +51,8 @@ mod functions {
     /// let pairs = stats::superadditivity([[0], [1], [0, 1]], effects, #{ split: false, n_resamples: 500 });
     /// assert(pairs[0].set == [0, 1] && pairs[0].share_positive == 1.0 && pairs[0].sign.p == 0.125);
     /// ```
-    #[rhai_fn(name = "superadditivity", return_raw)]
-    pub fn superadditivity_with(sets: Array, effects: Dynamic, options: Map) -> ScriptResult<Array> {
+    #[rhai_fn(return_raw)]
+    pub fn superadditivity(sets: Array, effects: Dynamic, options: Map) -> ScriptResult<Array> {
         let run = || {
             let settings = Options::read("superadditivity", options, settings)?;
             let sets = layer_sets("`sets` of `superadditivity`", &sets)?;

@@ -6,23 +6,18 @@ use rhai::{Array, Map};
 use super::resample::seed;
 use super::{count, labels, matrix, record};
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::stat::{discriminant, embedding, principal, probe};
 use crate::tensor::Tensor;
 
 pub fn module() -> Module {
-    exported_module!(functions)
+    module::module(exported_manifest!(functions))
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// Linear discriminant analysis: the directions that separate labelled samples best.
-    #[rhai_fn(return_raw)]
-    pub fn lda(x: Dynamic, labels: Dynamic) -> ScriptResult<Map> {
-        lda_with(x, labels, Map::new())
-    }
-
     /// Linear discriminant analysis: the directions that separate labelled samples best.
     ///
     /// `x` is a tensor [sample, feature] (or an array of rows), `labels` an array of integers or strings, or an integer
@@ -41,8 +36,8 @@ mod functions {
     /// let found = stats::lda(x, ["a", "a", "b", "b"]);
     /// assert(found.transformed.shape == [4, 1] && found.accuracy == 1.0);
     /// ```
-    #[rhai_fn(name = "lda", return_raw)]
-    pub fn lda_with(x: Dynamic, labels: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn lda(x: Dynamic, labels: Dynamic, options: Map) -> ScriptResult<Map> {
         Ok(run_lda(&x, &labels, options)?)
     }
 
@@ -73,12 +68,6 @@ mod functions {
     }
 
     /// T-SNE: samples in two dimensions, neighbours beside neighbours.
-    #[rhai_fn(return_raw)]
-    pub fn tsne(x: Dynamic) -> ScriptResult<Tensor> {
-        tsne_with(x, Map::new())
-    }
-
-    /// T-SNE: samples in two dimensions, neighbours beside neighbours.
     ///
     /// `x` is a tensor [sample, feature] (or an array of rows); gives a tensor [sample, 2]. Distances between groups mean
     /// nothing. The exact algorithm on the CPU, so at most 5000 samples: its time grows with their square, and it
@@ -92,8 +81,8 @@ mod functions {
     /// let map = stats::tsne(tensor([[0, 0], [0, 1], [1, 0], [9, 9], [9, 8], [8, 9], [8, 8]]).to("f32"), #{ perplexity: 2, n_iter: 100 });
     /// assert(map.shape == [7, 2]);
     /// ```
-    #[rhai_fn(name = "tsne", return_raw)]
-    pub fn tsne_with(x: Dynamic, options: Map) -> ScriptResult<Tensor> {
+    #[rhai_fn(return_raw)]
+    pub fn tsne(x: Dynamic, options: Map) -> ScriptResult<Tensor> {
         let usual = embedding::Settings::default();
         let settings = Options::read("tsne", options, |options| {
             Ok(embedding::Settings {
@@ -103,12 +92,6 @@ mod functions {
             })
         })?;
         Ok(embedding::tsne(&matrix("`x` of `tsne`", &x)?, settings)?)
-    }
-
-    /// A multinomial logistic probe: how well labels can be read from samples that it was not fitted to.
-    #[rhai_fn(return_raw)]
-    pub fn logistic_probe(x: Dynamic, labels: Dynamic) -> ScriptResult<Map> {
-        logistic_probe_with(x, labels, Map::new())
     }
 
     /// A multinomial logistic probe: how well labels can be read from samples that it was not fitted to.
@@ -139,8 +122,8 @@ mod functions {
     /// let probe = stats::logistic_probe(x, labels);
     /// assert(probe.test_accuracy == 1.0 && probe.n_train == 32 && probe.classes == ["even", "odd"]);
     /// ```
-    #[rhai_fn(name = "logistic_probe", return_raw)]
-    pub fn logistic_probe_with(x: Dynamic, labels: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn logistic_probe(x: Dynamic, labels: Dynamic, options: Map) -> ScriptResult<Map> {
         Ok(run_probe(&x, &labels, options)?)
     }
 }

@@ -6,13 +6,14 @@ use rhai::plugin::*;
 use super::hypothesis::alternative;
 use super::{count, record, sample, with_p};
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::bind::option::Options;
 use crate::error::Result;
 use crate::stat::bootstrap::{self, Interval, Method};
 use crate::stat::permutation;
 
 pub fn module() -> Module {
-    exported_module!(functions)
+    module::module(exported_manifest!(functions))
 }
 
 /// Takes the options of an interval: `level`, `n_resamples`, `method` and `seed`.
@@ -45,14 +46,8 @@ pub fn seed(options: &mut Options) -> Result<u64> {
     Ok(options.integer("seed")?.map_or(Ok(0), |seed| count("`seed`", seed))? as u64)
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// Bootstrap confidence interval of the mean or the median.
-    #[rhai_fn(return_raw)]
-    pub fn bootstrap_ci(x: Dynamic) -> ScriptResult<Map> {
-        bootstrap_ci_with(x, Map::new())
-    }
-
     /// Bootstrap confidence interval of the mean or the median.
     ///
     /// `x` is an array of numbers (or booleans, as 1 and 0) or a tensor of one dimension. Gives `#{low, high, estimate,
@@ -69,8 +64,8 @@ mod functions {
     /// let interval = stats::bootstrap_ci([0.2, 0.5, 0.1, 0.9, 0.4], #{ level: 0.9, n_resamples: 2000 });
     /// assert(interval.low < interval.estimate && interval.estimate < interval.high);
     /// ```
-    #[rhai_fn(name = "bootstrap_ci", return_raw)]
-    pub fn bootstrap_ci_with(x: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn bootstrap_ci(x: Dynamic, options: Map) -> ScriptResult<Map> {
         let (settings, of_median) = Options::read("bootstrap_ci", options, |options| {
             let of_median = options.choice("statistic", &[("mean", false), ("median", true)])?;
             Ok((bootstrap_settings(options)?, of_median.unwrap_or(false)))
@@ -80,12 +75,6 @@ mod functions {
             true => bootstrap::median_interval(&x, settings)?,
             false => bootstrap::means(&[x], settings)?.swap_remove(0),
         }))
-    }
-
-    /// Permutation test: whether two samples come from one distribution, by the difference of their means.
-    #[rhai_fn(return_raw)]
-    pub fn permutation_test(a: Dynamic, b: Dynamic) -> ScriptResult<Map> {
-        permutation_test_with(a, b, Map::new())
     }
 
     /// Permutation test: whether two samples come from one distribution, by the difference of their means.
@@ -104,8 +93,8 @@ mod functions {
     /// let test = stats::permutation_test([1, 2, 3], [7, 8, 9]);
     /// assert(test.exact && test.n_resamples == 20 && test.p == 0.1);
     /// ```
-    #[rhai_fn(name = "permutation_test", return_raw)]
-    pub fn permutation_test_with(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn permutation_test(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
             let settings = Options::read("permutation_test", options, permutation_settings)?;
             let (a, b) = (sample("`a` of `permutation_test`", &a)?, sample("`b` of `permutation_test`", &b)?);

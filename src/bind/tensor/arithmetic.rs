@@ -5,6 +5,7 @@ use rhai::{Dynamic, Engine, FuncRegistration, Map};
 
 use super::convert::{bound, operand};
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::bind::option::Options;
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -49,7 +50,7 @@ pub fn register(engine: &mut Engine) {
             .with_comments([format!("/// {}", function.summary)])
             .register_into_engine(engine, |tensor: Tensor| -> ScriptResult<Tensor> { Ok(function.apply(&tensor)?) });
     }
-    engine.register_global_module(exported_module!(arithmetic_functions).into());
+    module::register(engine, exported_manifest!(arithmetic_functions));
 }
 
 fn tensor_first(operator: Operator, left: Tensor, right: &Dynamic) -> ScriptResult<Dynamic> {
@@ -97,7 +98,7 @@ fn tolerance(options: Map) -> Result<Tolerance> {
     })
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod arithmetic_functions {
     /// Each element with its sign changed.
     #[rhai_fn(name = "-", return_raw)]
@@ -177,18 +178,14 @@ mod arithmetic_functions {
 
     /// Whether all elements of two tensors are close: |a - b| <= atol + rtol * |b|, with rtol 1e-5 and atol 1e-8.
     ///
+    /// Options: `rtol`, `atol`, `equal_nan` (true: NaN equals NaN).
+    ///
     /// # Example
     /// ```rhai
     /// assert(allclose(tensor([1.0]), tensor([1.000001])));
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn allclose(a: Tensor, b: Tensor) -> ScriptResult<bool> {
-        Ok(a.allclose(&b, Tolerance::default())?)
-    }
-
-    /// Whether all elements of two tensors are close, with the options `rtol`, `atol` and `equal_nan`.
-    #[rhai_fn(name = "allclose", return_raw)]
-    pub fn allclose_with(a: Tensor, b: Tensor, options: Map) -> ScriptResult<bool> {
+    pub fn allclose(a: Tensor, b: Tensor, options: Map) -> ScriptResult<bool> {
         Ok(tolerance(options).and_then(|tolerance| a.allclose(&b, tolerance))?)
     }
 }

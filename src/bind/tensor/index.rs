@@ -9,13 +9,14 @@ use super::convert::{number, operand, positions};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
+use crate::bind::module;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::index::Index;
 
 /// Registers the indexers and the functions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(index_functions).into());
+    module::register(engine, exported_manifest!(index_functions));
 }
 
 /// The index of one dimension.
@@ -74,7 +75,7 @@ fn end(what: &str, value: &Dynamic) -> Result<Option<i64>> {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod index_functions {
     /// The elements at a position, in a range, at listed positions or where a bool tensor is true.
     ///

@@ -6,15 +6,16 @@ use rhai::{Array, Dynamic, Engine, Map};
 use super::convert::{dtype_or_device, from_number, only_place};
 use super::to_nested;
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::device::device_name;
 use crate::tensor::{Tensor, kind_name};
 
 /// Registers properties and conversions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(property_functions).into());
+    module::register(engine, exported_manifest!(property_functions));
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod property_functions {
     /// The lengths of the dimensions, as an array.
     #[rhai_fn(get = "shape", pure)]
@@ -80,8 +81,8 @@ mod property_functions {
 
     /// The tensor with another dtype or on another device, with the options `dtype` and `device`.
     #[rhai_fn(name = "to", return_raw)]
-    pub fn to_with(t: Tensor, options: Map) -> ScriptResult<Tensor> {
-        Ok(only_place("to", options).and_then(|place| t.to(place.kind, place.device))?)
+    pub fn to_with(t: Tensor, place: Map) -> ScriptResult<Tensor> {
+        Ok(only_place("to", place).and_then(|place| t.to(place.kind, place.device))?)
     }
 
     /// The only element of a tensor, as an integer, float or bool by its dtype.

@@ -6,6 +6,7 @@ use rhai::{Array, Dynamic, Engine, FuncRegistration, Map};
 use super::convert::{from_number, lengths};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::bind::option::Options;
 use crate::error::Result;
 use crate::tensor::Tensor;
@@ -43,7 +44,7 @@ pub fn register(engine: &mut Engine) {
                 run(reduction, &t, &dim, Some(options))
             });
     }
-    engine.register_global_module(exported_module!(reduce_functions).into());
+    module::register(engine, exported_manifest!(reduce_functions));
 }
 
 fn run(reduction: &'static Reduction, tensor: &Tensor, dim: &Dynamic, options: Option<Map>) -> ScriptResult<Tensor> {
@@ -86,7 +87,7 @@ fn dimensions(function: &str, dim: &Dynamic) -> Result<Option<Vec<i64>>> {
     })
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod reduce_functions {
     /// Whether any element is true or not zero: one bool, fit for `if`.
     ///

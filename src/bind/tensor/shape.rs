@@ -6,13 +6,14 @@ use rhai::{Array, Dynamic, Engine};
 use super::convert::{lengths, tensors};
 use crate::bind::convert::integers;
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::error::Result;
 use crate::tensor::{Tensor, shape};
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(shape_functions).into());
-    engine.register_global_module(exported_module!(join_functions).into());
+    module::register(engine, exported_manifest!(shape_functions));
+    module::register(engine, exported_manifest!(join_functions));
 }
 
 fn pieces(result: Result<Vec<Tensor>>) -> ScriptResult<Array> {
@@ -26,7 +27,7 @@ fn split_by(t: &Tensor, size: &Dynamic, dim: i64) -> Result<Vec<Tensor>> {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod shape_functions {
     /// The elements in another shape; one length may be -1 and is worked out.
     ///
@@ -196,7 +197,7 @@ mod shape_functions {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod join_functions {
     /// Tensors joined along the first dimension.
     #[rhai_fn(name = "cat", return_raw)]
