@@ -12,6 +12,7 @@ pub mod error;
 pub mod file;
 pub mod handle;
 pub mod linear;
+mod map;
 pub mod model;
 mod module;
 pub mod option;

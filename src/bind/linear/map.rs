@@ -7,6 +7,7 @@ use tch::Kind;
 use super::{Linear, floats, path, tensor, vector};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
 use crate::bind::model::hooks::{Caller, with_hooks};
 use crate::bind::model::prompts;
 use crate::bind::option::Options;
@@ -76,12 +77,11 @@ fn apply(linear: &Linear, vector: &Tensor, options: Map) -> Result<tch::Tensor> 
 
 fn edge(linear: &Linear, layer: i64, source: i64, target: i64) -> Result<Map> {
     let parts = linear.map.edge(layer, source, target)?;
-    let mut map = Map::new();
-    map.insert("weights".into(), Dynamic::from(Tensor::new(parts.weights)));
-    let heads: Array = parts.argmax_heads.into_iter().map(Dynamic::from).collect();
-    map.insert("argmax_heads".into(), heads.into());
-    map.insert("residual".into(), parts.residual.into());
-    Ok(map)
+    Ok(map! {
+        "weights" => Tensor::new(parts.weights),
+        "argmax_heads" => parts.argmax_heads.into_iter().map(Dynamic::from).collect::<Array>(),
+        "residual" => parts.residual,
+    })
 }
 
 fn svd(linear: &Linear, of: &Dynamic, count: i64) -> Result<Map> {
@@ -94,13 +94,13 @@ fn svd(linear: &Linear, of: &Dynamic, count: i64) -> Result<Map> {
     }
     .normed()?;
     let Singular { values, left, right } = operator.singular(count)?;
-    let mut map = Map::new();
-    map.insert("tokens".into(), linear.named(operator.tokens(&left, TOKENS)?)?.into());
-    map.insert("input_tokens".into(), linear.named(operator.input_tokens(&right, TOKENS)?)?.into());
-    for (key, value) in [("S", values), ("U", left), ("V", right)] {
-        map.insert(key.into(), Dynamic::from(Tensor::new(value)));
-    }
-    Ok(map)
+    Ok(map! {
+        "tokens" => linear.named(operator.tokens(&left, TOKENS)?)?,
+        "input_tokens" => linear.named(operator.input_tokens(&right, TOKENS)?)?,
+        "S" => Tensor::new(values),
+        "U" => Tensor::new(left),
+        "V" => Tensor::new(right),
+    })
 }
 
 fn validity(linear: &Linear, options: &mut Options) -> Result<Map> {
@@ -119,11 +119,11 @@ fn validity(linear: &Linear, options: &mut Options) -> Result<Map> {
     let to = linear.to(options)?;
     let validity =
         linear.map.validity((layer, position), &direction, &steps, to).map_err(|error| error.hint(WITHOUT_HOOKS))?;
-    let mut map = Map::new();
-    for (key, values) in [("steps", &steps), ("error", &validity.error), ("change", &validity.change)] {
-        map.insert(key.into(), Dynamic::from(vector(values)?));
-    }
-    Ok(map)
+    Ok(map! {
+        "steps" => vector(&steps)?,
+        "error" => vector(&validity.error)?,
+        "change" => vector(&validity.change)?,
+    })
 }
 
 fn predict(caller: &Caller, linear: &Linear, entries: &Array, options: Map) -> Result<Map> {
@@ -134,16 +134,13 @@ fn predict(caller: &Caller, linear: &Linear, entries: &Array, options: Map) -> R
     let prediction = (linear.map)
         .predict(to, &mut |all| caller.add(all, entries, config, &names, None))
         .map_err(|error| error.hint(WITHOUT_HOOKS))?;
-    let mut map = Map::new();
-    let layers: Array = prediction.moved.iter().copied().map(Dynamic::from).collect();
-    map.insert("moved".into(), layers.into());
-    map.insert("moved_share".into(), prediction.moved_share().into());
-    for (key, value) in
-        [("clean", prediction.clean), ("predicted", prediction.predicted), ("actual", prediction.actual)]
-    {
-        map.insert(key.into(), Dynamic::from(Tensor::new(value)));
-    }
-    Ok(map)
+    Ok(map! {
+        "moved" => prediction.moved.iter().copied().map(Dynamic::from).collect::<Array>(),
+        "moved_share" => prediction.moved_share(),
+        "clean" => Tensor::new(prediction.clean),
+        "predicted" => Tensor::new(prediction.predicted),
+        "actual" => Tensor::new(prediction.actual),
+    })
 }
 
 fn predict_grid(linear: &Linear, options: Map) -> Result<tch::Tensor> {

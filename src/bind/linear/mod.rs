@@ -17,6 +17,7 @@ use tch::Kind;
 use super::convert::{expected, integers};
 use super::error::ScriptResult;
 use super::handle::Handle;
+use super::map::map;
 use super::model::Model;
 use super::model::hooks::{Caller, with_hooks};
 use super::model::{answers, prompts};
@@ -103,15 +104,16 @@ fn totals(linear: &Linear, options: Map) -> Result<tch::Tensor> {
 fn flow(linear: &Linear, options: Map) -> Result<Map> {
     let (answer, to) = Options::read("flow", options, |options| Ok((linear.answer(options)?, linear.to(options)?)))?;
     let flow = linear.map.flow(answer, to)?;
-    let mut map = Map::new();
-    let biases = [("attention_bias", flow.attention_bias), ("mlp_bias", flow.mlp_bias)];
-    map.insert("intervention".into(), Dynamic::from(vector(&flow.intervention)?));
-    for (key, value) in [("node", flow.node), ("head", flow.head), ("mlp", flow.mlp)].into_iter().chain(biases) {
-        map.insert(key.into(), Dynamic::from(Tensor::new(value)));
-    }
-    map.insert("logit".into(), flow.logit.into());
-    map.insert("final_bias".into(), flow.final_bias.into());
-    Ok(map)
+    Ok(map! {
+        "node" => Tensor::new(flow.node),
+        "head" => Tensor::new(flow.head),
+        "mlp" => Tensor::new(flow.mlp),
+        "attention_bias" => Tensor::new(flow.attention_bias),
+        "mlp_bias" => Tensor::new(flow.mlp_bias),
+        "final_bias" => flow.final_bias,
+        "intervention" => vector(&flow.intervention)?,
+        "logit" => flow.logit,
+    })
 }
 
 fn freeze(caller: &Caller, model: &Model, tokens: &Dynamic, options: Map) -> Result<Linear> {
@@ -186,10 +188,7 @@ mod functions {
     #[rhai_fn(return_raw, pure)]
     pub fn check(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
         let completeness = linear.map.check(linear.only_to("check", options)?)?;
-        let mut map = Map::new();
-        map.insert("relative".into(), completeness.relative.into());
-        map.insert("absolute".into(), completeness.absolute.into());
-        Ok(map)
+        Ok(map! { "relative" => completeness.relative, "absolute" => completeness.absolute })
     }
 
     /// What each source token contributes to the last position's logits, [source, d_vocab].

@@ -9,6 +9,7 @@ use rhai::{Array, Dynamic, Map};
 use super::paths::Paths;
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
+use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::Result;
 use crate::linear::path_graph::{Names, PathEdge, PathGraph, PathNode, Pruning, Share};
@@ -54,40 +55,29 @@ fn names(paths: &Paths) -> Result<Names> {
     Ok(Names { model: model.name.clone(), prompt, tokens, answer: texts(&[paths.table.answer])?.concat() })
 }
 
-fn share_into(map: &mut Map, share: Share) {
-    map.insert("influence".into(), share.influence.into());
-    map.insert("logit".into(), share.logit.into());
-    map.insert("paths".into(), (share.paths as i64).into());
+/// The map with a share's fields besides.
+fn with_share(mut map: Map, share: Share) -> Map {
+    map.extend(map! { "influence" => share.influence, "logit" => share.logit, "paths" => share.paths as i64 });
+    map
 }
 
 impl PathGraphHandle {
     fn node(&self, node: &PathNode) -> Map {
-        let mut map = Map::new();
-        map.insert("layer".into(), (node.layer as i64).into());
-        map.insert("position".into(), i64::from(node.position).into());
         let token = self.0.names.tokens[node.position as usize].clone();
-        map.insert("token".into(), token.into());
-        share_into(&mut map, node.share);
-        map
+        let node_map = map! { "layer" => node.layer as i64, "position" => i64::from(node.position), "token" => token };
+        with_share(node_map, node.share)
     }
 
     fn edge(edge: &PathEdge) -> Map {
-        let mut map = Map::new();
-        map.insert("layer".into(), (edge.layer as i64).into());
-        map.insert("source".into(), i64::from(edge.source).into());
-        map.insert("target".into(), i64::from(edge.target).into());
-        share_into(&mut map, edge.share);
-        let heads = edge.heads.iter().map(|(head, share)| {
-            let mut map = Map::new();
-            map.insert("head".into(), (*head).into());
-            share_into(&mut map, *share);
-            Dynamic::from(map)
-        });
-        map.insert("heads".into(), heads.collect::<Array>().into());
-        let mut residual = Map::new();
-        share_into(&mut residual, edge.residual);
-        map.insert("residual".into(), residual.into());
-        map
+        let head = |(head, share): (&i64, &Share)| Dynamic::from(with_share(map! { "head" => *head }, *share));
+        let edge_map = map! {
+            "layer" => edge.layer as i64,
+            "source" => i64::from(edge.source),
+            "target" => i64::from(edge.target),
+            "heads" => edge.heads.iter().map(head).collect::<Array>(),
+            "residual" => with_share(Map::new(), edge.residual),
+        };
+        with_share(edge_map, edge.share)
     }
 }
 

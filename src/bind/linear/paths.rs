@@ -10,6 +10,7 @@ use super::{Linear, tensor};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
+use crate::bind::map::map;
 use crate::bind::model::Model;
 use crate::bind::option::Options;
 use crate::error::{Error, Result, unknown};
@@ -171,16 +172,14 @@ fn estimate(linear: &Linear, options: Map) -> Result<Map> {
     let call = Call::read(linear, "path_counts", options)?;
     let plan = call.plan(linear)?;
     let estimate = plan.estimate;
-    let mut map = Map::new();
-    let from: Array = plan.graph.request.from.iter().copied().map(Dynamic::from).collect();
-    let counts: Array = plan.graph.counts().into_iter().map(count).collect();
-    map.insert("from".into(), from.into());
-    map.insert("counts".into(), counts.into());
-    map.insert("count".into(), count(estimate.paths));
-    map.insert("logit".into(), Dynamic::from(super::vector(&plan.sums()?)?));
-    map.insert("bytes".into(), estimate.bytes.into());
-    map.insert("seconds".into(), estimate.seconds.into());
-    Ok(map)
+    Ok(map! {
+        "from" => plan.graph.request.from.iter().copied().map(Dynamic::from).collect::<Array>(),
+        "counts" => plan.graph.counts().into_iter().map(count).collect::<Array>(),
+        "count" => count(estimate.paths),
+        "logit" => super::vector(&plan.sums()?)?,
+        "bytes" => estimate.bytes,
+        "seconds" => estimate.seconds,
+    })
 }
 
 impl Paths {
@@ -199,35 +198,35 @@ impl Paths {
             heads.push(edge.heads().map(Dynamic::from).collect::<Array>().into());
             residual.push(edge.residual.into());
         }
-        let mut map = Map::new();
+        let mut map = map! {
+            "positions" => positions.iter().map(|position| i64::from(*position).into()).collect::<Array>(),
+            "heads" => heads,
+            "residual" => residual,
+            "logit" => score.logit,
+            "rank" => score.rank.map_or(Dynamic::UNIT, Dynamic::from),
+        };
         if self.model.get().has_tokenizer() {
             let ids: Vec<i64> = positions.iter().map(|position| self.table.tokens[*position as usize]).collect();
             let tokens: Array = self.model.get().tokens(&ids)?.into_iter().map(Dynamic::from).collect();
             map.insert("tokens".into(), tokens.into());
         }
-        let positions: Array = positions.into_iter().map(|position| i64::from(position).into()).collect();
-        map.insert("positions".into(), positions.into());
-        map.insert("heads".into(), heads.into());
-        map.insert("residual".into(), residual.into());
-        map.insert("logit".into(), score.logit.into());
-        map.insert("rank".into(), score.rank.map_or(Dynamic::UNIT, Dynamic::from));
         Ok(map)
     }
 
     fn start(&self, start: &Start) -> Map {
         let (high, error) = start.high_ranking_paths(self.table.options.selection);
-        let mut map = Map::new();
-        map.insert("position".into(), start.position.into());
-        map.insert("paths".into(), count(start.paths));
-        map.insert("computed".into(), (start.computed as i64).into());
-        map.insert("high_ranking".into(), high.into());
-        map.insert("standard_error".into(), error.into());
-        map.insert("hits".into(), (start.high_ranking as i64).into());
-        map.insert("high_logit".into(), start.high_logit.into());
-        map.insert("logit".into(), start.logit.into());
-        map.insert("graph_logit".into(), start.graph_logit.into());
-        map.insert("total".into(), start.total.into());
-        map
+        map! {
+            "position" => start.position,
+            "paths" => count(start.paths),
+            "computed" => start.computed as i64,
+            "high_ranking" => high,
+            "standard_error" => error,
+            "hits" => start.high_ranking as i64,
+            "high_logit" => start.high_logit,
+            "logit" => start.logit,
+            "graph_logit" => start.graph_logit,
+            "total" => start.total,
+        }
     }
 
     fn activity(&self, from: &[i64]) -> Result<tch::Tensor> {

@@ -11,6 +11,7 @@ use super::{Model, tokens};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
+use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::cache::Cache;
 use crate::error::{Error, Result, unknown};
@@ -207,17 +208,15 @@ fn matrix(grid: &Grid, metric: &str) -> Result<tch::Tensor> {
 }
 
 fn plan_map(plan: &Plan) -> Map {
-    let numbers = [
-        ("sets", plan.sets as i64),
-        ("samples", plan.samples as i64),
-        ("stored", plan.stored as i64),
-        ("passes", plan.passes as i64),
-        ("plain_passes", plan.plain_passes as i64),
-        ("bytes", plan.bytes as i64),
-    ];
-    let mut map: Map = numbers.into_iter().map(|(key, number)| (key.into(), number.into())).collect();
-    map.insert("text".into(), plan.to_string().into());
-    map
+    map! {
+        "sets" => plan.sets as i64,
+        "samples" => plan.samples as i64,
+        "stored" => plan.stored as i64,
+        "passes" => plan.passes as i64,
+        "plain_passes" => plan.plain_passes as i64,
+        "bytes" => plan.bytes as i64,
+        "text" => plan.to_string(),
+    }
 }
 
 #[export_module(manifest)]
@@ -318,11 +317,11 @@ pub mod functions {
     #[rhai_fn(get = "baseline", return_raw, pure)]
     pub fn grid_baseline(grid: &mut GridHandle) -> ScriptResult<Map> {
         let grid = &grid.0;
-        let mut map = Map::new();
-        map.insert("logit".into(), Dynamic::from(Tensor::new(grid.baseline_logit.shallow_clone())));
-        map.insert("rank".into(), Dynamic::from(Tensor::new(grid.baseline_rank.shallow_clone())));
-        map.insert("rr".into(), Dynamic::from(tensor(grid.reciprocal(&grid.baseline_rank))?));
-        Ok(map)
+        Ok(map! {
+            "logit" => Tensor::new(grid.baseline_logit.shallow_clone()),
+            "rank" => Tensor::new(grid.baseline_rank.shallow_clone()),
+            "rr" => tensor(grid.reciprocal(&grid.baseline_rank))?,
+        })
     }
 
     /// What the grid took: `#{ sets, samples, stored, passes, plain_passes, bytes, text }`. `samples` were computed and
@@ -338,10 +337,11 @@ pub mod functions {
     #[rhai_fn(get = "verified", pure)]
     pub fn grid_verified(grid: &mut GridHandle) -> Dynamic {
         let Some(verified) = grid.0.verified else { return Dynamic::UNIT };
-        let mut map = Map::new();
-        map.insert("cells".into(), (verified.cells as i64).into());
-        map.insert("max_logit_difference".into(), verified.max_logit_difference.into());
-        map.insert("rank_differences".into(), (verified.rank_differences as i64).into());
+        let map = map! {
+            "cells" => verified.cells as i64,
+            "max_logit_difference" => verified.max_logit_difference,
+            "rank_differences" => verified.rank_differences as i64,
+        };
         map.into()
     }
 

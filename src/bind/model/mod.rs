@@ -20,6 +20,7 @@ use rhai::{Dynamic, Engine, Map};
 
 use super::error::ScriptResult;
 use super::handle::Handle;
+use super::map::map;
 use super::module;
 use super::option::Options;
 use crate::error::{Error, Result};
@@ -113,44 +114,41 @@ fn load_options(options: &mut Options) -> Result<LoadOptions> {
 fn configuration(model: &LanguageModel) -> Map {
     let config = model.config();
     let decoder = &model.decoder;
-    let mut map = Map::new();
-    let mut set = |key: &str, value: Dynamic| {
-        map.insert(key.into(), value);
-    };
-    set("model_name", model.name.clone().into());
-    set("model_type", config.model_type.clone().into());
-    set("n_layers", config.n_layers.into());
-    set("d_model", config.d_model.into());
-    set("n_heads", config.n_heads.into());
-    set("n_key_value_heads", config.n_kv_heads.into());
-    set("d_head", config.d_head.into());
-    set("d_mlp", config.d_mlp.into());
-    set("d_vocab", config.d_vocab.into());
-    set("n_ctx", config.n_ctx.into());
-    set("act_fn", config.activation.name().into());
-    set("gated_mlp", config.gated_mlp.into());
-    set("normalization_type", config.normalization_type().into());
-    set("norm_placement", config.norm_placement_name().into());
-    set("eps", config.norm_eps.into());
-    set("use_qk_norm", config.has_query_key_norm().into());
-    set("parallel_attn_mlp", config.parallel.into());
-    set("positional_embedding_type", config.positional_embedding_type().into());
     let rope = config.layers.iter().find(|layer| layer.window.is_none()).or(config.layers.first());
     let rope = rope.and_then(|layer| layer.rope.as_ref());
-    set("rotary_base", rope.map_or(Dynamic::UNIT, |rope| rope.theta.into()));
-    set("rotary_dim", rope.map_or(Dynamic::UNIT, |rope| rope.dim.into()));
     let windows = config.layers.iter().map(|layer| layer.window.map_or(Dynamic::UNIT, Dynamic::from));
-    set("window_size", windows.collect::<rhai::Array>().into());
-    set("attn_scale", config.attention_scale.into());
-    set("attn_scores_soft_cap", config.attention_soft_cap.map_or(Dynamic::UNIT, Dynamic::from));
-    set("output_logits_soft_cap", config.logit_soft_cap.map_or(Dynamic::UNIT, Dynamic::from));
-    set("tied_embeddings", config.tied.into());
-    set("n_params", model.parameter_count().into());
-    set("init_weights", model.random.into());
-    set("has_tokenizer", model.has_tokenizer().into());
-    set("dtype", kind_name(decoder.kind).into());
-    set("device", crate::device::device_name(decoder.device).into());
-    map
+    map! {
+        "model_name" => model.name.clone(),
+        "model_type" => config.model_type.clone(),
+        "n_layers" => config.n_layers,
+        "d_model" => config.d_model,
+        "n_heads" => config.n_heads,
+        "n_key_value_heads" => config.n_kv_heads,
+        "d_head" => config.d_head,
+        "d_mlp" => config.d_mlp,
+        "d_vocab" => config.d_vocab,
+        "n_ctx" => config.n_ctx,
+        "act_fn" => config.activation.name(),
+        "gated_mlp" => config.gated_mlp,
+        "normalization_type" => config.normalization_type(),
+        "norm_placement" => config.norm_placement_name(),
+        "eps" => config.norm_eps,
+        "use_qk_norm" => config.has_query_key_norm(),
+        "parallel_attn_mlp" => config.parallel,
+        "positional_embedding_type" => config.positional_embedding_type(),
+        "rotary_base" => rope.map_or(Dynamic::UNIT, |rope| rope.theta.into()),
+        "rotary_dim" => rope.map_or(Dynamic::UNIT, |rope| rope.dim.into()),
+        "window_size" => windows.collect::<rhai::Array>(),
+        "attn_scale" => config.attention_scale,
+        "attn_scores_soft_cap" => config.attention_soft_cap.map_or(Dynamic::UNIT, Dynamic::from),
+        "output_logits_soft_cap" => config.logit_soft_cap.map_or(Dynamic::UNIT, Dynamic::from),
+        "tied_embeddings" => config.tied,
+        "n_params" => model.parameter_count(),
+        "init_weights" => model.random,
+        "has_tokenizer" => model.has_tokenizer(),
+        "dtype" => kind_name(decoder.kind),
+        "device" => crate::device::device_name(decoder.device),
+    }
 }
 
 #[export_module(manifest)]

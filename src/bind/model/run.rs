@@ -11,6 +11,7 @@ use super::{Model, tokens};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
+use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::model::cache::ActivationCache;
@@ -118,10 +119,7 @@ fn cached_run(
     let (logits, activations) =
         with_hooks(context, |caller| run(caller, model, prompt, (names, &options.hooks), &options))?;
     let cache = Cache { activations: Rc::new(activations), model: model.clone() };
-    let mut result = Map::new();
-    result.insert("logits".into(), Dynamic::from(logits));
-    result.insert("cache".into(), Dynamic::from(cache));
-    Ok(result)
+    Ok(map! { "logits" => logits, "cache" => cache })
 }
 
 fn generation(model: &Model, options: &mut Options) -> Result<Generation> {

@@ -9,6 +9,7 @@ use super::intervention::Names;
 use super::{Model, tokens};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::model::decoder::Logits;
@@ -79,10 +80,8 @@ impl Call {
         let (metric, logits) = match &self.measure {
             Measure::Answers(ids) => {
                 let measured = self.sweep.measure(&model.decoder, ids, add_hooks)?;
-                let mut map = Map::new();
-                map.insert("logit".into(), Dynamic::from(Tensor::new(measured.logit)));
-                map.insert("rank".into(), Dynamic::from(Tensor::new(measured.rank)));
-                return Ok(map.into());
+                let (logit, rank) = (Tensor::new(measured.logit), Tensor::new(measured.rank));
+                return Ok(map! { "logit" => logit, "rank" => rank }.into());
             }
             Measure::Metric(metric, logits) => (metric, *logits),
         };

@@ -4,8 +4,9 @@ use rhai::Map;
 use rhai::plugin::*;
 
 use super::hypothesis::alternative;
-use super::{elements, record, sample, with_p};
+use super::{elements, sample, with_p};
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
 use crate::bind::tensor::convert::tensor;
@@ -21,7 +22,7 @@ pub fn module() -> Module {
 }
 
 fn correlation_map(found: Correlation) -> Map {
-    with_p(record([("r", found.r.into()), ("n", (found.n as i64).into())]), found.p)
+    with_p(map! { "r" => found.r, "n" => found.n as i64 }, found.p)
 }
 
 fn pair(function: &str, x: &Dynamic, y: &Dynamic) -> Result<(Vec<f64>, Vec<f64>)> {
@@ -55,12 +56,12 @@ fn pearsonr_along(x: &Dynamic, y: &Dynamic, dim: i64, alternative: Alternative) 
         let tensor = Tensor::from_elements(&values, &shape, Some(tch::Kind::Double), tch::Device::Cpu)?;
         Ok(Dynamic::from(tensor))
     };
-    Ok(record([
-        ("r", shaped(|found| found.r)?),
-        ("n", (width as i64).into()),
-        ("p", shaped(|found| found.p.value())?),
-        ("log10_p", shaped(|found| found.p.log10())?),
-    ]))
+    Ok(map! {
+        "r" => shaped(|found| found.r)?,
+        "n" => width as i64,
+        "p" => shaped(|found| found.p.value())?,
+        "log10_p" => shaped(|found| found.p.log10())?,
+    })
 }
 
 #[export_module(manifest)]
@@ -79,19 +80,19 @@ mod functions {
     pub fn describe(x: Dynamic) -> ScriptResult<Map> {
         let found = summary::describe(&sample("`x` of `describe`", &x)?)?;
         let [min, q1, median, q3, max] = found.quartiles;
-        Ok(record([
-            ("n", (found.n as i64).into()),
-            ("mean", found.mean.into()),
-            ("std", found.std.into()),
-            ("standard_error", found.standard_error.into()),
-            ("min", min.into()),
-            ("q1", q1.into()),
-            ("median", median.into()),
-            ("q3", q3.into()),
-            ("max", max.into()),
-            ("skewness", found.skewness.into()),
-            ("kurtosis", found.kurtosis.into()),
-        ]))
+        Ok(map! {
+            "n" => found.n as i64,
+            "mean" => found.mean,
+            "std" => found.std,
+            "standard_error" => found.standard_error,
+            "min" => min,
+            "q1" => q1,
+            "median" => median,
+            "q3" => q3,
+            "max" => max,
+            "skewness" => found.skewness,
+            "kurtosis" => found.kurtosis,
+        })
     }
 
     /// Cohen's d: the mean over the standard deviation, or the difference of two means over the pooled standard deviation.

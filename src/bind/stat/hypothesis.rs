@@ -3,8 +3,9 @@
 use rhai::Map;
 use rhai::plugin::*;
 
-use super::{count, record, sample, with_p};
+use super::{count, sample, with_p};
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ pub fn alternative(options: &mut Options) -> Result<Alternative> {
 
 /// The result of a t-test as a map.
 pub fn ttest_map(test: TTest) -> Map {
-    with_p(record([("t", test.t.into()), ("df", test.df.into())]), test.p)
+    with_p(map! { "t" => test.t, "df" => test.df }, test.p)
 }
 
 #[export_module(manifest)]
@@ -157,7 +158,7 @@ mod functions {
         let (successes, trials) = (count("`k`", k)?, count("`n`", n)?);
         let share = number("`p`", &p)?;
         let p = sign::binomial_test(successes as u64, trials as u64, share, alternative)?;
-        Ok(with_p(record([("share", (successes as f64 / trials as f64).into())]), p))
+        Ok(with_p(map! { "share" => successes as f64 / trials as f64 }, p))
     }
 
     /// Wilcoxon's signed-rank test: whether differences are symmetric around zero.
@@ -221,13 +222,12 @@ fn wilcoxon_settings(options: &mut Options) -> Result<Settings> {
 /// The result of a sign test as a map.
 pub fn sign_map(test: sign::SignTest) -> Map {
     let [positive, negative] = [test.positive as i64, test.negative as i64];
-    let counts = [("positive", positive.into()), ("negative", negative.into()), ("n", (positive + negative).into())];
-    with_p(record(counts), test.p)
+    with_p(map! { "positive" => positive, "negative" => negative, "n" => positive + negative }, test.p)
 }
 
 /// The result of a signed-rank test as a map.
 pub fn wilcoxon_map(test: wilcoxon::Wilcoxon) -> Map {
-    with_p(record([("statistic", test.statistic.into()), ("n", (test.n as i64).into())]), test.p)
+    with_p(map! { "statistic" => test.statistic, "n" => test.n as i64 }, test.p)
 }
 
 /// A finite number.

@@ -5,9 +5,10 @@ use rhai::{Array, Map};
 
 use super::hypothesis::{sign_map, ttest_map, wilcoxon_map};
 use super::resample::bootstrap_settings;
-use super::{count, record, rows};
+use super::{count, rows};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
 use crate::error::Result;
@@ -87,29 +88,29 @@ fn layer_sets(what: &str, sets: &Array) -> Result<Vec<Vec<i64>>> {
 fn pair_map(pair: &Pair) -> Map {
     let mut paper = ttest_map(pair.paper);
     paper.insert("share".into(), (pair.k as f64 / pair.n as f64).into());
-    record([
-        ("set", Dynamic::from(pair.layers.map(Dynamic::from).to_vec())),
-        ("n", (pair.n as i64).into()),
-        ("mean_effect", pair.mean_effect.into()),
-        ("mean", pair.interval.estimate.into()),
-        ("low", pair.interval.low.into()),
-        ("high", pair.interval.high.into()),
-        ("standard_error", pair.interval.standard_error.into()),
-        ("share_positive", pair.share_positive.into()),
-        ("sign", with_corrections(sign_map(pair.sign.0), pair.sign.1)),
-        ("wilcoxon", with_corrections(wilcoxon_map(pair.wilcoxon.0), pair.wilcoxon.1)),
-        ("ttest", with_corrections(ttest_map(pair.ttest.0), pair.ttest.1)),
-        ("paper", paper.into()),
-        ("k", (pair.k as i64).into()),
-    ])
+    map! {
+        "set" => pair.layers.map(Dynamic::from).to_vec(),
+        "n" => pair.n as i64,
+        "mean_effect" => pair.mean_effect,
+        "mean" => pair.interval.estimate,
+        "low" => pair.interval.low,
+        "high" => pair.interval.high,
+        "standard_error" => pair.interval.standard_error,
+        "share_positive" => pair.share_positive,
+        "sign" => with_corrections(sign_map(pair.sign.0), pair.sign.1),
+        "wilcoxon" => with_corrections(wilcoxon_map(pair.wilcoxon.0), pair.wilcoxon.1),
+        "ttest" => with_corrections(ttest_map(pair.ttest.0), pair.ttest.1),
+        "paper" => paper,
+        "k" => pair.k as i64,
+    }
 }
 
 fn with_corrections(mut map: Map, corrected: Corrected) -> Dynamic {
-    map.extend(record([
-        ("holm", corrected.holm.value().into()),
-        ("log10_holm", corrected.holm.log10().into()),
-        ("benjamini_hochberg", corrected.benjamini_hochberg.value().into()),
-        ("log10_benjamini_hochberg", corrected.benjamini_hochberg.log10().into()),
-    ]));
+    map.extend(map! {
+        "holm" => corrected.holm.value(),
+        "log10_holm" => corrected.holm.log10(),
+        "benjamini_hochberg" => corrected.benjamini_hochberg.value(),
+        "log10_benjamini_hochberg" => corrected.benjamini_hochberg.log10(),
+    });
     map.into()
 }

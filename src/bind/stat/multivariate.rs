@@ -4,8 +4,9 @@ use rhai::plugin::*;
 use rhai::{Array, Map};
 
 use super::resample::seed;
-use super::{count, labels, matrix, record};
+use super::{count, labels, matrix};
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
@@ -56,13 +57,13 @@ mod functions {
     pub fn pca(x: Dynamic, k: i64) -> ScriptResult<Map> {
         let run = || principal::pca(&matrix("`x` of `pca`", &x)?, count("the number of components", k)?);
         let map = |found: principal::Principal| {
-            record([
-                ("transformed", Dynamic::from(found.transformed)),
-                ("components", Dynamic::from(found.components)),
-                ("explained_variance", Dynamic::from(found.explained_variance)),
-                ("explained_variance_ratio", Dynamic::from(found.explained_variance_ratio)),
-                ("mean", Dynamic::from(found.mean)),
-            ])
+            map! {
+                "transformed" => found.transformed,
+                "components" => found.components,
+                "explained_variance" => found.explained_variance,
+                "explained_variance_ratio" => found.explained_variance_ratio,
+                "mean" => found.mean,
+            }
         };
         Ok(run().map(map)?)
     }
@@ -138,14 +139,14 @@ fn run_lda(x: &Dynamic, names: &Dynamic, options: Map) -> Result<Map> {
     let usual = if classes.len() == 2 { 1 } else { 2 };
     let components = count("`n_components`", components.unwrap_or(usual))?;
     let found = discriminant::lda(&matrix("`x` of `lda`", x)?, &labels, classes.len(), components)?;
-    Ok(record([
-        ("transformed", Dynamic::from(found.transformed)),
-        ("explained_variance_ratio", Dynamic::from(found.explained_variance_ratio)),
-        ("scalings", Dynamic::from(found.scalings)),
-        ("means", Dynamic::from(found.means)),
-        ("accuracy", found.accuracy.into()),
-        ("classes", classes.into()),
-    ]))
+    Ok(map! {
+        "transformed" => found.transformed,
+        "explained_variance_ratio" => found.explained_variance_ratio,
+        "scalings" => found.scalings,
+        "means" => found.means,
+        "accuracy" => found.accuracy,
+        "classes" => classes,
+    })
 }
 
 fn run_probe(x: &Dynamic, names: &Dynamic, options: Map) -> Result<Map> {
@@ -155,17 +156,17 @@ fn run_probe(x: &Dynamic, names: &Dynamic, options: Map) -> Result<Map> {
     let found = probe::logistic(&matrix("`x` of `logistic_probe`", x)?, &labels, classes.len(), groups, settings)?;
     let rows: Array = found.test_rows.iter().map(|row| Dynamic::from(*row as i64)).collect();
     let intercept: Array = found.intercept.iter().copied().map(Dynamic::from).collect();
-    Ok(record([
-        ("train_accuracy", found.train_accuracy.into()),
-        ("test_accuracy", found.test_accuracy.into()),
-        ("n_train", (found.train_rows.len() as i64).into()),
-        ("n_test", (found.test_rows.len() as i64).into()),
-        ("test_rows", rows.into()),
-        ("classes", classes.into()),
-        ("weights", Dynamic::from(found.weights)),
-        ("intercept", intercept.into()),
-        ("converged", found.converged.into()),
-    ]))
+    Ok(map! {
+        "train_accuracy" => found.train_accuracy,
+        "test_accuracy" => found.test_accuracy,
+        "n_train" => found.train_rows.len() as i64,
+        "n_test" => found.test_rows.len() as i64,
+        "test_rows" => rows,
+        "classes" => classes,
+        "weights" => found.weights,
+        "intercept" => intercept,
+        "converged" => found.converged,
+    })
 }
 
 fn probe_options(options: &mut Options) -> Result<(probe::Settings, Option<Vec<usize>>)> {

@@ -4,8 +4,9 @@ use rhai::Map;
 use rhai::plugin::*;
 
 use super::hypothesis::alternative;
-use super::{count, record, sample, with_p};
+use super::{count, sample, with_p};
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
 use crate::error::Result;
@@ -101,22 +102,22 @@ mod functions {
             permutation::permutation_test(&a, &b, settings)
         };
         let map = |found: permutation::Permutation| {
-            let fields = [
-                ("statistic", found.statistic.into()),
-                ("n_resamples", (found.n_resamples as i64).into()),
-                ("exact", found.exact.into()),
-            ];
-            with_p(record(fields), found.p)
+            let fields = map! {
+                "statistic" => found.statistic,
+                "n_resamples" => found.n_resamples as i64,
+                "exact" => found.exact,
+            };
+            with_p(fields, found.p)
         };
         Ok(run().map(map)?)
     }
 }
 
 fn interval_map(interval: Interval) -> Map {
-    record([
-        ("low", interval.low.into()),
-        ("high", interval.high.into()),
-        ("estimate", interval.estimate.into()),
-        ("standard_error", interval.standard_error.into()),
-    ])
+    map! {
+        "low" => interval.low,
+        "high" => interval.high,
+        "estimate" => interval.estimate,
+        "standard_error" => interval.standard_error,
+    }
 }
