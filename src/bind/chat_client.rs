@@ -12,13 +12,14 @@ use super::error::ScriptResult;
 use super::file::to_json;
 use super::module;
 use super::option::Options;
+use super::topic::Topic;
 use crate::cache::{self, Cache};
 use crate::chat_client::Request;
 use crate::error::{Error, Result};
 
 /// Makes the function known to `engine`.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(functions));
+    module::register(engine, Topic::Models, exported_manifest!(functions));
 }
 
 fn read(url: &str, options: &mut Options) -> Result<Request> {

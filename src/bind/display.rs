@@ -3,6 +3,7 @@
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, Map};
 
+use super::topic::Topic;
 use super::{handle, module};
 use crate::tensor::Tensor;
 
@@ -13,7 +14,7 @@ const DEEPEST: usize = 32;
 
 /// Registers what `print`, `to_string` and interpolation show of arrays and maps.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(display_functions));
+    module::register(engine, Topic::Utilities, exported_manifest!(display_functions));
 }
 
 /// The value as text: a string is itself, a tensor shows its elements, containers are laid out with strings in quotes

@@ -6,6 +6,7 @@ use rhai::{Dynamic, Engine, FuncRegistration};
 
 use super::linear::{Linear, PathGraphHandle, Paths};
 use super::model::{Cache, GridHandle, Model, Planned};
+use super::topic::Topic;
 use crate::data::table::Table;
 use crate::plot::Figure;
 use crate::progress::Progress;
@@ -99,7 +100,7 @@ fn register_handle<T: Handle>(engine: &mut Engine) {
         FuncRegistration::new(name)
             .with_purity(true)
             .with_params_info([parameter.as_str(), "String"])
-            .with_comments([comment])
+            .with_comments([&Topic::Utilities.comment(), comment])
             .register_into_engine(engine, move |value: &mut T| text(value));
     }
 }

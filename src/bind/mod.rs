@@ -14,7 +14,7 @@ pub mod handle;
 pub mod linear;
 mod map;
 pub mod model;
-mod module;
+pub mod module;
 pub mod option;
 pub mod plot;
 pub mod progress;
@@ -23,6 +23,7 @@ pub mod script_args;
 pub mod stat;
 pub mod table;
 pub mod tensor;
+pub mod topic;
 pub mod utility;
 pub mod watch;
 

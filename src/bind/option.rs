@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_needed_option_may_be_misspelled() {
-        let needed = |entries| {
+        let needed = |entries: &[(&str, Dynamic)]| {
             let error = Options::read("f", options(entries), |options| options.needed("answer", "#{ answer: id }"));
             error.expect_err("refused").to_string()
         };

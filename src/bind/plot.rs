@@ -12,13 +12,14 @@ use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::plot::{Chart, ColorMap, Figure, Heatmap, HeatmapOptions, Labels, LineStyle, Screen, Series, short};
 use crate::tensor::Tensor;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(functions));
+    module::register(engine, Topic::Plots, exported_manifest!(functions));
 }
 
 impl Handle for Figure {

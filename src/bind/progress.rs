@@ -5,12 +5,13 @@ use rhai::plugin::*;
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(functions));
+    module::register(engine, Topic::Utilities, exported_manifest!(functions));
 }
 
 impl Handle for Progress {

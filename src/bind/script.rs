@@ -10,6 +10,7 @@ use rhai::{Engine, EvalAltResult, Map, NativeCallContext};
 use super::error::ScriptResult;
 use super::module;
 use super::script_args::{self, Declaration, Parsed};
+use super::topic::Topic;
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::output;
@@ -53,7 +54,7 @@ impl ScriptContext {
 
 /// Registers the functions about the running script.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(functions));
+    module::register(engine, Topic::Utilities, exported_manifest!(functions));
 }
 
 #[export_module(manifest)]
@@ -136,15 +137,24 @@ mod functions {
         stop(&context, code)
     }
 
-    /// Prints what is known about a function, property or method: `help("zip")`, `help("tensor.shape")`.
+    /// Prints the topics of the reference.
+    pub fn help(context: NativeCallContext) {
+        let topics = Catalog::of(context.engine(), Some(&context)).topics();
+        output::line(&topics.join("\n"));
+        output::line("\n`help(\"topic\")` lists a topic's functions, `help(\"name\")` explains a function or a type");
+    }
+
+    /// Explains a function, property, method or type, or lists the functions of a topic: `help("zip")`,
+    /// `help("tensor.shape")`, `help("model")`, `help("Hooks and interventions")`.
     ///
     /// # Example
     ///
     /// ```rhai
     /// help("zip");
+    /// help("Plots");
     /// ```
-    #[rhai_fn(return_raw)]
-    pub fn help(context: NativeCallContext, name: &str) -> ScriptResult<()> {
+    #[rhai_fn(name = "help", return_raw)]
+    pub fn help_on(context: NativeCallContext, name: &str) -> ScriptResult<()> {
         match Catalog::of(context.engine(), Some(&context)).help(name) {
             Ok(text) => output::line(&text),
             Err(near) => {

@@ -11,6 +11,7 @@ use super::handle::Handle;
 use super::module;
 use super::option::Options;
 use super::tensor::convert::number;
+use super::topic::Topic;
 use crate::data::table::{Cell, Column, Table, escape_html};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -18,7 +19,7 @@ use crate::tensor::element::Number;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(functions));
+    module::register(engine, Topic::Tables, exported_manifest!(functions));
 }
 
 impl Handle for Table {

@@ -7,13 +7,14 @@ use super::convert::{expected, number};
 use super::display::literal;
 use super::error::ScriptResult;
 use super::module;
+use super::topic::Topic;
 use crate::error::{Error, Result};
 use crate::format::{Item, format};
 use crate::tensor::Tensor;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(utility_functions));
+    module::register(engine, Topic::Utilities, exported_manifest!(utility_functions));
 }
 
 /// Whether two values are equal, all the way down: integers equal floats of the same value, tensors are equal in shape

@@ -2,11 +2,15 @@
 //! the tests of the examples all derive from it.
 
 mod page;
+mod reference;
 mod types;
 
 use std::rc::Rc;
 
 use rhai::{AST, Engine, FnAccess, FuncInfo, NativeCallContext, ScriptFnMetadata};
+
+use crate::bind::module::OPTIONS;
+use crate::bind::topic::Topic;
 
 pub use types::script_type;
 
@@ -26,9 +30,6 @@ pub enum Kind {
     /// `a + b`
     Operator,
 }
-
-/// The name of a last parameter, a map, that may be left out.
-pub const OPTIONS: &str = "options";
 
 /// A parameter and the script's name of its type; `any` if any will do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +55,8 @@ pub struct Entry {
     pub returns: String,
     /// The text of its doc comment.
     pub doc: String,
+    /// The title of the topic of the reference that it belongs to; empty if it belongs to none.
+    pub topic: String,
     /// Whether it belongs to the Rhai language rather than to Lancet.
     pub language: bool,
 }
@@ -218,14 +221,15 @@ fn entry(engine: &Engine, info: &FuncInfo) -> Option<Entry> {
     if parameters.iter().any(|parameter| types::is_foreign(&parameter.kind)) || types::is_foreign(&returns) {
         return None;
     }
-    let comments = function.comments.iter().map(|text| text.as_str());
+    let comments = || function.comments.iter().map(|text| text.as_str());
     Some(Entry {
         name: qualified(&info.namespace, name),
         kind,
         parameters,
         is_last_optional: false,
         returns,
-        doc: page::doc_text(comments),
+        doc: page::doc_text(comments().filter(|comment| !Topic::is_comment(comment))),
+        topic: Topic::of(comments()).map_or_else(String::new, |topic| topic.to_string()),
         language: false,
     })
 }
@@ -239,6 +243,13 @@ fn script_entry(namespace: &str, function: &ScriptFnMetadata) -> Entry {
         is_last_optional: false,
         returns: String::new(),
         doc: page::doc_text(function.comments.iter().copied()),
+        topic: match namespace {
+            // The prelude's functions are known without a name before them.
+            "" => Topic::Utilities.to_string(),
+            // What a module imports stands with the module that it comes from.
+            _ if namespace.contains("::") => String::new(),
+            _ => format!("Module {namespace}"),
+        },
         language: false,
     }
 }

@@ -76,7 +76,8 @@ fn help(repl: &mut Repl, name: &str) -> Flow {
         for command in COMMANDS.iter().filter(|command| command.name != "q") {
             output::line(&format!("{:16} {}", format!(":{} {}", command.name, command.arguments), command.summary));
         }
-        output::line("\n`ans` is the last value; a `;` at the end keeps a value from being shown.");
+        output::line("\n`help()` lists the topics of the reference, `:help TOPIC` a topic's functions.");
+        output::line("`ans` is the last value; a `;` at the end keeps a value from being shown.");
         output::line("Tab completes. Enter goes on while an entry is unfinished; on an empty line it submits.");
         return Flow::Continue;
     }

@@ -18,6 +18,7 @@ use super::error::ScriptResult;
 use super::module;
 use super::option::Options;
 use super::tensor::convert;
+use super::topic::Topic;
 use crate::cache::Cache;
 use crate::data::{json as json_file, safetensors};
 use crate::error::{Error, Result};
@@ -25,8 +26,8 @@ use crate::file;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(file_functions));
-    module::register(engine, exported_manifest!(data_functions));
+    module::register(engine, Topic::Files, exported_manifest!(file_functions));
+    module::register(engine, Topic::Files, exported_manifest!(data_functions));
 }
 
 fn texts(what: &str, map: &Map) -> Result<BTreeMap<String, String>> {

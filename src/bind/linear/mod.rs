@@ -23,6 +23,7 @@ use super::model::hooks::{Caller, with_hooks};
 use super::model::{answers, prompts};
 use super::module;
 use super::option::Options;
+use super::topic::Topic;
 use crate::error::{Error, Result};
 use crate::linear::map::LinearMap;
 use crate::model::run::Hooks;
@@ -46,10 +47,10 @@ impl Handle for Linear {
 
 /// Registers everything about linear maps.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(functions));
-    module::register(engine, exported_manifest!(map::functions));
-    module::register(engine, exported_manifest!(paths::functions));
-    module::register(engine, exported_manifest!(path_graph::functions));
+    module::register(engine, Topic::Linear, exported_manifest!(functions));
+    module::register(engine, Topic::Linear, exported_manifest!(map::functions));
+    module::register(engine, Topic::Linear, exported_manifest!(paths::functions));
+    module::register(engine, Topic::Linear, exported_manifest!(path_graph::functions));
 }
 
 impl Linear {

@@ -23,6 +23,7 @@ use super::handle::Handle;
 use super::map::map;
 use super::module;
 use super::option::Options;
+use super::topic::Topic;
 use crate::error::{Error, Result};
 use crate::model::hook;
 use crate::model::language_model::{LanguageModel, LoadOptions};
@@ -46,13 +47,15 @@ impl Model {
 
 /// Registers everything about models.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(loading));
-    module::register(engine, exported_manifest!(tokens::functions));
-    module::register(engine, exported_manifest!(run::functions));
-    module::register(engine, exported_manifest!(intervention::functions));
-    module::register(engine, exported_manifest!(grid::functions));
-    module::register(engine, exported_manifest!(sweep::functions));
-    module::register(engine, exported_manifest!(weights::functions));
+    module::register(engine, Topic::Models, exported_manifest!(loading));
+    module::register(engine, Topic::Hooks, exported_manifest!(hook_naming));
+    module::register(engine, Topic::Models, exported_manifest!(tokens::functions));
+    module::register(engine, Topic::Models, exported_manifest!(run::functions));
+    module::register(engine, Topic::Hooks, exported_manifest!(run::hook_functions));
+    module::register(engine, Topic::Hooks, exported_manifest!(intervention::functions));
+    module::register(engine, Topic::Grids, exported_manifest!(grid::functions));
+    module::register(engine, Topic::Grids, exported_manifest!(sweep::functions));
+    module::register(engine, Topic::Models, exported_manifest!(weights::functions));
 }
 
 impl Handle for Model {
@@ -192,7 +195,10 @@ mod loading {
     pub fn hash(model: &mut Model) -> ScriptResult<String> {
         Ok(model.get().fingerprint().map(str::to_owned)?)
     }
+}
 
+#[export_module(manifest)]
+mod hook_naming {
     /// The names of all hooks of the model, in order of execution.
     #[rhai_fn(get = "hook_names", pure)]
     pub fn hook_names(model: &mut Model) -> rhai::Array {

@@ -195,6 +195,30 @@ pub mod functions {
             .map(|(logits, _)| logits)
     }
 
+    /// Continues a prompt and returns what is new: text for text, ids for ids (arrays of them for several prompts).
+    ///
+    /// Options: `max_tokens` (32), `temperature` (0, greedy), `top_k`, `top_p`, `seed`, `stop_ids` (the model's own
+    /// end-of-text tokens), `hooks` (as in `run_with_hooks`; a function is called at every step with the new positions
+    /// only, an intervention at a position of the prompt acts once), `positions`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// print(model.generate("The capital of France is", #{ max_tokens: 5 }));
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn generate(
+        context: NativeCallContext,
+        model: &mut Model,
+        tokens: Dynamic,
+        options: Map,
+    ) -> ScriptResult<Dynamic> {
+        with_hooks(&context, |caller| generated(caller, model, &tokens, options))
+    }
+}
+
+#[export_module(manifest)]
+pub mod hook_functions {
     /// Runs a prompt and caches every activation: `#{ logits, cache }`.
     ///
     /// # Example
@@ -264,27 +288,6 @@ pub mod functions {
         let options = RunOptions::read("run_with_hooks", options)?;
         with_hooks(&context, |caller| run(caller, model, &tokens, (Vec::new(), &hooks), &options))
             .map(|(logits, _)| logits)
-    }
-
-    /// Continues a prompt and returns what is new: text for text, ids for ids (arrays of them for several prompts).
-    ///
-    /// Options: `max_tokens` (32), `temperature` (0, greedy), `top_k`, `top_p`, `seed`, `stop_ids` (the model's own
-    /// end-of-text tokens), `hooks` (as in `run_with_hooks`; a function is called at every step with the new positions
-    /// only, an intervention at a position of the prompt acts once), `positions`.
-    ///
-    /// # Example
-    /// ```rhai
-    /// let model = load_model("smollm2");
-    /// print(model.generate("The capital of France is", #{ max_tokens: 5 }));
-    /// ```
-    #[rhai_fn(return_raw, pure)]
-    pub fn generate(
-        context: NativeCallContext,
-        model: &mut Model,
-        tokens: Dynamic,
-        options: Map,
-    ) -> ScriptResult<Dynamic> {
-        with_hooks(&context, |caller| generated(caller, model, &tokens, options))
     }
 
     /// The cached activation under a hook's name or alias.

@@ -10,6 +10,7 @@ use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
 use crate::bind::tensor::convert::tensor;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::stat::correlation::{self, Correlation};
 use crate::stat::probability::{Alternative, Method};
@@ -18,7 +19,7 @@ use crate::tensor::Tensor;
 use crate::tensor::element::Elements;
 
 pub fn module() -> Module {
-    module::module(exported_manifest!(functions))
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
 fn correlation_map(found: Correlation) -> Map {

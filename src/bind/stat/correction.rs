@@ -7,11 +7,12 @@ use super::sample;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::stat::correction::{self, Scale};
 
 pub fn module() -> Module {
-    module::module(exported_manifest!(functions))
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
 fn correct(

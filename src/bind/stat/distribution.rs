@@ -6,11 +6,12 @@ use super::count;
 use super::hypothesis::number;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::stat::distribution;
 
 pub fn module() -> Module {
-    module::module(exported_manifest!(functions))
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
 fn degrees(df: &Dynamic) -> Result<f64> {

@@ -8,6 +8,7 @@ use crate::bind::error::ScriptResult;
 use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::stat::probability::Alternative;
 use crate::stat::probability::Method;
@@ -16,7 +17,7 @@ use crate::stat::wilcoxon::{self, Settings, Zeros};
 use crate::stat::{check_pairs, sign};
 
 pub fn module() -> Module {
-    module::module(exported_manifest!(functions))
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
 /// Takes the option `alternative`.

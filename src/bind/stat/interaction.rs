@@ -11,11 +11,12 @@ use crate::bind::error::ScriptResult;
 use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::stat::superadditivity::{self, Corrected, Pair, RankBy, Settings};
 
 pub fn module() -> Module {
-    module::module(exported_manifest!(functions))
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
 #[export_module(manifest)]

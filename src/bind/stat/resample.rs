@@ -9,12 +9,13 @@ use crate::bind::error::ScriptResult;
 use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::stat::bootstrap::{self, Interval, Method};
 use crate::stat::permutation;
 
 pub fn module() -> Module {
-    module::module(exported_manifest!(functions))
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
 /// Takes the options of an interval: `level`, `n_resamples`, `method` and `seed`.

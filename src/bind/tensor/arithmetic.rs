@@ -7,6 +7,7 @@ use super::convert::{bound, operand};
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::arithmetic::{Operand, Operator, Tolerance};
@@ -37,20 +38,20 @@ pub fn register(engine: &mut Engine) {
         let comment = format!("/// {summary}\n///\n/// Either side may be a number.");
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "other: tensor or number", "tensor"])
-            .with_comments([&comment])
+            .with_comments([&Topic::Tensors.comment(), &comment])
             .register_into_engine(engine, move |left: Tensor, right: Dynamic| tensor_first(operator, left, &right));
         FuncRegistration::new(name)
             .with_params_info(["other: number", "t: tensor", "tensor"])
-            .with_comments([&comment])
+            .with_comments([&Topic::Tensors.comment(), &comment])
             .register_into_engine(engine, move |left: Dynamic, right: Tensor| number_first(operator, &left, right));
     }
     for function in FUNCTIONS {
         FuncRegistration::new(function.name)
             .with_params_info(["t: tensor", "tensor"])
-            .with_comments([format!("/// {}", function.summary)])
+            .with_comments([Topic::Tensors.comment(), format!("/// {}", function.summary)])
             .register_into_engine(engine, |tensor: Tensor| -> ScriptResult<Tensor> { Ok(function.apply(&tensor)?) });
     }
-    module::register(engine, exported_manifest!(arithmetic_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(arithmetic_functions));
 }
 
 fn tensor_first(operator: Operator, left: Tensor, right: &Dynamic) -> ScriptResult<Dynamic> {

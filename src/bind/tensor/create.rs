@@ -10,6 +10,7 @@ use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::tensor::create::{self, Distribution};
@@ -17,8 +18,8 @@ use crate::tensor::element::Number;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(create_functions));
-    module::register(engine, exported_manifest!(random_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(create_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(random_functions));
 }
 
 fn settled(place: Place, default: Kind) -> create::Place {

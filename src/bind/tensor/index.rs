@@ -10,13 +10,14 @@ use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::index::Index;
 
 /// Registers the indexers and the functions.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(index_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(index_functions));
 }
 
 /// The index of one dimension.

@@ -6,12 +6,13 @@ use rhai::{Array, Dynamic, Engine, Map};
 use super::convert::tensors;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::tensor::{Tensor, linalg};
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(product_functions));
-    module::register(engine, exported_manifest!(matrix_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(product_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(matrix_functions));
 }
 
 fn map<const N: usize>(entries: [(&str, Tensor); N]) -> Map {

@@ -5,13 +5,14 @@ use rhai::{Dynamic, Engine, Map};
 
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::order::Ranked;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(order_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(order_functions));
 }
 
 fn ranked(result: Result<Ranked>) -> ScriptResult<Map> {

@@ -7,12 +7,13 @@ use super::convert::{dtype_or_device, from_number, only_place};
 use super::to_nested;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::device::device_name;
 use crate::tensor::{Tensor, kind_name};
 
 /// Registers properties and conversions.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(property_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(property_functions));
 }
 
 #[export_module(manifest)]

@@ -8,6 +8,7 @@ use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::reduce::{self, REDUCTIONS, Reduction, Settings};
@@ -27,24 +28,30 @@ pub fn register(engine: &mut Engine) {
         };
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "tensor"])
-            .with_comments([comment("Over all elements; the result has no dimensions.")])
+            .with_comments([Topic::Tensors.comment(), comment("Over all elements; the result has no dimensions.")])
             .register_into_engine(engine, |t: Tensor| -> ScriptResult<Tensor> {
                 Ok(reduction.apply(&t, &Settings::default())?)
             });
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "dim: integer or array", "tensor"])
-            .with_comments([comment(&format!(
-                "Over dimension `dim`, or over several in an array; a map in its place holds the options {options}."
-            ))])
+            .with_comments([
+                Topic::Tensors.comment(),
+                comment(&format!(
+                    "Over dimension `dim`, or over several in an array; a map in its place holds the options {options}."
+                )),
+            ])
             .register_into_engine(engine, |t: Tensor, dim: Dynamic| run(reduction, &t, &dim, None));
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "dim: integer or array", "options: map", "tensor"])
-            .with_comments([comment(&format!("Over dimension `dim`, or `()` for all, with the options {options}."))])
+            .with_comments([
+                Topic::Tensors.comment(),
+                comment(&format!("Over dimension `dim`, or `()` for all, with the options {options}.")),
+            ])
             .register_into_engine(engine, |t: Tensor, dim: Dynamic, options: Map| {
                 run(reduction, &t, &dim, Some(options))
             });
     }
-    module::register(engine, exported_manifest!(reduce_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(reduce_functions));
 }
 
 fn run(reduction: &'static Reduction, tensor: &Tensor, dim: &Dynamic, options: Option<Map>) -> ScriptResult<Tensor> {

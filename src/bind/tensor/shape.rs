@@ -7,13 +7,14 @@ use super::convert::{lengths, tensors};
 use crate::bind::convert::integers;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::tensor::{Tensor, shape};
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    module::register(engine, exported_manifest!(shape_functions));
-    module::register(engine, exported_manifest!(join_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(shape_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(join_functions));
 }
 
 fn pieces(result: Result<Vec<Tensor>>) -> ScriptResult<Array> {
