@@ -79,10 +79,20 @@ impl Code {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are no faults; a closed pipe is not worth a word.
+        Err(error) if error.use_stderr() => {
+            // A failure to do so has nowhere to be reported.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Code::USAGE } else { Code::SUCCESS });
+            return ExitCode::from(Code::USAGE);
+        }
+        Err(help) => {
+            let code = help.print().map_or_else(
+                |error| {
+                    output::fail(&error);
+                    Code::SUCCESS
+                },
+                |()| Code::SUCCESS,
+            );
+            return ExitCode::from(written(code));
         }
     };
     if cli.offline {
@@ -95,7 +105,18 @@ pub fn main() -> ExitCode {
         Ok(Ok(code)) => code,
         _ => Code::FAILURE,
     };
-    ExitCode::from(code)
+    ExitCode::from(written(code))
+}
+
+/// The exit code in the end: a failure if standard output could not be written.
+fn written(code: u8) -> u8 {
+    match output::failure() {
+        Some(error) => {
+            output::error_line(&format!("error: standard output cannot be written: {error}"));
+            Code::FAILURE
+        }
+        None => code,
+    }
 }
 
 /// Ctrl-C stops the evaluation; the second says what is being waited for, the third ends the program.
@@ -170,15 +191,17 @@ fn run_command(command: Command) -> Result<u8, u8> {
         }
         Command::Data { name } => match data(name.as_deref()) {
             Ok(()) => Ok(Code::SUCCESS),
+            Err(_) if output::is_closed() => Ok(Code::SUCCESS),
             Err(Error::Interrupted) => {
                 output::error_line("interrupted");
                 Err(Code::INTERRUPTED)
             }
             Err(error) => Err(complain(&error)),
         },
-        Command::Doctor => match doctor::run(&mut std::io::stdout().lock()) {
+        Command::Doctor => match doctor::run(&mut output::Stdout) {
             Ok(true) => Ok(Code::SUCCESS),
             Ok(false) => Err(Code::FAILURE),
+            Err(_) if output::is_closed() => Ok(Code::SUCCESS),
             Err(error) => Err(complain(&error)),
         },
     }
@@ -190,9 +213,7 @@ fn data(name: Option<&str>) -> Result<(), Error> {
     if let Some(name) = name {
         datasets.fetch(dataset::named(name)?)?;
     }
-    datasets
-        .list(&mut std::io::stdout().lock())
-        .map_err(|error| Error::new(format!("the list cannot be written: {error}")))
+    datasets.list(&mut output::Stdout).map_err(|error| Error::new(format!("the list cannot be written: {error}")))
 }
 
 fn run_file(file: &str, arguments: Vec<String>) -> Result<u8, u8> {

@@ -1,22 +1,46 @@
-//! Standard output and standard error: a closed pipe ends the work quietly, and colour is used only where it shows.
+//! Standard output and standard error: a closed pipe ends the work quietly, a full disk ends it with an error, and
+//! colour is used only where it shows.
 
-use std::io::{ErrorKind, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{Error, ErrorKind, IsTerminal, Result, Write};
+use std::sync::OnceLock;
 
-use crate::progress;
+use crate::{interrupt, progress};
 
-static CLOSED: AtomicBool = AtomicBool::new(false);
+/// The first failure to write to standard output, as kind and text.
+static FAILURE: OnceLock<(ErrorKind, String)> = OnceLock::new();
 
-/// Writes a line to standard output. When the reader has gone, the running evaluation is asked to stop.
+/// Writes a line to standard output. When that fails, the running evaluation is asked to stop.
 pub fn line(text: &str) {
-    let written = progress::suspend(|| {
-        let mut out = std::io::stdout().lock();
-        out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush())
-    });
-    if written.is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
-        CLOSED.store(true, Ordering::Relaxed);
-        crate::interrupt::request();
+    self::text(&format!("{text}\n"));
+}
+
+/// Writes text to standard output, as [`line`] does.
+pub fn text(text: &str) {
+    // The failure is remembered, and reported when the program ends.
+    let _ = Stdout.write_all(text.as_bytes());
+}
+
+/// Standard output for what is written in parts. A failure is remembered, and stops the running evaluation.
+pub struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize> {
+        let written = progress::suspend(|| {
+            let mut out = std::io::stdout().lock();
+            out.write_all(bytes).and_then(|()| out.flush())
+        });
+        written.map(|()| bytes.len()).inspect_err(fail)
     }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Remembers that standard output cannot be written.
+pub fn fail(error: &Error) {
+    FAILURE.get_or_init(|| (error.kind(), error.to_string()));
+    interrupt::request();
 }
 
 /// Writes a line to standard error; a failure to do so has nowhere to be reported.
@@ -27,9 +51,14 @@ pub fn error_line(text: &str) {
     });
 }
 
-/// Whether the reader of standard output has gone.
+/// Whether standard output cannot be written any more: its reader has gone, or the disk is full.
 pub fn is_closed() -> bool {
-    CLOSED.load(Ordering::Relaxed)
+    FAILURE.get().is_some()
+}
+
+/// Why standard output could not be written. None where its reader has only gone, as `head` does.
+pub fn failure() -> Option<&'static str> {
+    FAILURE.get().filter(|(kind, _)| *kind != ErrorKind::BrokenPipe).map(|(_, text)| text.as_str())
 }
 
 /// Whether to colour what goes to standard error.

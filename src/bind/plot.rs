@@ -1,6 +1,5 @@
 //! The functions that make figures, and the figure's own.
 
-use std::io::Write;
 use std::path::Path;
 
 use rhai::plugin::*;
@@ -173,11 +172,8 @@ mod functions {
     #[rhai_fn(name = "show", return_raw)]
     pub fn show(figure: &mut Figure) -> ScriptResult<()> {
         let text = figure.text(Screen::stdout())?;
-        crate::progress::suspend(|| {
-            let mut output = std::io::stdout().lock();
-            output.write_all(text.as_bytes()).and_then(|()| output.flush())
-        })
-        .map_err(|error| Error::new(format!("the figure could not be printed: {error}")).into())
+        crate::output::text(&text);
+        Ok(())
     }
 
     /// Writes the figure to a file, whose name ends in `.svg`, `.pdf` or `.png`. Folders are created, an existing file is replaced.

@@ -14,6 +14,7 @@ use super::topic::Topic;
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::output;
+use crate::syntax::source::normalized;
 
 /// The script that is being run; carried by the engine as its tag.
 #[derive(Debug, Clone)]
@@ -30,7 +31,7 @@ struct Inner {
 impl ScriptContext {
     /// The script at `path` with this text and these arguments; no path at the prompt.
     pub fn new(path: Option<PathBuf>, arguments: Vec<String>, text: &str) -> Self {
-        Self(Rc::new(Inner { path, arguments, about: script_args::about(text), exit: Cell::new(None) }))
+        Self(Rc::new(Inner { path, arguments, about: script_args::about(&normalized(text)), exit: Cell::new(None) }))
     }
 
     /// The exit code that the script asked for since the last call.

@@ -11,7 +11,7 @@ use std::ops::Range;
 use rhai::{EvalAltResult, Position, Scope};
 
 use crate::catalog::Catalog;
-use crate::syntax::source::SourceMap;
+use crate::syntax::source::{SourceMap, line_and_column};
 
 /// What an explanation may draw on.
 pub struct Context<'a> {
@@ -166,9 +166,7 @@ fn place(source: &str, position: Position, sources: &SourceMap) -> Option<Place>
 
 /// The same place with other bytes marked.
 fn moved(place: Place, text: &str, span: Range<usize>) -> Place {
-    let before = text.get(..span.start).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    let (line, column) = line_and_column(text, span.start);
     Place { line, column, span, ..place }
 }
 

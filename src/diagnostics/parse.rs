@@ -44,7 +44,11 @@ fn message(error: &ParseErrorType, site: &Site) -> String {
         }
         ParseErrorType::UnexpectedEOF => "the text ends before the statement does".to_owned(),
         ParseErrorType::BadInput(LexError::UnterminatedString) => "this string has no closing quote".to_owned(),
-        ParseErrorType::BadInput(LexError::UnexpectedInput(text)) => format!("`{text}` is not expected here"),
+        ParseErrorType::BadInput(LexError::Runtime(fault)) => fault.clone(),
+        ParseErrorType::BadInput(LexError::UnexpectedInput(text)) => match invisible(text) {
+            Some(character) => format!("the character U+{:04X} is not expected here", u32::from(character)),
+            None => format!("`{text}` is not expected here"),
+        },
         ParseErrorType::BadInput(LexError::MalformedEscapeSequence(text)) => format!("`{text}` is no escape sequence"),
         ParseErrorType::BadInput(LexError::MalformedNumber(text)) => format!("`{text}` is not a number"),
         ParseErrorType::BadInput(LexError::ImproperSymbol(symbol, _)) if !symbol.is_empty() => {
@@ -84,6 +88,10 @@ fn own_hint(error: &ParseErrorType) -> Option<String> {
         ParseErrorType::BadInput(LexError::UnterminatedString) => {
             "text over several lines goes between backquotes, `...`"
         }
+        ParseErrorType::BadInput(LexError::Runtime(_)) => "a comment ends with `*/`, and so does each one inside it",
+        ParseErrorType::BadInput(LexError::UnexpectedInput(text)) if invisible(text).is_some() => {
+            "it looks like a space, or like nothing; between words stand only the space, the tab and line ends"
+        }
         ParseErrorType::AssignmentToConstant(_) => "declare it with `let` to change it later",
         ParseErrorType::WrongFnDefinition => {
             "inside a function, use a closure: `let f = |x| x + 1;`, called as `f.call(2)`"
@@ -94,6 +102,13 @@ fn own_hint(error: &ParseErrorType) -> Option<String> {
         _ => return None,
     };
     Some(text.to_owned())
+}
+
+/// The character that `text` is, if it shows no mark of its own.
+fn invisible(text: &str) -> Option<char> {
+    let mut characters = text.chars();
+    let first = characters.next().filter(|_| characters.next().is_none())?;
+    (first.is_whitespace() || first.is_control() || console::measure_text_width(text) == 0).then_some(first)
 }
 
 /// What an index of several parts is here; `token` is what follows the first.

@@ -1,6 +1,7 @@
 //! A diagnostic as text: for a terminal with colour and line drawings, otherwise plain.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use ariadne::{CharSet, Color, Config, IndexType, Label, Report, ReportKind, Source};
 
@@ -40,20 +41,55 @@ impl Diagnostic {
         let config = Config::new()
             .with_color(color)
             .with_char_set(if color { CharSet::Unicode } else { CharSet::Ascii })
-            .with_index_type(IndexType::Byte);
-        let span = || (place.source.as_str(), place.span.clone());
+            .with_index_type(IndexType::Char);
+        let characters = |byte: usize| source.get(..byte).map(|before| before.chars().count());
+        let span = characters(place.span.start)?..characters(place.span.end)?;
+        let shown: String = source.chars().map(shown).collect();
+        let marked = (place.source.as_str(), widened(span.clone(), &shown));
         // A label without a message is not drawn.
-        let label = Label::new(span()).with_color(Color::Red).with_message(self.label.as_deref().unwrap_or("here"));
-        let report = Report::build(ReportKind::Custom("error", Color::Red), span())
+        let label = Label::new(marked).with_color(Color::Red).with_message(self.label.as_deref().unwrap_or("here"));
+        let report = Report::build(ReportKind::Custom("error", Color::Red), (place.source.as_str(), span))
             .with_config(config)
             .with_label(label)
             .finish();
         let mut bytes = Vec::new();
-        report.write((place.source.as_str(), Source::from(source)), &mut bytes).ok()?;
+        report.write((place.source.as_str(), Source::from(shown)), &mut bytes).ok()?;
         let text = String::from_utf8(bytes).ok()?;
         // Its first line would be the message, coloured whatever the configuration says.
         Some(text.lines().skip(1).map(|line| format!("{}\n", line.trim_end())).collect())
     }
+}
+
+/// A character as an excerpt shows it. What a terminal would obey, and what the renderer takes for a line end where
+/// Rhai counts none, becomes a sign.
+fn shown(character: char) -> char {
+    match character {
+        '\n' | '\t' => character,
+        '\u{2028}' | '\u{2029}' => char::REPLACEMENT_CHARACTER,
+        control if control.is_ascii_control() => {
+            let picture = if control == '\x7F' { 0x21 } else { u32::from(control) };
+            char::from_u32(0x2400 + picture).unwrap_or(char::REPLACEMENT_CHARACTER)
+        }
+        other if other.is_control() || is_format(other) => char::REPLACEMENT_CHARACTER,
+        other => other,
+    }
+}
+
+/// Whether a character takes no room and only directs how others are set: the byte order mark, changes of direction.
+fn is_format(character: char) -> bool {
+    matches!(character, '\u{00AD}' | '\u{061C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}'
+        | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
+}
+
+/// The characters to mark: with the one that they combine with, where they take no room by themselves.
+fn widened(span: Range<usize>, text: &str) -> Range<usize> {
+    let characters: Vec<char> = text.chars().take(span.end).collect();
+    let mut start = span.start;
+    let width = |from: usize| console::measure_text_width(&characters[from..].iter().collect::<String>());
+    while start > 0 && characters[start - 1] != '\n' && width(start) == 0 {
+        start -= 1;
+    }
+    start..span.end
 }
 
 fn paint(text: &str, style: &str, color: bool) -> String {

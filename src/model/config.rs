@@ -83,6 +83,8 @@ pub struct Rope {
     pub theta: f64,
     /// Number of dimensions of a head that are rotated, from the first
     pub dim: i64,
+    /// What the exponents of the frequencies are divided by: `dim`, or one less where a config asks for an odd number
+    pub exponent_dim: i64,
     /// How the frequencies are scaled
     pub scaling: RopeScaling,
 }

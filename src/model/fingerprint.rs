@@ -14,7 +14,7 @@ use crate::interrupt;
 use crate::tensor::raw::range;
 
 /// Changed whenever the fields below are.
-const VERSION: &str = "lancet model 2";
+const VERSION: &str = "lancet model 3";
 
 /// The hash of a decoder's config and of every weight as it was loaded, as 64 hexadecimal digits. Equal models have
 /// equal fingerprints on every device.
@@ -110,9 +110,10 @@ fn add_layers(identity: &mut Identity, layers: &[LayerAttention]) {
     }
 }
 
-fn add_rope(identity: &mut Identity, name: &str, Rope { theta, dim, scaling }: &Rope) {
+fn add_rope(identity: &mut Identity, name: &str, Rope { theta, dim, exponent_dim, scaling }: &Rope) {
     identity.field(&format!("{name}.theta"), theta);
     identity.field(&format!("{name}.dim"), dim);
+    identity.field(&format!("{name}.exponent_dim"), exponent_dim);
     let (kind, numbers) = match scaling {
         RopeScaling::Default => ("default", vec![]),
         RopeScaling::Linear { factor } => ("linear", vec![*factor]),

@@ -7,8 +7,9 @@ use tch::{Device, Kind};
 
 use super::config::{Config, RopeScaling};
 use super::decoder::Decoder;
+use super::family::gguf::ROTARY_DIVISORS;
 use super::fingerprint::fingerprint;
-use super::source::{Checkpoint, GgufSource, ROTARY_DIVISORS, RandomWeights};
+use super::source::{Checkpoint, GgufSource, RandomWeights};
 use super::{built_in, family, load};
 use crate::device;
 use crate::error::{Error, Result};
@@ -247,7 +248,9 @@ fn gguf_config(gguf: &Gguf) -> Result<Config> {
     if gguf.contains(ROTARY_DIVISORS) {
         let divisors = Vec::<f64>::try_from(&gguf.load(ROTARY_DIVISORS)?.f_to_kind(Kind::Double)?)?;
         for rope in config.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {
-            rope.scaling = RopeScaling::Divisors(divisors.clone());
+            if matches!(rope.scaling, RopeScaling::Divisors(_)) {
+                rope.scaling = RopeScaling::Divisors(divisors.clone());
+            }
         }
     }
     Ok(config)

@@ -10,6 +10,7 @@ use super::config::{Config, NormKind, PositionEmbedding, QueryKeyNorm, Rope, Rop
 use super::decoder::Decoder;
 use super::family;
 use super::layer::{Linear, Norm};
+use super::leftover;
 use super::naming::{AttentionNaming, MlpNaming, Naming, NormNaming};
 use super::source::WeightSource;
 use crate::error::{Error, Result};
@@ -41,13 +42,21 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
     }
     let final_norm = loader.norm(&format!("{}{}", naming.root, naming.final_norm), config.d_model)?;
     let unembedding_name = format!("{}.weight", naming.unembedding);
-    let unembedding = if config.tied {
-        loader.used.insert(unembedding_name);
-        embedding.shallow_clone()
-    } else {
-        loader.tensor(&unembedding_name, &[config.d_vocab, config.d_model])?
+    let size = [config.d_vocab, config.d_model];
+    let unembedding = match (config.tied, source.contains(&unembedding_name)) {
+        (true, false) => embedding.shallow_clone(),
+        (true, true) => {
+            if !loader.tensor(&unembedding_name, &size)?.f_equal(&embedding)? {
+                return Err(Error::new(format!(
+                    "`{unembedding_name}` is not the embedding, which the config's `tie_word_embeddings` says it is"
+                ))
+                .hint("if the stored matrix holds, set `tie_word_embeddings` to false in config.json"));
+            }
+            embedding.shallow_clone()
+        }
+        (false, _) => loader.tensor(&unembedding_name, &size)?,
     };
-    loader.check_nothing_left()?;
+    leftover::check(&config, source, &loader.used, &ropes)?;
     Ok(Decoder {
         unembedding: Linear { weight: unembedding, bias: None },
         config,
@@ -205,19 +214,6 @@ impl Loader<'_> {
         };
         let down = self.linear(&format!("{prefix}{}", self.naming.mlp_down), d_model, d_mlp, bias)?;
         Ok(Mlp { gate, up, down })
-    }
-
-    fn check_nothing_left(&self) -> Result<()> {
-        let left = self.source.unused(&self.used);
-        match left.first() {
-            None => Ok(()),
-            Some(first) => Err(Error::new(format!(
-                "the checkpoint has {} tensors that a {} model does not use, the first is `{first}`",
-                left.len(),
-                self.config.model_type
-            ))
-            .hint("its architecture differs from what its config says, and the numbers would be wrong")),
-        }
     }
 }
 

@@ -17,6 +17,7 @@ pub mod hook;
 pub mod intervention;
 pub mod language_model;
 pub mod layer;
+pub mod leftover;
 pub mod load;
 pub mod naming;
 pub mod rope;

@@ -62,10 +62,3 @@ pub struct Naming {
     /// Weights are stored [in, out]
     pub transposed: bool,
 }
-
-/// Whether a tensor is a buffer of older checkpoints that no code reads: masks and rotary frequencies.
-pub fn is_buffer(name: &str) -> bool {
-    [".attn.bias", ".attn.masked_bias", ".attention.bias", ".attention.masked_bias", "rotary_emb.inv_freq"]
-        .iter()
-        .any(|suffix| name.ends_with(suffix))
-}

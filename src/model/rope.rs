@@ -53,23 +53,36 @@ impl Rope {
         }
     }
 
-    /// Radians per position, [dim / 2] in float32, for a text of `length` tokens (transformers'
-    /// modeling_rope_utils.py).
-    fn frequencies(&self, length: i64) -> Result<Tensor> {
-        let dim = self.dim as f64;
+    /// Radians per position, [dim / 2] in float32, for a text of `length` tokens, by the operations of transformers'
+    /// modeling_rope_utils.py in their order: another order gives other last bits.
+    ///
+    /// # Errors
+    /// Only libtorch's own, such as no memory.
+    pub fn frequencies(&self, length: i64) -> Result<Tensor> {
         let numbers = range(0, self.dim / 2, Device::Cpu)?.f_to_kind(Kind::Float)?;
-        let wavelengths = constant(self.theta)?.f_pow(&numbers.times(2.0)?.over(dim)?)?;
+        let exponents = numbers.times(2.0)?.over(self.exponent_dim as f64)?;
+        let wavelengths = constant(self.theta)?.f_pow(&exponents)?;
         let plain = wavelengths.f_reciprocal()?;
         Ok(match &self.scaling {
             RopeScaling::Default => plain,
             RopeScaling::Linear { factor } => plain.over(*factor)?,
-            RopeScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_context } => {
-                let turns = plain.times(original_context / (2.0 * PI))?;
-                // 0 where a turn is longer than the low wavelength, 1 where it is shorter than the high one.
-                let smooth = turns.minus(*low_frequency_factor)?.over(high_frequency_factor - low_frequency_factor)?;
-                mix(&plain.over(*factor)?, &plain, &share(&smooth)?)?
+            RopeScaling::Llama3 {
+                factor,
+                low_frequency_factor: low,
+                high_frequency_factor: high,
+                original_context,
+            } => {
+                let turn = plain.f_reciprocal()?.times(2.0 * PI)?;
+                let is_long = turn.f_gt_tensor(&constant(original_context / low)?)?;
+                let is_short = turn.f_lt_tensor(&constant(original_context / high)?)?;
+                let scaled = Tensor::f_where_self(&plain.over(*factor)?, &is_long, &plain)?;
+                let smooth = turn.f_reciprocal()?.times(*original_context)?.minus(*low)?.over(high - low)?;
+                let rest = smooth.f_neg()?.plus(1.0)?;
+                let mixed = rest.f_mul(&scaled)?.over(*factor)?.f_add(&smooth.f_mul(&scaled)?)?;
+                Tensor::f_where_self(&scaled, &is_long.f_logical_or(&is_short)?, &mixed)?
             }
             RopeScaling::Yarn { factor, beta_fast, beta_slow, original_context, truncate, .. } => {
+                let dim = self.dim as f64;
                 let correction =
                     |turns: f64| dim * (original_context / (turns * 2.0 * PI)).ln() / (2.0 * self.theta.ln());
                 let (mut low, mut high) = (correction(*beta_fast), correction(*beta_slow));
@@ -80,8 +93,11 @@ impl Rope {
                 if low == high {
                     high += 0.001;
                 }
-                let ramp = share(&numbers.minus(low)?.over(high - low)?)?;
-                mix(&plain, &plain.over(*factor)?, &ramp)?
+                let ramp = numbers.minus(low)?.over(high - low)?;
+                let ramp = ramp.f_clamp_tensor(Some(constant(0.0)?), Some(constant(1.0)?))?;
+                let stretched = wavelengths.times(*factor)?.f_reciprocal()?;
+                let share = ramp.f_neg()?.plus(1.0)?;
+                stretched.f_mul(&share.f_neg()?.plus(1.0)?)?.f_add(&plain.f_mul(&share)?)?
             }
             RopeScaling::LongRope { short, long, original_context, .. } => {
                 let divisors = factors(if length > *original_context { long } else { short })?;
@@ -90,16 +106,6 @@ impl Rope {
             RopeScaling::Divisors(divisors) => plain.f_div(&factors(divisors)?)?,
         })
     }
-}
-
-/// Values below 0 raised to it, values above 1 lowered to it.
-fn share(values: &Tensor) -> Result<Tensor> {
-    Ok(values.f_clamp_tensor(Some(constant(0.0)?), Some(constant(1.0)?))?)
-}
-
-/// `from` where `share` is 0, `to` where it is 1.
-fn mix(from: &Tensor, to: &Tensor, share: &Tensor) -> Result<Tensor> {
-    Ok(from.f_mul(&share.f_neg()?.plus(1.0)?)?.f_add(&to.f_mul(share)?)?)
 }
 
 fn factors(values: &[f64]) -> Result<Tensor> {

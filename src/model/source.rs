@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use safetensors::Dtype;
 use tch::{Device, Kind, Tensor};
 
-use super::config::{Config, NormKind};
-use super::family::gguf::{Architecture, architecture, tensor_name, unpermute_rotary};
-use super::naming::is_buffer;
+use super::config::{Config, NormKind, RopeScaling};
+use super::family::gguf::{
+    Architecture, LONG_FACTORS, ROTARY_DIVISORS, SHORT_FACTORS, architecture, tensor_name, unpermute_rotary,
+};
 use crate::data::safetensors::SafetensorsFile;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
@@ -26,6 +27,12 @@ pub trait WeightSource {
     /// It is missing, or has another shape than `shape`.
     fn load(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor>;
 
+    /// A stored tensor in its own shape, on the CPU in float64.
+    ///
+    /// # Errors
+    /// It is missing, or in a type that cannot be read.
+    fn stored(&self, name: &str) -> Result<Tensor>;
+
     /// The names of the stored tensors that are not in `used`.
     fn unused(&self, used: &BTreeSet<String>) -> Vec<String>;
 }
@@ -37,6 +44,9 @@ fn check_shape(name: &str, found: &[i64], expected: &[i64]) -> Result<()> {
     Err(Error::new(format!("tensor `{name}` has shape {found:?}, but the config calls for {expected:?}"))
         .hint("config and weights do not belong together"))
 }
+
+/// Weights that peft adds to a model's own.
+const ADAPTER: &str = "adapter_model.safetensors";
 
 /// The safetensors files of a checkpoint, one or several.
 #[derive(Debug)]
@@ -52,6 +62,10 @@ impl Checkpoint {
     /// # Errors
     /// No safetensors there, a missing shard, a file that is cut off or damaged; each names the file.
     pub fn open(directory: &Path) -> Result<Self> {
+        if directory.join(ADAPTER).is_file() {
+            return Err(Error::new(format!("`{}` has an adapter, {ADAPTER}", directory.display()))
+                .hint("merge it into the weights with peft's `merge_and_unload`, or move it away"));
+        }
         let index = directory.join("model.safetensors.index.json");
         let single = directory.join("model.safetensors");
         let paths: Vec<PathBuf> = if single.is_file() {
@@ -74,7 +88,14 @@ impl Checkpoint {
         let mut index = BTreeMap::new();
         for (number, file) in files.iter().enumerate() {
             for name in file.names() {
-                index.insert(name, number);
+                if let Some(other) = index.insert(name.clone(), number) {
+                    return Err(Error::new(format!(
+                        "tensor `{name}` is in both `{}` and `{}`",
+                        files[other].path().display(),
+                        file.path().display()
+                    ))
+                    .hint("a checkpoint has each tensor once"));
+                }
             }
         }
         Ok(Self { files, index })
@@ -95,8 +116,14 @@ impl WeightSource for Checkpoint {
             .map_err(|error| error.context(format!("`{}`", file.path().display())))
     }
 
+    fn stored(&self, name: &str) -> Result<Tensor> {
+        let file = &self.files[self.index[name]];
+        file.load(name, Some(Kind::Double), Device::Cpu)
+            .map_err(|error| error.context(format!("`{}`", file.path().display())))
+    }
+
     fn unused(&self, used: &BTreeSet<String>) -> Vec<String> {
-        self.index.keys().filter(|name| !used.contains(*name) && !is_buffer(name)).cloned().collect()
+        self.index.keys().filter(|name| !used.contains(*name)).cloned().collect()
     }
 }
 
@@ -110,9 +137,6 @@ fn load_stored(file: &SafetensorsFile, name: &str, shape: &[i64], kind: Kind, de
     }
     file.load(name, Some(kind), device)
 }
-
-/// The GGUF tensor that holds the divisors of Llama 3's rotary frequencies.
-pub const ROTARY_DIVISORS: &str = "rope_freqs.weight";
 
 /// A GGUF file, its tensors renamed and rearranged to what Hugging Face's checkpoint of the same model has.
 pub struct GgufSource<'a> {
@@ -172,11 +196,23 @@ impl WeightSource for GgufSource<'_> {
         Ok(tensor.f_to_device_(device, kind, false, false)?.f_contiguous()?)
     }
 
+    fn stored(&self, name: &str) -> Result<Tensor> {
+        Ok(self.gguf.load(name)?.f_to_kind(Kind::Double)?)
+    }
+
     fn unused(&self, used: &BTreeSet<String>) -> Vec<String> {
         let read: BTreeSet<String> = used.iter().filter_map(|name| self.stored_name(name)).collect();
+        // These go into the config, not into a weight.
+        let has = |wanted: fn(&RopeScaling) -> bool| {
+            self.config.layers.iter().filter_map(|layer| layer.rope.as_ref()).any(|rope| wanted(&rope.scaling))
+        };
+        let in_config = |name: &str| match name {
+            ROTARY_DIVISORS => has(|scaling| matches!(scaling, RopeScaling::Divisors(_))),
+            LONG_FACTORS | SHORT_FACTORS => has(|scaling| matches!(scaling, RopeScaling::LongRope { .. })),
+            _ => false,
+        };
         let names = self.gguf.tensor_names().iter();
-        // The divisors of the rotary frequencies go into the config, not into a weight.
-        names.filter(|name| !read.contains(*name) && *name != ROTARY_DIVISORS).cloned().collect()
+        names.filter(|name| !read.contains(*name) && !in_config(name)).cloned().collect()
     }
 }
 
@@ -197,8 +233,9 @@ impl RandomWeights {
 }
 
 impl WeightSource for RandomWeights {
+    /// Nothing is stored.
     fn contains(&self, _name: &str) -> bool {
-        true
+        false
     }
 
     fn load(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
@@ -214,6 +251,10 @@ impl WeightSource for RandomWeights {
         let mut tensor = Tensor::f_empty(shape, (Kind::Float, device))?;
         let _ = tensor.f_normal_(0.0, self.deviation)?;
         Ok(tensor.f_to_kind(kind)?)
+    }
+
+    fn stored(&self, name: &str) -> Result<Tensor> {
+        Err(Error::new(format!("random weights store no tensor `{name}`")))
     }
 
     fn unused(&self, _used: &BTreeSet<String>) -> Vec<String> {

@@ -53,6 +53,9 @@ pub fn run(session: Session) -> u8 {
                 if let Flow::Leave(code) = repl.submit(&text) {
                     return code;
                 }
+                if output::is_closed() {
+                    return 0;
+                }
             }
             Line::Cleared => {}
             Line::End => return 0,

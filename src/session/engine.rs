@@ -1,8 +1,8 @@
 //! The script engine: its limits, its output, and how text is compiled.
 
-use rhai::{AST, Dynamic, Engine, OptimizationLevel, ParseError, Position, Scope, Token};
+use rhai::{AST, Dynamic, Engine, LexError, OptimizationLevel, ParseError, ParseErrorType, Position, Scope, Token};
 
-use crate::syntax::scan;
+use crate::syntax::{scan, source};
 use crate::{bind, interrupt, output};
 
 /// How deep functions may call each other.
@@ -68,15 +68,31 @@ pub fn compile<'a>(engine: &Engine, text: &str, known: impl Iterator<Item = &'a 
         names.push(name, ());
     }
     // A first line for the shell, `#!/usr/bin/env -S lancet run`, is a comment.
-    match text.strip_prefix("#!") {
+    let compiled = match text.strip_prefix("#!") {
         Some(rest) => engine.compile_with_scope(&names, format!("// {rest}")),
         None => engine.compile_with_scope(&names, text),
+    };
+    match unclosed_comment(text) {
+        Some(comment) if compiled.as_ref().err().is_none_or(|error| error.position() >= comment.position()) => {
+            Err(comment)
+        }
+        _ => compiled,
     }
+}
+
+/// The fault that a block comment is not closed, which Rhai takes as the end of the text.
+fn unclosed_comment(text: &str) -> Option<ParseError> {
+    let position = source::position(text, scan::unclosed_comment(text)?);
+    let fault = ParseErrorType::BadInput(LexError::Runtime("this comment is not closed".to_owned()));
+    Some(ParseError(fault.into(), position))
 }
 
 /// Whether the parser could go on if more lines followed.
 pub fn is_incomplete(parser: &Engine, text: &str) -> bool {
-    use rhai::{LexError, ParseErrorType};
+    let text = &*source::normalized(text);
+    if scan::unclosed_comment(text).is_some() {
+        return true;
+    }
     let Err(error) = parser.compile(text) else { return false };
     match error.err_type() {
         ParseErrorType::UnexpectedEOF => true,
@@ -100,8 +116,19 @@ mod tests {
     #[test]
     fn incomplete_input_is_what_more_lines_could_complete() {
         let parser = parser();
-        let incomplete =
-            ["fn f(x) {", "let x = [1,", "f(1,", "if a {\n  b", "`open", "x.map(|y| {", "let x =", "#{a: 1,", "1 +"];
+        let incomplete = [
+            "/* a",
+            "1 /* b */ + /* c",
+            "fn f(x) {",
+            "let x = [1,",
+            "f(1,",
+            "if a {\n  b",
+            "`open",
+            "x.map(|y| {",
+            "let x =",
+            "#{a: 1,",
+            "1 +",
+        ];
         for text in incomplete {
             assert!(is_incomplete(&parser, text), "{text}");
         }

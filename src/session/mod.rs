@@ -13,7 +13,7 @@ use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Module, Scope};
 use crate::bind::script::ScriptContext;
 use crate::catalog::Catalog;
 use crate::diagnostics::{self, Diagnostic};
-use crate::syntax::source::SourceMap;
+use crate::syntax::source::{self, SourceMap};
 use crate::{interrupt, output, progress};
 use module::Modules;
 
@@ -125,6 +125,7 @@ impl Session {
     }
 
     fn compile(&mut self, name: &str, text: &str) -> Result<AST, ScriptError> {
+        let text = &*source::normalized(text);
         self.sources.borrow_mut().insert(name, text);
         let known = self.scope.iter_raw().map(|(name, ..)| name).chain(self.functions.iter_functions().map(|f| f.name));
         match engine::compile(&self.engine, text, known) {

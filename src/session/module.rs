@@ -9,7 +9,7 @@ use include_dir::{Dir, include_dir};
 use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
 
 use super::engine;
-use crate::syntax::source::SourceMap;
+use crate::syntax::source::{self, SourceMap};
 
 static STANDARD_LIBRARY: Dir = include_dir!("$CARGO_MANIFEST_DIR/stdlib");
 
@@ -79,9 +79,10 @@ impl Modules {
         if self.loading.borrow().contains(&name) {
             return Err(within(format!("`{name}` imports itself, directly or through another file").into()));
         }
-        self.sources.borrow_mut().insert(&name, &text);
+        let text = &*source::normalized(&text);
+        self.sources.borrow_mut().insert(&name, text);
         let mut ast =
-            engine::compile(engine, &text, std::iter::empty()).map_err(|error| within(Box::new(error.into())))?;
+            engine::compile(engine, text, std::iter::empty()).map_err(|error| within(Box::new(error.into())))?;
         ast.set_source(name.as_str());
         self.sources.borrow_mut().record(&name, &ast);
         self.loading.borrow_mut().push(name.clone());

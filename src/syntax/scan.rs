@@ -48,12 +48,12 @@ const SYMBOLS: [&str; 35] = [
     "??", "?.", "?[", "**", "<<", ">>", "#{", "->", "|=", "&=", "^=", "++", "--", "!in", "===", "!==", ":=",
 ];
 
-/// The tokens of `source`, without the white space between them.
+/// The tokens of `source`, without the white space between them. Only ASCII's white space separates, as in Rhai.
 pub fn scan(source: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut start = 0;
     while let Some(first) = source.get(start..).and_then(|rest| rest.chars().next()) {
-        if first.is_whitespace() {
+        if first.is_ascii_whitespace() {
             start += first.len_utf8();
             continue;
         }
@@ -67,11 +67,15 @@ pub fn scan(source: &str) -> Vec<Token> {
 }
 
 fn token(first: char, rest: &str) -> (Kind, usize) {
-    if rest.starts_with("//") {
+    // `#!` is Rhai's only in a first line for the shell.
+    if rest.starts_with("//") || rest.starts_with("#!") {
         return (Kind::Comment, rest.find('\n').unwrap_or(rest.len()));
     }
     if rest.starts_with("/*") {
-        return (Kind::Comment, block_comment(rest));
+        return (Kind::Comment, block_comment(rest).unwrap_or(rest.len()));
+    }
+    if let Some(length) = raw_string(rest) {
+        return (Kind::Text, length);
     }
     match first {
         '"' => (Kind::Text, quoted(rest, '"')),
@@ -145,7 +149,7 @@ fn embedded(code: &str) -> usize {
             '{' => depth += 1,
             _ => {}
         }
-        at += if first.is_whitespace() { first.len_utf8() } else { token(first, tail).1.max(first.len_utf8()) };
+        at += if first.is_ascii_whitespace() { first.len_utf8() } else { token(first, tail).1.max(first.len_utf8()) };
         if tail.starts_with("#{") {
             depth += 1;
         }
@@ -153,7 +157,16 @@ fn embedded(code: &str) -> usize {
     code.len()
 }
 
-fn block_comment(rest: &str) -> usize {
+/// The length of `#"..."#`, with as many `#` behind as before.
+fn raw_string(rest: &str) -> Option<usize> {
+    let marks = rest.len() - rest.trim_start_matches('#').len();
+    let text = rest.get(marks..)?.strip_prefix('"').filter(|_| marks > 0)?;
+    let end = format!("\"{}", "#".repeat(marks));
+    Some(text.find(&end).map_or(rest.len(), |at| marks + 1 + at + end.len()))
+}
+
+/// The length of a comment, which may hold others. None if it is not closed.
+fn block_comment(rest: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = 0;
     while let Some(tail) = rest.get(at..).filter(|tail| !tail.is_empty()) {
@@ -164,13 +177,21 @@ fn block_comment(rest: &str) -> usize {
             depth -= 1;
             at += 2;
             if depth == 0 {
-                return at;
+                return Some(at);
             }
         } else {
             at += tail.chars().next().map_or(1, char::len_utf8);
         }
     }
-    rest.len()
+    None
+}
+
+/// The byte at which a block comment starts that is not closed.
+pub fn unclosed_comment(source: &str) -> Option<usize> {
+    // Only the last token can reach to the end.
+    let last = scan(source).pop()?;
+    let text = last.text(source);
+    (text.starts_with("/*") && block_comment(text).is_none()).then_some(last.range.start)
 }
 
 /// The name of the function whose body holds the byte `offset`.
@@ -237,6 +258,15 @@ mod tests {
         assert_eq!(texts("\"open"), ["\"open"]);
         assert_eq!(texts("`open ${"), ["`open ${"]);
         assert_eq!(texts("/* a /* b */ c */ d"), ["/* a /* b */ c */", "d"]);
+        assert_eq!(texts(r###"#"a\"# b ##"c"#/*"## d"###), [r###"#"a\"#"###, "b", r###"##"c"#/*"##"###, "d"]);
+    }
+
+    #[test]
+    fn finds_the_comment_that_is_not_closed() {
+        assert_eq!(unclosed_comment("1 /* a /* b */"), Some(2));
+        for closed in ["", "1 /* a /* b */ */ 2", "// /*", "\"/*\"", "`${\"/*\"} /*`", "#\"/*\"#", "'/' * 2"] {
+            assert_eq!(unclosed_comment(closed), None, "{closed}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Every text that was compiled, by name, and where each function in it lies: what errors need to point at their cause.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -82,9 +83,20 @@ impl SourceMap {
             let line_end = text.get(offset..)?.find('\n').map_or(text.len(), |length| offset + length);
             return Some(token.range.start..token.range.end.min(line_end.max(token.range.start + 1)));
         }
-        let last = text.trim_end().char_indices().next_back()?;
-        if offset < last.0 { Some(offset..offset + 1) } else { Some(last.0..last.0 + last.1.len_utf8()) }
+        let last = text.trim_ascii_end().char_indices().next_back()?;
+        let (at, marked) = match text.get(offset..).and_then(|rest| rest.chars().next()) {
+            Some(here) if offset < last.0 => (offset, here),
+            _ => last,
+        };
+        Some(at..at + marked.len_utf8())
     }
+}
+
+/// A script's text as it is compiled and shown: without a byte order mark, and with line feeds as its line ends.
+/// Rhai counts a lone carriage return as a line end in comments only, so that places would be wrong behind it.
+pub fn normalized(text: &str) -> Cow<'_, str> {
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+    if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n").into() } else { text.into() }
 }
 
 /// The byte at which `position` lies; the end of the line if it is past that.
@@ -95,6 +107,21 @@ pub fn offset(text: &str, position: Position) -> Option<usize> {
     let rest = text.get(start..)?.split('\n').next().unwrap_or_default();
     let within = rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(at, _)| at);
     Some(start + within)
+}
+
+/// The line and column of the byte `offset`, both from 1.
+pub fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
+    (line, column)
+}
+
+/// The place of the byte `offset` as Rhai counts, which ends at line and column 65,535.
+pub fn position(text: &str, offset: usize) -> Position {
+    let (line, column) = line_and_column(text, offset);
+    let counted = |number: usize| u16::try_from(number).unwrap_or(u16::MAX);
+    Position::new(counted(line), counted(column))
 }
 
 #[cfg(test)]
@@ -109,6 +136,11 @@ mod tests {
         assert_eq!(offset(text, Position::new(2, 99)), Some(text.len() - 1));
         assert_eq!(offset(text, Position::new(9, 1)), Some(text.len()));
         assert_eq!(offset(text, Position::NONE), None);
+    }
+
+    #[test]
+    fn every_line_end_is_a_line_feed() {
+        assert_eq!(normalized("\u{FEFF}a\r\nb\rc\n\u{FEFF}"), "a\nb\nc\n\u{FEFF}");
     }
 
     #[test]

@@ -208,3 +208,100 @@ fn ctrl_c_keeps_the_variables_of_a_session() {
 fn interrupt(process: u32) {
     assert!(Command::new("kill").args(["-INT", &process.to_string()]).status().expect("kill").success());
 }
+
+#[test]
+fn no_character_is_too_much_for_an_error() {
+    let invisible = ['\u{A0}', '\u{2003}', '\u{2029}', '\u{85}', '\u{FEFF}', '\u{200B}', '\u{301}', '\u{1}', '\u{B}'];
+    for character in invisible {
+        // Where it may stand, the same character changes neither line nor column.
+        let code = format!("/*{character}*/ let e = \"{character}日\";\nlet a{character}= 1;");
+        let error = err(&lancet().args(["-e", &code]).assert().code(1).get_output().clone());
+        let named = format!("error: the character U+{:04X} is not expected here", u32::from(character));
+        assert!(error.starts_with(&named), "{error}");
+        assert!(error.contains("[ <command line>:2:6 ]") && error.contains("\n 2 | let a"), "{error}");
+        assert!(error.contains("-- here"), "{error}");
+    }
+}
+
+#[test]
+fn a_line_separator_is_an_error_at_its_place_wherever_code_comes_from() {
+    let folder = tempfile::tempdir().expect("folder");
+    let code = "\"日\u{2028}\";\nlet a\u{2028}= 1;";
+    let file = script(folder.path(), code);
+    for (output, place) in [
+        (lancet().args(["run", &file]).output().expect("output"), &*format!("{file}:2:6")),
+        (lancet().args(["check", &file]).output().expect("output"), &*format!("{file}:2:6")),
+        (lancet().args(["-e", code]).output().expect("output"), "<command line>:2:6"),
+        (with_input(lancet().arg("-i"), code), "<repl:2>:1:6"),
+    ] {
+        assert!(err(&output).starts_with("error: the character U+2028 is not expected here"), "{}", err(&output));
+        assert!(err(&output).contains(&format!("[ {place} ]")), "{}", err(&output));
+    }
+}
+
+#[test]
+fn a_comment_that_is_not_closed_is_an_error_at_its_place() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = script(folder.path(), "print(1);\n/* a /* note */\nprint(2);\n");
+    for command in ["run", "check"] {
+        let output = lancet().args([command, &file]).assert().code(1).stdout("").get_output().clone();
+        assert!(err(&output).starts_with("error: this comment is not closed"), "{}", err(&output));
+        assert!(err(&output).contains("script.rhai:2:1 ]"), "{}", err(&output));
+    }
+    // What is wrong before it comes first; what is missing behind it is its doing.
+    let before = err(&lancet().args(["-e", "let 1 = 2; /*"]).output().expect("output"));
+    assert!(!before.contains("comment"), "{before}");
+    let behind = err(&lancet().args(["-e", "if true { /* }"]).output().expect("output"));
+    assert!(behind.starts_with("error: this comment is not closed"), "{behind}");
+    let imported = script(folder.path(), "fn f() { 1 }\n/*");
+    let import = err(&lancet().args(["-e", &format!("import \"{imported}\" as m; m::f()")]).output().expect("output"));
+    assert!(import.starts_with("error: this comment is not closed") && import.contains("script.rhai:2:1"), "{import}");
+}
+
+#[test]
+fn a_script_may_start_with_a_byte_order_mark_and_end_its_lines_in_any_way() {
+    let folder = tempfile::tempdir().expect("folder");
+    let text = "\u{FEFF}#!/usr/bin/env -S lancet run\n//! Counts.\nlet x = 1; // one\nprint(x + y);\n";
+    for end in ["\n", "\r\n", "\r"] {
+        let file = script(folder.path(), &text.replace('\n', end));
+        let output = lancet().args(["run", &file]).output().expect("output");
+        assert!(err(&output).contains("script.rhai:4:11 ]"), "{end:?} {}", err(&output));
+    }
+    let file = script(folder.path(), "\u{FEFF}print(1);");
+    lancet().args(["run", &file]).assert().success().stdout("1\n");
+    let file = script(folder.path(), "\u{FEFF}fn f() { 1 }");
+    lancet().args(["-e", &format!("import \"{file}\" as m; m::f()")]).assert().success().stdout("1\n");
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let plot = "line_plot([0, 1], [1, 2]).show()";
+    for arguments in [
+        &["-e", "for i in 0..3 { print(i) }"][..],
+        &["-e", "1"],
+        &["-e", plot],
+        &["help"],
+        &["help", "zip"],
+        &["doc"],
+        &["data"],
+        &["doctor"],
+        &["--version"],
+        &["--help"],
+    ] {
+        let output = lancet().args(arguments).stdout(full()).output().expect("output");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(err(&output).contains("error: standard output cannot be written: No space left"), "{}", err(&output));
+        assert_eq!(err(&output).lines().count(), 1, "{}", err(&output));
+    }
+}
+
+#[test]
+fn a_reader_that_has_left_is_no_error() {
+    for arguments in [&["help"][..], &["help", "zip"], &["doc"], &["data"], &["doctor"], &["--version"], &["-e", "1"]] {
+        let (reader, writer) = std::io::pipe().expect("pipe");
+        drop(reader);
+        let output = lancet().args(arguments).stdout(writer).output().expect("output");
+        assert_eq!((output.status.code(), err(&output).as_str()), (Some(0), ""), "{arguments:?}");
+    }
+}

@@ -363,11 +363,14 @@ fn configurations_of_other_families_are_translated() {
     let config = config_json(&writer.open().unwrap()).unwrap();
     assert_eq!(config["model_type"], "olmo3");
     assert_eq!(config["layer_types"][3], "full_attention");
-    let scaling = json!({ "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192 });
-    assert_eq!(config["rope_scaling"], scaling);
+    let full = json!({
+        "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 8192, "rope_theta": 10000.0
+    });
+    let sliding = json!({ "rope_type": "default", "rope_theta": 10000.0 });
+    assert_eq!(config["rope_parameters"], json!({ "full_attention": full, "sliding_attention": sliding }));
 
-    // Qwen 2 has biases, which only the tensors tell.
-    let writer = decoder("qwen2", 1, 64, 4).tensor("blk.0.attn_q.bias", &[1], 0, 0);
+    // Only the tensors tell of biases.
+    let writer = decoder("llama", 1, 64, 4).tensor("blk.0.attn_q.bias", &[1], 0, 0);
     assert_eq!(config_json(&writer.open().unwrap()).unwrap()["attention_bias"], true);
 }
 

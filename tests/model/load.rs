@@ -163,7 +163,6 @@ fn configs_that_mean_something_else_are_refused_by_field() {
         ("llama2", "model_type", Value::Null, &["no field `model_type`"]),
         ("llama2", "model_type", json!("bert"), &["`model_type`", "\"bert\"", "olmo2"]),
         ("llama2", "model_type", json!(3), &["model_type"]),
-        ("llama2", "hidden_size", Value::Null, &["no field `hidden_size`"]),
         ("llama2", "hidden_size", json!("32"), &["`hidden_size` is not an integer"]),
         ("llama2", "hidden_size", json!(0), &["`hidden_size` is 0"]),
         ("llama2", "hidden_size", json!(-32), &["`hidden_size` is -32"]),
@@ -183,7 +182,7 @@ fn configs_that_mean_something_else_are_refused_by_field() {
             json!({ "rope_type": "dynamic", "factor": 2.0 }),
             &["rope_type", "\"dynamic\"", "yarn"],
         ),
-        ("llama2", "rope_scaling", json!({ "rope_type": "linear" }), &["`factor`"]),
+        ("llama2", "rope_scaling", json!({ "rope_type": "linear" }), &["`rope_scaling.factor`"]),
         ("llama2", "rope_scaling", json!("linear"), &["`rope_scaling`", "not an object"]),
         ("llama2", "eos_token_id", json!([2, "3"]), &["`eos_token_id`", "not an integer"]),
         ("llama2", "rms_norm_eps", json!("small"), &["`rms_norm_eps` is not a number"]),
@@ -217,6 +216,9 @@ fn configs_that_mean_something_else_are_refused_by_field() {
         assert_contains(&message, &["config.json"]);
         assert_contains(&message, parts);
     }
+    // The class's own size is taken, and then the weights do not fit.
+    let silent = Checkpoint::of("llama2").with("hidden_size", Value::Null);
+    refused(silent.write(), &["model.embed_tokens.weight", "[97, 32]", "[97, 4096]"]);
     let uneven = Checkpoint::of("llama2").with("hidden_size", json!(34)).with("head_dim", Value::Null);
     refused(uneven.write(), &["config.json", "`hidden_size` 34", "`num_attention_heads` 4", "`head_dim`"]);
 }

@@ -4,10 +4,12 @@
 mod support;
 
 mod checkpoint;
+mod config;
 mod generate;
 mod gguf;
 mod hook;
 mod intervention;
+mod leftover;
 mod linear;
 mod linear_reference;
 mod load;

@@ -211,7 +211,7 @@ fn the_keys_of_models_and_cells_are_pinned() {
     let model = load(&tiny_path("llama3").display().to_string(), Kind::Float);
     assert_eq!(
         model.fingerprint().expect("fingerprint"),
-        "f7bb06ff6685d608b9eeff32f4ab08d1442b028257f3a0f94ff1cfc5252236cb"
+        "97143b5374b2d07a0242e787075b69ef5fdd6993db3bfaa8f533d77e40a6d288"
     );
     let mut request = request(Site::ResidPost, -1, &[1, 2]);
     request.store = Some(folder.path().to_owned());
@@ -222,9 +222,9 @@ fn the_keys_of_models_and_cells_are_pinned() {
         files.map(|file| file.expect("file").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     let expected = [
-        "258bcc80239b4873a7ab7b02e54d9585ce36689e148f6b6167b7f74e990ec762.cells",
-        "d61e8f5b2dc59603fed1a70ebb306b16c957a7854b4ae6b92e9d7eb95963fed8.cells",
-        "effacbee228ae5a1c912abba6ce875390727864edc90c06ba7399a7eb5f7d2e1.cells",
+        "200fcefa9905b30ec2b3aefa132964214014838ae441d997371a2ce71c709bb7.cells",
+        "860646bdfbe8a73903bcb4a5a01bb5c0c5dcb52696e75cd6bf5e8e66d91dbdb5.cells",
+        "db48af3f5c33997da1e12f60a439309bca18362bfaaee65c2f5a0b28dd690229.cells",
     ];
     assert_eq!(names, expected);
 }

@@ -1,7 +1,12 @@
-//! Typed access to the fields of a config.json. A missing or wrong field is an error that names it.
+//! Typed access to the fields of a config.json. A field that is missing is what transformers' config class takes; a wrong
+//! one, or one that nothing reads, is an error that names it.
 
-use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
+use serde_json::{Map, Value};
+
+use super::config_class::{ConfigClass, is_common};
 use crate::error::{Error, Result};
 use crate::model::config::Activation;
 
@@ -11,97 +16,209 @@ const LARGEST: i64 = 1 << 24;
 /// Upper bound on the number of layers, which are described before their weights are looked for.
 const MOST_LAYERS: i64 = 1 << 12;
 
-/// Fields whose presence (not null, not false) means an architecture that the decoder does not know.
-const FOREIGN: &[&str] = &[
-    "quantization_config",
-    "num_local_experts",
-    "num_experts",
-    "n_routed_experts",
-    "kv_lora_rank",
-    "vision_config",
-    "add_cross_attention",
-    "is_encoder_decoder",
-    "scale_attn_by_inverse_layer_idx",
-    "clip_qkv",
-    "use_bidirectional_attention",
+/// Fields that change no number, besides those that all of transformers' config classes share.
+const HARMLESS: &[&str] = &[
+    // Dropout, which only training has
+    "attention_dropout",
+    "attn_pdrop",
+    "classifier_dropout",
+    "embd_pdrop",
+    "hidden_dropout",
+    "resid_pdrop",
+    "summary_first_dropout",
+    // Heads that a language model does not have
+    "num_labels",
+    "_num_labels",
+    "summary_activation",
+    "summary_proj_to_labels",
+    "summary_type",
+    "summary_use_proj",
+    // How transformers computes the same numbers
+    "_attn_implementation",
+    "_attn_implementation_autoset",
+    "attn_implementation",
+    "cache_implementation",
+    "gradient_checkpointing",
+    "output_attentions",
+    "pretraining_tp",
+    "reorder_and_upcast_attn",
+    "torch_dtype",
+    "torchscript",
+    "use_bfloat16",
+    "use_return_dict",
+    // Tokens
+    "bos_token_id",
+    "decoder_start_token_id",
+    "model_max_length",
+    "pad_token_id",
+    "prefix",
+    "sep_token_id",
+    "tokenizer_class",
+    "unk_token_id",
+    // Where a checkpoint comes from
+    "_commit_hash",
+    "_name_or_path",
+    "auto_map",
+    "finetuning_task",
+    "is_decoder",
+    "is_llama_config",
+    "model_type",
+    "name_or_path",
+    "task_specific_params",
+    "tf_legacy_loss",
+    "transformers.js_config",
+    "unsloth_fixed",
+    "unsloth_version",
 ];
 
-/// The fields of a config, or of an object in it. Every read of a field goes through [`Fields::get`].
-pub(super) struct Fields<'a> {
-    value: &'a Value,
+/// Fields whose one harmless value says that something is not in use. No class of the supported families reads them.
+const HARMLESS_AS: &[(&str, Value)] = &[
+    ("add_cross_attention", Value::Bool(false)),
+    ("attention_bias", Value::Bool(false)),
+    ("is_encoder_decoder", Value::Bool(false)),
+    ("lm_head_bias", Value::Bool(false)),
+    ("mlp_bias", Value::Bool(false)),
+    ("rope_interleaved", Value::Bool(false)),
+    ("scale_attn_by_inverse_layer_idx", Value::Bool(false)),
+    ("tie_encoder_decoder", Value::Bool(false)),
+    ("use_bidirectional_attention", Value::Bool(false)),
+    ("use_mrope", Value::Bool(false)),
+];
+
+/// The fields of a config, or of an object in it. Every read of a field goes through [`Fields::given`].
+pub(super) struct Fields {
+    given: Map<String, Value>,
+    /// What is taken for what is not given; None for an object in a config
+    class: Option<&'static ConfigClass>,
+    /// What stands before a field's name in messages
+    prefix: String,
+    read: RefCell<BTreeSet<String>>,
 }
 
-impl<'a> Fields<'a> {
-    pub fn new(value: &'a Value) -> Self {
-        Self { value }
+impl Fields {
+    /// A config, with what `class` takes for what is not given.
+    pub fn of_class(given: Map<String, Value>, class: &'static ConfigClass) -> Self {
+        Self { given, class: Some(class), prefix: String::new(), read: RefCell::default() }
     }
 
-    /// A field that is there and not null.
-    pub fn get(&self, key: &str) -> Option<&'a Value> {
-        self.value.get(key).filter(|value| !value.is_null())
+    /// An object in the field `name` of a config.
+    pub fn of_object(given: Map<String, Value>, name: &str) -> Self {
+        Self { given, class: None, prefix: format!("{name}."), read: RefCell::default() }
     }
 
-    /// The fields of the object that is in a field.
-    pub fn object(&self, key: &str) -> Result<Option<Self>> {
-        match self.get(key) {
-            Some(value) if value.is_object() => Ok(Some(Self::new(value))),
-            Some(_) => Err(wrong(key, "an object")),
-            None => Ok(None),
+    /// The class that stands in for what is not given; None for an object in a config.
+    pub fn class(&self) -> Option<&'static ConfigClass> {
+        self.class
+    }
+
+    /// A field as messages name it.
+    pub fn name(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// A field that is there, null or not. A second name of the field has precedence, as in transformers.
+    pub fn given(&self, key: &str) -> Option<&Value> {
+        let alias = self.class.and_then(|class| class.alias(key));
+        for name in alias.into_iter().chain([key]) {
+            self.read.borrow_mut().insert(name.to_owned());
+        }
+        alias.and_then(|alias| self.given.get(alias)).or_else(|| self.given.get(key))
+    }
+
+    /// A field's value: what is given, or what the class takes. None where that is null.
+    fn get(&self, key: &str) -> Result<Option<&Value>> {
+        match (self.given(key), self.class) {
+            (None, Some(class)) => Ok(class.default(key)),
+            (None, None) => Ok(None),
+            (Some(Value::Null), Some(class)) if class.refuses_null(key) => Err(Error::new(format!(
+                "config field `{}` is null, which transformers' {} refuses",
+                self.name(key),
+                class.name
+            ))),
+            (Some(Value::Null), _) => Ok(None),
+            (Some(value), _) => Ok(Some(value)),
         }
     }
 
-    fn integer(&self, key: &str) -> Result<i64> {
-        self.optional_integer(key)?.ok_or_else(|| missing(key))
+    fn typed<'a, T>(&'a self, key: &str, wanted: &str, pick: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
+        self.get(key)?.map(|value| pick(value).ok_or_else(|| self.wrong(key, wanted))).transpose()
     }
 
+    /// An object; an empty one counts as null, as in transformers.
+    pub fn object(&self, key: &str) -> Result<Option<&Map<String, Value>>> {
+        Ok(self.typed(key, "an object", Value::as_object)?.filter(|object| !object.is_empty()))
+    }
+
+    /// An integer, or None for null.
     pub fn optional_integer(&self, key: &str) -> Result<Option<i64>> {
-        self.get(key).map(|value| value.as_i64().ok_or_else(|| wrong(key, "an integer"))).transpose()
+        self.typed(key, "an integer", Value::as_i64)
     }
 
+    /// An integer.
+    pub fn integer(&self, key: &str) -> Result<i64> {
+        self.optional_integer(key)?.ok_or_else(|| self.missing(key))
+    }
+
+    /// A positive integer of a possible size.
     pub fn size(&self, key: &str) -> Result<i64> {
-        positive(key, self.integer(key)?)
+        positive(&self.name(key), self.integer(key)?)
     }
 
-    pub fn size_or(&self, key: &str, default: i64) -> Result<i64> {
-        positive(key, self.optional_integer(key)?.unwrap_or(default))
-    }
-
+    /// A positive integer of a possible size, or None for null.
     pub fn optional_size(&self, key: &str) -> Result<Option<i64>> {
-        self.optional_integer(key)?.map(|size| positive(key, size)).transpose()
+        self.optional_integer(key)?.map(|size| positive(&self.name(key), size)).transpose()
     }
 
+    /// A number, or None for null.
     pub fn optional_number(&self, key: &str) -> Result<Option<f64>> {
-        self.get(key).map(|value| value.as_f64().ok_or_else(|| wrong(key, "a number"))).transpose()
+        self.typed(key, "a number", Value::as_f64)
     }
 
+    /// A number.
     pub fn number(&self, key: &str) -> Result<f64> {
-        self.optional_number(key)?.ok_or_else(|| missing(key))
+        self.optional_number(key)?.ok_or_else(|| self.missing(key))
     }
 
-    pub fn number_or(&self, key: &str, default: f64) -> Result<f64> {
-        Ok(self.optional_number(key)?.unwrap_or(default))
+    /// A number that is there and then not null, or None where it is not there.
+    pub fn given_number(&self, key: &str) -> Result<Option<f64>> {
+        match self.given(key) {
+            None => Ok(None),
+            Some(value) => value.as_f64().map(Some).ok_or_else(|| self.wrong(key, "a number")),
+        }
     }
 
-    pub fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
-        self.get(key).map_or(Ok(default), |value| value.as_bool().ok_or_else(|| wrong(key, "true or false")))
+    /// True or false.
+    pub fn flag(&self, key: &str) -> Result<bool> {
+        self.typed(key, "true or false", Value::as_bool)?.ok_or_else(|| self.missing(key))
     }
 
+    /// True or false where the class has the field, else false.
+    pub fn flag_of_class(&self, key: &str) -> Result<bool> {
+        if self.class.is_some_and(|class| class.has(key)) { self.flag(key) } else { Ok(false) }
+    }
+
+    /// An array of numbers.
     pub fn numbers(&self, key: &str) -> Result<Vec<f64>> {
-        self.get(key)
-            .and_then(Value::as_array)
-            .and_then(|items| items.iter().map(Value::as_f64).collect())
-            .ok_or_else(|| wrong(key, "an array of numbers"))
+        let numbers = |value: &Value| value.as_array()?.iter().map(Value::as_f64).collect();
+        self.typed(key, "an array of numbers", numbers)?.ok_or_else(|| self.missing(key))
     }
 
-    pub fn text(&self, key: &str) -> Option<&'a str> {
-        self.get(key).and_then(Value::as_str)
+    /// An array, or None for null.
+    pub fn array(&self, key: &str) -> Result<Option<&Vec<Value>>> {
+        self.typed(key, "an array", Value::as_array)
     }
 
-    pub fn activation(&self, key: &str, default: &str) -> Result<Activation> {
-        match self.text(key).unwrap_or(default) {
+    /// A text, or None for null.
+    pub fn text(&self, key: &str) -> Result<Option<&str>> {
+        self.typed(key, "a string", Value::as_str)
+    }
+
+    /// An activation function by transformers' name.
+    pub fn activation(&self, key: &str) -> Result<Activation> {
+        match self.text(key)?.ok_or_else(|| self.missing(key))? {
             "silu" | "swish" => Ok(Activation::Silu),
-            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
-            "gelu" => Ok(Activation::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_python_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
+            "gelu" | "gelu_python" => Ok(Activation::Gelu),
             "relu" => Ok(Activation::Relu),
             other => Err(unsupported(
                 key,
@@ -111,43 +228,60 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Standard deviation of a random initialisation, which every config class defaults to 0.02.
-    pub fn initializer_range(&self) -> Result<f64> {
-        self.number_or("initializer_range", 0.02)
-    }
-
     /// Ids that end a generated text: an integer or an array of them.
     pub fn eos_token_ids(&self) -> Result<Vec<i64>> {
-        let key = "eos_token_id";
-        let id = |value: &Value| value.as_i64().ok_or_else(|| wrong(key, "an integer or an array of integers"));
-        match self.get(key) {
-            Some(Value::Array(items)) => items.iter().map(id).collect(),
-            Some(item) => Ok(vec![id(item)?]),
-            None => Ok(Vec::new()),
+        let ids = |value: &Value| match value {
+            Value::Array(items) => items.iter().map(Value::as_i64).collect(),
+            item => item.as_i64().map(|id| vec![id]),
+        };
+        Ok(self.typed("eos_token_id", "an integer or an array of integers", ids)?.unwrap_or_default())
+    }
+
+    /// Fails unless a field, where it is there, is `used`: one that transformers passes over.
+    pub fn agrees(&self, key: &str, used: f64) -> Result<()> {
+        match self.optional_number(key)? {
+            Some(given) if given != used => {
+                Err(unsupported(&self.name(key), given, &format!("this family takes {used} from other fields")))
+            }
+            _ => Ok(()),
         }
     }
 
-    /// Fails on a field that means another architecture.
-    pub fn refuse_foreign(&self) -> Result<()> {
-        for key in FOREIGN {
-            match self.get(key) {
-                None | Some(Value::Bool(false)) => {}
-                Some(found) => {
-                    let shown = if found.is_object() { "{…}".to_owned() } else { found.to_string() };
-                    return Err(unsupported(key, shown, "the decoder would compute something else"));
-                }
+    /// Fails on a field that nothing has read and that is not known to change no number. Called when all is read.
+    pub fn refuse_unread(&self) -> Result<()> {
+        let read = self.read.borrow();
+        for (key, value) in &self.given {
+            let harmless = value.is_null()
+                || read.contains(key)
+                || self.class.is_some() && (is_common(key) || HARMLESS.contains(&key.as_str()))
+                || HARMLESS_AS.iter().any(|(name, harmless)| name == key && harmless == value);
+            if !harmless {
+                return Err(unsupported(
+                    &self.name(key),
+                    shown(value),
+                    "the decoder might compute something else; if the field changes no number, delete it from the file",
+                ));
             }
         }
         Ok(())
     }
+
+    fn missing(&self, key: &str) -> Error {
+        Error::new(format!("config has no field `{}`", self.name(key)))
+    }
+
+    fn wrong(&self, key: &str, wanted: &str) -> Error {
+        Error::new(format!("config field `{}` is not {wanted}", self.name(key)))
+    }
 }
 
-fn missing(key: &str) -> Error {
-    Error::new(format!("config has no field `{key}`"))
-}
-
-fn wrong(key: &str, wanted: &str) -> Error {
-    Error::new(format!("config field `{key}` is not {wanted}"))
+/// A value as it is in the file, without what is inside.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Object(_) => "{…}".to_owned(),
+        Value::Array(_) => "[…]".to_owned(),
+        plain => plain.to_string(),
+    }
 }
 
 /// The error for a value that would change the numbers in an unknown way.
@@ -156,7 +290,7 @@ pub(super) fn unsupported(key: &str, value: impl std::fmt::Display, hint: &str) 
 }
 
 /// Fails unless `value` can be a size.
-pub(super) fn positive(key: &str, value: i64) -> Result<i64> {
+fn positive(key: &str, value: i64) -> Result<i64> {
     let largest = if matches!(key, "num_hidden_layers" | "n_layer") { MOST_LAYERS } else { LARGEST };
     if (1..=largest).contains(&value) {
         return Ok(value);

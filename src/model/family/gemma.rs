@@ -7,9 +7,10 @@ use serde_json::{Value as Json, json};
 use super::Family;
 use super::fields::Fields;
 use super::gguf::{Architecture, Conversion, Metadata, layer_types};
-use super::llama::{DEFAULTS, Defaults, Descendant, NAMING as LLAMA, descendant, descendant_in_gguf};
+use super::llama::{NAMING as LLAMA, descendant, descendant_in_gguf, extent, sliding};
+use super::rotary::{self, LayerRopes};
 use crate::error::Result;
-use crate::model::config::{Config, NormKind, NormPlacement, QueryKeyNorm, Rope, RopeScaling};
+use crate::model::config::{Config, NormKind, NormPlacement, QueryKeyNorm};
 use crate::model::naming::{Naming, NormNaming};
 
 pub(super) const GEMMA2: Family = Family { model_type: "gemma2", naming: NAMING, config: gemma2 };
@@ -32,39 +33,50 @@ const NAMING: Naming = Naming {
     ..LLAMA
 };
 
-const GEMMA: Defaults =
-    Defaults { head_dim: Some(256), activation: ("hidden_activation", "gelu_pytorch_tanh"), tied: true, ..DEFAULTS };
-
-fn gemma(model_type: &str, fields: &Fields, defaults: &Defaults) -> Result<Descendant> {
-    let Descendant { config, rope } = descendant(model_type, fields, defaults)?;
-    let config = Config {
+fn gemma(model_type: &str, fields: &Fields) -> Result<Config> {
+    let config = descendant(model_type, fields, "hidden_activation")?;
+    // Early files have Gemma 1's name of the activation too, which transformers passes over.
+    let _ = fields.given("hidden_act");
+    Ok(Config {
         norm: NormKind::RmsPlusOne,
         norm_placement: NormPlacement::Both,
-        attention_scale: fields.number_or("query_pre_attn_scalar", 256.0)?.powf(-0.5),
-        attention_soft_cap: fields.optional_number("attn_logit_softcapping")?,
+        attention_scale: fields.number("query_pre_attn_scalar")?.powf(-0.5),
         logit_soft_cap: fields.optional_number("final_logit_softcapping")?,
         embedding_scale: Some((config.d_model as f64).sqrt()),
         ..config
-    };
-    Ok(Descendant { config, rope })
+    })
 }
 
 /// Every second layer sees everything.
 fn gemma2(fields: &Fields) -> Result<Config> {
+    let config = gemma("gemma2", fields)?;
+    let rope = rotary::rope(fields, &rotary::LLAMA, extent(&config))?;
     let window = fields.optional_size("sliding_window")?;
-    gemma("gemma2", fields, &GEMMA)?.sliding(fields, window, |layer| (layer + 1) % 2 != 0, None)
+    if let Some(window) = window {
+        // A second name in early files, which transformers passes over.
+        fields.agrees("sliding_window_size", window as f64)?;
+    }
+    let layers = sliding(fields, &config, window, |layer| (layer + 1) % 2 != 0, &LayerRopes::same(rope))?;
+    Ok(Config { attention_soft_cap: fields.optional_number("attn_logit_softcapping")?, layers, ..config })
 }
 
 /// Every sixth layer sees everything, unless `sliding_window_pattern` says otherwise; the others have a rotary
 /// embedding with a base of its own.
 fn gemma3(fields: &Fields) -> Result<Config> {
-    let gemma = gemma("gemma3_text", fields, &Defaults { rope_theta: 1e6, ..GEMMA })?;
+    let config = gemma("gemma3_text", fields)?;
+    let ropes = rotary::ropes_by_layer(fields, Some("rope_local_base_freq"), extent(&config))?;
     let window = fields.optional_size("sliding_window")?;
-    let period = fields.size_or("sliding_window_pattern", fields.size_or("_sliding_window_pattern", 6)?)?;
-    let theta = fields.number_or("rope_local_base_freq", 10_000.0)?;
-    let local = Rope { theta, dim: gemma.rope.dim, scaling: RopeScaling::Default };
-    let config = gemma.sliding(fields, window, |layer| (layer + 1) % period != 0, Some(local))?;
-    Ok(Config { query_key_norm: QueryKeyNorm::Head, ..config })
+    let period = fields.optional_size("sliding_window_pattern")?.unwrap_or(6);
+    // transformers writes this name and does not read it.
+    if fields.array("layer_types")?.is_none() {
+        fields.agrees("_sliding_window_pattern", period as f64)?;
+    } else {
+        let _ = fields.given("_sliding_window_pattern");
+    }
+    // The class has this cap and the code does not use it.
+    let _ = fields.optional_number("attn_logit_softcapping")?;
+    let layers = sliding(fields, &config, window, |layer| (layer + 1) % period != 0, &ropes)?;
+    Ok(Config { query_key_norm: QueryKeyNorm::Head, layers, ..config })
 }
 
 /// Early files leave out what all Gemma 2 models share: both soft caps and the window.

@@ -12,6 +12,13 @@ use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
 use crate::model::naming::{AttentionNaming, MlpNaming, Naming, NormNaming};
 
+/// The tensor that holds the divisors of Llama 3's rotary frequencies.
+pub const ROTARY_DIVISORS: &str = "rope_freqs.weight";
+/// The tensors that hold the divisors of longrope's frequencies, in long and in short texts.
+pub const LONG_FACTORS: &str = "rope_factors_long.weight";
+/// See [`LONG_FACTORS`].
+pub const SHORT_FACTORS: &str = "rope_factors_short.weight";
+
 /// One of llama.cpp's architectures.
 #[derive(Debug)]
 pub struct Architecture {

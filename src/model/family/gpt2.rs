@@ -44,24 +44,26 @@ fn gpt2(fields: &Fields) -> Result<Config> {
         n_heads,
         n_kv_heads: n_heads,
         d_head: head_size(("n_embd", d_model), ("n_head", n_heads))?,
-        d_mlp: fields.size_or("n_inner", 4 * d_model)?,
+        d_mlp: fields.optional_size("n_inner")?.unwrap_or(4 * d_model),
         d_vocab: fields.size("vocab_size")?,
-        n_ctx: fields.size_or("n_positions", 1024)?,
+        n_ctx: fields.size("n_positions")?,
     };
     let config = Config::new("gpt2", sizes);
-    let scaled = fields.flag_or("scale_attn_weights", true)?;
+    let scaled = fields.flag("scale_attn_weights")?;
+    // Old files count the positions under this name too.
+    fields.agrees("n_ctx", config.n_ctx as f64)?;
     Ok(Config {
-        activation: fields.activation("activation_function", "gelu_new")?,
+        activation: fields.activation("activation_function")?,
         gated_mlp: false,
         norm: NormKind::Layer,
-        norm_eps: fields.number_or("layer_norm_epsilon", 1e-5)?,
+        norm_eps: fields.number("layer_norm_epsilon")?,
         position_embedding: PositionEmbedding::Learned,
         attention_scale: if scaled { config.attention_scale } else { 1.0 },
-        tied: fields.flag_or("tie_word_embeddings", true)?,
+        tied: fields.flag("tie_word_embeddings")?,
         query_key_value_bias: true,
         attention_output_bias: true,
         mlp_bias: true,
-        initializer_range: fields.initializer_range()?,
+        initializer_range: fields.number("initializer_range")?,
         eos_token_ids: fields.eos_token_ids()?,
         ..config
     })

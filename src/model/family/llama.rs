@@ -4,9 +4,10 @@
 use serde_json::{Value as Json, json};
 
 use super::Family;
+use super::config_class::config_class;
 use super::fields::{Fields, head_size, unsupported};
-use super::gguf::{Architecture, Conversion, Metadata, set};
-use super::rotary;
+use super::gguf::{Architecture, Conversion, Metadata, ROTARY_DIVISORS, set};
+use super::rotary::{self, Extent, LayerRopes};
 use crate::error::{Error, Result};
 use crate::model::config::{Config, LayerAttention, Rope, Sizes};
 use crate::model::naming::{AttentionNaming, MlpNaming, Naming, NormNaming};
@@ -45,132 +46,88 @@ pub(super) const NAMING: Naming = Naming {
 };
 
 fn llama(fields: &Fields) -> Result<Config> {
-    let descendant = descendant("llama", fields, &DEFAULTS)?;
-    let mlp_bias = fields.flag_or("mlp_bias", false)?;
-    Ok(Config { mlp_bias, ..descendant.full_attention(fields)? })
+    let config = descendant("llama", fields, "hidden_act")?;
+    let rope = rotary::rope(fields, &rotary::LLAMA, extent(&config))?;
+    Ok(Config { mlp_bias: fields.flag("mlp_bias")?, layers: full_attention(&config, rope), ..config })
 }
 
 fn mistral(fields: &Fields) -> Result<Config> {
-    let window = fields.optional_size("sliding_window")?;
-    descendant("mistral", fields, &DEFAULTS)?.sliding(fields, window, |_| true, None)
+    let config = descendant("mistral", fields, "hidden_act")?;
+    let rope = rotary::rope(fields, &rotary::LLAMA, extent(&config))?;
+    let layers = one_window(&config, fields.optional_size("sliding_window")?, rope);
+    Ok(Config { layers, ..config })
 }
 
-/// The fields that configs of Llama's descendants may leave out.
-pub(super) struct Defaults {
-    /// `head_dim`; None for `hidden_size` / `num_attention_heads`
-    pub head_dim: Option<i64>,
-    /// `max_position_embeddings`
-    pub n_ctx: i64,
-    /// Name and default of the field of the activation
-    pub activation: (&'static str, &'static str),
-    /// `rms_norm_eps`
-    pub norm_eps: f64,
-    /// `rope_theta`
-    pub rope_theta: f64,
-    /// `partial_rotary_factor`; None where there is no such field and all dimensions are rotated
-    pub rotary_fraction: Option<f64>,
-    /// `tie_word_embeddings`
-    pub tied: bool,
-}
-
-pub(super) const DEFAULTS: Defaults = Defaults {
-    head_dim: None,
-    n_ctx: 2048,
-    activation: ("hidden_act", "silu"),
-    norm_eps: 1e-6,
-    rope_theta: 10_000.0,
-    rotary_fraction: None,
-    tied: false,
-};
-
-/// A config whose layers are not described yet.
-pub(super) struct Descendant {
-    pub config: Config,
-    /// The rotary embedding of layers with full attention
-    pub rope: Rope,
-}
-
-/// Reads the fields that the configs of Llama's descendants share.
-pub(super) fn descendant(model_type: &str, fields: &Fields, defaults: &Defaults) -> Result<Descendant> {
+/// Reads the fields that the configs of Llama's descendants share; the layers are not described yet.
+pub(super) fn descendant(model_type: &str, fields: &Fields, activation: &str) -> Result<Config> {
     let d_model = fields.size("hidden_size")?;
     let n_heads = fields.size("num_attention_heads")?;
-    let n_layers = fields.size("num_hidden_layers")?;
-    let d_head = match fields.optional_size("head_dim")?.or(defaults.head_dim) {
+    let d_head = match fields.optional_size("head_dim")? {
         Some(d_head) => d_head,
         None => head_size(("hidden_size", d_model), ("num_attention_heads", n_heads))
             .map_err(|error| error.hint("there is no `head_dim`"))?,
     };
-    let n_ctx = fields.size_or("max_position_embeddings", defaults.n_ctx)?;
-    let fraction = match defaults.rotary_fraction {
-        Some(default) => fields.number_or("partial_rotary_factor", default)?,
-        None => 1.0,
-    };
-    let dim = rotary::rotated_dimensions("partial_rotary_factor", d_head, fraction)?;
-    let rope = match rotary::rope_of("full_attention", fields, defaults.rope_theta, dim, n_ctx)? {
-        Some(rope) => rope,
-        None => rotary::rope(fields, fields.number_or("rope_theta", defaults.rope_theta)?, dim, n_ctx)?,
-    };
-    let (activation_key, activation) = defaults.activation;
-    let bias = fields.flag_or("attention_bias", false)?;
     let sizes = Sizes {
-        n_layers,
+        n_layers: fields.size("num_hidden_layers")?,
         d_model,
         n_heads,
-        n_kv_heads: fields.size_or("num_key_value_heads", n_heads)?,
+        n_kv_heads: fields.optional_size("num_key_value_heads")?.unwrap_or(n_heads),
         d_head,
         d_mlp: fields.size("intermediate_size")?,
         d_vocab: fields.size("vocab_size")?,
-        n_ctx,
+        n_ctx: fields.size("max_position_embeddings")?,
     };
-    let config = Config {
-        activation: fields.activation(activation_key, activation)?,
-        norm_eps: fields.number_or("rms_norm_eps", defaults.norm_eps)?,
-        tied: fields.flag_or("tie_word_embeddings", defaults.tied)?,
+    let bias = fields.flag_of_class("attention_bias")?;
+    Ok(Config {
+        activation: fields.activation(activation)?,
+        norm_eps: fields.number("rms_norm_eps")?,
+        tied: fields.flag("tie_word_embeddings")?,
         query_key_value_bias: bias,
         attention_output_bias: bias,
-        initializer_range: fields.initializer_range()?,
+        initializer_range: fields.number("initializer_range")?,
         eos_token_ids: fields.eos_token_ids()?,
         ..Config::new(model_type, sizes)
-    };
-    Ok(Descendant { config, rope })
+    })
 }
 
-impl Descendant {
-    /// The config of a model without sliding windows.
-    pub fn full_attention(self, fields: &Fields) -> Result<Config> {
-        self.sliding(fields, None, |_| false, None)
-    }
+/// What a rotary embedding has to cover.
+pub(super) fn extent(config: &Config) -> Extent {
+    Extent { d_head: config.d_head, n_ctx: config.n_ctx }
+}
 
-    /// The config of a model in which the layers that slide see `window` positions and have the rotary embedding
-    /// `local`, or all layers' one. `slides` tells which layers do where the config does not.
-    pub fn sliding(
-        self,
-        fields: &Fields,
-        window: Option<i64>,
-        slides: impl Fn(i64) -> bool,
-        local: Option<Rope>,
-    ) -> Result<Config> {
-        let Self { config, rope } = self;
-        let local = match rotary::rope_of("sliding_attention", fields, 10_000.0, rope.dim, config.n_ctx)? {
-            Some(given) => given,
-            None => local.unwrap_or_else(|| rope.clone()),
-        };
-        let sliding = match layer_types(fields, config.n_layers)? {
-            Some(types) => types,
-            None => (0..config.n_layers).map(slides).collect(),
-        };
-        let layer = |slides: bool| match slides {
-            true => LayerAttention { window, rope: Some(local.clone()) },
-            false => LayerAttention { window: None, rope: Some(rope.clone()) },
-        };
-        Ok(Config { layers: sliding.into_iter().map(layer).collect(), ..config })
-    }
+/// Layers that see everything.
+pub(super) fn full_attention(config: &Config, rope: Rope) -> Vec<LayerAttention> {
+    one_window(config, None, rope)
+}
+
+/// Layers that all have the same window, if any.
+pub(super) fn one_window(config: &Config, window: Option<i64>, rope: Rope) -> Vec<LayerAttention> {
+    vec![LayerAttention { window, rope: Some(rope) }; config.n_layers as usize]
+}
+
+/// Layers of which some see `window` positions. `slides` tells which do where `layer_types` does not.
+pub(super) fn sliding(
+    fields: &Fields,
+    config: &Config,
+    window: Option<i64>,
+    slides: impl Fn(i64) -> bool,
+    ropes: &LayerRopes,
+) -> Result<Vec<LayerAttention>> {
+    let sliding = match layer_types(fields, config.n_layers)? {
+        Some(types) => types,
+        None => (0..config.n_layers).map(slides).collect(),
+    };
+    let layer = |slides: bool| match (slides, window) {
+        (true, Some(_)) => Ok(LayerAttention { window, rope: Some(ropes.sliding.clone()) }),
+        (true, None) => Err(Error::new("config: there are layers with a sliding window and no `sliding_window`")),
+        (false, _) => Ok(LayerAttention { window: None, rope: Some(ropes.full.clone()) }),
+    };
+    sliding.into_iter().map(layer).collect()
 }
 
 /// For each layer, whether `layer_types` says that it has a sliding window.
 fn layer_types(fields: &Fields, n_layers: i64) -> Result<Option<Vec<bool>>> {
-    let Some(types) = fields.get("layer_types") else { return Ok(None) };
-    let types = types.as_array().ok_or_else(|| Error::new("config field `layer_types` is not an array"))?;
+    let Some(types) = fields.array("layer_types")? else { return Ok(None) };
     if types.len() as i64 != n_layers {
         return Err(Error::new(format!(
             "config field `layer_types` has {} entries for {n_layers} layers",
@@ -178,7 +135,7 @@ fn layer_types(fields: &Fields, n_layers: i64) -> Result<Option<Vec<bool>>> {
         )));
     }
     let slides = types.iter().map(|name| match name.as_str() {
-        Some("full_attention") => Ok(false),
+        Some("full_attention" | "attention") => Ok(false),
         Some("sliding_attention") => Ok(true),
         _ => Err(unsupported("layer_types", name, "supported: full_attention, sliding_attention")),
     });
@@ -205,13 +162,18 @@ pub(super) fn descendant_in_gguf(file: &Metadata, model_type: &str) -> Result<Js
     config["rms_norm_eps"] = file.float("attention.layer_norm_rms_epsilon")?.into();
     config["rope_theta"] = file.optional_float("rope.freq_base")?.unwrap_or(10_000.0).into();
     config["rope_scaling"] = rope_scaling_in_gguf(file)?;
-    config["attention_bias"] = file.gguf.contains("blk.0.attn_q.bias").into();
-    config["mlp_bias"] = file.gguf.contains("blk.0.ffn_up.bias").into();
+    // A family without such a field has these biases always or never.
+    let class = config_class(model_type);
+    for (field, tensor) in [("attention_bias", "blk.0.attn_q.bias"), ("mlp_bias", "blk.0.ffn_up.bias")] {
+        if class.has(field) {
+            config[field] = file.gguf.contains(tensor).into();
+        }
+    }
     Ok(config)
 }
 
 fn rope_scaling_in_gguf(file: &Metadata) -> Result<Json> {
-    if file.gguf.contains("rope_freqs.weight") {
+    if file.gguf.contains(ROTARY_DIVISORS) {
         return Ok(json!({ "rope_type": "frequency_factors" }));
     }
     match file.string("rope.scaling.type")? {

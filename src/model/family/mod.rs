@@ -4,6 +4,7 @@
 //! A new family is a file beside the others and an entry in [`FAMILIES`] (and in [`ARCHITECTURES`], if llama.cpp has
 //! it).
 
+mod config_class;
 mod fields;
 mod gemma;
 pub mod gguf;
@@ -17,6 +18,7 @@ mod rotary;
 
 use serde_json::Value;
 
+use self::config_class::config_class;
 use self::fields::Fields;
 use self::gguf::Architecture;
 use super::config::Config;
@@ -84,11 +86,15 @@ pub fn find(model_type: &str) -> Result<&'static Family> {
 /// # Errors
 /// A `model_type` or a field that is not supported, is missing or has the wrong type; each is named.
 pub fn parse(value: &Value) -> Result<Config> {
-    let fields = Fields::new(value);
-    let model_type = fields.text("model_type").ok_or_else(|| Error::new("config has no field `model_type`"))?;
+    let given = value.as_object().ok_or_else(|| Error::new("the config is not a JSON object"))?;
+    let model_type = match given.get("model_type") {
+        None | Some(Value::Null) => return Err(Error::new("config has no field `model_type`")),
+        Some(name) => name.as_str().ok_or_else(|| Error::new("config field `model_type` is not a string"))?,
+    };
     let family = find(model_type)?;
-    fields.refuse_foreign()?;
+    let fields = Fields::of_class(given.clone(), config_class(model_type));
     let config = (family.config)(&fields)?;
+    fields.refuse_unread()?;
     if config.n_heads % config.n_kv_heads != 0 {
         return Err(Error::new(format!(
             "config: `num_attention_heads` {} is not a multiple of `num_key_value_heads` {}",

@@ -7,7 +7,7 @@ use super::Family;
 use super::fields::{Fields, head_size};
 use super::gguf::{Architecture, Conversion, Metadata};
 use super::llama::NAMING as LLAMA;
-use super::rotary;
+use super::rotary::{self, Extent, Style};
 use crate::error::Result;
 use crate::model::config::{Config, LayerAttention, NormKind, Sizes};
 use crate::model::naming::{AttentionNaming, MlpNaming, Naming};
@@ -33,17 +33,22 @@ const NAMING: Naming = Naming {
     ..LLAMA
 };
 
+const ROPE: Style = Style {
+    theta: "rotary_emb_base",
+    fraction: "rotary_pct",
+    default_fraction: Some(0.25),
+    copies: Some(("rope_theta", "partial_rotary_factor")),
+    ..rotary::LLAMA
+};
+
 fn gpt_neox(fields: &Fields) -> Result<Config> {
     let d_model = fields.size("hidden_size")?;
     let n_heads = fields.size("num_attention_heads")?;
     let n_layers = fields.size("num_hidden_layers")?;
     let d_head = head_size(("hidden_size", d_model), ("num_attention_heads", n_heads))?;
-    let n_ctx = fields.size_or("max_position_embeddings", 2048)?;
-    let fraction = fields.number_or("rotary_pct", fields.number_or("partial_rotary_factor", 0.25)?)?;
-    let theta = fields.number_or("rotary_emb_base", fields.number_or("rope_theta", 10_000.0)?)?;
-    let dim = rotary::rotated_dimensions("rotary_pct", d_head, fraction)?;
-    let rope = rotary::rope(fields, theta, dim, n_ctx)?;
-    let bias = fields.flag_or("attention_bias", true)?;
+    let n_ctx = fields.size("max_position_embeddings")?;
+    let rope = rotary::rope(fields, &ROPE, Extent { d_head, n_ctx })?;
+    let bias = fields.flag("attention_bias")?;
     let sizes = Sizes {
         n_layers,
         d_model,
@@ -55,17 +60,17 @@ fn gpt_neox(fields: &Fields) -> Result<Config> {
         n_ctx,
     };
     Ok(Config {
-        activation: fields.activation("hidden_act", "gelu")?,
+        activation: fields.activation("hidden_act")?,
         gated_mlp: false,
         norm: NormKind::Layer,
-        norm_eps: fields.number_or("layer_norm_eps", 1e-5)?,
-        parallel: fields.flag_or("use_parallel_residual", true)?,
+        norm_eps: fields.number("layer_norm_eps")?,
+        parallel: fields.flag("use_parallel_residual")?,
         layers: vec![LayerAttention { window: None, rope: Some(rope) }; n_layers as usize],
-        tied: fields.flag_or("tie_word_embeddings", false)?,
+        tied: fields.flag("tie_word_embeddings")?,
         query_key_value_bias: bias,
         attention_output_bias: bias,
         mlp_bias: true,
-        initializer_range: fields.initializer_range()?,
+        initializer_range: fields.number("initializer_range")?,
         eos_token_ids: fields.eos_token_ids()?,
         ..Config::new("gpt_neox", sizes)
     })

@@ -1,15 +1,16 @@
 //! OLMo 2 and 3: post-norm, with norms over the whole query and key projections; OLMo 3 has sliding windows in three of
 //! four layers. Sources: transformers' configuration_olmo2.py, configuration_olmo3.py.
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::Family;
 use super::fields::Fields;
 use super::gguf::{Architecture, Conversion, Metadata, layer_types};
-use super::llama::{DEFAULTS, Defaults, Descendant, NAMING as LLAMA, descendant, descendant_in_gguf};
+use super::llama::{NAMING as LLAMA, descendant, descendant_in_gguf, extent, full_attention, sliding};
+use super::rotary;
 use crate::error::Result;
 use crate::gguf::Value;
-use crate::model::config::{Config, NormPlacement, QueryKeyNorm, Rope, RopeScaling};
+use crate::model::config::{Config, NormPlacement, QueryKeyNorm};
 use crate::model::naming::{Naming, NormNaming};
 
 pub(super) const OLMO2: Family = Family { model_type: "olmo2", naming: NAMING, config: olmo2 };
@@ -24,22 +25,24 @@ const NAMING: Naming = Naming {
     ..LLAMA
 };
 
-fn olmo(model_type: &str, fields: &Fields) -> Result<Descendant> {
-    let Descendant { config, rope } = descendant(model_type, fields, &Defaults { norm_eps: 1e-5, ..DEFAULTS })?;
-    let config = Config { norm_placement: NormPlacement::Post, query_key_norm: QueryKeyNorm::Projection, ..config };
-    Ok(Descendant { config, rope })
+fn olmo(model_type: &str, fields: &Fields) -> Result<Config> {
+    let config = descendant(model_type, fields, "hidden_act")?;
+    Ok(Config { norm_placement: NormPlacement::Post, query_key_norm: QueryKeyNorm::Projection, ..config })
 }
 
 fn olmo2(fields: &Fields) -> Result<Config> {
-    olmo("olmo2", fields)?.full_attention(fields)
+    let config = olmo("olmo2", fields)?;
+    let rope = rotary::rope(fields, &rotary::LLAMA, extent(&config))?;
+    Ok(Config { layers: full_attention(&config, rope), ..config })
 }
 
+/// Every fourth layer sees everything; only its frequencies are scaled.
 fn olmo3(fields: &Fields) -> Result<Config> {
-    let olmo = olmo("olmo3", fields)?;
+    let config = olmo("olmo3", fields)?;
+    let ropes = rotary::ropes_by_layer(fields, None, extent(&config))?;
     let window = fields.optional_size("sliding_window")?;
-    // Only the frequencies of layers with full attention are scaled.
-    let local = Rope { scaling: RopeScaling::Default, ..olmo.rope.clone() };
-    olmo.sliding(fields, window, |layer| (layer + 1) % 4 != 0, Some(local))
+    let layers = sliding(fields, &config, window, |layer| (layer + 1) % 4 != 0, &ropes)?;
+    Ok(Config { layers, ..config })
 }
 
 fn in_gguf(file: &Metadata) -> Result<Json> {
@@ -54,6 +57,15 @@ fn in_gguf(file: &Metadata) -> Result<Json> {
         Some(_) => return Err(file.error(format!("metadata `{key}` should be {layers} truth values"))),
         None => (1..=layers).map(|layer| layer % 4 != 0).collect(),
     };
+    // transformers 5 takes another base for layers with a sliding window unless it is spelled out.
+    let theta = config["rope_theta"].take();
+    let mut full = config["rope_scaling"].take();
+    if full.is_null() {
+        full = json!({ "rope_type": "default" });
+    }
+    full["rope_theta"] = theta.clone();
+    config["rope_parameters"] =
+        json!({ "full_attention": full, "sliding_attention": { "rope_type": "default", "rope_theta": theta } });
     config["sliding_window"] = window.into();
     config["layer_types"] = layer_types(slides);
     Ok(config)

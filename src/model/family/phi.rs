@@ -6,8 +6,9 @@ use tch::Kind;
 
 use super::Family;
 use super::fields::Fields;
-use super::gguf::{Architecture, Conversion, Metadata, set};
-use super::llama::{DEFAULTS, Defaults, NAMING as LLAMA, descendant, descendant_in_gguf};
+use super::gguf::{Architecture, Conversion, LONG_FACTORS, Metadata, SHORT_FACTORS, set};
+use super::llama::{NAMING as LLAMA, descendant, descendant_in_gguf, extent, one_window};
+use super::rotary::{self, Style};
 use crate::error::Result;
 use crate::model::config::Config;
 use crate::model::naming::{AttentionNaming, MlpNaming, Naming};
@@ -23,10 +24,13 @@ const NAMING: Naming = Naming {
     ..LLAMA
 };
 
+const ROPE: Style = Style { default_fraction: Some(1.0), only_long: true, ..rotary::LLAMA };
+
 fn phi3(fields: &Fields) -> Result<Config> {
-    let window = fields.optional_size("sliding_window")?;
-    let defaults = Defaults { rotary_fraction: Some(1.0), ..DEFAULTS };
-    descendant("phi3", fields, &defaults)?.sliding(fields, window, |_| true, None)
+    let config = descendant("phi3", fields, "hidden_act")?;
+    let rope = rotary::rope(fields, &ROPE, extent(&config))?;
+    let layers = one_window(&config, fields.optional_size("sliding_window")?, rope);
+    Ok(Config { layers, ..config })
 }
 
 fn in_gguf(file: &Metadata) -> Result<Json> {
@@ -39,11 +43,11 @@ fn in_gguf(file: &Metadata) -> Result<Json> {
     config["sliding_window"] = json!(file.optional_integer("attention.sliding_window")?.filter(|window| *window > 0));
     let original = file.optional_integer("rope.scaling.original_context_length")?;
     set(&mut config, "original_max_position_embeddings", original);
-    if file.gguf.contains("rope_factors_long.weight") {
+    if file.gguf.contains(LONG_FACTORS) {
         let mut scaling = json!({
             "rope_type": "longrope",
-            "long_factor": factors(file, "rope_factors_long.weight")?,
-            "short_factor": factors(file, "rope_factors_short.weight")?,
+            "long_factor": factors(file, LONG_FACTORS)?,
+            "short_factor": factors(file, SHORT_FACTORS)?,
         });
         set(&mut scaling, "attention_factor", file.optional_float("rope.scaling.attn_factor")?);
         config["rope_scaling"] = scaling;

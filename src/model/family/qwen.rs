@@ -4,7 +4,8 @@
 use super::Family;
 use super::fields::Fields;
 use super::gguf::{Architecture, Conversion};
-use super::llama::{DEFAULTS, Defaults, Descendant, NAMING, descendant, descendant_in_gguf};
+use super::llama::{NAMING, descendant, descendant_in_gguf, extent, sliding};
+use super::rotary::{self, LayerRopes};
 use crate::error::Result;
 use crate::model::config::{Config, QueryKeyNorm};
 
@@ -25,20 +26,23 @@ pub(super) const GGUF_QWEN3: Architecture = Architecture {
 };
 
 fn qwen2(fields: &Fields) -> Result<Config> {
-    let qwen = descendant("qwen2", fields, &DEFAULTS)?;
     // Its code has these biases whatever the config says.
-    Ok(Config { query_key_value_bias: true, attention_output_bias: false, ..sliding(qwen, fields)? })
+    Ok(Config { query_key_value_bias: true, ..qwen("qwen2", fields)? })
 }
 
 fn qwen3(fields: &Fields) -> Result<Config> {
-    let qwen = descendant("qwen3", fields, &Defaults { head_dim: Some(128), ..DEFAULTS })?;
-    Ok(Config { query_key_norm: QueryKeyNorm::Head, ..sliding(qwen, fields)? })
+    Ok(Config { query_key_norm: QueryKeyNorm::Head, ..qwen("qwen3", fields)? })
 }
 
 /// Layers from `max_window_layers` on have a sliding window, if `use_sliding_window` says so.
-fn sliding(qwen: Descendant, fields: &Fields) -> Result<Config> {
+fn qwen(model_type: &str, fields: &Fields) -> Result<Config> {
+    let config = descendant(model_type, fields, "hidden_act")?;
+    let rope = rotary::rope(fields, &rotary::LLAMA, extent(&config))?;
+    let window = fields.optional_integer("sliding_window")?;
     let window =
-        if fields.flag_or("use_sliding_window", false)? { fields.optional_size("sliding_window")? } else { None };
-    let first = fields.optional_integer("max_window_layers")?.unwrap_or(28);
-    qwen.sliding(fields, window, |layer| layer >= first, None)
+        if fields.flag("use_sliding_window")? { window.and(fields.optional_size("sliding_window")?) } else { None };
+    let first = fields.integer("max_window_layers")?;
+    let slides = |layer| window.is_some() && layer >= first;
+    let layers = sliding(fields, &config, window, slides, &LayerRopes::same(rope))?;
+    Ok(Config { layers, ..config })
 }

@@ -1,0 +1,76 @@
+//! What transformers' config classes take where a config.json is silent, from `config_classes.json` (written by
+//! tests/fixtures/make_config_classes.py).
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One of transformers' config classes.
+#[derive(Debug, Deserialize)]
+pub(super) struct ConfigClass {
+    /// transformers' name
+    pub name: String,
+    /// Its own fields with their defaults
+    fields: BTreeMap<String, Value>,
+    /// The fields that may be null
+    nullable: Vec<String>,
+    /// The default bases of the rotary frequencies: `global` for all layers, `local` for layers with a sliding window
+    default_theta: BTreeMap<String, f64>,
+    /// The fields that have a second name, by that
+    #[serde(default)]
+    aliases: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Table {
+    /// The fields that every config class has
+    common: Vec<String>,
+    /// The settings of generation
+    generation: Vec<String>,
+    classes: BTreeMap<String, ConfigClass>,
+}
+
+#[expect(clippy::expect_used, reason = "the file is part of the program")]
+static TABLE: LazyLock<Table> =
+    LazyLock::new(|| serde_json::from_str(include_str!("config_classes.json")).expect("our own table"));
+
+/// The class of a `model_type`.
+#[expect(clippy::panic, reason = "only a family that is missing in our own table gets there")]
+pub(super) fn config_class(model_type: &str) -> &'static ConfigClass {
+    TABLE.classes.get(model_type).unwrap_or_else(|| panic!("config_classes.json has no `{model_type}`"))
+}
+
+/// Whether a field is one that all config classes share, or a setting of generation. None of them changes the numbers,
+/// but for `is_encoder_decoder`.
+pub(super) fn is_common(field: &str) -> bool {
+    TABLE.common.iter().chain(&TABLE.generation).any(|name| name == field) && field != "is_encoder_decoder"
+}
+
+impl ConfigClass {
+    /// Whether the class has this field.
+    pub fn has(&self, field: &str) -> bool {
+        self.fields.contains_key(field)
+    }
+
+    /// What the field is where it is not given; None where that is null, or for a field that the class does not have.
+    pub fn default(&self, field: &str) -> Option<&Value> {
+        self.fields.get(field).filter(|value| !value.is_null())
+    }
+
+    /// Whether the class refuses null here.
+    pub fn refuses_null(&self, field: &str) -> bool {
+        self.has(field) && !self.nullable.iter().any(|name| name == field)
+    }
+
+    /// The field's second name.
+    pub fn alias(&self, field: &str) -> Option<&str> {
+        self.aliases.iter().find(|(_, name)| *name == field).map(|(alias, _)| alias.as_str())
+    }
+
+    /// The default base of the rotary frequencies of all layers, or of those with a sliding window.
+    pub fn default_theta(&self, layers: &str) -> f64 {
+        self.default_theta[layers]
+    }
+}
