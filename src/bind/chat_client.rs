@@ -84,17 +84,17 @@ fn read(url: &str, options: &mut Options) -> Result<Request> {
 
 #[export_module(manifest)]
 mod functions {
-    /// Asks a chat model behind an OpenAI-compatible server and returns the text of its answer. `url` is the server's address
-    /// with its version, such as `"http://127.0.0.1:8000/v1"`.
+    /// Asks a chat model behind an OpenAI-compatible server and returns the text of its answer. `url` is the server's
+    /// address with its version, such as `"http://127.0.0.1:8000/v1"`.
     ///
-    /// Needed: `model` (the server's name of it), `messages` (maps with `role` and `content`).
-    /// Options: `max_tokens` (256), `temperature` (0), `extra` (a map of more fields of the request; `()` takes one out),
-    /// `api_key_env` (the name of the environment variable that holds the key; without it no key is sent), `timeout` (60
-    /// seconds for each attempt), `attempts` (4: after status 429 or 5xx, or a broken connection, the server is asked again),
-    /// `store` (false; true: answers are kept in Lancet's cache and not asked for twice; or a folder).
+    /// Needed: `model` (the server's name of it), `messages` (maps with `role` and `content`). Options: `max_tokens`
+    /// (256), `temperature` (0), `extra` (a map of more fields of the request; `()` takes one out), `api_key_env` (the
+    /// name of the environment variable that holds the key; without it no key is sent), `timeout` (60 seconds for each
+    /// attempt), `attempts` (4: after status 429 or 5xx, or a broken connection, the server is asked again), `store`
+    /// (false; true: answers are kept in Lancet's cache and not asked for twice; or a folder).
     ///
     /// # Errors
-    /// No connection, a status that is no success (with the server's message), a timeout, an answer that is not a chat
+    /// No connection, a non-2xx status (with the server's message), a timeout, an answer that is not a chat
     /// completion. With `lancet --offline` or `HF_HUB_OFFLINE` only servers on this machine are asked.
     ///
     /// # Example

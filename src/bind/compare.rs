@@ -1,5 +1,5 @@
-//! Comparisons of numbers as IEEE 754 has them. Rhai's own take floats for equal that differ in the last place, and, because they divide by
-//! the larger one, call neither infinity greater than 1 nor NaN unequal to itself.
+//! Comparisons of numbers as IEEE 754 has them. Rhai's own take floats for equal that differ in the last place, and,
+//! because they divide by the larger one, call neither infinity greater than 1 nor NaN unequal to itself.
 
 use rhai::{Engine, FuncRegistration};
 

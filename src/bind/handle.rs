@@ -17,7 +17,8 @@ pub trait Handle: Clone + 'static {
     /// The name of the type in help, completion, messages and `type_of`.
     const NAME: &'static str;
 
-    /// Whether its values never change. Then closures that captured one share it, and a hook may use the model that runs it.
+    /// Whether its values never change. Then closures that captured one share it, and a hook may use the model that
+    /// runs it.
     const IS_IMMUTABLE: bool = false;
 
     /// The value in one line, as it stands in a container.

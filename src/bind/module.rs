@@ -1,4 +1,5 @@
-//! Modules of native functions. A function whose last parameter is a map called `options` can also be called without it.
+//! Modules of native functions. A function whose last parameter is a map called `options` can also be called without
+//! it.
 
 use rhai::plugin::{ModuleManifest, NativeCallContext, PluginFunc, RhaiResult};
 use rhai::{Dynamic, Engine, FnNamespace, FuncMetadata, FuncRegistration, Map, Module, RhaiFunc, Shared};

@@ -115,7 +115,7 @@ mod tests {
 
     fn read(map: Map) -> Result<(Option<i64>, Option<bool>)> {
         Options::read("f", map, |options| {
-            Ok((options.integer("count")?, options.choice("mode", &[("on", true), ("off", false)])?))
+            Ok((options.integer("count")?, options.choice("mode", &[("on", true), ("never", false)])?))
         })
     }
 
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn what_is_read_is_what_is_allowed() {
-        let given = options(&[("count", 3_i64.into()), ("mode", "off".into())]);
+        let given = options(&[("count", 3_i64.into()), ("mode", "never".into())]);
         assert_eq!(read(given).expect("read"), (Some(3), Some(false)));
         assert_eq!(read(options(&[("count", Dynamic::UNIT)])).expect("read"), (None, None));
         assert_eq!(
@@ -146,8 +146,8 @@ mod tests {
             "option `count` of `f` must be an integer, not string; "
         );
         assert_eq!(
-            failure(options(&[("mode", "of".into())])),
-            "`mode` cannot be `of`; did you mean `off`? It can be on, off"
+            failure(options(&[("mode", "nevr".into())])),
+            "`mode` cannot be `nevr`; did you mean `never`? It can be on, never"
         );
     }
 

@@ -33,17 +33,17 @@ impl Handle for Figure {
 mod functions {
     /// A heatmap of `values`: a two-dimensional tensor, or an array of rows of numbers.
     ///
-    /// Row 0 is at the top, column 0 at the left, in the terminal and in files alike. A NaN (in arrays also `()`) leaves its
-    /// cell blank, such as the redundant half of a symmetric grid. At most 1024 rows and columns.
+    /// Row 0 is at the top, column 0 at the left, in the terminal and in files alike. A NaN (in arrays also `()`)
+    /// leaves its cell blank, such as the redundant half of a symmetric grid. At most 1024 rows and columns.
     ///
     /// Options:
     /// - `title`, `x_label`, `y_label`, `color_label`: texts
     /// - `x_ticks`, `y_ticks`: one string or number for each column and row; their indices by default. Those that would
     ///   overlap are left out
-    /// - `color_map`: `"viridis"` or `"diverging"` (blue, white at zero, red). By default diverging if there are values of
-    ///   both signs
-    /// - `range`: `[min, max]`, the values at the ends of the colours. By default those of the values; with `"diverging"`,
-    ///   symmetric around zero
+    /// - `color_map`: `"viridis"` or `"diverging"` (blue, white at zero, red). By default diverging if there are values
+    ///   of both signs
+    /// - `range`: `[min, max]`, the values at the ends of the colours. By default those of the values; with
+    ///   `"diverging"`, symmetric around zero
     /// - `mark`: `[row, column]`, or an array of those: the cells to outline, such as the best one
     /// - `annotate`: `true` writes the number into each cell
     ///
@@ -65,13 +65,14 @@ mod functions {
 
     /// Lines through the points (`xs`, `ys`).
     ///
-    /// `xs` is a one-dimensional tensor or an array of numbers. `ys` is the same, or a map from the name of each line to its
-    /// values. A NaN leaves its point out.
+    /// `xs` is a one-dimensional tensor or an array of numbers. `ys` is the same, or a map from the name of each line
+    /// to its values. A NaN leaves its point out.
     ///
     /// Options: `title`, `x_label`, `y_label`; `errors` (in the form of `ys`; of some lines only, if wanted): half the
-    /// length of each point's error bar, such as a standard error; `scale`: `"log"` makes the vertical axis logarithmic, and leaves out
-    /// what is not above 0 (`"linear"` by default); `x_ticks`: a string or number below each point, which
-    /// then stand at equal distances; `mark`: an array of places of points (the first is 0) that get a vertical line.
+    /// length of each point's error bar, such as a standard error; `scale`: `"log"` makes the vertical axis
+    /// logarithmic, and leaves out what is not above 0 (`"linear"` by default); `x_ticks`: a string or number below
+    /// each point, which then stand at equal distances; `mark`: an array of places of points (the first is 0) that get
+    /// a vertical line.
     ///
     /// # Example
     /// ```rhai
@@ -94,8 +95,8 @@ mod functions {
 
     /// Bars of `values` over `names` (strings or numbers).
     ///
-    /// `values` is a one-dimensional tensor or an array of numbers, or a map from the name of each colour of bars to its
-    /// values.
+    /// `values` is a one-dimensional tensor or an array of numbers, or a map from the name of each colour of bars to
+    /// its values.
     ///
     /// Options: `title`, `x_label`, `y_label`.
     ///
@@ -116,8 +117,8 @@ mod functions {
 
     /// Points at (`xs`, `ys`), one-dimensional tensors or arrays of numbers. A NaN leaves its point out.
     ///
-    /// Options: `title`, `x_label`, `y_label`; `groups`: an array with a string or number for each point, which gives it its
-    /// colour.
+    /// Options: `title`, `x_label`, `y_label`; `groups`: an array with a string or number for each point, which gives
+    /// it its colour.
     ///
     /// # Example
     /// ```rhai
@@ -137,10 +138,11 @@ mod functions {
         Ok(make().map(Figure::from)?)
     }
 
-    /// How often the `values`, an array of numbers or a tensor of any shape, fall into equal intervals. NaN is not counted.
+    /// How often the `values`, an array of numbers or a tensor of any shape, fall into equal intervals. NaN is not
+    /// counted.
     ///
-    /// Options: `bins`, the number of intervals (by default the square root of the number of values, at most 50); `title`,
-    /// `x_label`, `y_label`.
+    /// Options: `bins`, the number of intervals (by default the square root of the number of values, at most 50);
+    /// `title`, `x_label`, `y_label`.
     ///
     /// # Example
     /// ```rhai
@@ -176,13 +178,14 @@ mod functions {
         Ok(())
     }
 
-    /// Writes the figure to a file, whose name ends in `.svg`, `.pdf` or `.png`. Folders are created, an existing file is replaced.
+    /// Writes the figure to a file, whose name ends in `.svg`, `.pdf` or `.png`. Folders are created, an existing file
+    /// is replaced.
     #[rhai_fn(name = "save", return_raw)]
     pub fn save(figure: &mut Figure, path: &str) -> ScriptResult<()> {
         Ok(figure.save(Path::new(path))?)
     }
 
-    /// The figure as SVG text, to put into a page.
+    /// The figure as SVG text, for a page.
     ///
     /// # Example
     /// ```rhai

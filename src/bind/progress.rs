@@ -30,8 +30,8 @@ fn count(what: &str, value: i64) -> Result<u64> {
 mod functions {
     /// Shows on the screen how far a loop of `total` steps is.
     ///
-    /// Each `tick()` counts a step; the bar shows the rate, the time that has passed and the time left. It goes to standard
-    /// error: a bar in a terminal, else a line every ten seconds.
+    /// Each `tick()` counts a step; the bar shows the rate, the time that has passed and the time left. It goes to
+    /// standard error: a bar in a terminal, else a line every ten seconds.
     ///
     /// # Example
     /// ```rhai

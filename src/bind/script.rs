@@ -1,4 +1,4 @@
-//! What a script knows of itself and can do to itself: its arguments, where it lies, its end; and help.
+//! Script arguments, path, exit and help.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -63,10 +63,10 @@ mod functions {
     /// Reads the script's options from its arguments and gives a map with a value for each.
     ///
     /// Every option is described by a map with `default` (the option takes values of its type: a string, an integer, a
-    /// float, `true`/`false` for a flag, an array for one that may be repeated, `()` for text that may be left out) and,
-    /// if wanted, `help`, `choices` (an array of the values allowed) and `required`. An option `max_tokens` is typed
-    /// `--max-tokens 5` or `--max-tokens=5`, a flag `--fast` or `--no-fast`. `--help` prints the comment at the top of
-    /// the script and the options, and ends it; a wrong option ends it with exit code 2.
+    /// float, `true`/`false` for a flag, an array for one that may be repeated, `()` for text that may be left out)
+    /// and, if wanted, `help`, `choices` (an array of the values allowed) and `required`. An option `max_tokens` is
+    /// typed `--max-tokens 5` or `--max-tokens=5`, a flag `--fast` or `--no-fast`. `--help` prints the comment at the
+    /// top of the script and the options, and ends it; a wrong option ends it with exit code 2.
     ///
     /// # Example
     ///
@@ -100,7 +100,7 @@ mod functions {
         }
     }
 
-    /// The folder of the script that is being run, for data that lies beside it; `.` at the prompt.
+    /// The folder of the running script, for data beside it; `.` at the prompt.
     ///
     /// # Example
     ///
@@ -115,7 +115,7 @@ mod functions {
         }
     }
 
-    /// The path of the script that is being run; empty at the prompt.
+    /// The path of the running script; empty at the prompt.
     pub fn script_path(context: NativeCallContext) -> String {
         let path = ScriptContext::of(&context).and_then(|script| script.0.path.clone());
         path.map(|path| path.display().to_string()).unwrap_or_default()

@@ -102,8 +102,8 @@ fn texts(option: &str, map: Map) -> Result<Vec<(String, String)>> {
 mod functions {
     /// A table without rows whose columns have the given names.
     ///
-    /// Rows are added with `row`. Printing the table shows it as wide as the terminal. `save` writes it as CSV, LaTeX or
-    /// HTML. A table is a value: `let other = t;` makes another one, and a function changes its own copy.
+    /// Rows are added with `row`. Printing the table shows it as wide as the terminal. `save` writes it as CSV, LaTeX
+    /// or HTML. A table is a value: `let other = t;` makes another one, and a function changes its own copy.
     ///
     /// Options:
     /// - `title`: a text above the table
@@ -131,8 +131,8 @@ mod functions {
 
     /// Adds a row: a map with a value for every column.
     ///
-    /// A value is a string, a number, a bool, a tensor of one element, or `()` where there is nothing. NaN stands for an
-    /// undefined number, which is shown as a blank.
+    /// A value is a string, a number, a bool, a tensor of one element, or `()` where there is nothing. NaN stands for
+    /// an undefined number, which is shown as a blank.
     ///
     /// # Errors
     /// A name that no column has, or a column without a value; the message names it.
@@ -238,11 +238,11 @@ mod functions {
         Ok(table.sorted_by(name, descending.unwrap_or(false))?)
     }
 
-    /// Writes the table to a file whose name ends in `.csv`, `.tex` or `.html`. Folders are created, an existing file is
-    /// replaced.
+    /// Writes the table to a file whose name ends in `.csv`, `.tex` or `.html`. Folders are created, an existing file
+    /// is replaced.
     ///
-    /// CSV has the names of the columns and all digits. LaTeX (a `tabular` for documents that load the package booktabs)
-    /// and HTML (a fragment) have the headers, and numbers in the columns' formats.
+    /// CSV has the names of the columns and all digits. LaTeX (a `tabular` for documents that load the package
+    /// booktabs) and HTML (a fragment) have the headers, and numbers in the columns' formats.
     ///
     /// # Example
     /// ```rhai

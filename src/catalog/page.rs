@@ -6,8 +6,8 @@ use super::{Catalog, Entry, Kind, types};
 use crate::error::nearest;
 
 impl Catalog {
-    /// The help text of a name: of a function, property or method every way to call it, then what it does; of a type what
-    /// its values have.
+    /// The help text of a name: of a function, property or method every way to call it, then what it does; of a type
+    /// what its values have.
     ///
     /// # Errors
     /// The nearest known name, if there is one.

@@ -106,7 +106,7 @@ mod file_functions {
         crate::file::text_checksum(text)
     }
 
-    /// The folder where scripts keep values across runs (see `kept::value`): `values` below `LANCET_CACHE`, or below
+    /// The folder where scripts cache values across runs (see `kept::value`): `values` below `LANCET_CACHE`, or below
     /// `lancet` in the user's cache folder.
     ///
     /// # Errors
@@ -121,7 +121,7 @@ mod file_functions {
         Ok(Cache::from_env()?.values().display().to_string())
     }
 
-    /// The folder that a path lies in; "." for a bare file name.
+    /// The folder of a path; "." for a bare file name.
     ///
     /// # Example
     /// ```rhai
@@ -179,8 +179,8 @@ mod data_functions {
         Ok(write()?)
     }
 
-    /// A value as JSON text in one line; what `write_json` writes. Keys of maps are in alphabetical order, so that equal values give
-    /// equal texts.
+    /// A value as JSON text in one line; what `write_json` writes. Keys of maps are in alphabetical order, so that
+    /// equal values give equal texts.
     ///
     /// # Example
     /// ```rhai
@@ -228,7 +228,8 @@ mod data_functions {
         values.into_iter().map(|(_, value)| Ok(json::from_json(value)?)).collect()
     }
 
-    /// The rows of a parquet file, an array of maps from column name to value. Lists are arrays, what is absent is `()`.
+    /// The rows of a parquet file, an array of maps from column name to value. Lists are arrays, what is absent is
+    /// `()`.
     ///
     /// # Example
     /// ```rhai
@@ -243,8 +244,8 @@ mod data_functions {
     /// Writes a table to a parquet file: a map from column name to the column's values, compressed with Zstandard.
     ///
     /// A column is an array of integers, numbers, strings, arrays of integers or arrays of strings, or a tensor of one
-    /// dimension; all have one length. The columns are in alphabetical order. Missing folders are made, and an older file
-    /// stays as it was if writing fails.
+    /// dimension; all have one length. The columns are in alphabetical order. Missing folders are made, and an older
+    /// file stays as it was if writing fails.
     ///
     /// Option: `columns`, an array of the columns to write, in this order.
     ///
@@ -262,22 +263,24 @@ mod data_functions {
 
     /// A task file with its data, a map: the fields of the file and `rows`, its samples, each query once.
     ///
-    /// The file is JSON. It needs `name`, `instruction`, `data` (a .csv, .tsv, .json, .jsonl or .parquet file beside it, or
-    /// `{data}/NAME/FILE` for what `lancet data NAME` fetches), `column` (of the answers), `query_template` (with `{query}`),
-    /// `example_template` (with `{query}` and `{answer}`) and `answer_prefix` (what stands between question and answer). It
-    /// may have `title`; `query_column` (`query`); `examples` (queries shown as solved examples, or how many from the top);
-    /// `one_token_column` (only rows whose text there is one token are used); `rephrasings` (a file whose column `instruction`
-    /// has other wordings); `judge` (what an answer must be, in words); `responses` (all answers that fit); `replace` (an object from text to text, for the queries); `answers` (an object
-    /// from answer to what is written for it, or `"number"`: of several right answers the one in digits); and
-    /// `format`: `"bigbench"` instead of `column` for BIG-bench's `task.json` (`input`, `target`, `target_scores`) or the
-    /// rows that the Hugging Face Hub has of it (`inputs`, `targets`, `multiple_choice_targets`, `multiple_choice_scores`).
+    /// The file is JSON. It needs `name`, `instruction`, `data` (a .csv, .tsv, .json, .jsonl or .parquet file beside
+    /// it, or `{data}/NAME/FILE` for what `lancet data NAME` fetches), `column` (of the answers), `query_template`
+    /// (with `{query}`), `example_template` (with `{query}` and `{answer}`) and `answer_prefix` (what stands between
+    /// question and answer). It may have `title`; `query_column` (`query`); `examples` (queries shown as solved
+    /// examples, or how many from the top); `one_token_column` (only rows whose text there is one token are used);
+    /// `rephrasings` (a file whose column `instruction` has other wordings); `judge` (what an answer must be, in
+    /// words); `responses` (all answers that fit); `replace` (an object from text to text, for the queries); `answers`
+    /// (an object from answer to what is written for it, or `"number"`: of several right answers the one in digits);
+    /// and `format`: `"bigbench"` instead of `column` for BIG-bench's `task.json` (`input`, `target`, `target_scores`)
+    /// or the rows that the Hugging Face Hub has of it (`inputs`, `targets`, `multiple_choice_targets`,
+    /// `multiple_choice_scores`).
     ///
-    /// A row has `query`, `answer`, `place` (file and line) and the record's own values by column. `repeated` counts the
-    /// records left out because they ask a query again. `rephrasings` is `()` or has `texts` and `file`.
+    /// A row has `query`, `answer`, `place` (file and line) and the record's own values by column. `repeated` counts
+    /// the records left out because they ask a query again. `rephrasings` is `()` or has `texts` and `file`.
     ///
     /// # Errors
-    /// A field that is missing, unknown or of the wrong type, a missing column, an empty answer; the message names file and
-    /// line.
+    /// A field that is missing, unknown or of the wrong type, a missing column, an empty answer; the message names file
+    /// and line.
     ///
     /// # Example
     /// ```rhai

@@ -173,13 +173,16 @@ fn predict_grid(linear: &Linear, options: Map) -> Result<tch::Tensor> {
 
 #[export_module(manifest)]
 pub mod functions {
-    /// Carries a vector [d_model] through the map, without biases. Options: `from`, the node [layer, position] where it is added; `to`,
-    /// the node where it is read, as [d_model]; without `to`, what reaches the last position's logits, [d_vocab]; or `path`, along
-    /// one path only.
+    /// Carries a vector [d_model] through the map, without biases.
     ///
-    /// A path is an array of positions, one for each node from layer 0 on; or a map with `positions` and, if wanted, `layer` (of its first
-    /// node), `heads` (for each step, those that take part; all) and `residual` (for each step; from a position to itself only), such
-    /// as a row of a path table.
+    /// Options: `from`, the node [layer, position] to add it at; `to`, the node to read it at, as [d_model]. Without
+    /// `to`, the result is its contribution to the last position's logits, [d_vocab]. `path` instead of both carries it
+    /// along one path.
+    ///
+    /// A path is an array of positions, one for each node from layer 0 on. It can also be a map with `positions` and,
+    /// if wanted, `layer` (of its first node; 0), `heads` (for each step, the heads that take part; all) and `residual`
+    /// (for each step, whether the residual stream takes part; from a position to itself only). A row of a path table
+    /// is such a map.
     ///
     /// # Example
     /// ```rhai
@@ -194,9 +197,10 @@ pub mod functions {
         tensor(apply(linear, &vector, request))
     }
 
-    /// What one edge, from position `source` before layer `layer` to `target` after it, consists of: `#{ weights, argmax_heads,
-    /// residual }`, each head's frozen attention [head], the heads that attend most to `source`, and whether the residual stream
-    /// goes along.
+    /// The parts of one edge, from position `source` before layer `layer` to `target` after it.
+    ///
+    /// Returns `#{ weights, argmax_heads, residual }`: each head's frozen attention [head], the heads that attend most
+    /// to `source`, and whether the residual stream takes part.
     ///
     /// # Example
     /// ```rhai
@@ -208,7 +212,7 @@ pub mod functions {
         Ok(edge(linear, layer, source, target)?)
     }
 
-    /// The map of a path (see `apply`) written out, [d_model, d_model]: what it makes of a column vector x is matrix · x.
+    /// The matrix of a path (see `apply`), [d_model, d_model]; it maps a column vector x to matrix · x.
     ///
     /// # Example
     /// ```rhai
@@ -220,10 +224,12 @@ pub mod functions {
         tensor(path::path(linear, &path).and_then(|operator| operator.matrix()))
     }
 
-    /// The `k` largest singular values of the map of a whole path (see `apply`), or along all edges from a source position to
-    /// the last, followed by the frozen final norm: `#{ S, U, V, tokens, input_tokens }`, with S [k], what is written U and what is
-    /// read V [d_model, k], the tokens that each column of U raises most and those whose embeddings lie furthest along each of V. Found by
-    /// Golub-Kahan-Lanczos bidiagonalisation, without writing the map out. A pair of columns may change its sign.
+    /// The `k` largest singular values of a path (see `apply`), or of all edges from a source position to the last.
+    ///
+    /// The frozen final norm follows the map. Returns `#{ S, U, V, tokens, input_tokens }`: S [k]; the written
+    /// directions U and the read directions V, [d_model, k]; for each column of U the tokens that it raises most; for
+    /// each column of V the tokens whose embeddings lie furthest along it. Uses Golub-Kahan-Lanczos bidiagonalisation,
+    /// which does not form the matrix. The sign of a pair of columns is arbitrary.
     ///
     /// # Example
     /// ```rhai
@@ -237,10 +243,12 @@ pub mod functions {
         Ok(svd(linear, &of, k)?)
     }
 
-    /// How far from this input the map foretells the model: the residual stream at a node is moved along `direction` [d_model], by
-    /// each of `steps` (0.01 to 1) times that residual's length, and the map's change of the logits is compared with the model's.
-    /// Returns `#{ steps, error, change }`: `error` is the length of the difference divided by that of the true change, `change`.
-    /// The map is a secant through this input, not a derivative, so that its error does not vanish with the step.
+    /// Measures how far from this input the map predicts the model.
+    ///
+    /// Moves the residual stream at a node along `direction` [d_model], by each of `steps` (0.01 to 1) times that
+    /// residual's length, and compares the map's change of the logits with the model's. Returns `#{ steps, error,
+    /// change }`: `change` is the length of the model's change, `error` the length of the difference divided by it. The
+    /// map is a secant through this input, not a derivative, so its error does not vanish with the step.
     ///
     /// Options: `direction`, `steps`, `layer` (0; the node before that layer), `position` (-1), `to` (-1).
     ///
@@ -255,13 +263,15 @@ pub mod functions {
         Ok(Options::read("validity", request, |options| validity(linear, options))?)
     }
 
-    /// What the map predicts of interventions (`patch(..)` and so on, or `[hook, function]` pairs) and what the model does:
-    /// `#{ clean, predicted, actual, moved, moved_share }`. The first three are logits of the last position, [d_vocab]; `actual -
-    /// predicted` is what is not linear in the interventions' action. `moved` says for every layer how many (head, query) pairs attend most
-    /// to another token than before, which is what would change the paths.
+    /// Compares the map's prediction of interventions (`patch(..)` and so on, or `[hook, function]` pairs) with the
+    /// model.
     ///
-    /// Interventions can stand at the residual stream (hook_resid_pre, _mid, _post), hook_attn_out, hook_mlp_out and attn.hook_z;
-    /// patterns, norms' scales and gates are frozen.
+    /// Returns `#{ clean, predicted, actual, moved, moved_share }`. The first three are logits of the last position,
+    /// [d_vocab]; `actual - predicted` is the part that is not linear in the interventions. `moved` counts for every
+    /// layer the (head, query) pairs whose most attended token changes, as such a change would change the paths.
+    ///
+    /// Interventions can stand at the residual stream (hook_resid_pre, _mid, _post), hook_attn_out, hook_mlp_out and
+    /// attn.hook_z; patterns, norms' scales and gates are frozen.
     ///
     /// Options: `to` (position of the logits, -1), `positions` (names of positions, as in `run_with_hooks`).
     ///
@@ -284,9 +294,12 @@ pub mod functions {
         with_hooks(&context, |caller| predict(caller, linear, &interventions, options))
     }
 
-    /// What the map predicts of patching a source's last residuals over each layer and each pair of layers at one position: the
-    /// change of the answer's logit, [layer, layer], single layers on the diagonal, pairs above it, NaN below. The model's own is
-    /// `patch_grid(..).matrix("logit")` with the same source, target and position; this one takes a backward and a forward pass.
+    /// Predicts the effect of patching a source's last residuals into each layer and each pair of layers at one
+    /// position.
+    ///
+    /// Returns the change of the answer's logit, [layer, layer]: single layers on the diagonal, pairs above it, NaN
+    /// below. The model's own effect is `patch_grid(..).matrix("logit")` with the same source, target and position.
+    /// This prediction takes one backward and one forward pass.
     ///
     /// Options: `source` (tokens or text) or `vectors` (one [d_model] per layer), `answer`, `position` (0), `to` (-1).
     ///

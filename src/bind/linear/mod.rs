@@ -134,19 +134,20 @@ fn freeze(caller: &Caller, model: &Model, tokens: &Dynamic, options: Map) -> Res
 
 #[export_module(manifest)]
 mod functions {
-    /// Freezes a model at one prompt: every norm's divisor, every attention probability, every activation's slope (f(u)/u), every
-    /// soft cap's secant. What remains is linear in the embeddings, and exact: its parts add up to the model's logits.
+    /// Freezes a model at one prompt: every norm's divisor, every attention probability, every activation's slope
+    /// (f(u)/u) and every soft cap's secant.
     ///
-    /// A node is a layer and a position; layer 0 stands before the first block (embedding plus, in GPT-2, the learned position),
-    /// layer n_layers after the last. See Elhage et al. 2021 for attention, and the paper's section 6 for the MLP's and norms'
-    /// surrogates.
+    /// What remains is linear in the embeddings, and exact: its parts add up to the model's logits. A node is a layer
+    /// and a position. Layer 0 stands before the first block (embedding plus, in GPT-2, the learned position), layer
+    /// n_layers after the last. See Elhage et al. 2021 for attention, and the paper's section 6 for the surrogates of
+    /// MLPs and norms.
     ///
-    /// Options: `hooks`, as in `run_with_hooks`, freezes the model under interventions; `positions` names positions that
-    /// interventions may use. Norms, attention probabilities and slopes are then those of the changed run. So are `flow`'s
-    /// logit and the map that ranks paths. Paths still start from the tokens, and pass through a patched node as through any
-    /// other. What the interventions put into the residual stream there (the patched vector minus the value it replaces) is a
-    /// source of its own, `intervention()`, which `check()` counts beside tokens and biases. Changed embeddings count as the
-    /// tokens'. `predict`, `predict_grid` and `validity` need a map without hooks.
+    /// Options: `hooks`, as in `run_with_hooks`, freezes the model under interventions; `positions` names positions
+    /// that interventions may use. Norms, attention probabilities and slopes are then those of the changed run. So are
+    /// `flow`'s logit and the map that ranks paths. Paths still start from the tokens, and pass through a patched node
+    /// as through any other. What the interventions put into the residual stream there (the patched vector minus the
+    /// value it replaces) is a source of its own, `intervention()`, which `check()` counts beside tokens and biases.
+    /// Changed embeddings count as the tokens'. `predict`, `predict_grid` and `validity` need a map without hooks.
     ///
     /// # Example
     /// ```rhai
@@ -176,8 +177,9 @@ mod functions {
         linear.map.tokens().iter().copied().map(Dynamic::from).collect()
     }
 
-    /// How far the sum over source tokens and biases (and interventions) is from the run's own logits at the last position: `#{
-    /// relative, absolute }`, the largest difference, divided by the largest logit or not.
+    /// Compares the sum over source tokens, biases and interventions with the run's own logits at the last position.
+    ///
+    /// Returns `#{ relative, absolute }`: the largest difference, divided by the largest logit or not.
     ///
     /// Option: `to`, the position (-1).
     ///
@@ -192,10 +194,10 @@ mod functions {
         Ok(map! { "relative" => completeness.relative, "absolute" => completeness.absolute })
     }
 
-    /// What each source token contributes to the last position's logits, [source, d_vocab].
+    /// Each source token's contribution to the last position's logits, [source, d_vocab].
     ///
-    /// Options: `to`, the position of the logits (-1); `ids`, the tokens to measure, which gives [source, id] for much less
-    /// work. Tokens after `to` contribute nothing.
+    /// Options: `to`, the position of the logits (-1); `ids`, the tokens to measure, which gives [source, id] for much
+    /// less work. Tokens after `to` contribute nothing.
     ///
     /// # Example
     /// ```rhai
@@ -207,7 +209,7 @@ mod functions {
         tensor(totals(linear, options))
     }
 
-    /// What all biases together contribute to the last position's logits, [d_vocab]; zeros for a model without biases.
+    /// The contribution of all biases to the last position's logits, [d_vocab]; zeros for a model without biases.
     ///
     /// Option: `to`, the position (-1).
     #[rhai_fn(return_raw, pure)]
@@ -215,8 +217,10 @@ mod functions {
         tensor(linear.only_to("bias", options).and_then(|to| linear.map.bias(to)))
     }
 
-    /// What the interventions that the map was frozen under contribute to the last position's logits, [d_vocab]: what they put into the
-    /// residual stream less what would have stood there, carried on. Zeros without interventions.
+    /// The contribution of the interventions to the last position's logits, [d_vocab]; zeros without interventions.
+    ///
+    /// Counts what the interventions of `linearize` put into the residual stream minus the values they replace, carried
+    /// on to the logits.
     ///
     /// Option: `to`, the position (-1).
     ///
@@ -233,11 +237,16 @@ mod functions {
         tensor(linear.only_to("intervention", options).and_then(|to| linear.map.intervention(to)))
     }
 
-    /// One logit split over the parts of the model that it passes, by one backward pass: a map of
-    /// `node` [n_layers + 1, pos], through each node; `head` [layer, head, source, target], through each head's edge; `mlp` [layer,
-    /// pos]; `attention_bias` and `mlp_bias` [layer], what biases (those of norms too) add there; `final_bias`; `intervention`
-    /// [n_layers + 1], what interventions put in at each layer; and `logit`, the run's own. At every layer the nodes, all biases
-    /// from there on and all interventions behind it sum to the logit.
+    /// Splits one logit over the parts of the model, by one backward pass.
+    ///
+    /// Returns a map. At every layer the nodes, all later biases and all earlier interventions sum to the logit.
+    /// - `node` [n_layers + 1, pos]: through each node
+    /// - `head` [layer, head, source, target]: through each head's edge
+    /// - `mlp` [layer, pos]: through each MLP
+    /// - `attention_bias`, `mlp_bias` [layer]: added by biases, those of norms included
+    /// - `final_bias`: added by the last norm's and the unembedding's bias
+    /// - `intervention` [n_layers + 1]: added by interventions at each layer
+    /// - `logit`: the run's own
     ///
     /// Options: `answer` (a token id, or text, whose first token counts), `to` (-1).
     ///

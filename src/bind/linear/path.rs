@@ -49,8 +49,8 @@ impl Given {
     }
 }
 
-/// A path: an array of positions, one per node; or a map with `positions` and perhaps `layer` (of the first node; 0) and `heads` (for
-/// each step, an array of heads), such as a row of a path table.
+/// A path: an array of positions, one per node; or a map with `positions` and perhaps `layer` (of the first node; 0)
+/// and `heads` (for each step, an array of heads), such as a row of a path table.
 pub fn path<'a>(linear: &'a Linear, value: &Dynamic) -> Result<Operator<'a>> {
     let Given { layer, positions, heads, residual } = if let Some(array) = value.read_lock::<Array>() {
         Given { layer: 0, positions: integers("a path", &array)?, heads: None, residual: None }

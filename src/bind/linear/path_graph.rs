@@ -83,15 +83,15 @@ impl PathGraphHandle {
 
 #[export_module(manifest)]
 pub mod functions {
-    /// The graph of the nodes and edges that a table's paths pass.
+    /// The graph of the nodes and edges on a table's paths.
     ///
-    /// The influence of a node or edge is the sum of |answer's logit| over the paths through it, divided by the sum over all paths
-    /// that count: 0 to 1, and 1 in sum over the nodes, or the edges, of any layer before pruning. Of a table of sampled
-    /// paths these are estimates.
+    /// The influence of a node or edge is the sum of |answer's logit| over the paths through it, divided by the sum
+    /// over all paths that count. It ranges from 0 to 1, and sums to 1 over the nodes, or the edges, of any layer
+    /// before pruning. For a table of sampled paths it is an estimate.
     ///
-    /// Options: `high_ranking_only` (true: only paths with a rank up to the table's `max_rank` count), `min_node` and `min_edge`
-    /// (0.01: nodes and edges of less influence are left out, and then all that no longer lies on a way from a source token to
-    /// the end).
+    /// Options: `high_ranking_only` (true: only paths with a rank up to the table's `max_rank` count), `min_node` and
+    /// `min_edge` (0.01: drops nodes and edges of less influence, and then those that no longer connect a source token
+    /// with the end).
     ///
     /// # Example
     /// ```rhai
@@ -107,34 +107,40 @@ pub mod functions {
         Ok(make(&paths, options)?)
     }
 
-    /// The nodes left, by layer and position: maps of `layer` (0 stands before the first block), `position`, `token` (its text),
-    /// `influence`, `logit` (the sum of the answer's logits over the paths through it) and `paths`, their number.
+    /// The nodes left, by layer and position, as maps.
+    ///
+    /// Each has `layer` (0 stands before the first block), `position`, `token` (its text), `influence`, `logit` (the
+    /// sum of the answer's logits over the paths through it) and `paths` (their number).
     #[rhai_fn(get = "nodes", pure)]
     pub fn graph_nodes(graph: &mut PathGraphHandle) -> Array {
         graph.0.nodes.iter().map(|node| Dynamic::from(graph.node(node))).collect()
     }
 
-    /// The edges left, by layer, source and target: maps of `layer`, `source` and `target` (positions at that layer and the next),
-    /// `influence`, `logit`, `paths`; `heads`, maps of `head` and the same three of the paths on which it takes part in this
-    /// step; and `residual`, a map of the same three for the residual stream.
+    /// The edges left, by layer, source and target, as maps.
+    ///
+    /// Each has `layer`, `source` and `target` (positions at that layer and the next), `influence`, `logit` and
+    /// `paths`. `heads` holds maps of `head` and the same three numbers for the paths along that head; `residual` holds
+    /// them for the residual stream.
     #[rhai_fn(get = "edges", pure)]
     pub fn graph_edges(graph: &mut PathGraphHandle) -> Array {
         graph.0.edges.iter().map(|edge| Dynamic::from(PathGraphHandle::edge(edge))).collect()
     }
 
-    /// The share of the paths' influence that is left: of the paths none of whose nodes or edges was left out.
+    /// The share of the paths' influence that lies on paths without a dropped node or edge.
     #[rhai_fn(get = "explained", pure)]
     pub fn graph_explained(graph: &mut PathGraphHandle) -> f64 {
         graph.0.explained
     }
 
     /// Writes the graph to a file, in the format that its name ends in:
-    /// - `.svg`, `.png`: a drawing, positions from left to right and layers from bottom to top, edges as wide as their influence
+    /// - `.svg`, `.png`: a drawing, positions from left to right, layers from bottom to top, edges as wide as their
+    ///   influence
     /// - `.dot`: for Graphviz
-    /// - `.json`: for attribution graph viewers, in schema version 1 of circuit-tracer's `graph_models.py` and Neuronpedia's
-    ///   `graph-schema.json`. There a node within the model (the residual stream after a block) stands as a "cross layer
-    ///   transcoder" feature whose number is its position; a link's weight is the sum of the answer's logits; a node's influence is,
-    ///   as viewers prune by it, the share that it and the more influential ones hold together.
+    /// - `.json`: for attribution graph viewers, in schema version 1 of circuit-tracer's `graph_models.py` and
+    ///   Neuronpedia's `graph-schema.json`. A node within the model (the residual stream after a block) is written as a
+    ///   "cross layer transcoder" feature whose number is its position. A link's weight is the sum of the answer's
+    ///   logits. A node's influence is cumulative, as viewers prune by it: its own and that of all more influential
+    ///   nodes
     #[rhai_fn(name = "save", return_raw, pure)]
     pub fn graph_save(graph: &mut PathGraphHandle, path: &str) -> ScriptResult<()> {
         Ok(graph.0.save(Path::new(path))?)

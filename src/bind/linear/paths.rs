@@ -237,23 +237,32 @@ impl Paths {
 
 #[export_module(manifest)]
 pub mod functions {
-    /// Traces paths: sequences of nodes from a source token to the last position, each contributing c = W_U S_final A E[t] to the
-    /// logits, where A is the product of its edges' maps. Measures the answer's logit in c and its rank among all tokens.
+    /// Traces paths, and measures the answer's logit and its rank in each.
     ///
-    /// Needed: `answer` (a token id, or text, whose first token counts).
-    /// Options: `from` (a position or several; all), `to` (-1); `edges` ("argmax": a head takes part only from the token it attends to
-    /// most; "all"; "top_p": the fewest keys that hold the share `top_p` of its attention); `mode` ("eq3": heads weighted by their
-    /// attention, the residual stream from a position to itself only; "released": on every edge all heads with weight 1, and the
-    /// residual stream, as in the paper's code); `granularity` ("token", or "head": each step along one head or the residual
-    /// stream alone); `max_rank` (100; a path up to it is high-ranking); `limit` (1,000,000: more paths are
-    /// refused before anything is computed); `sample` (so many paths, drawn with equal chances by `seed`, with replacement) or `highest` (the
-    /// so many paths of highest answer logit, exactly, without computing the others; `limit` is then on halves of paths);
-    /// `keep` ("all", or "high_ranking": which paths the table holds; with the latter a path is given up as soon as its rank is seen to be
-    /// too low, which is several times faster); `file` (.csv or .parquet, to which the paths kept are written as they are computed, instead of being held in memory; columns as for `save`);
-    /// `quiet`.
+    /// A path is a sequence of nodes from a source token to the last position. It contributes c = W_U S_final A E[t] to
+    /// the logits, where A is the product of its edges' maps. The rank is the answer's among all tokens in c.
     ///
-    /// The table has `starts`, what is known of each source position; `rows()`, `logit`, `rank`, `positions`, of the paths kept; `explained`,
-    /// `remainder`; and goes into `head_activity`, `path_graph`.
+    /// Needed: `answer` (a token id, or text, of which the first token counts). Options:
+    /// - `from`: one or several positions to start from; all by default. `to`: the position to end at, -1 by default
+    /// - `edges`: `"argmax"` (default; a head takes part only from the token it attends to most), `"all"`, or `"top_p"`
+    ///   (the fewest keys that hold the share `top_p` of a head's attention)
+    /// - `mode`: `"eq3"` (default; heads weighted by their attention, the residual stream from a position to itself
+    ///   only) or `"released"` (as in the paper's code: all heads with weight 1, and the residual stream, on every
+    ///   edge)
+    /// - `granularity`: `"token"` (default) or `"head"` (each step along one head or along the residual stream)
+    /// - `max_rank`: a path of this rank or better is high-ranking, 100 by default
+    /// - `limit`: more paths than this are refused before anything is computed, 1,000,000 by default
+    /// - `sample`: n draws n paths uniformly with replacement, by `seed`
+    /// - `highest`: n keeps the n paths with the highest answer logit, exactly, without computing the others; `limit`
+    ///   then counts halves of paths
+    /// - `keep`: the paths that the table holds, `"all"` (default) or `"high_ranking"`, which abandons a path as soon
+    ///   as its rank must be too low and is several times faster
+    /// - `file`: a .csv or .parquet file; paths are written there as they are computed, and not held in memory. Columns
+    ///   as for `save`
+    /// - `quiet`: `true` shows no progress
+    ///
+    /// The table has `starts` (a summary for each source position), `rows()`, `logit`, `rank`, `positions`, `explained`
+    /// and `remainder`. `head_activity` and `path_graph` take it.
     ///
     /// # Example
     /// ```rhai
@@ -266,8 +275,11 @@ pub mod functions {
         Ok(paths(linear, request)?)
     }
 
-    /// How many paths there are, counted without going through them: `#{ from, counts, count, logit, bytes, seconds }`, with the sum of
-    /// all paths' answer logits from each position, and what computing them would take here. Options as for `paths`.
+    /// Counts the paths without computing them, and estimates the cost of computing them.
+    ///
+    /// Returns `#{ from, counts, count, logit, bytes, seconds }`: the starts, the number of paths from each and in all,
+    /// the sum of all paths' answer logits from each, and the memory and time that `paths` would take here. Options as
+    /// for `paths`.
     ///
     /// # Example
     /// ```rhai
@@ -279,23 +291,29 @@ pub mod functions {
         Ok(estimate(linear, request)?)
     }
 
-    /// What is known of the paths from each source position: maps of `position`; `paths`, how many there are; `computed`, how many of them
-    /// were, and `hits`, how many of those are high-ranking; `high_ranking`, how many of all, with a `standard_error` where it is estimated
-    /// from a sample (after a search it is a lower bound); `logit`, the sum of the answer's logits of those computed, and `high_logit`, of the
-    /// hits; `graph_logit`, of all paths of the graph; `total`, what the token contributes along all edges.
+    /// A summary of the paths from each source position, as maps.
+    ///
+    /// - `position`; `paths`: the number of paths from there; `computed`: the number of those computed
+    /// - `hits`: the high-ranking ones among those computed. `high_ranking`: those among all paths; an estimate with a
+    ///   `standard_error` for a sample, a lower bound for a search
+    /// - `logit`: the sum of the answer's logits of those computed; `high_logit`: of the hits; `graph_logit`: of all
+    ///   paths of the graph
+    /// - `total`: the token's contribution along all edges
     #[rhai_fn(get = "starts", pure)]
     pub fn paths_starts(paths: &mut Paths) -> Array {
         paths.table.starts.iter().map(|start| Dynamic::from(paths.start(start))).collect()
     }
 
-    /// The number of paths that were kept.
+    /// The number of paths in the table or its file.
     #[rhai_fn(name = "len", pure)]
     pub fn paths_len(paths: &mut Paths) -> i64 {
         paths.table.kept as i64
     }
 
-    /// Every path that the table holds: maps of `positions`, `heads` and `residual` (for each step), `logit`, `rank`, and `tokens`, as text,
-    /// where there is a tokenizer. In order; of a search, the highest logit first.
+    /// Every path that the table holds, as maps; those of `highest` start with the highest logit.
+    ///
+    /// Each has `positions`; `heads` and `residual`, for each step; `logit`; `rank`; and, with a tokenizer, `tokens` as
+    /// text.
     #[rhai_fn(name = "rows", return_raw, pure)]
     pub fn paths_rows(paths: &mut Paths) -> ScriptResult<Array> {
         let held = paths.held()?;
@@ -326,15 +344,16 @@ pub mod functions {
         tensor(tch::Tensor::f_from_slice(&flat).and_then(|flat| flat.f_view(shape)).map_err(Error::from))
     }
 
-    /// The share of what the source tokens contribute to the answer's logit that the paths explain: those found, after a search, else
-    /// all of the graph. (In released mode paths do not add up to anything.)
+    /// The share of the source tokens' contribution to the answer's logit that the paths explain.
+    ///
+    /// Counts all paths of the graph; after a search, those found. In released mode paths do not add up to the logit.
     #[rhai_fn(get = "explained", pure)]
     pub fn paths_explained(paths: &mut Paths) -> f64 {
         let (explained, total) = paths.table.explained();
         explained / total
     }
 
-    /// What the source tokens contribute to the answer's logit beyond what the paths explain.
+    /// The part of the source tokens' contribution to the answer's logit that the paths do not explain.
     #[rhai_fn(get = "remainder", pure)]
     pub fn paths_remainder(paths: &mut Paths) -> f64 {
         let (explained, total) = paths.table.explained();
@@ -354,15 +373,17 @@ pub mod functions {
         tensor(paths.activity(&paths.table.graph.request.from))
     }
 
-    /// The same of the paths from one position only.
+    /// The share of high-ranking paths from one position in which each head takes part, [layer, head].
     #[rhai_fn(name = "head_activity", return_raw, pure)]
     pub fn head_activity_from(paths: &mut Paths, position: i64) -> ScriptResult<Tensor> {
         let length = paths.table.tokens.len() as i64;
         tensor(paths.activity(&[if position < 0 { position + length } else { position }]))
     }
 
-    /// Writes the paths that the table holds to a .csv or .parquet file: `source` (position), `positions` (in parquet a list),
-    /// `heads` of each step (joined by +; r is the residual stream), the answer's `logit` and `rank`.
+    /// Writes the paths that the table holds to a .csv or .parquet file.
+    ///
+    /// Columns: `source` (position), `positions` (in parquet a list), `heads` of each step (joined by +; r is the
+    /// residual stream), the answer's `logit` and `rank`.
     ///
     /// # Example
     /// ```rhai

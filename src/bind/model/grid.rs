@@ -114,7 +114,7 @@ fn layer_vectors(vectors: &Array) -> Result<Rc<Vec<tch::Tensor>>> {
     Ok(Rc::new(vectors.iter().map(one).collect::<Result<_>>()?))
 }
 
-/// Answer ids: integers, or texts, whose first token counts.
+/// Answer ids, from integers, or from texts, of which the first token counts.
 pub fn answers(model: &LanguageModel, value: &Dynamic) -> Result<Vec<i64>> {
     let one = |item: &Dynamic| -> Result<i64> {
         if let Ok(id) = item.as_int() {
@@ -193,7 +193,7 @@ fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
     Ok(value.map(Tensor::new)?)
 }
 
-/// What the word of an effect stands for.
+/// The effect that a word names.
 fn effect(word: &str) -> Result<Effect> {
     match word {
         "rr" => Ok(Effect::ReciprocalRank),
@@ -222,18 +222,24 @@ fn plan_map(plan: &Plan) -> Map {
 #[export_module(manifest)]
 pub mod functions {
     /// Patches every set of layers (or heads) of a target's run with the activations of a source's last token, and
-    /// measures the answers: a grid. Work that sets have in common is done once; the numbers are those of one run per
-    /// cell.
+    /// measures the answers: a grid.
     ///
-    /// Needed: `source` (tokens or text; one, or one per sample), `target` (one or many, of any lengths), `answer` (a
-    /// token id per sample, or text, whose first token counts). Options: `position` (0; of the target, negative from
-    /// its end, "first", "last", or one per sample, such as `samples.map(|sample| sample.query_last)` for the samples
-    /// of a task), `sizes` ([1, 2]; up to 3), `site` ("resid_post"; also "attn_out", "mlp_out", "z" for single heads),
-    /// `setting` ("pt_vs_to": effects are against the target alone; "pt_vs_it": against source and target together),
-    /// `filler` (a token put before every target), `rr` ("exact", or "released": beyond `max_rank`, 1000, a reciprocal
-    /// rank is -1), `verify` (number of cells that are computed again one by one), `vectors` (one tensor [d_model] per
-    /// layer, patched in instead of a source's), `store` (true: finished samples are kept in Lancet's cache, and an
-    /// interrupted grid goes on there; a folder; or false), `tokens_at_once`, `quiet`.
+    /// Work that sets share is done once; the numbers are those of one run per cell. Needed: `source` (tokens or text;
+    /// one, or one per sample), `target` (one or many, of any lengths), `answer` (a token id per sample, or text, of
+    /// which the first token counts). Options:
+    /// - `position`: of the target, 0 by default; negative counts from its end; also `"first"`, `"last"`, or one per
+    ///   sample, such as `samples.map(|sample| sample.query_last)` for the samples of a task
+    /// - `sizes`: of the sets, `[1, 2]` by default, at most 3
+    /// - `site`: `"resid_post"` (default), `"attn_out"`, `"mlp_out"`, or `"z"` for single heads
+    /// - `setting`: `"pt_vs_to"` (default) measures effects against the target alone, `"pt_vs_it"` against source and
+    ///   target together
+    /// - `filler`: a token put before every target
+    /// - `rr`: `"exact"` (default), or `"released"`: a reciprocal rank is -1 beyond `max_rank`, 1000 by default
+    /// - `verify`: the number of cells to compute again one by one, 0 by default
+    /// - `vectors`: one tensor [d_model] per layer to patch in, instead of `source`
+    /// - `store`: `true` (default) caches finished samples, and an interrupted grid goes on there; a folder; or `false`
+    /// - `tokens_at_once`: the largest number of tokens computed together; by default what memory allows
+    /// - `quiet`: `true` prints no plan
     ///
     /// The result has `sets`; `logit` and `rr`, effects [set, sample]; `rank` [set, sample] and `patched_logit`;
     /// `baseline` (`#{ logit, rr, rank }`, [sample]); `plan`; `verified`; and `matrix(metric)`, `to_csv(path)`.
@@ -262,7 +268,8 @@ pub mod functions {
     ///
     /// These are the activations that `patch_grid` patches in; its option `vectors` takes such an array.
     ///
-    /// Option: `site` ("resid_post"; "attn_out" or "mlp_out": what attention or the MLP adds; "z": tensors [head, d_head]).
+    /// Option: `site` ("resid_post"; "attn_out" or "mlp_out": what attention or the MLP adds; "z": tensors [head,
+    /// d_head]).
     ///
     /// # Example
     /// ```rhai
@@ -324,9 +331,11 @@ pub mod functions {
         })
     }
 
-    /// What the grid took: `#{ sets, samples, stored, passes, plain_passes, bytes, text }`. `samples` were computed and
-    /// `stored` found in the store; a pass is that of one token through one block, of the plan and of one run per cell;
-    /// `bytes` is the memory for the activations of samples computed together; `text` says it in one line.
+    /// The cost of the grid: `#{ sets, samples, stored, passes, plain_passes, bytes, text }`.
+    ///
+    /// `samples` were computed and `stored` found in the store. A pass takes one token through one block: `passes` were
+    /// made, one run per cell would make `plain_passes`. `bytes` is the memory for the activations of samples computed
+    /// together; `text` is one line about all of it.
     #[rhai_fn(get = "plan", pure)]
     pub fn grid_plan(grid: &mut GridHandle) -> Map {
         plan_map(&grid.0.plan)

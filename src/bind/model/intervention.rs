@@ -44,7 +44,7 @@ impl Planned {
         Ok(Self { name: name.to_owned(), position, rows, head, change })
     }
 
-    /// The interventions for one model, one per hook that the name means.
+    /// The interventions for one model, one per hook that the name matches.
     ///
     /// # Errors
     /// An unknown hook, an unknown position.
@@ -125,14 +125,15 @@ fn vector(what: &str, value: &Dynamic) -> Result<tch::Tensor> {
 
 #[export_module(manifest)]
 pub mod functions {
-    /// An intervention that replaces the activation at hook `name` (or at all that match a pattern), at `position`, by
-    /// a tensor.
+    /// Replaces the activation at hook `name` (or at all that match a pattern), at `position`, by a tensor: an
+    /// intervention.
     ///
     /// `position` is an integer (negative from the end of the prompt), an array or range of them, `"all"`, `"first"`,
     /// `"last"`, or a name defined by the run's option `positions`. The tensor broadcasts against what is selected:
     /// [batch, d_model] for one position of a residual hook, [batch, n, d_model] for several.
     ///
-    /// Options: `rows` (the samples of the batch to change), `head` (for q, k, v, z, scores and pattern: the one head to change).
+    /// Options: `rows` (the samples of the batch to change), `head` (for q, k, v, z, scores and pattern: the one head
+    /// to change).
     ///
     /// # Example
     /// ```rhai
@@ -147,13 +148,13 @@ pub mod functions {
             .and_then(|value| Planned::new(name, position, Change::Patch(value), options))?)
     }
 
-    /// An intervention that sets the activation at hook `name` to zero, at all positions.
+    /// Sets the activation at hook `name` to zero, at all positions: an intervention.
     #[rhai_fn(return_raw)]
     pub fn zero(name: &str) -> ScriptResult<Planned> {
         zero_with(name, Dynamic::UNIT, Map::new())
     }
 
-    /// An intervention that sets the activation at hook `name` to zero at `position`.
+    /// Sets the activation at hook `name` to zero at `position`: an intervention.
     ///
     /// Options: `rows`, `head` (see `patch`).
     #[rhai_fn(name = "zero", return_raw)]
@@ -161,7 +162,7 @@ pub mod functions {
         Ok(Planned::new(name, position, Change::Zero, options)?)
     }
 
-    /// An intervention that adds a tensor (such as a steering vector) to the activation at hook `name` and `position`.
+    /// Adds a tensor, such as a steering vector, to the activation at hook `name` and `position`: an intervention.
     ///
     /// Options: `rows`, `head` (see `patch`).
     #[rhai_fn(return_raw)]
@@ -170,7 +171,7 @@ pub mod functions {
             .and_then(|value| Planned::new(name, position, Change::Add(value), options))?)
     }
 
-    /// An intervention that multiplies the activation at hook `name` and `position` with a number.
+    /// Multiplies the activation at hook `name` and `position` by a number: an intervention.
     ///
     /// Options: `rows`, `head` (see `patch`).
     #[rhai_fn(return_raw)]

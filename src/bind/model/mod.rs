@@ -205,7 +205,7 @@ mod hook_naming {
         hook::points(model.get().config()).iter().map(|point| point.name().into()).collect()
     }
 
-    /// The full name of the hook that `name` means: an alias such as `resid_post.3`, `layers_output[3]` or
+    /// The full name of the hook that an alias names, such as `resid_post.3`, `layers_output[3]` or
     /// `model.layers.3.mlp.output`.
     #[rhai_fn(return_raw, pure)]
     pub fn hook_name(model: &mut Model, name: &str) -> ScriptResult<String> {

@@ -195,7 +195,7 @@ pub mod functions {
             .map(|(logits, _)| logits)
     }
 
-    /// Continues a prompt and returns what is new: text for text, ids for ids (arrays of them for several prompts).
+    /// Continues a prompt and returns the new part: text for text, ids for ids (arrays of them for several prompts).
     ///
     /// Options: `max_tokens` (32), `temperature` (0, greedy), `top_k`, `top_p`, `seed`, `stop_ids` (the model's own
     /// end-of-text tokens), `hooks` (as in `run_with_hooks`; a function is called at every step with the new positions
@@ -247,8 +247,8 @@ pub mod hook_functions {
     /// Runs a prompt and caches the activations named, each by its name, an alias, or a pattern such as
     /// `blocks.*.hook_resid_post`: `#{ logits, cache }`.
     ///
-    /// Options: `hooks` (as in `run_with_hooks`; the cache then holds what the hooks left), `positions` (names of positions),
-    /// `logits` ("all" or "last").
+    /// Options: `hooks` (as in `run_with_hooks`; the cache then holds what the hooks left), `positions` (names of
+    /// positions), `logits` ("all" or "last").
     #[rhai_fn(name = "run_with_cache", return_raw, pure)]
     pub fn run_with_cache_with(
         context: NativeCallContext,
@@ -260,14 +260,17 @@ pub mod hook_functions {
         cached_run(&context, model, &tokens, names_of(&names)?, options)
     }
 
-    /// The logits of a prompt, [batch, pos, d_vocab], run with hooks: an array of `[name, |value| ...]` pairs and
-    /// interventions (`patch`, `zero`, `add`, `scale`), applied in order.
+    /// Runs a prompt with hooks, and returns its logits, [batch, pos, d_vocab].
     ///
-    /// The function is given the activation and returns its replacement, of the same shape, or () to leave it; with two
-    /// parameters it is also given the hook's name. A name may be a pattern. A hook that never runs is an error.
+    /// `hooks` is an array of `[name, |value| ...]` pairs and interventions (`patch`, `zero`, `add`, `scale`), applied
+    /// in order.
     ///
-    /// Options: `positions` (a map of names that interventions may use as positions, such as `#{ T_inst: 7 }`), `logits` ("all"
-    /// or "last").
+    /// A pair's function takes the activation and returns its replacement, of the same shape, or () to leave it. A
+    /// function of two parameters also takes the hook's name. A name may be a pattern. A hook that never runs is an
+    /// error.
+    ///
+    /// Options: `positions` (a map of names that interventions may use as positions, such as `#{ T_inst: 7 }`),
+    /// `logits` ("all" or "last").
     ///
     /// # Example
     /// ```rhai

@@ -17,7 +17,7 @@ use crate::model::language_model::LanguageModel;
 use crate::sweep::{AddHooks, Sweep};
 use crate::tensor::Tensor;
 
-/// What a script asks of a sweep.
+/// The arguments of a sweep.
 struct Call {
     sweep: Sweep,
     items: Array,
@@ -100,10 +100,13 @@ pub mod functions {
     /// Runs the same prompts under the hooks of many items (layers, heads, positions, ...), several items side by side.
     ///
     /// Needed: `target` (prompts of one length), `over` (an array of items), `hooks` (|item| an array of hooks, as for
-    /// `run_with_hooks`; each sees its own copy of the prompts), and `answer` (an id per prompt: the result is
-    /// `#{ logit, rank }`, each [item, prompt]) or `metric` (|logits| anything, given [prompt, d_vocab] of the last
-    /// position: the result is an array with one value per item). Options: `batch` (64; prompts run at once), `logits`
-    /// ("all": the metric is given [prompt, pos, d_vocab]), `positions`.
+    /// `run_with_hooks`; each sees its own copy of the prompts), and one of
+    /// - `answer`: an id per prompt; returns `#{ logit, rank }`, each [item, prompt]
+    /// - `metric`: |logits| anything, called with [prompt, d_vocab] of the last position; returns an array with one
+    ///   value per item
+    ///
+    /// Options: `batch` (64; prompts run at once), `logits` ("all": the metric takes [prompt, pos, d_vocab]),
+    /// `positions`.
     ///
     /// # Example
     /// ```rhai

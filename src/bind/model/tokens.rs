@@ -188,8 +188,8 @@ pub mod functions {
         model.get().tokenizer().is_ok_and(|tokenizer| tokenizer.chat_template().is_some())
     }
 
-    /// A conversation, an array of `#{ role, content }`, as the text that the model was trained on, ending where the
-    /// assistant's answer begins.
+    /// Renders a conversation, an array of `#{ role, content }`, as the text that the model was trained on, up to the
+    /// start of the assistant's answer.
     ///
     /// Options: `add_generation_prompt` (true), `variables` (a map of further variables for the template).
     ///

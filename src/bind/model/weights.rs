@@ -140,8 +140,9 @@ pub mod functions {
         Ok(normalized.map(Tensor::new)?)
     }
 
-    /// The logits that residual vectors, [batch, pos, d_model], give when read by the final norm and the unembedding
-    /// (the logit lens), [batch, pos, d_vocab].
+    /// Reads residual vectors, [batch, pos, d_model], by the final norm and the unembedding (the logit lens).
+    ///
+    /// Returns logits, [batch, pos, d_vocab].
     #[rhai_fn(return_raw, pure)]
     pub fn logit_lens(model: &mut Model, residual: Tensor) -> ScriptResult<Tensor> {
         let decoder = &model.get().decoder;

@@ -67,10 +67,11 @@ fn pearsonr_along(x: &Dynamic, y: &Dynamic, dim: i64, alternative: Alternative) 
 
 #[export_module(manifest)]
 mod functions {
-    /// A sample in numbers: `n`, `mean`, `std`, `standard_error`, `min`, `q1`, `median`, `q3`, `max`, `skewness`, `kurtosis`.
+    /// Summarizes a sample: `n`, `mean`, `std`, `standard_error`, `min`, `q1`, `median`, `q3`, `max`, `skewness`,
+    /// `kurtosis`.
     ///
-    /// `x` is an array of numbers or a tensor of one dimension. `std` divides by n - 1; `standard_error` is that of the mean;
-    /// skewness and kurtosis (0 for normal numbers) are not corrected for bias.
+    /// `x` is an array of numbers or a tensor of one dimension. `std` divides by n - 1; `standard_error` is that of the
+    /// mean; skewness and kurtosis (0 for normal numbers) are not corrected for bias.
     ///
     /// # Example
     /// ```rhai
@@ -96,7 +97,8 @@ mod functions {
         })
     }
 
-    /// Cohen's d: the mean over the standard deviation, or the difference of two means over the pooled standard deviation.
+    /// Cohen's d: the mean over the standard deviation, or the difference of two means over the pooled standard
+    /// deviation.
     ///
     /// # Example
     /// ```rhai
@@ -108,7 +110,8 @@ mod functions {
         Ok(sample("`x` of `cohens_d`", &x).and_then(|x| effect::cohens_d(&x, None))?)
     }
 
-    /// Cohen's d: the mean over the standard deviation, or the difference of two means over the pooled standard deviation.
+    /// Cohen's d: the mean over the standard deviation, or the difference of two means over the pooled standard
+    /// deviation.
     #[rhai_fn(name = "cohens_d", return_raw)]
     pub fn cohens_d_between(x: Dynamic, y: Dynamic) -> ScriptResult<f64> {
         Ok(pair("cohens_d", &x, &y).and_then(|(x, y)| effect::cohens_d(&x, Some(&y)))?)
@@ -196,8 +199,8 @@ mod functions {
     /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 3. Gives
     /// `#{r, n, p, log10_p}`; `r` and `p` are NaN where one of them is constant.
     ///
-    /// Options: `alternative`: `"two-sided"` (default), `"less"` or `"greater"`; `method`: `"exact"` (without ties, up to 170
-    /// pairs), `"asymptotic"`, or `"auto"` (default): exact up to 33 pairs without ties.
+    /// Options: `alternative`: `"two-sided"` (default), `"less"` or `"greater"`; `method`: `"exact"` (without ties, up
+    /// to 170 pairs), `"asymptotic"`, or `"auto"` (default): exact up to 33 pairs without ties.
     ///
     /// # Example
     /// ```rhai

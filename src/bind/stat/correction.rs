@@ -51,7 +51,8 @@ mod functions {
         correct("holm", &ps, options, correction::holm)
     }
 
-    /// Benjamini and Hochberg's adjusted p-values: of what is at most 0.05, no more than 5% are false findings on average.
+    /// Benjamini and Hochberg's adjusted p-values: of what is at most 0.05, no more than 5% are false findings on
+    /// average.
     ///
     /// `ps` is an array of p-values or a tensor of one dimension; the result is an array in the same order.
     ///

@@ -35,8 +35,8 @@ mod functions {
     /// One-sample t-test: whether the mean of the population is `popmean`.
     ///
     /// `x` is an array of numbers or a tensor of one dimension. Gives `#{t, df, p, log10_p}`. `log10_p` is the decimal
-    /// logarithm of `p`, and a number also where `p` is below the smallest float and so 0. Numbers that are all equal give
-    /// an infinite `t` with `p` 0 and `log10_p` `-inf`, or NaN if they equal `popmean`.
+    /// logarithm of `p`, and a number also where `p` is below the smallest float and so 0. Numbers that are all equal
+    /// give an infinite `t` with `p` 0 and `log10_p` `-inf`, or NaN if they equal `popmean`.
     ///
     /// Options: `alternative`: `"two-sided"` (default), `"less"` or `"greater"`.
     ///
@@ -104,10 +104,10 @@ mod functions {
 
     /// The published t-test of booleans against a population mean of 50.0, for comparison with the paper's tables.
     ///
-    /// `booleans` is an array of booleans (or 0 and 1), or a tensor of one dimension. Gives `#{t, df, p, log10_p}`. This is
-    /// what the paper's Tables 3 to 6 print, and not a sound test: booleans are 0 or 1 and their mean is never near 50, so
-    /// `t` is near -1000 whatever they are. Where all agree, `t` is `-inf` and `p` is 0. `sign_test` and `binom_test` ask
-    /// whether more than half are true.
+    /// `booleans` is an array of booleans (or 0 and 1), or a tensor of one dimension. Gives `#{t, df, p, log10_p}`.
+    /// This is what the paper's Tables 3 to 6 print, and not a sound test: booleans are 0 or 1 and their mean is never
+    /// near 50, so `t` is near -1000 whatever they are. Where all agree, `t` is `-inf` and `p` is 0. `sign_test` and
+    /// `binom_test` ask whether more than half are true.
     ///
     /// # Example
     /// ```rhai
@@ -180,14 +180,14 @@ mod functions {
     /// Wilcoxon's signed-rank test: whether differences are symmetric around zero.
     ///
     /// `x` holds the differences, or `x` and `y` the samples that they are between (arrays of numbers or tensors of one
-    /// dimension); a map in place of `y` holds the options. Gives `#{statistic, n, p, log10_p}`: the sum of the ranks of
-    /// positive differences, two-sided the smaller of that and the sum for negative ones; and the number of differences
-    /// ranked. All differences zero give `p` 1. As `scipy.stats.wilcoxon` 1.17.
+    /// dimension); a map in place of `y` holds the options. Gives `#{statistic, n, p, log10_p}`: the sum of the ranks
+    /// of positive differences, two-sided the smaller of that and the sum for negative ones; and the number of
+    /// differences ranked. All differences zero give `p` 1. As `scipy.stats.wilcoxon` 1.17.
     ///
     /// Options:
     /// - `alternative`: `"two-sided"` (default), `"less"` or `"greater"`
-    /// - `method`: `"exact"` (up to 1000 numbers), `"asymptotic"` (also `"approx"`), or `"auto"` (default): exact up to 50
-    ///   numbers without zeros and ties and up to 13 with them
+    /// - `method`: `"exact"` (up to 1000 numbers), `"asymptotic"` (also `"approx"`), or `"auto"` (default): exact up to
+    ///   50 numbers without zeros and ties and up to 13 with them
     /// - `zero_method`: `"wilcox"` (default) leaves zeros out, `"pratt"` ranks them, `"zsplit"` splits their ranks
     /// - `correction`: `true` corrects the asymptotic test for continuity
     ///

@@ -23,27 +23,29 @@ pub fn module() -> Module {
 mod functions {
     /// Whether patching two layers together does more than patching both alone, for every pair.
     ///
-    /// `sets` is an array of sets of one or two layers, such as `[[0], [1], [0, 1]]`, and `effects` a tensor [set, sample] (or
-    /// an array of rows) with the effect of patching each. The interaction of a pair on a sample is
-    /// `effect({i, j}) - effect({i}) - effect({j})`. Pairs are ranked on one half of the samples, drawn by `seed`, and tested
-    /// on the other, so that being picked does not count as evidence. Pairs whose interaction is exactly 0 on all samples are
-    /// left out.
+    /// `sets` is an array of sets of one or two layers, such as `[[0], [1], [0, 1]]`, and `effects` a tensor [set,
+    /// sample] (or an array of rows) with the effect of patching each. The interaction of a pair on a sample is
+    /// `effect({i, j}) - effect({i}) - effect({j})`. Pairs are ranked on one half of the samples, drawn by `seed`, and
+    /// tested on the other, so that being picked does not count as evidence. Pairs whose interaction is exactly 0 on
+    /// all samples are left out.
     ///
     /// Gives an array of maps, the highest-ranked pair first, all about the samples tested on:
     /// - `set`: the pair; `n`: the number of samples; `mean_effect`: of patching both
     /// - `mean`, `low`, `high`, `standard_error`: the mean interaction and its bootstrap confidence interval
     /// - `share_positive`: the share of samples with a positive interaction
-    /// - `sign`, `wilcoxon`, `ttest`: the exact sign test, the signed-rank test and the t-test of the interaction against 0.
-    ///   Each has its own fields, `p` and `log10_p`, and the p-values corrected over all pairs, reported or not: `holm`,
-    ///   `benjamini_hochberg`, `log10_holm`, `log10_benjamini_hochberg`
-    /// - `k`: on how many samples `effect({i, j}) >= effect({i}) + effect({j})`; `paper`: `#{t, df, p, log10_p, share}`, what
-    ///   `paper_ttest` gives for those booleans, with the share of true ones (see its help: it is not a sound test)
+    /// - `sign`, `wilcoxon`, `ttest`: the exact sign test, the signed-rank test and the t-test of the interaction
+    ///   against 0. Each has its own fields, `p` and `log10_p`, and the p-values corrected over all pairs, reported or
+    ///   not: `holm`, `benjamini_hochberg`, `log10_holm`, `log10_benjamini_hochberg`
+    /// - `k`: on how many samples `effect({i, j}) >= effect({i}) + effect({j})`; `paper`: `#{t, df, p, log10_p,
+    ///   share}`, what `paper_ttest` gives for those booleans, with the share of true ones (see its help: it is not a
+    ///   sound test)
     ///
     /// Options:
     /// - `split`: `false` ranks and tests on all samples
     /// - `rank_by`: `"effect"` (default), the mean effect, or `"interaction"`, the mean interaction
     /// - `top`: how many pairs to report; all by default
-    /// - `null_sets`: an array of pairs that the way of patching leaves without interaction of their own, to be left out
+    /// - `null_sets`: an array of pairs that the way of patching leaves without interaction of their own, to be left
+    ///   out
     /// - `diagonal`: `true` counts a single layer as the pair of itself and itself, as the paper does
     /// - `level`, `n_resamples`, `method`, `seed`: as in `bootstrap_ci`
     ///

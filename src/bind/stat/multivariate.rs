@@ -27,10 +27,11 @@ mod functions {
     /// `LinearDiscriminantAnalysis(solver="svd")` (1.9) up to the sign of each component. Gives
     /// - `transformed` [sample, component]; `scalings` [feature, component]; `explained_variance_ratio` [component]
     /// - `means` [class, feature]; `classes`: the distinct labels in ascending order
-    /// - `accuracy`: how often the samples, which the directions were fitted to, are assigned to their own class. With more
-    ///   features than samples that says nothing; `logistic_probe` tests on samples left out
+    /// - `accuracy`: how often the samples, which the directions were fitted to, are assigned to their own class. With
+    ///   more features than samples that says nothing; `logistic_probe` tests on samples left out
     ///
-    /// Options: `n_components`: 2 by default, or 1 for two classes; at most one less than classes. `solver`: only `"svd"`.
+    /// Options: `n_components`: 2 by default, or 1 for two classes; at most one less than classes. `solver`: only
+    /// `"svd"`.
     ///
     /// # Example
     /// ```rhai
@@ -45,8 +46,8 @@ mod functions {
 
     /// Principal component analysis: the `k` directions along which samples vary most.
     ///
-    /// `x` is a tensor [sample, feature] (or an array of rows). Computed in f64 by singular value decomposition; equal to
-    /// scikit-learn's `PCA(svd_solver="full")`, signs too. Gives `transformed` [sample, component], `components`
+    /// `x` is a tensor [sample, feature] (or an array of rows). Computed in f64 by singular value decomposition; equal
+    /// to scikit-learn's `PCA(svd_solver="full")`, signs too. Gives `transformed` [sample, component], `components`
     /// [component, feature], `explained_variance`, `explained_variance_ratio` (of all variance) and `mean` [feature].
     ///
     /// # Example
@@ -71,12 +72,12 @@ mod functions {
 
     /// T-SNE: samples in two dimensions, neighbours beside neighbours.
     ///
-    /// `x` is a tensor [sample, feature] (or an array of rows); gives a tensor [sample, 2]. Distances between groups mean
-    /// nothing. The exact algorithm on the CPU, so at most 5000 samples: its time grows with their square, and it
+    /// `x` is a tensor [sample, feature] (or an array of rows); gives a tensor [sample, 2]. Distances between groups
+    /// mean nothing. The exact algorithm on the CPU, so at most 5000 samples: its time grows with their square, and it
     /// cannot be interrupted while it runs. For many features, `pca` to 50 first.
     ///
-    /// Options: `perplexity`: about how many neighbours count, 30 by default, at most a third of the samples; `n_iter`: 1000
-    /// by default; `seed`: 0 by default.
+    /// Options: `perplexity`: about how many neighbours count, 30 by default, at most a third of the samples; `n_iter`:
+    /// 1000 by default; `seed`: 0 by default.
     ///
     /// # Example
     /// ```rhai
@@ -109,8 +110,10 @@ mod functions {
     /// - `train_share`: 0.8 by default; `seed`: 0 by default
     /// - `groups`: an integer or string for each sample; samples of one group stay on one side, such as near-duplicates
     /// - `shuffle_labels`: `true` deals the labels out at random first, the control to compare with
-    /// - `l2`: the weight of half the squared weights beside the loss summed over samples, 1 by default (scikit-learn's 1 / C)
-    /// - `standardize`: `true` (default) brings features to mean 0 and variance 1 on the training part before `l2` counts
+    /// - `l2`: the weight of half the squared weights beside the loss summed over samples, 1 by default (scikit-learn's
+    ///   1 / C)
+    /// - `standardize`: `true` (default) brings features to mean 0 and variance 1 on the training part before `l2`
+    ///   counts
     /// - `max_iterations`: 500 by default
     ///
     /// # Example
@@ -153,7 +156,7 @@ fn run_lda(x: &Dynamic, names: &Dynamic, options: Map) -> Result<Map> {
 fn run_probe(x: &Dynamic, names: &Dynamic, options: Map) -> Result<Map> {
     let (settings, groups) = Options::read("logistic_probe", options, probe_options)?;
     let (labels, classes) = labels("`labels` of `logistic_probe`", names)?;
-    let groups = groups.as_ref().map(Vec::as_slice);
+    let groups = groups.as_deref();
     let found = probe::logistic(&matrix("`x` of `logistic_probe`", x)?, &labels, classes.len(), groups, settings)?;
     let rows: Array = found.test_rows.iter().map(|row| Dynamic::from(*row as i64)).collect();
     let intercept: Array = found.intercept.iter().copied().map(Dynamic::from).collect();

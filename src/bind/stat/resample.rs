@@ -81,9 +81,9 @@ mod functions {
 
     /// Permutation test: whether two samples come from one distribution, by the difference of their means.
     ///
-    /// `a` and `b` are arrays of numbers or tensors of one dimension. Gives `#{statistic, p, log10_p, n_resamples, exact}`:
-    /// the mean of `a` less that of `b`, and how many permutations were taken. `exact` says that those were all there are;
-    /// otherwise the observed one is counted among them, so `p` is never 0.
+    /// `a` and `b` are arrays of numbers or tensors of one dimension. Gives `#{statistic, p, log10_p, n_resamples,
+    /// exact}`: the mean of `a` less that of `b`, and how many permutations were taken. `exact` says that those were
+    /// all there are; otherwise the observed one is counted among them, so `p` is never 0.
     ///
     /// Options:
     /// - `paired`: `true` swaps the members of pairs; by default all numbers are dealt out anew

@@ -78,7 +78,7 @@ pub fn positions(what: &str, value: &Dynamic) -> Result<Tensor> {
     Tensor::from_elements(&Elements::Integers(list), &shape, None, Device::Cpu)
 }
 
-/// The options `dtype` and `device` that say where a tensor lies.
+/// The options `dtype` and `device`.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Place {
     /// The element type asked for.

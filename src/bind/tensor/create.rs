@@ -32,7 +32,7 @@ fn filled(function: &'static str, shape: &Dynamic, value: Number, options: Map) 
     create::full(&lengths("the shape", shape)?, value, settled(place, default))
 }
 
-/// Where a tensor like `tensor` lies unless options say otherwise.
+/// The dtype and device of a tensor like `tensor`, unless options say otherwise.
 fn like(function: &'static str, tensor: &Tensor, options: Map) -> Result<create::Place> {
     let place = only_place(function, options)?;
     Ok((place.kind.unwrap_or(tensor.kind()), place.device.unwrap_or(tensor.device())))
@@ -259,8 +259,8 @@ mod random_functions {
 
     /// Random numbers, uniform on [0, 1), of the given shape.
     ///
-    /// Options: `dtype`, `device`, `seed`. With a seed the numbers depend on nothing else, and later random numbers don't
-    /// depend on the seed.
+    /// Options: `dtype`, `device`, `seed`. With a seed the numbers depend on nothing else, and later random numbers
+    /// don't depend on the seed.
     ///
     /// # Example
     /// ```rhai

@@ -80,9 +80,9 @@ fn end(what: &str, value: &Dynamic) -> Result<Option<i64>> {
 mod index_functions {
     /// The elements at a position, in a range, at listed positions or where a bool tensor is true.
     ///
-    /// `t[0]` and `t[-1]` are rows, `t[0..2]`, `t[0..=1]` and `t[1..]` ranges of rows, `t[[0, 2]]` the rows listed. An array that
-    /// holds anything but integers has one index per dimension, where `()` stands for all positions: `t[[(), -1]]` is
-    /// the last column, `t[[0, 1..3]]` a part of row 0. For one element use `t.at([i, j])` or `t[i][j]`.
+    /// `t[0]` and `t[-1]` are rows, `t[0..2]`, `t[0..=1]` and `t[1..]` ranges of rows, `t[[0, 2]]` the rows listed. An
+    /// array that holds anything but integers has one index per dimension, where `()` stands for all positions: `t[[(),
+    /// -1]]` is the last column, `t[[0, 1..3]]` a part of row 0. For one element use `t.at([i, j])` or `t[i][j]`.
     ///
     /// # Errors
     /// A position that is out of range.

@@ -86,8 +86,8 @@ mod product_functions {
 mod matrix_functions {
     /// The thin singular value decomposition as `#{U, S, Vh}`: `U.matmul(diag(S)).matmul(Vh)` is the matrix.
     ///
-    /// For [.., m, n] and k = min(m, n) the shapes are [.., m, k], [.., k] and [.., k, n]; S is descending. The signs of
-    /// the vectors are arbitrary.
+    /// For [.., m, n] and k = min(m, n) the shapes are [.., m, k], [.., k] and [.., k, n]; S is descending. The signs
+    /// of the vectors are arbitrary.
     ///
     /// # Example
     /// ```rhai

@@ -53,8 +53,8 @@ mod order_functions {
         ranked(t.sort(dim, false))
     }
 
-    /// The elements sorted along dimension `dim`, largest first if `descending`, as `#{values, indices}`; equal elements
-    /// keep their order.
+    /// The elements sorted along dimension `dim`, largest first if `descending`, as `#{values, indices}`; equal
+    /// elements keep their order.
     ///
     /// # Example
     /// ```rhai

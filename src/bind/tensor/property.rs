@@ -30,7 +30,7 @@ mod property_functions {
         kind_name(t.kind()).to_owned()
     }
 
-    /// Where the elements lie: cpu or cuda:0.
+    /// The device of the elements: cpu or cuda:0.
     #[rhai_fn(get = "device", pure)]
     pub fn device(t: &mut Tensor) -> String {
         device_name(t.device())

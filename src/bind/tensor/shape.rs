@@ -124,7 +124,7 @@ mod shape_functions {
         Ok(lengths("the shape", &shape).and_then(|shape| t.expand(&shape))?)
     }
 
-    /// The tensor repeated so many times along each dimension.
+    /// The tensor repeated `times` times along each dimension.
     ///
     /// # Example
     /// ```rhai
@@ -241,7 +241,8 @@ mod join_functions {
         pieces(split_by(&t, &size, 0))
     }
 
-    /// An array of pieces along dimension `dim`: of one length (the last may be shorter), or of the lengths in an array.
+    /// An array of pieces along dimension `dim`: of one length (the last may be shorter), or of the lengths in an
+    /// array.
     ///
     /// # Example
     /// ```rhai
