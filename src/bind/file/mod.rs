@@ -298,10 +298,10 @@ mod data_functions {
 
     /// The rows of a CSV file, an array of maps from column name to string; the first line names the columns.
     ///
+    /// Options: `numbers` (true turns cells that are written as numbers into numbers), `delimiter` (`,`).
+    ///
     /// # Errors
     /// No header line, or a row with more or fewer cells than it; the message names the line.
-    ///
-    /// Options: `numbers` (true turns cells that are written as numbers into numbers), `delimiter` (`,`).
     #[rhai_fn(return_raw, volatile)]
     pub fn read_csv(path: &str, options: Map) -> ScriptResult<Array> {
         Ok(csv::read_rows(path, options)?)
