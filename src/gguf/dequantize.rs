@@ -1,13 +1,11 @@
-//! The storage types of GGUF tensors and their expansion to 32-bit floats. Each block is computed with the same float32
-//! operations in the same order as gguf-py's `gguf.quants.dequantize`, so the values agree to the bit.
+//! The storage types of GGUF tensors and their expansion to 32-bit floats.
 
 use std::fmt;
 
-use half::f16;
 use tch::Kind;
 
-/// Values of a super-block of the K types.
-const SUPER_BLOCK: usize = 256;
+use super::block::{SUPER_BLOCK, iq4_nl, iq4_xs, q2_k, q3_k, q4_0, q4_1, q4_k, q5_0, q5_1, q5_k, q6_k, q8_0};
+
 /// Tensors with fewer values are expanded on the calling thread.
 const WORTH_THREADS: usize = 1 << 20;
 const MOST_THREADS: usize = 8;
@@ -33,13 +31,17 @@ pub enum Quantization {
     Q5_0,
     Q5_1,
     Q8_0,
+    Q2_K,
+    Q3_K,
     Q4_K,
     Q5_K,
     Q6_K,
+    IQ4_NL,
+    IQ4_XS,
 }
 
 /// Number, name and type of everything that can be read.
-const READABLE: [(u32, &str, TensorType); 16] = [
+const READABLE: [(u32, &str, TensorType); 20] = [
     (0, "F32", TensorType::Plain(Kind::Float)),
     (1, "F16", TensorType::Plain(Kind::Half)),
     (2, "Q4_0", TensorType::Quantized(Quantization::Q4_0)),
@@ -47,9 +49,13 @@ const READABLE: [(u32, &str, TensorType); 16] = [
     (6, "Q5_0", TensorType::Quantized(Quantization::Q5_0)),
     (7, "Q5_1", TensorType::Quantized(Quantization::Q5_1)),
     (8, "Q8_0", TensorType::Quantized(Quantization::Q8_0)),
+    (10, "Q2_K", TensorType::Quantized(Quantization::Q2_K)),
+    (11, "Q3_K", TensorType::Quantized(Quantization::Q3_K)),
     (12, "Q4_K", TensorType::Quantized(Quantization::Q4_K)),
     (13, "Q5_K", TensorType::Quantized(Quantization::Q5_K)),
     (14, "Q6_K", TensorType::Quantized(Quantization::Q6_K)),
+    (20, "IQ4_NL", TensorType::Quantized(Quantization::IQ4_NL)),
+    (23, "IQ4_XS", TensorType::Quantized(Quantization::IQ4_XS)),
     (24, "I8", TensorType::Plain(Kind::Int8)),
     (25, "I16", TensorType::Plain(Kind::Int16)),
     (26, "I32", TensorType::Plain(Kind::Int)),
@@ -59,19 +65,15 @@ const READABLE: [(u32, &str, TensorType); 16] = [
 ];
 
 /// Names of the types that ggml has besides, for messages.
-const UNREADABLE: [(u32, &str); 17] = [
+const UNREADABLE: [(u32, &str); 13] = [
     (9, "Q8_1"),
-    (10, "Q2_K"),
-    (11, "Q3_K"),
     (15, "Q8_K"),
     (16, "IQ2_XXS"),
     (17, "IQ2_XS"),
     (18, "IQ3_XXS"),
     (19, "IQ1_S"),
-    (20, "IQ4_NL"),
     (21, "IQ3_S"),
     (22, "IQ2_S"),
-    (23, "IQ4_XS"),
     (29, "IQ1_M"),
     (34, "TQ1_0"),
     (35, "TQ2_0"),
@@ -125,9 +127,13 @@ impl Quantization {
             Self::Q5_0 => (32, 22),
             Self::Q5_1 => (32, 24),
             Self::Q8_0 => (32, 34),
+            Self::Q2_K => (SUPER_BLOCK, 84),
+            Self::Q3_K => (SUPER_BLOCK, 110),
             Self::Q4_K => (SUPER_BLOCK, 144),
             Self::Q5_K => (SUPER_BLOCK, 176),
             Self::Q6_K => (SUPER_BLOCK, 210),
+            Self::IQ4_NL => (32, 18),
+            Self::IQ4_XS => (SUPER_BLOCK, 136),
         }
     }
 
@@ -154,9 +160,13 @@ impl Quantization {
             Self::Q5_0 => blocks(bytes, values, q5_0),
             Self::Q5_1 => blocks(bytes, values, q5_1),
             Self::Q8_0 => blocks(bytes, values, q8_0),
+            Self::Q2_K => blocks(bytes, values, q2_k),
+            Self::Q3_K => blocks(bytes, values, q3_k),
             Self::Q4_K => blocks(bytes, values, q4_k),
             Self::Q5_K => blocks(bytes, values, q5_k),
             Self::Q6_K => blocks(bytes, values, q6_k),
+            Self::IQ4_NL => blocks(bytes, values, iq4_nl),
+            Self::IQ4_XS => blocks(bytes, values, iq4_xs),
         }
     }
 }
@@ -168,119 +178,5 @@ fn blocks<const BYTES: usize, const VALUES: usize>(
 ) {
     for (block, values) in bytes.as_chunks().0.iter().zip(values.as_chunks_mut().0) {
         expand(block, values);
-    }
-}
-
-fn half(low: u8, high: u8) -> f32 {
-    f16::from_le_bytes([low, high]).to_f32()
-}
-
-/// Low halves of the bytes first, then the high halves.
-fn nibbles(packed: &[u8; 16]) -> [u8; 32] {
-    std::array::from_fn(|i| if i < 16 { packed[i] & 0x0F } else { packed[i - 16] >> 4 })
-}
-
-/// 0 or 16: the fifth bit of each of 32 values.
-fn fifth_bits(packed: [u8; 4]) -> [u8; 32] {
-    let bits = u32::from_le_bytes(packed);
-    std::array::from_fn(|i| (((bits >> i) & 1) << 4) as u8)
-}
-
-fn q4_0(block: &[u8; 18], values: &mut [f32; 32]) {
-    let [low, high, packed @ ..] = block;
-    let scale = half(*low, *high);
-    for (value, quantum) in values.iter_mut().zip(nibbles(packed)) {
-        *value = scale * (i16::from(quantum) - 8) as f32;
-    }
-}
-
-fn q4_1(block: &[u8; 20], values: &mut [f32; 32]) {
-    let [low, high, minimum_low, minimum_high, packed @ ..] = block;
-    let (scale, minimum) = (half(*low, *high), half(*minimum_low, *minimum_high));
-    for (value, quantum) in values.iter_mut().zip(nibbles(packed)) {
-        *value = scale * f32::from(quantum) + minimum;
-    }
-}
-
-fn q5_0(block: &[u8; 22], values: &mut [f32; 32]) {
-    let [low, high, b0, b1, b2, b3, packed @ ..] = block;
-    let scale = half(*low, *high);
-    for ((value, quantum), fifth) in values.iter_mut().zip(nibbles(packed)).zip(fifth_bits([*b0, *b1, *b2, *b3])) {
-        *value = scale * (i16::from(quantum | fifth) - 16) as f32;
-    }
-}
-
-fn q5_1(block: &[u8; 24], values: &mut [f32; 32]) {
-    let [low, high, minimum_low, minimum_high, b0, b1, b2, b3, packed @ ..] = block;
-    let (scale, minimum) = (half(*low, *high), half(*minimum_low, *minimum_high));
-    for ((value, quantum), fifth) in values.iter_mut().zip(nibbles(packed)).zip(fifth_bits([*b0, *b1, *b2, *b3])) {
-        *value = scale * f32::from(quantum | fifth) + minimum;
-    }
-}
-
-fn q8_0(block: &[u8; 34], values: &mut [f32; 32]) {
-    let [low, high, quanta @ ..] = block;
-    let scale = half(*low, *high);
-    for (value, quantum) in values.iter_mut().zip(quanta) {
-        *value = f32::from(*quantum as i8) * scale;
-    }
-}
-
-/// The eight 6-bit scales and eight 6-bit minima that Q4_K and Q5_K pack into twelve bytes.
-fn scales_and_minima(packed: &[u8]) -> [(f32, f32); 8] {
-    std::array::from_fn(|i| {
-        let (scale, minimum) = if i < 4 {
-            (packed[i] & 0x3F, packed[i + 4] & 0x3F)
-        } else {
-            let (both, scale_top, minimum_top) = (packed[i + 4], packed[i - 4], packed[i]);
-            ((both & 0x0F) | ((scale_top >> 2) & 0x30), (both >> 4) | ((minimum_top >> 2) & 0x30))
-        };
-        (f32::from(scale), f32::from(minimum))
-    })
-}
-
-fn q4_k(block: &[u8; 144], values: &mut [f32; SUPER_BLOCK]) {
-    let [low, high, minimum_low, minimum_high, rest @ ..] = block;
-    let (scale, minimum) = (half(*low, *high), half(*minimum_low, *minimum_high));
-    let (scales, packed) = (&rest[..12], &rest[12..]);
-    let parts = scales_and_minima(scales);
-    for (i, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (scale, minimum) = (scale * parts[i].0, minimum * parts[i].1);
-        for (value, byte) in values.iter_mut().zip(&packed[i / 2 * 32..]) {
-            *value = scale * f32::from((byte >> (i % 2 * 4)) & 0x0F) - minimum;
-        }
-    }
-}
-
-fn q5_k(block: &[u8; 176], values: &mut [f32; SUPER_BLOCK]) {
-    let [low, high, minimum_low, minimum_high, rest @ ..] = block;
-    let (scale, minimum) = (half(*low, *high), half(*minimum_low, *minimum_high));
-    let (scales, fifth_bits, packed) = (&rest[..12], &rest[12..44], &rest[44..]);
-    let parts = scales_and_minima(scales);
-    for (i, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        let (scale, minimum) = (scale * parts[i].0, minimum * parts[i].1);
-        for ((value, byte), fifth) in values.iter_mut().zip(&packed[i / 2 * 32..]).zip(fifth_bits) {
-            let quantum = ((byte >> (i % 2 * 4)) & 0x0F) | (((fifth >> i) & 1) << 4);
-            *value = scale * f32::from(quantum) - minimum;
-        }
-    }
-}
-
-fn q6_k(block: &[u8; 210], values: &mut [f32; SUPER_BLOCK]) {
-    let (low_bits, high_bits, scales) = (&block[..128], &block[128..192], &block[192..208]);
-    let scale = half(block[208], block[209]);
-    for (i, values) in values.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-        // Within each half of 128 values: 64 bytes of low bits, read as low then high nibbles, and 32 bytes of top
-        // bits.
-        let (part, quarter) = (i / 4, i % 4);
-        let low_bits = &low_bits[part * 64 + quarter % 2 * 32..];
-        let high_bits = &high_bits[part * 32..];
-        for (j, values) in values.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let scale = scale * f32::from(scales[i * 2 + j] as i8);
-            for ((value, low), high) in values.iter_mut().zip(&low_bits[j * 16..]).zip(&high_bits[j * 16..]) {
-                let quantum = ((low >> (quarter / 2 * 4)) & 0x0F) | (((high >> (quarter * 2)) & 3) << 4);
-                *value = scale * (i16::from(quantum) - 32) as f32;
-            }
-        }
     }
 }

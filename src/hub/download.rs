@@ -15,6 +15,7 @@ use super::snapshot::{INDEX, WEIGHTS, shards};
 use super::{Hub, Located, Wanted};
 use crate::error::{Error, Result};
 use crate::file::is_plain;
+use crate::gguf::part;
 use crate::interrupt;
 
 /// The small files of a model, fetched where a repository has them.
@@ -43,7 +44,7 @@ impl Hub {
         for file in &selection.files {
             fetch.file(file)?;
         }
-        if selection.files.contains(&INDEX) {
+        if selection.files.iter().any(|file| file == INDEX) {
             for file in shards(&fetch.folder.join(INDEX))? {
                 fetch.file(&file)?;
             }
@@ -72,29 +73,30 @@ impl Hub {
 
 /// The files of a repository that are wanted, before the shards that an index names.
 struct Selection<'a> {
-    files: Vec<&'a str>,
+    files: Vec<String>,
     gguf: Option<&'a str>,
 }
 
 fn select<'a>(wanted: &'a Wanted, files: &'a [String]) -> Result<Selection<'a>> {
     let has = |name: &str| files.iter().any(|file| file == name);
-    let gguf_files: Vec<&str> = files.iter().map(String::as_str).filter(|file| file.ends_with(".gguf")).collect();
+    let gguf_files: Vec<&str> =
+        files.iter().map(String::as_str).filter(|file| file.ends_with(".gguf") && !part::is_later(file)).collect();
     let id = &wanted.id;
     if let Some(file) = wanted.gguf.as_deref() {
-        return if has(file) {
-            Ok(Selection { files: vec![file], gguf: Some(file) })
-        } else {
-            Err(Error::new(format!("`{id}` has no file `{file}`")).hint(one_of(id, &gguf_files)))
+        let files = part::files(file);
+        return match files.iter().find(|file| !has(file)) {
+            None => Ok(Selection { files, gguf: Some(file) }),
+            Some(lacking) => Err(Error::new(format!("`{id}` has no file `{lacking}`")).hint(one_of(id, &gguf_files))),
         };
     }
     let weights = [WEIGHTS, INDEX].into_iter().find(|name| has(name));
     if has("config.json") && (weights.is_some() || !wanted.weights) {
-        let mut chosen: Vec<&str> = SMALL_FILES.iter().copied().filter(|name| has(name)).collect();
-        chosen.extend(weights.filter(|_| wanted.weights));
+        let weights = weights.filter(|_| wanted.weights);
+        let chosen = SMALL_FILES.iter().copied().filter(|name| has(name)).chain(weights).map(str::to_owned).collect();
         return Ok(Selection { files: chosen, gguf: None });
     }
     match gguf_files[..] {
-        [file] if is_plain(file) => Ok(Selection { files: vec![file], gguf: Some(file) }),
+        [file] if is_plain(file) => Ok(Selection { files: part::files(file), gguf: Some(file) }),
         [] if has("config.json") => Err(Error::new(format!("`{id}` has no safetensors weights"))
             .hint("other formats are not read: convert it, or choose a repository with `.safetensors` files")),
         [] => Err(Error::new(format!("`{id}` is not a model: it has neither `config.json` nor a `.gguf` file"))),

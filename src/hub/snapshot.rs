@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Located;
 use crate::error::{Error, Result};
 use crate::file::is_plain;
+use crate::gguf::part;
 
 /// The weights in one file, as the hub's convention names it.
 pub(super) const WEIGHTS: &str = "model.safetensors";
@@ -29,11 +30,12 @@ impl Snapshot {
     /// Looks for the one file `gguf`, or else for a configuration and, if they are wanted, the weights.
     pub(super) fn read(folder: &Path, gguf: Option<&str>, weights: bool) -> Self {
         if let Some(file) = gguf {
-            let path = folder.join(file);
-            return if path.is_file() {
-                Self::Complete(Located::Gguf(path))
+            let lacking: Vec<String> =
+                part::files(file).into_iter().filter(|part| !folder.join(part).is_file()).collect();
+            return if lacking.is_empty() {
+                Self::Complete(Located::Gguf(folder.join(file)))
             } else {
-                Self::Lacks(vec![file.to_owned()])
+                Self::Lacks(lacking)
             };
         }
         if !folder.join("config.json").is_file() {
@@ -48,9 +50,12 @@ impl Snapshot {
     }
 }
 
+/// The GGUF files of a folder, of split models the first parts.
 fn gguf_files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.is_file() && path.extension().is_some_and(|extension| extension == "gguf")).collect()
+    let is_gguf = |path: &PathBuf| path.is_file() && path.extension().is_some_and(|extension| extension == "gguf");
+    let is_later = |path: &PathBuf| path.file_name().is_some_and(|name| part::is_later(&name.to_string_lossy()));
+    entries.filter(|path| is_gguf(path) && !is_later(path)).collect()
 }
 
 /// The weight files that are missing. One file with all weights wins over an index, as in the Python library.

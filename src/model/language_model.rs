@@ -8,6 +8,7 @@ use tch::{Device, Kind};
 use super::config::{Config, RopeScaling};
 use super::decoder::Decoder;
 use super::family::gguf::ROTARY_DIVISORS;
+use super::family::gguf_keys;
 use super::fingerprint::fingerprint;
 use super::source::{Checkpoint, GgufSource, RandomWeights};
 use super::{built_in, family, load};
@@ -70,7 +71,8 @@ impl LanguageModel {
                 let gguf = Gguf::open(&path)?;
                 let in_file = |error: Error| error.context(format!("`{}`", path.display()));
                 let config = gguf_config(&gguf).map_err(in_file)?;
-                let tokenizer = Tokenizer::from_gguf(&gguf).map_err(in_file)?;
+                let (tokenizer, is_own) = gguf_tokenizer(&gguf)?;
+                gguf_keys::check(&gguf, is_own)?;
                 Self::build(id, config, tokenizer, Weights::Gguf(&gguf), options, device)
             }
             Located::Directory(directory) => {
@@ -240,6 +242,20 @@ fn check_kind(kind: Kind) -> Result<()> {
 fn read_json(path: &Path) -> Result<serde_json::Value> {
     let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, &error))?;
     serde_json::from_str(&text).map_err(|error| Error::new(format!("`{}` is not valid JSON: {error}", path.display())))
+}
+
+/// A GGUF file's tokenizer, and whether it is the file's own. Where the file has none or one that is not understood, it is
+/// the `tokenizer.json` beside it.
+fn gguf_tokenizer(gguf: &Gguf) -> Result<(Option<Tokenizer>, bool)> {
+    let own = Tokenizer::from_gguf(gguf);
+    if matches!(own, Ok(Some(_))) {
+        return Ok((own?, true));
+    }
+    let folder = gguf.path().parent().unwrap_or(Path::new(""));
+    match Tokenizer::from_directory(folder)? {
+        Some(beside) => Ok((Some(beside), false)),
+        None => Ok((own?, true)),
+    }
 }
 
 /// The config in a GGUF file's metadata, with the rotary divisors that newer Llama files store as a tensor.

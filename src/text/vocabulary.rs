@@ -22,10 +22,14 @@ use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 
 /// The token types of GGUF that matter here.
+const NORMAL: i64 = 1;
 const UNKNOWN: i64 = 2;
 const CONTROL: i64 = 3;
 const USER_DEFINED: i64 = 4;
 const BYTE: i64 = 6;
+
+/// The way out where a file's own vocabulary is not understood.
+const BESIDE: &str = "put the model's `tokenizer.json` beside the file";
 
 /// SentencePiece's word separator.
 const SEPARATOR: &str = "▁";
@@ -49,7 +53,7 @@ pub(super) fn tokenizer(gguf: &Gguf) -> Result<Option<Tokenizer>> {
         "llama" => vocabulary.sentence_piece().map(Some),
         "none" | "no_vocab" => Ok(None),
         other => Err(Error::new(format!("the embedded vocabulary is of the kind `{other}`, which is not supported"))
-            .hint("the kinds `gpt2` and `llama` are; put a `tokenizer.json` beside the file")),
+            .hint(format!("the kinds `gpt2` and `llama` are; {BESIDE}"))),
     }
 }
 
@@ -62,7 +66,7 @@ struct Vocabulary<'a> {
 impl Vocabulary<'_> {
     /// Byte-level BPE with a list of merges, as in GPT-2, Llama 3 and Qwen.
     fn byte_level(&self) -> Result<Tokenizer> {
-        let splitting = Splitting::of(self.gguf.string("tokenizer.ggml.pre")?.unwrap_or("default"))?;
+        let splitting = self.splitting()?;
         let lines =
             self.gguf.strings("tokenizer.ggml.merges")?.ok_or_else(|| self.gguf.missing("tokenizer.ggml.merges"))?;
         let merges = lines
@@ -82,6 +86,18 @@ impl Vocabulary<'_> {
         self.finish(tokenizer, splitting.begins)
     }
 
+    /// How text is split into words. Files from before the key say nothing; only GPT-2 can be meant in one way.
+    fn splitting(&self) -> Result<Splitting> {
+        match self.gguf.string("tokenizer.ggml.pre")? {
+            Some(name) => Splitting::of(name),
+            None if self.gguf.architecture()? == "gpt2" => Splitting::of("gpt-2"),
+            None => {
+                Err(Error::new("the file does not say how text is split into words: it has no `tokenizer.ggml.pre`")
+                    .hint(BESIDE))
+            }
+        }
+    }
+
     /// SentencePiece BPE with scores and bytes to fall back on, as in Llama 2, Mistral, Gemma and Phi-3.
     fn sentence_piece(&self) -> Result<Tokenizer> {
         let scores = self
@@ -89,7 +105,7 @@ impl Vocabulary<'_> {
             .floats("tokenizer.ggml.scores")?
             .filter(|scores| scores.len() == self.tokens.len())
             .ok_or_else(|| Error::new("`tokenizer.ggml.scores` must hold one score a token"))?;
-        let ids = self.ids(|token, kind| if kind == USER_DEFINED { separated(token) } else { token.clone() })?;
+        let ids = self.ids(|token, kind| sentence_piece_spelling(token, kind))?;
         let merges = self.merges(&ids, scores);
         let mut builder = BPE::builder().byte_fallback(true).fuse_unk(true);
         if let Some(token) = self.special("tokenizer.ggml.unknown_token_id")? {
@@ -120,7 +136,7 @@ impl Vocabulary<'_> {
         for (id, token) in self.tokens.iter().enumerate() {
             let number = u32::try_from(id).map_err(|_| Error::new("there are too many tokens"))?;
             // Of tokens spelt alike the first is meant; a later one is padding.
-            ids.entry(spelling(token, self.kind(id).unwrap_or_default())).or_insert(number);
+            ids.entry(spelling(token, self.kind(id).unwrap_or(NORMAL))).or_insert(number);
         }
         Ok(ids)
     }
@@ -130,11 +146,14 @@ impl Vocabulary<'_> {
     fn merges(&self, ids: &Vocab, scores: &[f64]) -> Vec<(String, String)> {
         let mut merges = Vec::new();
         for (id, (token, score)) in self.tokens.iter().zip(scores).enumerate() {
-            let kind = self.kind(id).unwrap_or_default();
+            let kind = self.kind(id).unwrap_or(NORMAL);
             if matches!(kind, UNKNOWN | CONTROL | BYTE) {
                 continue;
             }
-            let token = if kind == USER_DEFINED { separated(token) } else { token.clone() };
+            let token = sentence_piece_spelling(token, kind);
+            if ids.get(&token).is_none_or(|meant| *meant as usize != id) {
+                continue;
+            }
             let parts = token.char_indices().skip(1).filter_map(|(at, _)| token.split_at_checked(at));
             let known = parts.filter(|(left, right)| ids.contains_key(*left) && ids.contains_key(*right));
             merges.extend(known.map(|(left, right)| (*score, left.to_owned(), right.to_owned())));
@@ -199,7 +218,12 @@ impl Vocabulary<'_> {
     }
 }
 
-/// Runs of spaces, which llama.cpp's converter writes out, as SentencePiece spells them.
+/// How SentencePiece spells a token of a file.
+fn sentence_piece_spelling(token: &str, kind: i64) -> String {
+    if matches!(kind, NORMAL | USER_DEFINED) { separated(token) } else { token.to_owned() }
+}
+
+/// Runs of spaces, which llama.cpp's converters write out, as SentencePiece spells them.
 fn separated(token: &str) -> String {
     if token.chars().all(|character| character == ' ') { token.replace(' ', SEPARATOR) } else { token.to_owned() }
 }
@@ -263,7 +287,7 @@ impl Splitting {
     fn of(name: &str) -> Result<Self> {
         let plain = Self { words: Words::Gpt2, composes: false, whole_words: false, begins: false };
         Ok(match name {
-            "default" | "gpt-2" | "mpt" | "phi-2" | "roberta-bpe" => plain,
+            "gpt-2" | "mpt" | "phi-2" | "roberta-bpe" => plain,
             "olmo" => Self { composes: true, ..plain },
             "smollm" | "starcoder" | "refact" | "codeshell" => Self { words: Words::DigitsThenGpt2, ..plain },
             "llama-bpe" | "llama3" | "llama-v3" => {
@@ -277,7 +301,7 @@ impl Splitting {
                 return Err(Error::new(format!(
                     "the embedded vocabulary splits words as `{other}`, which is not known"
                 ))
-                .hint("put a `tokenizer.json` beside the file"));
+                .hint(BESIDE));
             }
         })
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support;
 use lancet::gguf::Gguf;
+use lancet::model::language_model::{LanguageModel, LoadOptions};
 use lancet::text::chat::{Message, Options, render};
 use lancet::text::tokenizer::Tokenizer;
 use serde_json::{Map, Value};
@@ -329,4 +330,41 @@ fn broken_templates_are_errors_with_their_line() {
         let message = failure(render(template, &[], &Options { variables: Map::new(), ..Options::default() }));
         assert!(message.contains(&format!("line {line}")), "{template}: {message}");
     }
+}
+/// Gemma's runs of spaces, whether they are written as spaces or as SentencePiece's marks, and typed in either way.
+#[test]
+fn runs_of_spaces_are_tokens_however_a_file_spells_them() {
+    for spelling in ["new", "old", "mixed"] {
+        check(
+            &from_gguf(&fixture(&format!("gemma_spaces_{spelling}.gguf"))),
+            &json("tokens.json")["gemma_spaces"],
+            false,
+        );
+    }
+}
+
+/// A file like `name` whose metadata key `key` has another name of the same length.
+fn without_key(name: &str, key: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(fixture(name)).unwrap();
+    let at = bytes.windows(key.len()).position(|window| window == key.as_bytes()).unwrap();
+    bytes[at..at + key.len()].copy_from_slice(format!("quantize.{}", "x".repeat(key.len() - 9)).as_bytes());
+    std::fs::write(folder.path().join("model.gguf"), bytes).unwrap();
+    folder
+}
+
+/// Without `tokenizer.ggml.pre` the way to split words is not guessed; the hint's way out works.
+#[test]
+fn a_file_that_does_not_say_how_words_are_split_is_refused() {
+    let load = |folder: &tempfile::TempDir| {
+        let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
+        LanguageModel::load(&folder.path().join("model.gguf").display().to_string(), &options)
+    };
+    let folder = without_key("tiny_llama.gguf", "tokenizer.ggml.pre");
+    let message = support::failure(load(&folder));
+    support::assert_contains(&message, &["`tokenizer.ggml.pre`", "put the model's `tokenizer.json` beside the file"]);
+    std::fs::copy(fixture("tiny_llama/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    let (ours, own) = (load(&folder).unwrap(), from_gguf(&fixture("tiny_llama.gguf")));
+    let text = "It's 1234567 o'clock, naïve café";
+    assert_eq!(ours.encode(text, false).unwrap(), own.encode(text, false).unwrap());
 }

@@ -86,7 +86,7 @@ fn gemma2_in_gguf(file: &Metadata) -> Result<Json> {
     config["attn_logit_softcapping"] = file.optional_float("attn_logit_softcapping")?.unwrap_or(50.0).into();
     config["final_logit_softcapping"] = file.optional_float("final_logit_softcapping")?.unwrap_or(30.0).into();
     config["sliding_window"] = window.into();
-    config["layer_types"] = layer_types((1..=file.integer("block_count")?).map(|layer| layer % 2 != 0));
+    config["layer_types"] = layer_types(file.slides(2)?);
     Ok(config)
 }
 
@@ -98,8 +98,7 @@ fn gemma3_in_gguf(file: &Metadata) -> Result<Json> {
     config["rope_theta"] = file.optional_float("rope.freq_base")?.unwrap_or(1_000_000.0).into();
     config["rope_local_base_freq"] = file.optional_float("rope.freq_base_swa")?.unwrap_or(10_000.0).into();
     config["sliding_window"] = json!(window);
-    let slides = (1..=file.integer("block_count")?).map(|layer| window.is_some() && layer % 6 != 0);
-    config["layer_types"] = layer_types(slides);
+    config["layer_types"] = layer_types(file.slides(6)?.into_iter().map(|slides| window.is_some() && slides));
     Ok(config)
 }
 
@@ -112,6 +111,7 @@ fn gemma_in_gguf(file: &Metadata, model_type: &str, largest: i64) -> Result<Json
         true => file.integer("embedding_length")? / file.heads()?,
         false => head_dim,
     };
+    file.check_heads(head_dim, scalar)?;
     config["query_pre_attn_scalar"] = scalar.into();
     config["hidden_act"] = "gelu_pytorch_tanh".into();
     config["hidden_activation"] = "gelu_pytorch_tanh".into();

@@ -154,10 +154,8 @@ impl<'a> Metadata<'a> {
         if self.optional_integer("expert_count")?.unwrap_or(0) > 0 {
             return Err(self.error("mixtures of experts are not supported"));
         }
-        if self.gguf.integer("split.count")?.unwrap_or(1) > 1 {
-            return Err(self
-                .error("the file is one part of a model that is split over several")
-                .hint("join the parts with `llama-gguf-split --merge`"));
+        if self.boolean("attention.causal")? == Some(false) {
+            return Err(self.error("the model's attention is not causal, which is not supported"));
         }
         let mut config = json!({
             "model_type": model_type,
@@ -165,10 +163,47 @@ impl<'a> Metadata<'a> {
             "tie_word_embeddings": !self.gguf.contains("output.weight"),
         });
         for name in ["bos_token_id", "eos_token_id"] {
-            set(&mut config, name, self.gguf.integer(&format!("tokenizer.ggml.{name}"))?);
+            config[name] = json!(self.gguf.integer(&format!("tokenizer.ggml.{name}"))?);
         }
         Ok(config)
     }
+
+    /// Fails unless the keys about heads agree with heads of `head_dim`, whose scores are scaled by 1 / √`scalar`.
+    pub fn check_heads(&self, head_dim: i64, scalar: i64) -> Result<()> {
+        for name in ["attention.key_length", "attention.value_length"] {
+            if let Some(length) = self.optional_integer(name)?.filter(|length| *length != head_dim) {
+                return Err(self.error(format!("metadata `{}` is {length}, and heads have {head_dim}", self.key(name))));
+            }
+        }
+        let expected = (scalar as f64).powf(-0.5);
+        match self.optional_float("attention.scale")? {
+            Some(scale) if scale != 0.0 && (scale / expected - 1.0).abs() > 1e-6 => {
+                Err(self.error(format!("metadata `{}` is {scale}, not {expected}", self.key("attention.scale"))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// For each layer, whether it has a sliding window: by the file's pattern, or all but every `period`-th.
+    pub fn slides(&self, period: i64) -> Result<Vec<bool>> {
+        let layers = self.integer("block_count")?;
+        let key = self.key("attention.sliding_window_pattern");
+        let period = match self.gguf.metadata(&key) {
+            None => period,
+            Some(Value::Integer(period)) if *period > 0 => *period,
+            Some(Value::Booleans(pattern)) if i64::try_from(pattern.len()) == Ok(layers) => return Ok(pattern.clone()),
+            Some(_) => {
+                return Err(self.error(format!("metadata `{key}` should be a period or {layers} truth values")));
+            }
+        };
+        Ok((1..=layers).map(|layer| layer % period != 0).collect())
+    }
+}
+
+/// The share of a head's dimensions that gives `rotary` of them again when a config is read.
+pub(super) fn share(rotary: i64, head_dim: i64) -> f64 {
+    let share = rotary as f64 / head_dim as f64;
+    if (head_dim as f64 * share) as i64 == rotary { share } else { share.next_up() }
 }
 
 /// Sets a field to what a file says, if it does.

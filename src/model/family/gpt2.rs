@@ -72,9 +72,11 @@ fn gpt2(fields: &Fields) -> Result<Config> {
 fn in_gguf(file: &Metadata) -> Result<Json> {
     let mut config = file.common("gpt2")?;
     let context = file.integer("context_length")?;
-    config["n_embd"] = file.integer("embedding_length")?.into();
+    let (hidden, heads) = (file.integer("embedding_length")?, file.heads()?);
+    file.check_heads(hidden / heads, hidden / heads)?;
+    config["n_embd"] = hidden.into();
     config["n_layer"] = file.integer("block_count")?.into();
-    config["n_head"] = file.heads()?.into();
+    config["n_head"] = heads.into();
     config["n_inner"] = file.integer("feed_forward_length")?.into();
     config["n_ctx"] = context.into();
     config["n_positions"] = context.into();

@@ -142,8 +142,20 @@ fn layer_types(fields: &Fields, n_layers: i64) -> Result<Option<Vec<bool>>> {
     slides.collect::<Result<_>>().map(Some)
 }
 
-/// The config.json of one of Llama's descendants, from a GGUF file.
+/// The config.json of one of Llama's descendants that rotates all dimensions of a head, from a GGUF file.
 pub(super) fn descendant_in_gguf(file: &Metadata, model_type: &str) -> Result<Json> {
+    let mut config = base_in_gguf(file, model_type)?;
+    let head_dim = &config["head_dim"];
+    if let Some(rotary) = file.optional_integer("rope.dimension_count")?.filter(|rotary| *head_dim != *rotary) {
+        let key = file.key("rope.dimension_count");
+        return Err(file.error(format!("metadata `{key}` is {rotary}, and heads have {head_dim}")));
+    }
+    config["rope_scaling"] = rope_scaling_in_gguf(file)?;
+    Ok(config)
+}
+
+/// What the config.json of every descendant of Llama holds, from a GGUF file.
+pub(super) fn base_in_gguf(file: &Metadata, model_type: &str) -> Result<Json> {
     let mut config = file.common(model_type)?;
     let (hidden, heads) = (file.integer("embedding_length")?, file.heads()?);
     let key_length = file.optional_integer("attention.key_length")?;
@@ -151,17 +163,18 @@ pub(super) fn descendant_in_gguf(file: &Metadata, model_type: &str) -> Result<Js
         "llama" if key_length.is_none() => file.optional_integer("rope.dimension_count")?,
         _ => key_length,
     };
+    let head_dim = head_dim.unwrap_or(hidden / heads);
+    let context = file.integer("context_length")?;
     config["hidden_size"] = hidden.into();
     config["num_hidden_layers"] = file.integer("block_count")?.into();
     config["num_attention_heads"] = heads.into();
     config["num_key_value_heads"] = file.optional_integer("attention.head_count_kv")?.unwrap_or(heads).into();
-    config["head_dim"] = head_dim.unwrap_or(hidden / heads).into();
+    config["head_dim"] = head_dim.into();
     config["intermediate_size"] = file.integer("feed_forward_length")?.into();
     config["hidden_act"] = "silu".into();
-    config["max_position_embeddings"] = file.integer("context_length")?.into();
+    config["max_position_embeddings"] = context.into();
     config["rms_norm_eps"] = file.float("attention.layer_norm_rms_epsilon")?.into();
     config["rope_theta"] = file.optional_float("rope.freq_base")?.unwrap_or(10_000.0).into();
-    config["rope_scaling"] = rope_scaling_in_gguf(file)?;
     // A family without such a field has these biases always or never.
     let class = config_class(model_type);
     for (field, tensor) in [("attention_bias", "blk.0.attn_q.bias"), ("mlp_bias", "blk.0.ffn_up.bias")] {
@@ -169,28 +182,55 @@ pub(super) fn descendant_in_gguf(file: &Metadata, model_type: &str) -> Result<Js
             config[field] = file.gguf.contains(tensor).into();
         }
     }
+    // Gemma scales by another number and checks for itself.
+    if config_class(model_type).default("query_pre_attn_scalar").is_none() {
+        file.check_heads(head_dim, head_dim)?;
+    }
+    // llama.cpp has no window here, so one that hides anything is not what the file computes with.
+    if matches!(file.architecture, "llama" | "qwen2" | "qwen3")
+        && let Some(window) = file.optional_integer("attention.sliding_window")?
+        && (1..context).contains(&window)
+    {
+        let key = file.key("attention.sliding_window");
+        return Err(file.error(format!("metadata `{key}` is {window}, and this architecture has no sliding window")));
+    }
     Ok(config)
 }
 
+/// The field `rope_scaling`. Without a type, a factor is that of linear scaling, as in llama.cpp.
 fn rope_scaling_in_gguf(file: &Metadata) -> Result<Json> {
-    if file.gguf.contains(ROTARY_DIVISORS) {
-        return Ok(json!({ "rope_type": "frequency_factors" }));
+    let kind = file.string("rope.scaling.type")?;
+    let factor = match file.optional_float("rope.scaling.factor")? {
+        Some(factor) => Some(factor),
+        None => file.optional_float("rope.scale_linear")?,
+    };
+    let factor = factor.filter(|factor| *factor != 0.0 && *factor != 1.0);
+    let original = file.optional_integer("rope.scaling.original_context_length")?;
+    let magnitude = file.optional_float("rope.scaling.attn_factor")?;
+    if kind != Some("yarn")
+        && let Some(magnitude) = magnitude.filter(|magnitude| *magnitude != 1.0)
+    {
+        let key = file.key("rope.scaling.attn_factor");
+        return Err(file.error(format!("metadata `{key}` is {magnitude}, which only yarn has here")));
     }
-    match file.string("rope.scaling.type")? {
-        None => match file.optional_float("rope.scale_linear")? {
-            Some(factor) if factor != 1.0 => Ok(json!({ "rope_type": "linear", "factor": factor })),
-            _ => Ok(Json::Null),
-        },
-        Some("none") => Ok(Json::Null),
-        Some("linear") => Ok(json!({ "rope_type": "linear", "factor": file.float("rope.scaling.factor")? })),
-        Some("yarn") => {
-            let mut scaling = json!({ "rope_type": "yarn", "factor": file.float("rope.scaling.factor")? });
-            let original = file.optional_integer("rope.scaling.original_context_length")?;
+    if file.gguf.contains(ROTARY_DIVISORS) {
+        return match (kind, factor) {
+            (Some("none"), _) | (None | Some("linear"), None) => Ok(json!({ "rope_type": "frequency_factors" })),
+            _ => Err(file.error(format!("rotary frequencies are scaled by both `{ROTARY_DIVISORS}` and metadata"))),
+        };
+    }
+    match (kind, factor) {
+        (Some("none"), _) | (None | Some("linear"), None) => Ok(Json::Null),
+        (None | Some("linear"), Some(factor)) => Ok(json!({ "rope_type": "linear", "factor": factor })),
+        (Some("yarn"), _) => {
+            let mut scaling = json!({ "rope_type": "yarn", "factor": factor.unwrap_or(1.0) });
             set(&mut scaling, "original_max_position_embeddings", original);
-            set(&mut scaling, "attention_factor", file.optional_float("rope.scaling.attn_factor")?);
+            set(&mut scaling, "attention_factor", magnitude);
+            set(&mut scaling, "beta_fast", file.optional_float("rope.scaling.yarn_beta_fast")?);
+            set(&mut scaling, "beta_slow", file.optional_float("rope.scaling.yarn_beta_slow")?);
             Ok(scaling)
         }
-        Some(other) => Err(file
+        (Some(other), _) => Err(file
             .error(format!("the rotary scaling `{other}` is not supported"))
             .hint("linear, yarn and frequency factors are")),
     }

@@ -8,6 +8,7 @@ mod config_class;
 mod fields;
 mod gemma;
 pub mod gguf;
+pub mod gguf_keys;
 mod gpt2;
 mod llama;
 mod neox;

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 
 use super::Family;
 use super::fields::{Fields, head_size};
-use super::gguf::{Architecture, Conversion, Metadata};
+use super::gguf::{Architecture, Conversion, Metadata, share};
 use super::llama::NAMING as LLAMA;
 use super::rotary::{self, Extent, Style};
 use crate::error::Result;
@@ -80,6 +80,7 @@ fn in_gguf(file: &Metadata) -> Result<Json> {
     let mut config = file.common("gpt_neox")?;
     let (hidden, heads) = (file.integer("embedding_length")?, file.heads()?);
     let head_dim = (hidden / heads).max(1);
+    file.check_heads(head_dim, head_dim)?;
     let rotary = file.optional_integer("rope.dimension_count")?.unwrap_or(head_dim);
     config["hidden_size"] = hidden.into();
     config["num_hidden_layers"] = file.integer("block_count")?.into();
@@ -88,7 +89,7 @@ fn in_gguf(file: &Metadata) -> Result<Json> {
     config["hidden_act"] = "gelu".into();
     config["max_position_embeddings"] = file.integer("context_length")?.into();
     config["layer_norm_eps"] = file.float("attention.layer_norm_epsilon")?.into();
-    config["rotary_pct"] = (rotary as f64 / head_dim as f64).into();
+    config["rotary_pct"] = share(rotary, head_dim).into();
     config["rotary_emb_base"] = file.optional_float("rope.freq_base")?.unwrap_or(10_000.0).into();
     config["use_parallel_residual"] = file.boolean("use_parallel_residual")?.unwrap_or(true).into();
     config["attention_bias"] = file.gguf.contains("blk.0.attn_qkv.bias").into();

@@ -9,7 +9,6 @@ use super::gguf::{Architecture, Conversion, Metadata, layer_types};
 use super::llama::{NAMING as LLAMA, descendant, descendant_in_gguf, extent, full_attention, sliding};
 use super::rotary;
 use crate::error::Result;
-use crate::gguf::Value;
 use crate::model::config::{Config, NormPlacement, QueryKeyNorm};
 use crate::model::naming::{Naming, NormNaming};
 
@@ -50,13 +49,6 @@ fn in_gguf(file: &Metadata) -> Result<Json> {
         return descendant_in_gguf(file, "olmo2");
     };
     let mut config = descendant_in_gguf(file, "olmo3")?;
-    let layers = file.integer("block_count")?;
-    let key = file.key("attention.sliding_window_pattern");
-    let slides: Vec<bool> = match file.gguf.metadata(&key) {
-        Some(Value::Booleans(pattern)) if i64::try_from(pattern.len()) == Ok(layers) => pattern.clone(),
-        Some(_) => return Err(file.error(format!("metadata `{key}` should be {layers} truth values"))),
-        None => (1..=layers).map(|layer| layer % 4 != 0).collect(),
-    };
     // transformers 5 takes another base for layers with a sliding window unless it is spelled out.
     let theta = config["rope_theta"].take();
     let mut full = config["rope_scaling"].take();
@@ -67,6 +59,6 @@ fn in_gguf(file: &Metadata) -> Result<Json> {
     config["rope_parameters"] =
         json!({ "full_attention": full, "sliding_attention": { "rope_type": "default", "rope_theta": theta } });
     config["sliding_window"] = window.into();
-    config["layer_types"] = layer_types(slides);
+    config["layer_types"] = layer_types(file.slides(4)?);
     Ok(config)
 }

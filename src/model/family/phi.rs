@@ -6,8 +6,8 @@ use tch::Kind;
 
 use super::Family;
 use super::fields::Fields;
-use super::gguf::{Architecture, Conversion, LONG_FACTORS, Metadata, SHORT_FACTORS, set};
-use super::llama::{NAMING as LLAMA, descendant, descendant_in_gguf, extent, one_window};
+use super::gguf::{Architecture, Conversion, LONG_FACTORS, Metadata, SHORT_FACTORS, set, share};
+use super::llama::{NAMING as LLAMA, base_in_gguf, descendant, extent, one_window};
 use super::rotary::{self, Style};
 use crate::error::Result;
 use crate::model::config::Config;
@@ -34,23 +34,37 @@ fn phi3(fields: &Fields) -> Result<Config> {
 }
 
 fn in_gguf(file: &Metadata) -> Result<Json> {
-    let mut config = descendant_in_gguf(file, "phi3")?;
+    let mut config = base_in_gguf(file, "phi3")?;
     let head_dim = config["head_dim"].as_i64().filter(|size| *size > 0);
     let head_dim = head_dim.ok_or_else(|| file.error("heads without a size"))?;
     let rotary = file.optional_integer("rope.dimension_count")?.unwrap_or(head_dim);
-    config["partial_rotary_factor"] = (rotary as f64 / head_dim as f64).into();
+    config["partial_rotary_factor"] = share(rotary, head_dim).into();
     // The converter writes 0 where there is no window.
     config["sliding_window"] = json!(file.optional_integer("attention.sliding_window")?.filter(|window| *window > 0));
     let original = file.optional_integer("rope.scaling.original_context_length")?;
-    set(&mut config, "original_max_position_embeddings", original);
-    if file.gguf.contains(LONG_FACTORS) {
-        let mut scaling = json!({
-            "rope_type": "longrope",
-            "long_factor": factors(file, LONG_FACTORS)?,
-            "short_factor": factors(file, SHORT_FACTORS)?,
-        });
-        set(&mut scaling, "attention_factor", file.optional_float("rope.scaling.attn_factor")?);
-        config["rope_scaling"] = scaling;
+    config["original_max_position_embeddings"] = match original {
+        Some(original) => original.into(),
+        None => config["max_position_embeddings"].clone(),
+    };
+    let kind = file.string("rope.scaling.type")?;
+    let magnitude = file.optional_float("rope.scaling.attn_factor")?;
+    let is_long = file.gguf.contains(LONG_FACTORS);
+    match (kind, is_long) {
+        (None | Some("none"), false) if magnitude.is_none_or(|magnitude| magnitude == 1.0) => {}
+        (None | Some("longrope"), true) => {
+            let mut scaling = json!({
+                "rope_type": "longrope",
+                "long_factor": factors(file, LONG_FACTORS)?,
+                "short_factor": factors(file, SHORT_FACTORS)?,
+            });
+            set(&mut scaling, "attention_factor", magnitude);
+            config["rope_scaling"] = scaling;
+        }
+        _ => {
+            let tensors = if is_long { "with" } else { "without" };
+            let kind = kind.unwrap_or("none");
+            return Err(file.error(format!("the rotary scaling is `{kind}`, {tensors} a tensor `{LONG_FACTORS}`")));
+        }
     }
     Ok(config)
 }

@@ -5,6 +5,7 @@ pub mod checkpoint;
 mod fixture;
 #[path = "../../support/generator.rs"]
 mod generator;
+pub mod gguf;
 #[path = "../../support/session.rs"]
 mod session;
 #[path = "../../support/svg.rs"]
