@@ -4,9 +4,9 @@
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::grid::metric::{Measured, not_finite_hint};
+use crate::grid::metric::Measured;
 use crate::interrupt;
-use crate::model::decoder::{Decoder, Logits};
+use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::run::Hooks;
 use crate::progress::Progress;
 

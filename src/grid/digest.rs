@@ -5,10 +5,9 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::metric::not_finite_hint;
 use super::request::Request;
 use crate::error::{Error, Result};
-use crate::model::decoder::{Decoder, Logits};
+use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::{HookPoint, Site};
 use crate::model::run::{Action, Hooks};
 

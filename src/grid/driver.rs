@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::digest::Digests;
 use super::group::{self, Group};
-use super::metric::{Cell, not_finite_hint};
+use super::metric::Cell;
 use super::outcome::Grid;
 use super::plan::{Plan, Planner};
 use super::request::{Request, Sample};
@@ -13,6 +13,7 @@ use super::store::Store;
 use super::{plain, run};
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::model::decoder::not_finite_hint;
 use crate::model::language_model::LanguageModel;
 use crate::progress::Progress;
 

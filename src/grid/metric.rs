@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::interrupt;
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::run::Hooks;
-use crate::tensor::raw::wide;
+use crate::tensor::raw::{constant, wide};
 
 /// The most logits held at once, in elements.
 const BLOCK: i64 = 1 << 26;
@@ -36,14 +36,6 @@ impl Display for Cell {
     }
 }
 
-/// The hint for logits or activations that are not finite.
-pub fn not_finite_hint(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Half => "f16 numbers reach 65504, which this model exceeds; f32 and bf16 reach further",
-        _ => "the weights or the patched activations hold infinity or NaN, or lead to it",
-    }
-}
-
 /// The answer's logit (float64) and rank (int64), each [row].
 #[derive(Debug)]
 pub struct Measured {
@@ -54,7 +46,8 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Measures logits, [row, d_vocab], against one answer id per row, int64 [row].
+    /// Measures logits, [row, d_vocab], against one answer id per row, int64 [row]. Where a row holds NaN, which has no
+    /// rank, its logit is NaN.
     ///
     /// # Errors
     /// Too little memory on the logits' device.
@@ -62,6 +55,8 @@ impl Measured {
         let logits = logits.f_to_kind(wide(logits.kind()))?;
         let answer = logits.f_gather(1, &answers.f_to(logits.device())?.f_unsqueeze(1)?, false)?;
         let higher = logits.f_gt_tensor(&answer)?.f_sum_dim_intlist(1, false, Kind::Int64)?;
+        let has_nan = logits.f_amax([1].as_slice(), true)?.f_isnan()?;
+        let answer = answer.f_masked_fill_tensor(&has_nan, &constant(f64::NAN)?)?;
         Ok(Self {
             logit: answer.f_squeeze_dim(1)?.f_to_kind(Kind::Double)?,
             rank: higher.f_add(&Tensor::f_ones([1], (Kind::Int64, higher.device()))?)?,

@@ -3,13 +3,13 @@
 use tch::Tensor;
 
 use super::digest::Digests;
-use super::metric::{Cell, Measured, not_finite_hint};
+use super::metric::{Cell, Measured};
 use super::outcome::{Grid, Verified};
 use super::request::{Request, Sample};
 use super::set::Element;
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::model::decoder::{Decoder, Logits};
+use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::Site;
 use crate::model::run::Hooks;
 
@@ -31,9 +31,8 @@ pub fn measure(decoder: &Decoder, prompts: &[Vec<i64>], answers: &[i64]) -> Resu
             let ids: Vec<i64> = some.iter().map(|number| answers[*number]).collect();
             let logits = decoder.forward(&decoder.tokens(&rows)?, Logits::Last, &mut Hooks::none())?.f_select(1, -1)?;
             let measured = Measured::of_logits(&logits, &Tensor::f_from_slice(&ids)?)?.cells()?;
-            let has_nan = Vec::<bool>::try_from(&logits.f_isnan()?.f_any_dim(1, false)?.f_to(tch::Device::Cpu)?)?;
-            for ((number, cell), has_nan) in some.iter().zip(measured).zip(has_nan) {
-                if has_nan || !cell.is_measured() {
+            for (number, cell) in some.iter().zip(measured) {
+                if !cell.is_measured() {
                     return Err(Error::new(format!("the logits of sample {number} are not finite without a patch"))
                         .hint(not_finite_hint(decoder.kind)));
                 }

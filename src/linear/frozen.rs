@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::norm::FrozenNorm;
 use crate::error::{Error, Result};
 use crate::model::block::Block;
 use crate::model::cache::ActivationCache;
 use crate::model::config::{Activation, Config, NormPlacement};
-use crate::model::decoder::{Decoder, Logits};
+use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::{HookPoint, Site};
 use crate::model::run::{Action, Hooks};
 use crate::tensor::raw::{Arithmetic, constant};
@@ -58,7 +58,8 @@ impl Frozen {
     /// Runs `tokens` under `hooks` and freezes the factors of that run. Changed embeddings count as the tokens'.
     ///
     /// # Errors
-    /// An empty prompt, an id out of range; a hook after the last residual stream; an error raised by a hook.
+    /// An empty prompt, an id out of range; a hook after the last residual stream; an error raised by a hook; activations
+    /// that are not finite.
     pub fn of_run(decoder: &Decoder, tokens: &[i64], mut hooks: Hooks) -> Result<Self> {
         let config = &decoder.config;
         let intervened = intervened(&hooks)?;
@@ -75,6 +76,14 @@ impl Frozen {
             layers.push(FrozenLayer::new(config, block, &at)?);
         }
         residuals.push(captured(&cache, Site::ResidPost, config.n_layers - 1)?);
+        for (layer, residual) in residuals.iter().enumerate() {
+            if !residual.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
+                return Err(Error::new(format!(
+                    "the residual stream before layer {layer} is not finite, so that no map can be frozen"
+                ))
+                .hint(not_finite_hint(decoder.kind)));
+            }
+        }
         let final_norm = FrozenNorm::new(&decoder.final_norm, &captured(&cache, Site::LnFinalScale, 0)?)?;
         Ok(Self { tokens: tokens.to_vec(), layers, final_norm, residuals, intervened })
     }

@@ -25,6 +25,14 @@ pub enum Logits {
     Last,
 }
 
+/// The hint for logits or activations that are not finite, in a model of this element type.
+pub fn not_finite_hint(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Half => "f16 ends at 65504, which this model exceeds; f32 and bf16 reach further",
+        _ => "the weights, or what is patched in, hold or lead to infinity or NaN",
+    }
+}
+
 /// A loaded decoder.
 #[derive(Debug)]
 #[allow(missing_docs)] // The names are the literature's own.

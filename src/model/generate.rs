@@ -1,11 +1,12 @@
 //! Continues a text token by token, with a cache of keys and values.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use super::decoder::{Decoder, KeyValueCache, Logits};
+use super::decoder::{Decoder, KeyValueCache, Logits, not_finite_hint};
 use super::run::Hooks;
 use crate::error::{Error, Result};
-use crate::tensor::raw::{Arithmetic, constant, wide};
+use crate::tensor::generator::Generator;
+use crate::tensor::raw::{Arithmetic, constant, numbers, wide};
 
 /// How to choose the next token and when to stop.
 #[derive(Debug, Clone)]
@@ -39,9 +40,7 @@ impl Decoder {
     pub fn generate(&self, tokens: &Tensor, options: &Generation, hooks: &mut Hooks) -> Result<Vec<Vec<i64>>> {
         options.check()?;
         self.check_tokens(tokens)?;
-        if let Some(seed) = options.seed {
-            tch::manual_seed(seed);
-        }
+        let mut generator = options.seed.map(Generator::new);
         let batch = tokens.size()[0] as usize;
         let mut cache = KeyValueCache::new(self);
         let mut rows: Vec<Vec<i64>> = vec![Vec::new(); batch];
@@ -54,8 +53,9 @@ impl Decoder {
                 break;
             }
             let logits = self.forward_cached(&input, Logits::Last, hooks, &mut cache)?.f_select(1, -1)?;
-            let next = options.choose(&logits)?;
-            let ids = Vec::<i64>::try_from(&next.f_to(tch::Device::Cpu)?)?;
+            check_choice(&logits, self.kind)?;
+            let next = options.choose(&logits, generator.as_mut())?;
+            let ids = Vec::<i64>::try_from(&next.f_to(Device::Cpu)?)?;
             for ((row, done), id) in rows.iter_mut().zip(&mut done).zip(ids) {
                 *done |= options.stop_ids.contains(&id);
                 if !*done {
@@ -94,8 +94,8 @@ impl Generation {
         }
     }
 
-    /// One id per row of `logits`, [batch, d_vocab].
-    fn choose(&self, logits: &Tensor) -> Result<Tensor> {
+    /// One id per row of `logits`, [batch, d_vocab]; drawn from `generator`, or from the session's.
+    fn choose(&self, logits: &Tensor, generator: Option<&mut Generator>) -> Result<Tensor> {
         if self.temperature == 0.0 {
             return Ok(logits.f_argmax(-1, false)?);
         }
@@ -112,6 +112,22 @@ impl Generation {
             }
             None => probabilities,
         };
-        Ok(ids.f_gather(-1, &probabilities.f_multinomial(1, false)?, false)?.f_squeeze_dim(-1)?)
+        // On the CPU, whose generator `seed` and `manual_seed` start.
+        let probabilities = probabilities.f_to(Device::Cpu)?;
+        let draw = || Ok(probabilities.f_multinomial(1, false)?);
+        let drawn = generator.map_or_else(draw, |generator| generator.draw(draw))?;
+        Ok(ids.f_gather(-1, &drawn.f_to(ids.device())?, false)?.f_squeeze_dim(-1)?)
+    }
+}
+
+/// Refuses logits, [batch, d_vocab], among which none is the highest: NaN is above none, and is libtorch's maximum.
+fn check_choice(logits: &Tensor, kind: Kind) -> Result<()> {
+    let highest = numbers(&logits.f_amax([-1].as_slice(), false)?)?;
+    match highest.iter().position(|logit| !logit.is_finite()) {
+        None => Ok(()),
+        Some(row) => {
+            Err(Error::new(format!("the logits of prompt {row} are not finite, so that no token can be chosen"))
+                .hint(not_finite_hint(kind)))
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The sources of weights: safetensors files, a GGUF file or a random generator, all by Hugging Face's names.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use crate::data::safetensors::SafetensorsFile;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::hub;
+use crate::tensor::generator::Generator;
 use crate::tensor::raw::Arithmetic;
 
 /// A source of weights.
@@ -222,13 +224,14 @@ impl WeightSource for GgufSource<'_> {
 pub struct RandomWeights {
     deviation: f64,
     norm: NormKind,
+    generator: RefCell<Generator>,
 }
 
 impl RandomWeights {
-    /// Seeds the generator. Equal seeds give equal weights on one kind of device.
+    /// Weights of a generator of their own. Equal seeds give equal weights on one kind of device.
     pub fn new(config: &Config, seed: i64) -> Self {
-        tch::manual_seed(seed);
-        Self { deviation: config.initializer_range, norm: config.norm }
+        let generator = RefCell::new(Generator::new(seed));
+        Self { deviation: config.initializer_range, norm: config.norm, generator }
     }
 }
 
@@ -249,7 +252,7 @@ impl WeightSource for RandomWeights {
             });
         }
         let mut tensor = Tensor::f_empty(shape, (Kind::Float, device))?;
-        let _ = tensor.f_normal_(0.0, self.deviation)?;
+        self.generator.borrow_mut().draw(|| Ok(tensor.f_normal_(0.0, self.deviation).map(drop)?))?;
         Ok(tensor.f_to_kind(kind)?)
     }
 

@@ -4,7 +4,7 @@
 
 use super::distribution::{self, normal_lower, normal_upper};
 use super::probability::{Alternative, Method, Probability};
-use super::summary::{moments, ranks};
+use super::summary::{divided, exponent, moments, ranks};
 use super::{check_pairs, check_sample};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -26,10 +26,10 @@ impl Correlation {
     }
 }
 
-fn check(function: &str, x: &[f64], y: &[f64]) -> Result<()> {
+fn check(function: &str, x: &[f64], y: &[f64], least: usize) -> Result<()> {
     check_pairs(function, x, y)?;
-    check_sample("the first sample", x, 3)?;
-    check_sample("the second sample", y, 3)
+    check_sample("the first sample", x, least)?;
+    check_sample("the second sample", y, least)
 }
 
 fn is_constant(sample: &[f64]) -> bool {
@@ -39,18 +39,18 @@ fn is_constant(sample: &[f64]) -> bool {
 /// Pearson's r of paired numbers; the p-value is correct for normal ones.
 ///
 /// # Errors
-/// Samples of different lengths, with fewer than three numbers, or one that is not finite.
+/// Samples of different lengths, with fewer than two numbers, or one that is not finite.
 pub fn pearson(x: &[f64], y: &[f64], alternative: Alternative) -> Result<Correlation> {
-    check("pearsonr", x, y)?;
+    check("pearsonr", x, y, 2)?;
     Ok(product_moment(x, y, alternative))
 }
 
 /// Spearman's rho, Pearson's r of the ranks.
 ///
 /// # Errors
-/// As [`pearson`].
+/// Samples of different lengths, with fewer than three numbers, or one that is not finite.
 pub fn spearman(x: &[f64], y: &[f64], alternative: Alternative) -> Result<Correlation> {
-    check("spearmanr", x, y)?;
+    check("spearmanr", x, y, 3)?;
     Ok(product_moment(&ranks(x).0, &ranks(y).0, alternative))
 }
 
@@ -82,6 +82,12 @@ fn product_moment(x: &[f64], y: &[f64], alternative: Alternative) -> Correlation
     if is_constant(x) || is_constant(y) {
         return Correlation::undefined(x.len());
     }
+    if let ([x0, x1], [y0, y1]) = (x, y) {
+        // Two points lie on a line, whatever they are.
+        let r = if (x0 < x1) == (y0 < y1) { 1.0 } else { -1.0 };
+        return Correlation { r, n: 2, p: Probability::new(1.0) };
+    }
+    let (x, y) = (&divided(x, exponent(&[x])), &divided(y, exponent(&[y])));
     let ((mean_x, squares_x), (mean_y, squares_y)) = (moments(x), moments(y));
     let products: f64 = x.iter().zip(y).map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
     let r = (products / squares_x.sqrt() / squares_y.sqrt()).clamp(-1.0, 1.0);
@@ -98,14 +104,16 @@ const MOST_EXACT: usize = 170;
 /// or disagree except for one pair.
 ///
 /// # Errors
-/// As [`pearson`]; an exact p-value with ties or for too many numbers.
+/// As [`spearman`]; an exact p-value with ties or for too many numbers.
 pub fn kendall(x: &[f64], y: &[f64], method: Method, alternative: Alternative) -> Result<Correlation> {
-    check("kendalltau", x, y)?;
+    check("kendalltau", x, y, 3)?;
     let n = x.len();
     if is_constant(x) || is_constant(y) {
         return Ok(Correlation::undefined(n));
     }
     let (rank_x, rank_y) = (ranks(x), ranks(y));
+    // Ranks, since they tie where numbers are equal: 0 and -0 are, and differ in a total order.
+    let (x, y) = (&rank_x.0, &rank_y.0);
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|a, b| x[*a].total_cmp(&x[*b]).then(y[*a].total_cmp(&y[*b])));
     let pairs = |size: usize| (size * size.saturating_sub(1) / 2) as f64;

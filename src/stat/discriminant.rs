@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::tensor::raw::numbers;
 
+/// Differences from a mean below this share of the numbers they are between are rounding.
+const ROUNDING: f64 = 1e-14;
+
 /// Singular values at most this are taken as zero (scikit-learn's `tol`).
 const TOLERANCE: f64 = 1e-4;
 
@@ -46,8 +49,13 @@ pub fn lda(x: &Tensor, labels: &[usize], classes: usize, count: usize) -> Result
     }
     let means = one_hot.f_transpose(0, 1)?.f_matmul(&matrix)?.f_div(&sizes.f_unsqueeze(1)?)?;
     let centre = matrix.f_mean_dim([0].as_slice(), false, Kind::Double)?;
-    let whitening = whitening(&matrix.f_sub(&means.f_index_select(0, &targets)?)?)?;
-    let offsets = means.f_sub(&centre)?;
+    let size = matrix.f_abs()?.f_amax([0].as_slice(), true)?.f_mul(&constant(ROUNDING, &matrix)?)?;
+    let differing = |difference: tch::Tensor| -> Result<tch::Tensor> {
+        let is_rounding = difference.f_abs()?.f_le_tensor(&size)?;
+        Ok(difference.f_zeros_like()?.f_where_self(&is_rounding, &difference)?)
+    };
+    let whitening = whitening(&differing(matrix.f_sub(&means.f_index_select(0, &targets)?)?)?)?;
+    let offsets = differing(means.f_sub(&centre)?)?;
     let (scalings, ratio) = between(&offsets, &sizes, &whitening)?;
 
     let projected = matrix.f_sub(&centre)?.f_matmul(&scalings)?;

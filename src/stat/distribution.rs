@@ -1,93 +1,24 @@
 //! Tail probabilities of the normal, Student's t, chi-squared and binomial distributions, accurate in their far tails.
-//!
-//! Student's t and the binomial go through the regularised incomplete beta function, computed on logarithms: by its
-//! continued fraction (Lentz's method), with Stirling's series where gamma functions nearly cancel.
 
-use std::f64::consts::{LN_2, PI, SQRT_2};
+use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, SQRT_2, TAU};
 
-use statrs::distribution::{ChiSquared, ContinuousCDF, Normal};
-use statrs::function::erf::erfc;
-use statrs::function::gamma::ln_gamma;
+use libm::erfc;
+use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::probability::Probability;
+use super::special::{LN_SQRT_TAU, Share, incomplete_beta, ln_beta, upper_gamma};
 use crate::error::{Error, Result};
 
-/// Above this, Stirling's series with the terms below is exact to the last digit.
-const STIRLING_FROM: f64 = 10.0;
-const MOST_TERMS: usize = 100_000;
 /// Largest number of trials for which binomial coefficients are exact in a float.
 const FEW_TRIALS: u64 = 50;
-
-/// The difference between the logarithm of the gamma function and Stirling's formula.
-fn stirling_rest(z: f64) -> f64 {
-    let square = z * z;
-    let series = 1.0 / 1680.0 - (1.0 / 1188.0 - 691.0 / 360_360.0 / square) / square;
-    let series = 1.0 / 360.0 - (1.0 / 1260.0 - series / square) / square;
-    (1.0 / 12.0 - series / square) / z
-}
-
-fn ln_gamma_exact(z: f64) -> f64 {
-    if z < STIRLING_FROM { ln_gamma(z) } else { (z - 0.5) * z.ln() - z + 0.5 * (2.0 * PI).ln() + stirling_rest(z) }
-}
-
-/// The logarithm of the beta function.
-pub fn ln_beta(a: f64, b: f64) -> f64 {
-    let (small, large) = if a < b { (a, b) } else { (b, a) };
-    if large < STIRLING_FROM {
-        return ln_gamma(small) + ln_gamma(large) - ln_gamma(small + large);
-    }
-    let sum = small + large;
-    let large_less_sum =
-        -(large - 0.5) * (small / large).ln_1p() - small * sum.ln() + small + stirling_rest(large) - stirling_rest(sum);
-    ln_gamma_exact(small) + large_less_sum
-}
-
-/// The regularised incomplete beta function at x, given the logarithms of x and of 1 - x.
-pub fn incomplete_beta(a: f64, b: f64, ln_x: f64, ln_rest: f64) -> Probability {
-    if ln_x == f64::NEG_INFINITY || ln_rest == f64::NEG_INFINITY {
-        return Probability::from_ln(ln_x);
-    }
-    let front = a * ln_x + b * ln_rest - ln_beta(a, b);
-    if ln_x.exp() < (a + 1.0) / (a + b + 2.0) {
-        Probability::from_ln(front - a.ln() + beta_fraction(a, b, ln_x.exp()).ln())
-    } else {
-        Probability::from_ln(front - b.ln() + beta_fraction(b, a, ln_rest.exp()).ln()).complement()
-    }
-}
-
-fn beta_fraction(a: f64, b: f64, x: f64) -> f64 {
-    let nonzero = |value: f64| if value.abs() < 1e-300 { 1e-300 } else { value };
-    let mut numerator = 1.0;
-    let mut denominator = 1.0 / nonzero(1.0 - (a + b) * x / (a + 1.0));
-    let mut fraction = denominator;
-    for term in 1..MOST_TERMS {
-        let m = term as f64;
-        let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
-        let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
-        let mut change = 1.0;
-        for coefficient in [even, odd] {
-            denominator = 1.0 / nonzero(1.0 + coefficient * denominator);
-            numerator = nonzero(1.0 + coefficient / numerator);
-            change = numerator * denominator;
-            fraction *= change;
-        }
-        if (change - 1.0).abs() < f64::EPSILON {
-            break;
-        }
-    }
-    fraction
-}
 
 /// The probability that Student's t with `df` degrees of freedom is at least `t`.
 pub fn t_upper(t: f64, df: f64) -> Probability {
     if t.is_nan() || df.is_nan() {
         return Probability::from_ln(f64::NAN);
     }
-    let ratio = t.abs() / df.sqrt();
-    // Logarithms of df / (df + t^2) and of t^2 / (df + t^2), also where t^2 is too large or too small for a float.
-    let ln_x = if ratio > 1e100 { -2.0 * ratio.ln() } else { -(ratio * ratio).ln_1p() };
-    let ln_rest = if ratio < 1e-100 { 2.0 * ratio.ln() } else { -(1.0 / (ratio * ratio)).ln_1p() };
-    let beyond = Probability::from_ln(incomplete_beta(df / 2.0, 0.5, ln_x, ln_rest).ln() - LN_2);
+    let share = Share::of_ratio(t.abs() / df.sqrt());
+    let beyond = Probability::from_ln(incomplete_beta(df / 2.0, 0.5, share).ln() - LN_2);
     if t < 0.0 { beyond.complement() } else { beyond }
 }
 
@@ -98,15 +29,25 @@ pub fn t_lower(t: f64, df: f64) -> Probability {
 
 /// The probability that a standard normal variable is at least `z`.
 pub fn normal_upper(z: f64) -> Probability {
-    if z == f64::INFINITY {
-        return Probability::new(0.0);
+    if z.is_infinite() || z.is_nan() {
+        return Probability::new(if z.is_nan() { z } else { f64::from(u8::from(z < 0.0)) });
     }
-    if z < 5.0 || z.is_nan() {
-        return Probability::new(0.5 * erfc(z / SQRT_2));
+    // The square of z and what rounding leaves of it.
+    let square = z * z;
+    let rest = z.mul_add(z, -square);
+    if z < 5.0 {
+        // The argument is rounded too; a step along the derivative makes up for it.
+        let x = z / SQRT_2;
+        let step =
+            if x == 0.0 { 0.0 } else { ((square / 2.0 - x * x) - x.mul_add(x, -(x * x)) + rest / 2.0) / (2.0 * x) };
+        return Probability::new(0.5 * (erfc(x) - FRAC_2_SQRT_PI * (-x * x).exp() * step));
     }
     // Mills's ratio as a continued fraction.
     let ratio = (1..=80).rev().fold(z, |rest, k| z + f64::from(k) / rest);
-    Probability::from_ln(-0.5 * z * z - 0.5 * (2.0 * PI).ln() - ratio.ln())
+    // The density in two factors, of which neither is below the smallest float.
+    let root = (-square / 4.0).exp();
+    let value = root * (1.0 - rest / 2.0) / (TAU.sqrt() * ratio) * root;
+    Probability::with_ln(value, -0.5 * square - LN_SQRT_TAU - ratio.ln())
 }
 
 /// The probability that a standard normal variable is at most `z`.
@@ -122,7 +63,18 @@ pub fn normal_quantile(p: f64) -> Result<f64> {
     if !(0.0..=1.0).contains(&p) {
         return Err(Error::new(format!("a probability lies between 0 and 1, {p} does not")));
     }
-    Ok(Normal::standard().inverse_cdf(p))
+    if p == 0.0 || p == 1.0 {
+        return Ok(if p == 0.0 { f64::NEG_INFINITY } else { f64::INFINITY });
+    }
+    // Newton's steps on the logarithm of the smaller tail, from a close start.
+    let tail = if p > 0.5 { 1.0 - p } else { p };
+    let mut z = Normal::standard().inverse_cdf(tail).max(-40.0);
+    for _ in 0..4 {
+        let found = normal_lower(z).ln();
+        let slope = (-0.5 * z * z - LN_SQRT_TAU - found).exp();
+        z -= (found - tail.ln()) / slope;
+    }
+    Ok(if p > 0.5 { -z } else { z })
 }
 
 /// The probability that a chi-squared variable with `df` degrees of freedom is at least `x`; 0 below the smallest
@@ -131,9 +83,10 @@ pub fn normal_quantile(p: f64) -> Result<f64> {
 /// # Errors
 /// Degrees of freedom that are not positive.
 pub fn chi_squared_upper(x: f64, df: f64) -> Result<f64> {
-    let distribution = ChiSquared::new(df)
-        .map_err(|_| Error::new(format!("degrees of freedom are a positive number, {df} is not one")))?;
-    Ok(if x <= 0.0 { 1.0 } else { distribution.sf(x) })
+    if df.is_nan() || df <= 0.0 {
+        return Err(Error::new(format!("degrees of freedom are a positive number, {df} is not one")));
+    }
+    Ok(upper_gamma(df / 2.0, x / 2.0).value())
 }
 
 /// The logarithm of the probability of exactly `k` successes in `n` trials.
@@ -162,7 +115,7 @@ pub fn binomial_upper(k: u64, n: u64, p: f64) -> Probability {
     if n <= FEW_TRIALS {
         return Probability::new(few_trials(n, p).skip(k as usize).sum());
     }
-    incomplete_beta(k as f64, (n - k) as f64 + 1.0, p.ln(), (-p).ln_1p())
+    incomplete_beta(k as f64, (n - k) as f64 + 1.0, Share::new(p))
 }
 
 /// The probability of at most `k` successes in `n` trials.
@@ -173,7 +126,7 @@ pub fn binomial_lower(k: u64, n: u64, p: f64) -> Probability {
     if n <= FEW_TRIALS {
         return Probability::new(few_trials(n, p).take(k as usize + 1).sum());
     }
-    incomplete_beta((n - k) as f64, k as f64 + 1.0, (-p).ln_1p(), p.ln())
+    incomplete_beta((n - k) as f64, k as f64 + 1.0, Share::new(p).other())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Effect sizes: Cohen's d, Hedges's g and Cliff's delta.
 
 use super::check_sample;
-use super::distribution::ln_beta;
-use super::summary::{mean_and_variance, moments};
+use super::special::ln_beta;
+use super::summary::{divided, exponent, mean_and_variance, moments};
 use crate::error::{Error, Result};
 
 fn ratio(difference: f64, variance: f64) -> Result<f64> {
@@ -18,12 +18,14 @@ fn ratio(difference: f64, variance: f64) -> Result<f64> {
 /// Fewer than two numbers in a sample, one that is not finite, or no variance.
 pub fn cohens_d(x: &[f64], y: Option<&[f64]>) -> Result<f64> {
     check_sample("the first sample", x, 2)?;
+    // The ratio does not depend on the unit.
     let Some(y) = y else {
-        let (mean, variance) = mean_and_variance(x);
+        let (mean, variance) = mean_and_variance(&divided(x, exponent(&[x])));
         return ratio(mean, variance);
     };
     check_sample("the second sample", y, 2)?;
-    let ((mean_x, squares_x), (mean_y, squares_y)) = (moments(x), moments(y));
+    let exponent = exponent(&[x, y]);
+    let ((mean_x, squares_x), (mean_y, squares_y)) = (moments(&divided(x, exponent)), moments(&divided(y, exponent)));
     ratio(mean_x - mean_y, (squares_x + squares_y) / (x.len() + y.len() - 2) as f64)
 }
 

@@ -14,6 +14,7 @@ pub mod principal;
 pub mod probability;
 pub mod probe;
 pub mod sign;
+pub mod special;
 pub mod summary;
 pub mod superadditivity;
 pub mod ttest;

@@ -25,6 +25,11 @@ impl Probability {
         Self { value, ln: value.ln() }
     }
 
+    /// From both, where the plain number is known better than from its logarithm.
+    pub fn with_ln(value: f64, ln: f64) -> Self {
+        Self { value, ln }
+    }
+
     /// The plain number; 0 below about 5e-324.
     pub fn value(self) -> f64 {
         self.value

@@ -9,8 +9,11 @@ use crate::error::{Error, Result};
 /// are at most as likely.
 ///
 /// # Errors
-/// More successes than trials, or a `p` outside [0, 1].
+/// No trials, more successes than trials, or a `p` outside [0, 1].
 pub fn binomial_test(k: u64, n: u64, p: f64, alternative: Alternative) -> Result<Probability> {
+    if n == 0 {
+        return Err(Error::new("a binomial test needs at least 1 trial"));
+    }
     if k > n {
         return Err(Error::new(format!("{k} successes in {n} trials are too many")));
     }
@@ -71,6 +74,10 @@ pub fn sign_test(sample: &[f64], median: f64, alternative: Alternative) -> Resul
     check_sample("the sample of `sign_test`", sample, 1)?;
     let positive = sample.iter().filter(|value| **value > median).count();
     let negative = sample.iter().filter(|value| **value < median).count();
-    let p = binomial_test(positive as u64, (positive + negative) as u64, 0.5, alternative)?;
+    let p = match positive + negative {
+        // Nothing speaks against the median.
+        0 => Probability::new(1.0),
+        trials => binomial_test(positive as u64, trials as u64, 0.5, alternative)?,
+    };
     Ok(SignTest { positive, negative, p })
 }

@@ -3,6 +3,18 @@
 use super::check_sample;
 use crate::error::Result;
 
+/// The exponent of 2 in the largest size among some samples; 0 where all numbers are 0. Divided by that power of 2,
+/// neither the numbers' squares nor their sum leave the floats.
+pub fn exponent(samples: &[&[f64]]) -> i32 {
+    let largest = samples.iter().copied().flatten().fold(0.0_f64, |largest, value| largest.max(value.abs()));
+    if largest == 0.0 { 0 } else { libm::ilogb(largest) }
+}
+
+/// The sample divided by a power of 2, which rounds nothing.
+pub fn divided(sample: &[f64], exponent: i32) -> Vec<f64> {
+    sample.iter().map(|value| libm::scalbn(*value, -exponent)).collect()
+}
+
 /// The mean and the sum of squared deviations from it, which is exactly 0 for equal numbers.
 pub fn moments(sample: &[f64]) -> (f64, f64) {
     let count = sample.len() as f64;
@@ -77,14 +89,16 @@ pub struct Summary {
 pub fn describe(sample: &[f64]) -> Result<Summary> {
     check_sample("`describe`", sample, 1)?;
     let count = sample.len() as f64;
-    let (mean, squares) = moments(sample);
-    let moment = |power: i32| sample.iter().map(|value| (value - mean).powi(power)).sum::<f64>() / count;
+    let exponent = exponent(&[sample]);
+    let scaled = divided(sample, exponent);
+    let (mean, squares) = moments(&scaled);
+    let moment = |power: i32| scaled.iter().map(|value| (value - mean).powi(power)).sum::<f64>() / count;
     let mut sorted = sample.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let std = (squares / (count - 1.0)).sqrt();
+    let std = libm::scalbn((squares / (count - 1.0)).sqrt(), exponent);
     Ok(Summary {
         n: sample.len(),
-        mean,
+        mean: libm::scalbn(mean, exponent),
         std,
         standard_error: std / count.sqrt(),
         quartiles: [0.0, 0.25, 0.5, 0.75, 1.0].map(|share| quantile(&sorted, share)),

@@ -186,9 +186,13 @@ impl Tested {
         if ttest.t.is_nan() {
             ttest.p = Probability::new(1.0);
         }
+        let mut wilcoxon = wilcoxon::wilcoxon(&interactions, wilcoxon::Settings::default())?;
+        if wilcoxon.p.value().is_nan() {
+            wilcoxon.p = Probability::new(1.0);
+        }
         Ok(Self {
             sign: sign_test(&interactions, 0.0, Alternative::TwoSided)?,
-            wilcoxon: wilcoxon::wilcoxon(&interactions, wilcoxon::Settings::default())?,
+            wilcoxon,
             ttest,
             paper: ttest::paper(&at_least)?,
             k: at_least.iter().filter(|value| **value == 1.0).count(),

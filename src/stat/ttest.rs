@@ -1,7 +1,7 @@
 //! Student's and Welch's t-tests.
 
 use super::probability::{Alternative, Probability};
-use super::summary::mean_and_variance;
+use super::summary::{divided, exponent, mean_and_variance};
 use super::{check_pairs, check_sample, distribution};
 use crate::error::{Error, Result};
 
@@ -30,7 +30,10 @@ impl TTest {
 /// Fewer than two numbers, or one that is not finite.
 pub fn one_sample(sample: &[f64], mean: f64, alternative: Alternative) -> Result<TTest> {
     check_sample("the sample of a t-test", sample, 2)?;
-    let (found, variance) = mean_and_variance(sample);
+    // t does not depend on the unit.
+    let exponent = exponent(&[sample, &[mean]]);
+    let (sample, mean) = (divided(sample, exponent), libm::scalbn(mean, -exponent));
+    let (found, variance) = mean_and_variance(&sample);
     let count = sample.len() as f64;
     Ok(TTest::new(found - mean, (variance / count).sqrt(), count - 1.0, alternative))
 }
@@ -54,7 +57,9 @@ pub fn related(a: &[f64], b: &[f64], alternative: Alternative) -> Result<TTest> 
 pub fn independent(a: &[f64], b: &[f64], equal_var: bool, alternative: Alternative) -> Result<TTest> {
     check_sample("the first sample", a, 2)?;
     check_sample("the second sample", b, 2)?;
-    let ((mean_a, variance_a), (mean_b, variance_b)) = (mean_and_variance(a), mean_and_variance(b));
+    let exponent = exponent(&[a, b]);
+    let (a, b) = (divided(a, exponent), divided(b, exponent));
+    let ((mean_a, variance_a), (mean_b, variance_b)) = (mean_and_variance(&a), mean_and_variance(&b));
     let (count_a, count_b) = (a.len() as f64, b.len() as f64);
     let (square, df) = if equal_var {
         let df = count_a + count_b - 2.0;

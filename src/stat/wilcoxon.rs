@@ -57,7 +57,7 @@ pub struct Wilcoxon {
     pub statistic: f64,
     /// The number of ranked values.
     pub n: usize,
-    /// The p-value; 1 if all numbers are zero.
+    /// The p-value. If all numbers are zero, it is NaN by the normal approximation, unless that splits their ranks.
     pub p: Probability,
 }
 
@@ -71,9 +71,6 @@ pub fn wilcoxon(differences: &[f64], settings: Settings) -> Result<Wilcoxon> {
     let kept: Vec<f64> =
         differences.iter().copied().filter(|value| settings.zeros != Zeros::Wilcox || *value != 0.0).collect();
     let n = kept.len();
-    if zeros == differences.len() {
-        return Ok(Wilcoxon { statistic: 0.0, n, p: Probability::new(1.0) });
-    }
     let sizes: Vec<f64> = kept.iter().map(|value| value.abs()).collect();
     let (ranks, ties) = ranks(&sizes);
     let sum = |wanted: fn(f64) -> bool| -> f64 {

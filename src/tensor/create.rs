@@ -3,6 +3,7 @@
 use tch::{Device, Kind};
 
 use super::element::{Elements, Number};
+use super::generator::Generator;
 use super::{Tensor, kind_name};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -113,7 +114,7 @@ pub fn manual_seed(seed: i64) {
 }
 
 /// Random elements. They are drawn on the CPU, so that a seed gives the same numbers on every device. With a seed the
-/// numbers depend on it alone, and the numbers drawn without one do not repeat because of it.
+/// numbers depend on it alone, and the session's generator is left as it was.
 ///
 /// # Errors
 /// A negative length, an empty range of integers, or a dtype that the distribution does not have.
@@ -121,11 +122,7 @@ pub fn random(distribution: Distribution, shape: &[i64], place: Place, seed: Opt
     check_shape(shape)?;
     let (kind, device) = place;
     let Some(seed) = seed else { return draw(distribution, shape, kind)?.to(None, Some(device)) };
-    let onward = tch::Tensor::f_randint(i64::MAX, [1i64], (Kind::Int64, Device::Cpu))?.f_int64_value(&[0])?;
-    tch::manual_seed(seed);
-    let drawn = draw(distribution, shape, kind);
-    tch::manual_seed(onward);
-    drawn?.to(None, Some(device))
+    Generator::new(seed).draw(|| draw(distribution, shape, kind))?.to(None, Some(device))
 }
 
 fn draw(distribution: Distribution, shape: &[i64], kind: Kind) -> Result<Tensor> {

@@ -7,6 +7,7 @@ pub mod create;
 pub mod display;
 pub mod element;
 pub mod elementwise;
+pub mod generator;
 pub mod index;
 pub mod linalg;
 pub mod order;

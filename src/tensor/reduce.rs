@@ -28,10 +28,17 @@ impl Default for Settings {
 
 impl Settings {
     /// The dimensions to reduce, counted from the front.
-    fn axes(&self, tensor: &Tensor) -> Result<Vec<i64>> {
-        match &self.dims {
-            None => Ok((0..tensor.ndim() as i64).collect()),
-            Some(dims) => dims.iter().map(|&dim| tensor.resolve_dim(dim)).collect(),
+    fn axes(&self, operation: &str, tensor: &Tensor) -> Result<Vec<i64>> {
+        let Some(dims) = &self.dims else { return Ok((0..tensor.ndim() as i64).collect()) };
+        if dims.is_empty() {
+            return Err(Error::new(format!("`{operation}` got no dimension to reduce"))
+                .hint("leave the dimensions out, or give `()`, to reduce all of them"));
+        }
+        let axes = dims.iter().map(|&dim| tensor.resolve_dim(dim)).collect::<Result<Vec<i64>>>()?;
+        // libtorch reduces some of these silently.
+        match axes.iter().enumerate().find(|(place, axis)| axes[..*place].contains(axis)) {
+            Some((_, axis)) => Err(Error::new(format!("`{operation}` got dimension {axis} twice, in {dims:?}"))),
+            None => Ok(axes),
         }
     }
 
@@ -76,7 +83,7 @@ pub const REDUCTIONS: &[Reduction] = &[
         detail: "Integers and bools are summed as i64.",
         options: &[],
         apply: |tensor, settings| {
-            let axes = settings.axes(tensor)?;
+            let axes = settings.axes("sum", tensor)?;
             named("sum", &[tensor], tensor.tch().f_sum_dim_intlist(Some(axes), settings.keepdim, None))
         },
     },
@@ -86,7 +93,7 @@ pub const REDUCTIONS: &[Reduction] = &[
         detail: "Integers and bools are averaged as f32, so the mean of a bool tensor is the share of true.",
         options: &[],
         apply: |tensor, settings| {
-            let (axes, floats) = (settings.axes(tensor)?, tensor.as_float()?);
+            let (axes, floats) = (settings.axes("mean", tensor)?, tensor.as_float()?);
             named("mean", &[tensor], floats.tch().f_mean_dim(Some(axes), settings.keepdim, None))
         },
     },
@@ -96,7 +103,7 @@ pub const REDUCTIONS: &[Reduction] = &[
         detail: "Divides by n - 1; with `#{unbiased: false}`, by n.",
         options: &["unbiased"],
         apply: |tensor, settings| {
-            let (axes, floats) = (settings.axes(tensor)?, tensor.as_float()?);
+            let (axes, floats) = (settings.axes("std", tensor)?, tensor.as_float()?);
             let result = floats.tch().f_std_dim(Some(axes), settings.unbiased, settings.keepdim);
             named("std", &[tensor], result)
         },
@@ -107,7 +114,7 @@ pub const REDUCTIONS: &[Reduction] = &[
         detail: "Divides by n - 1; with `#{unbiased: false}`, by n.",
         options: &["unbiased"],
         apply: |tensor, settings| {
-            let (axes, floats) = (settings.axes(tensor)?, tensor.as_float()?);
+            let (axes, floats) = (settings.axes("variance", tensor)?, tensor.as_float()?);
             let result = floats.tch().f_var_dim(Some(axes), settings.unbiased, settings.keepdim);
             named("variance", &[tensor], result)
         },
@@ -118,7 +125,7 @@ pub const REDUCTIONS: &[Reduction] = &[
         detail: "Gives the values only; `argmax` gives their positions, `maximum` compares two tensors.",
         options: &[],
         apply: |tensor, settings| {
-            named("max", &[tensor], tensor.tch().f_amax(settings.axes(tensor)?, settings.keepdim))
+            named("max", &[tensor], tensor.tch().f_amax(settings.axes("max", tensor)?, settings.keepdim))
         },
     },
     Reduction {
@@ -127,13 +134,13 @@ pub const REDUCTIONS: &[Reduction] = &[
         detail: "Gives the values only; `argmin` gives their positions, `minimum` compares two tensors.",
         options: &[],
         apply: |tensor, settings| {
-            named("min", &[tensor], tensor.tch().f_amin(settings.axes(tensor)?, settings.keepdim))
+            named("min", &[tensor], tensor.tch().f_amin(settings.axes("min", tensor)?, settings.keepdim))
         },
     },
     Reduction {
         name: "argmax",
         summary: "The position of the largest element, as i64.",
-        detail: "Over all elements it is the position in the flattened tensor.",
+        detail: "Over all elements it is the position in the flattened tensor. NaN is found first, as in PyTorch.",
         options: &[],
         apply: |tensor, settings| {
             let axis = settings.axis("argmax", tensor)?;
@@ -143,7 +150,7 @@ pub const REDUCTIONS: &[Reduction] = &[
     Reduction {
         name: "argmin",
         summary: "The position of the smallest element, as i64.",
-        detail: "Over all elements it is the position in the flattened tensor.",
+        detail: "Over all elements it is the position in the flattened tensor. NaN is found first, as in PyTorch.",
         options: &[],
         apply: |tensor, settings| {
             let axis = settings.axis("argmin", tensor)?;
@@ -156,9 +163,10 @@ pub const REDUCTIONS: &[Reduction] = &[
         detail: "Integers and bools are multiplied as i64.",
         options: &[],
         apply: |tensor, settings| {
-            let mut axes = settings.axes(tensor)?;
+            let mut axes = settings.axes("prod", tensor)?;
             axes.sort_unstable_by(|left, right| right.cmp(left));
-            axes.iter().try_fold(tensor.clone(), |partial, &axis| {
+            let whole = !tensor.is_float();
+            axes.iter().try_fold(tensor.to(whole.then_some(Kind::Int64), None)?, |partial, &axis| {
                 named("prod", &[tensor], partial.tch().f_prod_dim_int(axis, settings.keepdim, None))
             })
         },
@@ -189,7 +197,7 @@ pub const REDUCTIONS: &[Reduction] = &[
         detail: "",
         options: &[],
         apply: |tensor, settings| {
-            let (axes, floats) = (settings.axes(tensor)?, tensor.as_float()?);
+            let (axes, floats) = (settings.axes("logsumexp", tensor)?, tensor.as_float()?);
             named("logsumexp", &[tensor], floats.tch().f_logsumexp(axes, settings.keepdim))
         },
     },
@@ -197,7 +205,7 @@ pub const REDUCTIONS: &[Reduction] = &[
 
 /// A norm, computed in f32 where the elements are narrower.
 fn norm(tensor: &Tensor, settings: &Settings) -> Result<Tensor> {
-    let (axes, floats) = (settings.axes(tensor)?, tensor.as_float()?);
+    let (axes, floats) = (settings.axes("norm", tensor)?, tensor.as_float()?);
     let (order, keepdim) = (settings.order, settings.keepdim);
     if order.is_nan() || order <= 0.0 {
         return Err(Error::new(format!("the order `p` of a norm must be positive, not {order}")));
@@ -224,7 +232,7 @@ fn norm(tensor: &Tensor, settings: &Settings) -> Result<Tensor> {
 /// # Errors
 /// A dimension that the tensor does not have.
 pub fn any(tensor: &Tensor, settings: &Settings) -> Result<Tensor> {
-    named("any", &[tensor], tensor.tch().f_any_dims(Some(settings.axes(tensor)?), settings.keepdim))
+    named("any", &[tensor], tensor.tch().f_any_dims(Some(settings.axes("any", tensor)?), settings.keepdim))
 }
 
 /// Whether all elements along the dimensions are not zero, as bools.
@@ -232,7 +240,7 @@ pub fn any(tensor: &Tensor, settings: &Settings) -> Result<Tensor> {
 /// # Errors
 /// A dimension that the tensor does not have.
 pub fn all(tensor: &Tensor, settings: &Settings) -> Result<Tensor> {
-    named("all", &[tensor], tensor.tch().f_all_dims(Some(settings.axes(tensor)?), settings.keepdim))
+    named("all", &[tensor], tensor.tch().f_all_dims(Some(settings.axes("all", tensor)?), settings.keepdim))
 }
 
 impl Tensor {

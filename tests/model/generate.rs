@@ -229,6 +229,38 @@ fn drawing_follows_the_seed_and_the_limits() {
         assert!((found - share).abs() < 0.035, "id {id}: {found} instead of {share}");
     }
     assert_eq!(drawn.len(), 4000);
+    // A seed leaves the session's numbers alone, also those that a hook draws; random weights have one too.
+    let mut session = session();
+    run_script(
+        &mut session,
+        &format!(
+            "let path = {:?};
+            let model = load_model(path, #{{ device: \"cpu\" }});
+            manual_seed(1);
+            let numbers = [rand(2), rand(2)].map(|t| t.to_array());
+            let sampled = #{{ max_tokens: 3, temperature: 1.0, seed: 7, stop_ids: [] }};
+            for step in [
+                || rand(2, #{{ seed: 7 }}), || randn_like(zeros(3), #{{ seed: 7 }}), || randint(0, 9, 2, #{{ seed: 7 }}),
+                || model.generate([1, 2], sampled),
+                || load_model(path, #{{ device: \"cpu\", init: \"random\", seed: 7 }}),
+                || stats::permutation_test([1, 2, 3], [4, 5, 7], #{{ seed: 7, n_resamples: 9 }}),
+                || stats::bootstrap_ci([1, 2, 4], #{{ seed: 7, n_resamples: 100 }}),
+            ] {{
+                manual_seed(1);
+                step.call();
+                let first = rand(2).to_array();
+                step.call();
+                assert_eq([first, rand(2).to_array()], numbers);
+            }}
+            let plain = model.generate([1, 2], sampled);
+            let drawing = [[\"resid_post.0\", |x| {{ rand(3); x }}]];
+            assert_eq(model.generate([1, 2], sampled + #{{ hooks: drawing }}), plain);
+            manual_seed(7);
+            sampled.remove(\"seed\");
+            assert_eq(model.generate([1, 2], sampled), plain);",
+            tiny_path("llama2")
+        ),
+    );
 }
 
 #[test]

@@ -44,8 +44,8 @@ fn pearsonr_along(x: &Dynamic, y: &Dynamic, dim: i64, alternative: Alternative) 
     let mut order: Vec<i64> = (0..shape.len() as i64).filter(|other| *other != place as i64).collect();
     order.push(place as i64);
     let width = shape.remove(place) as usize;
-    if width < 3 {
-        return Err(Error::new(format!("`pearsonr` needs at least 3 pairs, but dimension {dim} has {width}")));
+    if width < 2 {
+        return Err(Error::new(format!("`pearsonr` needs at least 2 pairs, but dimension {dim} has {width}")));
     }
     let (x, y) = (elements(&x.permute(&order)?)?, elements(&y.permute(&order)?)?);
     let found = correlation::pearson_rows(x.chunks_exact(width), y.chunks_exact(width), alternative)?;
@@ -147,8 +147,9 @@ mod functions {
 
     /// Pearson's correlation of paired numbers, and whether it differs from 0.
     ///
-    /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 3. Gives
-    /// `#{r, n, p, log10_p}`. The correlation with a constant is undefined: `r` and `p` are NaN then.
+    /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 2. Gives
+    /// `#{r, n, p, log10_p}`. The correlation with a constant is undefined: `r` and `p` are NaN then. Two pairs lie on a
+    /// line: `r` is 1 or -1 and `p` is 1.
     ///
     /// Options:
     /// - `alternative`: `"two-sided"` (default), `"less"` or `"greater"`

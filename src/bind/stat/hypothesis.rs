@@ -207,7 +207,8 @@ mod functions {
     /// `x` holds the differences, or `x` and `y` the samples that they are between (arrays of numbers or tensors of one
     /// dimension); a map in place of `y` holds the options. Gives `#{statistic, n, p, log10_p}`: the sum of the ranks of
     /// positive differences, two-sided the smaller of that and the sum for negative ones; and the number of differences
-    /// ranked. All differences zero give `p` 1. As `scipy.stats.wilcoxon` 1.17.
+    /// ranked. Where all differences are zero, the normal approximation has no variance and `p` is NaN, unless their ranks
+    /// are split. As `scipy.stats.wilcoxon` 1.17.
     ///
     /// Options:
     /// - `alternative`: `"two-sided"` (default), `"less"` or `"greater"`

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::graph::Path;
 use super::piece::Pieces;
-use super::score::{Prefixes, Score, Scorer, TOGETHER};
+use super::score::{Prefixes, Score, Scorer, TOGETHER, beyond_dtype};
 use super::walk::Walk;
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -147,6 +147,9 @@ impl Best {
                 let (values, places) = products.f_topk(most, 0, true, true)?;
                 let places = Vec::<i64>::try_from(&places.f_to(Device::Cpu)?)?;
                 for (logit, place) in numbers(&values)?.into_iter().zip(places) {
+                    if !logit.is_finite() {
+                        return Err(beyond_dtype());
+                    }
                     if self.bar().is_some_and(|bar| logit <= bar) {
                         break;
                     }

@@ -179,6 +179,11 @@ impl Scorer<'_> {
     }
 }
 
+/// The error for a path whose logit is not finite.
+pub fn beyond_dtype() -> Error {
+    Error::new("a path's contribution is beyond the numbers of the model's dtype").hint("load the model in f32 or bf16")
+}
+
 /// Vectors at the end of paths compared with the unembedding.
 impl Scorer<'_> {
     /// The scores of paths that have reached the end, [row, d_model].
@@ -193,9 +198,7 @@ impl Scorer<'_> {
         let answers = self.project(&vectors, &|table| Ok(table.f_index_select(0, &answer)?), secants.as_ref())?;
         let logits = numbers(&answers)?;
         if logits.iter().any(|logit| !logit.is_finite()) {
-            return Err(
-                Error::new("a path's contribution overflows the model's dtype").hint("load the model in f32 or bf16")
-            );
+            return Err(beyond_dtype());
         }
         let mut ahead = vec![0i64; logits.len()];
         let mut open: Vec<i64> = (0..logits.len() as i64).collect();
