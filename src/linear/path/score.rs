@@ -181,7 +181,7 @@ impl Scorer<'_> {
 
 /// The error for a path whose logit is not finite.
 pub fn beyond_dtype() -> Error {
-    Error::new("a path's contribution is beyond the numbers of the model's dtype").hint("load the model in f32 or bf16")
+    Error::new("a path's contribution overflows the model's dtype").hint("load the model in f32 or bf16")
 }
 
 /// Vectors at the end of paths compared with the unembedding.
