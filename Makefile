@@ -37,7 +37,7 @@ $(MDBOOK):
 	cargo install mdbook --version 0.5.4 --locked --no-default-features --features search --root vendor/mdbook-0.5.4
 
 docs: build $(MDBOOK) ## Build the book in out/docs (the first time with mdbook itself, a few minutes)
-	target/release/lancet doc > docs/src/reference.md
+	target/release/lancet doc --book docs/src/reference
 	$(MDBOOK) build docs
 	@echo 'open the book in a browser: out/docs/index.html'
 

@@ -50,7 +50,11 @@ enum Command {
         name: Option<String>,
     },
     /// Print the reference of all functions as Markdown
-    Doc,
+    Doc {
+        /// Write one page for each topic instead, for mdBook, and print the lines of its summary that list them
+        #[arg(long, value_name = "FOLDER")]
+        book: Option<PathBuf>,
+    },
     /// Fetch a data set; without NAME, list all
     Data {
         /// The data set
@@ -176,8 +180,13 @@ fn run_command(command: Command) -> Result<u8, u8> {
                 Err(Code::FAILURE)
             }
         },
-        Command::Doc => {
-            output::line(start(Options::default())?.catalog().markdown().trim_end());
+        Command::Doc { book } => {
+            let catalog = start(Options::default())?.catalog();
+            let text = match book {
+                Some(folder) => catalog.write_book(&folder).map_err(|error| complain(&error))?,
+                None => catalog.markdown(),
+            };
+            output::line(text.trim_end());
             Ok(Code::SUCCESS)
         }
         Command::Data { name } => match data(name.as_deref()) {

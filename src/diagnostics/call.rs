@@ -100,11 +100,15 @@ fn misfit(name: &str, types: &[String], entries: &[&Entry], method: bool) -> Exp
     let more = if signatures.len() > SIGNATURES_SHOWN { ", and others" } else { "" };
     signatures.truncate(SIGNATURES_SHOWN);
     let hint = format!("{}{more}", listed(&signatures));
-    let same_length: Vec<&&Entry> = entries.iter().filter(|entry| entry.parameters.len() == types.len()).collect();
+    let same_length: Vec<&&Entry> = entries.iter().filter(|entry| entry.takes(types.len())).collect();
     if same_length.is_empty() {
         // The value before the dot is not counted.
         let counted = |length: usize| length - usize::from(method && length > 0);
-        let mut counts: Vec<usize> = entries.iter().map(|entry| counted(entry.parameters.len())).collect();
+        let lengths = entries.iter().flat_map(|entry| {
+            let most = entry.parameters.len();
+            (most - usize::from(entry.is_last_optional))..=most
+        });
+        let mut counts: Vec<usize> = lengths.map(counted).collect();
         counts.sort_unstable();
         counts.dedup();
         let counts: Vec<String> = counts.iter().map(ToString::to_string).collect();

@@ -76,7 +76,8 @@ fn help(repl: &mut Repl, name: &str) -> Flow {
         for command in COMMANDS.iter().filter(|command| command.name != "q") {
             output::line(&format!("{:16} {}", format!(":{} {}", command.name, command.arguments), command.summary));
         }
-        output::line("\n`ans` is the last value; a `;` at the end keeps a value from being shown.");
+        output::line("\n`help()` lists the topics of the reference, `:help TOPIC` a topic's functions.");
+        output::line("`ans` is the last value; a `;` at the end keeps a value from being shown.");
         output::line("Tab completes. Enter continues an unfinished entry; on an empty line it submits.");
         return Flow::Continue;
     }
@@ -91,10 +92,9 @@ fn help(repl: &mut Repl, name: &str) -> Flow {
         (Err(_), Some(value)) => {
             let kind = type_name(value);
             output::line(&format!("{name}: {kind}"));
-            let catalog = session.catalog();
-            let mut members: Vec<&str> = catalog.members(kind).map(|entry| entry.name.as_str()).collect();
-            members.dedup();
-            output::line(&format!("  {}", members.join(", ")));
+            if let Some(text) = session.catalog().type_help(kind) {
+                output::line(text.trim_end());
+            }
         }
         (Err(near), None) => {
             let hint = near.map_or_else(

@@ -28,7 +28,7 @@ pub fn new() -> Engine {
     #[expect(deprecated, reason = "marked so only because it may change")]
     engine.on_var(|name, _, context| {
         let captured = context.scope().get(name).filter(|value| value.is_shared());
-        Ok(captured.filter(|value| bind::is_handle(value)).map(Dynamic::flatten_clone))
+        Ok(captured.filter(|value| bind::handle::is_immutable(value)).map(Dynamic::flatten_clone))
     });
     engine
 }
