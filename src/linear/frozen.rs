@@ -58,8 +58,8 @@ impl Frozen {
     /// Runs `tokens` under `hooks` and freezes the factors of that run. Changed embeddings count as the tokens'.
     ///
     /// # Errors
-    /// An empty prompt, an id out of range; a hook after the last residual stream; an error raised by a hook;
-    /// activations that are not finite.
+    /// An empty prompt, an id out of range; a hook after the last residual stream; an error raised by a hook; activations
+    /// that are not finite.
     pub fn of_run(decoder: &Decoder, tokens: &[i64], mut hooks: Hooks) -> Result<Self> {
         let config = &decoder.config;
         let intervened = intervened(&hooks)?;

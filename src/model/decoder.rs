@@ -28,8 +28,8 @@ pub enum Logits {
 /// The hint for logits or activations that are not finite, in a model of this element type.
 pub fn not_finite_hint(kind: Kind) -> &'static str {
     match kind {
-        Kind::Half => "f16 ends at 65504, which this model exceeds; f32 and bf16 reach further",
-        _ => "the weights, or what is patched in, hold or lead to infinity or NaN",
+        Kind::Half => "f16 numbers reach 65504, which this model exceeds; f32 and bf16 reach further",
+        _ => "the weights or the patched activations hold infinity or NaN, or lead to it",
     }
 }
 
