@@ -32,7 +32,7 @@ pub(super) const GGUF_QWEN3: Architecture = Architecture {
 };
 
 fn qwen2(fields: &Fields) -> Result<Config> {
-    // Its code has these biases whatever the config says.
+    // Its code has these biases for every config.
     Ok(Config { query_key_value_bias: true, ..qwen("qwen2", fields)? })
 }
 
@@ -47,7 +47,7 @@ fn qwen3_vl_text(fields: &Fields) -> Result<Config> {
     Ok(Config { query_key_norm: QueryKeyNorm::Head, layers, ..config })
 }
 
-/// Layers from `max_window_layers` on have a sliding window, if `use_sliding_window` says so.
+/// With `use_sliding_window`, layers from `max_window_layers` on have a sliding window.
 fn qwen(model_type: &str, fields: &Fields) -> Result<Config> {
     let config = descendant(model_type, fields, "hidden_act")?;
     let rope = rotary::rope(fields, &rotary::LLAMA, extent(&config))?;
