@@ -153,7 +153,8 @@ fn fields_that_nothing_reads_are_refused_by_name() {
         .with("is_llama_config", json!(true))
         .with("transformers.js_config", json!({ "dtype": "q4" }))
         .with("unsloth_fixed", json!(true))
-        .with("temperature", json!(0.7));
+        .with("temperature", json!(0.7))
+        .with("image_token_id", json!(7));
     harmless.write();
     harmless.load().expect("harmless fields");
 }

@@ -20,10 +20,13 @@ const MOST_LAYERS: i64 = 1 << 12;
 const HARMLESS: &[&str] = &[
     // Dropout, only in training
     "attention_dropout",
+    "attention_probs_dropout_prob",
     "attn_pdrop",
     "classifier_dropout",
     "embd_pdrop",
     "hidden_dropout",
+    "hidden_dropout_prob",
+    "neftune_noise_alpha",
     "resid_pdrop",
     "summary_first_dropout",
     // Heads of other than language models
@@ -36,29 +39,32 @@ const HARMLESS: &[&str] = &[
     // Implementations of the same numbers in transformers
     "_attn_implementation",
     "_attn_implementation_autoset",
+    "_flash_attn_2_enabled",
     "attn_implementation",
     "cache_implementation",
     "gradient_checkpointing",
     "output_attentions",
+    "output_past",
     "pretraining_tp",
     "reorder_and_upcast_attn",
     "torch_dtype",
     "torchscript",
     "use_bfloat16",
+    "use_flash_attention_2",
+    "use_flash_attn",
     "use_return_dict",
     // Tokens
-    "bos_token_id",
-    "decoder_start_token_id",
+    "max_sequence_length",
     "model_max_length",
-    "pad_token_id",
+    "n_special",
+    "predict_special_tokens",
     "prefix",
-    "sep_token_id",
     "tokenizer_class",
-    "unk_token_id",
     // Origin of the checkpoint
     "_commit_hash",
     "_name_or_path",
     "auto_map",
+    "custom_pipelines",
     "finetuning_task",
     "is_decoder",
     "is_llama_config",
@@ -84,6 +90,11 @@ const HARMLESS_AS: &[(&str, Value)] = &[
     ("use_bidirectional_attention", Value::Bool(false)),
     ("use_mrope", Value::Bool(false)),
 ];
+
+/// Whether a field of a config changes no number, whatever its value, as ids of special tokens do not.
+fn is_harmless(key: &str) -> bool {
+    is_common(key) || HARMLESS.contains(&key) || key.ends_with("_token_id")
+}
 
 /// The fields of a config, or of an object in it. Every read of a field goes through [`Fields::given`].
 pub(super) struct Fields {
@@ -253,7 +264,7 @@ impl Fields {
         for (key, value) in &self.given {
             let harmless = value.is_null()
                 || read.contains(key)
-                || self.class.is_some() && (is_common(key) || HARMLESS.contains(&key.as_str()))
+                || self.class.is_some() && is_harmless(key)
                 || HARMLESS_AS.iter().any(|(name, harmless)| name == key && harmless == value);
             if !harmless {
                 return Err(unsupported(

@@ -50,6 +50,10 @@ fn gpt2(fields: &Fields) -> Result<Config> {
     };
     let config = Config::new("gpt2", sizes);
     let scaled = fields.flag("scale_attn_weights")?;
+    // Llama's names, which the code does not read; the shapes of the weights show the same.
+    for key in ["num_key_value_heads", "intermediate_size"] {
+        let _ = fields.given(key);
+    }
     // Old files also give the number of positions under this name.
     fields.agrees("n_ctx", config.n_ctx as f64)?;
     Ok(Config {

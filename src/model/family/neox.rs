@@ -49,6 +49,8 @@ fn gpt_neox(fields: &Fields) -> Result<Config> {
     let n_ctx = fields.size("max_position_embeddings")?;
     let rope = rotary::rope(fields, &ROPE, Extent { d_head, n_ctx })?;
     let bias = fields.flag("attention_bias")?;
+    // The shape of the fused projection shows that every head has keys of its own.
+    let _ = fields.given("num_key_value_heads");
     let sizes = Sizes {
         n_layers,
         d_model,

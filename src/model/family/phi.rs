@@ -29,6 +29,10 @@ const ROPE: Style = Style { default_fraction: Some(1.0), only_long: true, ..rota
 fn phi3(fields: &Fields) -> Result<Config> {
     let config = descendant("phi3", fields, "hidden_act")?;
     let rope = rotary::rope(fields, &ROPE, extent(&config))?;
+    // Phi-4-mini's file has these, for which transformers has no code.
+    for key in ["full_attn_mod", "interpolate_factor"] {
+        fields.agrees(key, 1.0)?;
+    }
     let layers = one_window(&config, fields.optional_size("sliding_window")?, rope);
     Ok(Config { layers, ..config })
 }
