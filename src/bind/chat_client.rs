@@ -10,28 +10,30 @@ use serde_json::{Value, json};
 use super::convert::expected;
 use super::error::ScriptResult;
 use super::file::to_json;
+use super::module;
 use super::option::Options;
+use super::topic::Topic;
 use crate::cache::{self, Cache};
 use crate::chat_client::Request;
 use crate::error::{Error, Result};
 
 /// Makes the function known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(functions).into());
+    module::register(engine, Topic::Models, exported_manifest!(functions));
 }
 
-const OPTIONS: &[&str] =
-    &["model", "messages", "max_tokens", "temperature", "extra", "api_key_env", "timeout", "attempts", "store"];
-
-fn request(url: &str, options: Map) -> Result<Request> {
-    let mut options = Options::new("chat_completion", options, OPTIONS)?;
-    let needed = |key: &str| {
-        Error::new(format!("`chat_completion` needs `{key}`"))
-            .hint("#{ model: \"name\", messages: [#{ role: \"user\", content: \"text\" }] }")
-    };
+fn read(url: &str, options: &mut Options) -> Result<Request> {
+    const HINT: &str = "#{ model: \"name\", messages: [#{ role: \"user\", content: \"text\" }] }";
+    let model = options.needed("model", HINT)?;
+    let model =
+        model.clone().into_string().map_err(|_| expected("option `model` of `chat_completion`", "a string", &model))?;
+    let messages = options.needed("messages", HINT)?;
+    if !messages.is_array() {
+        return Err(expected("option `messages` of `chat_completion`", "an array", &messages));
+    }
     let mut body = json!({
-        "model": options.string("model")?.ok_or_else(|| needed("model"))?,
-        "messages": to_json(&options.array("messages")?.ok_or_else(|| needed("messages"))?.into())?,
+        "model": model,
+        "messages": to_json(&messages)?,
         "max_tokens": options.integer("max_tokens")?.unwrap_or(256),
         "temperature": options.number("temperature")?.unwrap_or(0.0),
     });
@@ -80,19 +82,19 @@ fn request(url: &str, options: Map) -> Result<Request> {
     })
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// Asks a chat model behind an OpenAI-compatible server and returns the text of its answer. `url` is the server's address
-    /// with its version, such as `"http://127.0.0.1:8000/v1"`.
+    /// Asks a chat model behind an OpenAI-compatible server and returns the text of its answer. `url` is the server's
+    /// address with its version, such as `"http://127.0.0.1:8000/v1"`.
     ///
-    /// Needed: `model` (the server's name of it), `messages` (maps with `role` and `content`).
-    /// Options: `max_tokens` (256), `temperature` (0), `extra` (a map of more fields of the request; `()` takes one out),
-    /// `api_key_env` (the name of the environment variable that holds the key; without it no key is sent), `timeout` (60
-    /// seconds for each attempt), `attempts` (4: after status 429 or 5xx, or a broken connection, the server is asked again),
-    /// `store` (false; true: answers are kept in Lancet's cache and not asked for twice; or a folder).
+    /// Needed: `model` (the server's name of it), `messages` (maps with `role` and `content`). Options: `max_tokens`
+    /// (256), `temperature` (0), `extra` (a map of more fields of the request; `()` takes one out), `api_key_env` (the
+    /// name of the environment variable that holds the key; without it no key is sent), `timeout` (60 seconds for each
+    /// attempt), `attempts` (4: after status 429 or 5xx, or a broken connection, the server is asked again), `store`
+    /// (false; true: answers are kept in Lancet's cache and not asked for twice; or a folder).
     ///
     /// # Errors
-    /// No connection, a status that is no success (with the server's message), a timeout, an answer that is not a chat
+    /// No connection, a non-2xx status (with the server's message), a timeout, an answer that is not a chat
     /// completion. With `lancet --offline` or `HF_HUB_OFFLINE` only servers on this machine are asked.
     ///
     /// # Example
@@ -104,7 +106,7 @@ mod functions {
     /// try { print(ask.call("Is 2 even? Reply with yes or no only.")); } catch (error) { print(error.error); }
     /// ```
     #[rhai_fn(return_raw, volatile)]
-    pub fn chat_completion(url: &str, options: Map) -> ScriptResult<String> {
-        Ok(request(url, options).and_then(|request| request.send())?)
+    pub fn chat_completion(url: &str, request: Map) -> ScriptResult<String> {
+        Ok(Options::read("chat_completion", request, |options| read(url, options))?.send()?)
     }
 }

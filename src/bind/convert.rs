@@ -2,6 +2,7 @@
 
 use rhai::{Array, Dynamic};
 
+use super::handle::HandleType;
 use crate::error::Error;
 
 /// The script's name of a value's type, for messages.
@@ -16,8 +17,7 @@ pub fn type_name(value: &Dynamic) -> &'static str {
         "map" => "map",
         "Fn" | "FnPtr" => "function",
         "core::ops::range::Range<i64>" | "range" | "core::ops::range::RangeInclusive<i64>" | "range=" => "range",
-        name if name.ends_with("Tensor") => "tensor",
-        name => name.rsplit("::").next().unwrap_or(name),
+        name => HandleType::of_value(value).map_or(name, |handle| handle.name),
     }
 }
 

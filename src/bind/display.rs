@@ -3,10 +3,8 @@
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, Map};
 
-use super::{linear, model, table};
-use crate::data::table::Table;
-use crate::plot::Figure;
-use crate::progress::Progress;
+use super::topic::Topic;
+use super::{handle, module};
 use crate::tensor::Tensor;
 
 /// Containers are broken into lines to stay within this many characters.
@@ -16,7 +14,7 @@ const DEEPEST: usize = 32;
 
 /// Registers what `print`, `to_string` and interpolation show of arrays and maps.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(display_functions).into());
+    module::register(engine, Topic::Utilities, exported_manifest!(display_functions));
 }
 
 /// The value as text: a string is itself, a tensor shows its elements, containers are laid out with strings in quotes
@@ -25,13 +23,7 @@ pub fn display(value: &Dynamic) -> String {
     if value.is_string() {
         return value.to_string();
     }
-    if let Some(tensor) = value.read_lock::<Tensor>() {
-        return tensor.summary();
-    }
-    match value.read_lock::<Table>() {
-        Some(found) => table::text(&found).unwrap_or_else(|_| table::describe(&found)),
-        None => literal(value),
-    }
+    handle::show(value).unwrap_or_else(|| literal(value))
 }
 
 /// The value as the prompt echoes it: as [`display`], but a string in quotes.
@@ -52,9 +44,6 @@ fn nested(value: &Dynamic, depth: usize, column: usize) -> String {
     if let Some(map) = value.read_lock::<Map>() {
         return map_text(&map, depth, column);
     }
-    if let Some(tensor) = value.read_lock::<Tensor>() {
-        return tensor.headline();
-    }
     if let Some(function) = value.read_lock::<FnPtr>() {
         return format!("Fn({})", function.fn_name());
     }
@@ -67,12 +56,7 @@ fn nested(value: &Dynamic, depth: usize, column: usize) -> String {
     if value.is_unit() {
         return "()".to_owned();
     }
-    model::describe(value)
-        .or_else(|| linear::describe(value))
-        .or_else(|| value.read_lock::<Figure>().map(|figure| figure.to_string()))
-        .or_else(|| value.read_lock::<Table>().map(|found| table::describe(&found)))
-        .or_else(|| value.read_lock::<Progress>().map(|progress| progress.to_string()))
-        .unwrap_or_else(|| value.to_string())
+    handle::describe(value).unwrap_or_else(|| value.to_string())
 }
 
 fn array_text(array: &Array, depth: usize, column: usize) -> String {
@@ -136,7 +120,7 @@ fn fill(parts: &[String], column: usize) -> Vec<String> {
     lines
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod display_functions {
     /// The array as text, with strings in quotes and tensors in one line.
     #[rhai_fn(name = "to_string", name = "print", name = "to_debug", name = "debug", pure)]

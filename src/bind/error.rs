@@ -1,7 +1,8 @@
 //! Errors on their way to scripts: what native functions return, and how a domain error is raised.
 
-use rhai::{EvalAltResult, Map, Position};
+use rhai::{EvalAltResult, Position};
 
+use super::map::map;
 use crate::error::Error;
 
 /// Result of every function that a script can call.
@@ -13,11 +14,11 @@ impl From<Error> for Box<EvalAltResult> {
         if matches!(error, Error::Interrupted) {
             return EvalAltResult::ErrorTerminated("interrupted".into(), Position::NONE).into();
         }
-        let mut map = Map::new();
-        map.insert("error".into(), error.to_string().into());
-        if let Some(hint) = error.hint_text() {
-            map.insert("hint".into(), hint.to_owned().into());
-        }
+        let text = error.to_string();
+        let map = match error.hint_text() {
+            Some(hint) => map! { "error" => text, "hint" => hint.to_owned() },
+            None => map! { "error" => text },
+        };
         EvalAltResult::ErrorRuntime(map.into(), Position::NONE).into()
     }
 }

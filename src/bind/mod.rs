@@ -10,8 +10,11 @@ pub mod convert;
 pub mod display;
 pub mod error;
 pub mod file;
+pub mod handle;
 pub mod linear;
+mod map;
 pub mod model;
+pub mod module;
 pub mod option;
 pub mod plot;
 pub mod progress;
@@ -20,11 +23,13 @@ pub mod script_args;
 pub mod stat;
 pub mod table;
 pub mod tensor;
+pub mod topic;
 pub mod utility;
 pub mod watch;
 
 /// Registers everything that scripts can call.
 pub fn register(engine: &mut rhai::Engine) {
+    handle::register(engine);
     compare::register(engine);
     display::register(engine);
     chat_client::register(engine);
@@ -38,9 +43,4 @@ pub fn register(engine: &mut rhai::Engine) {
     table::register(engine);
     tensor::register(engine);
     utility::register(engine);
-}
-
-/// Whether the value is a handle of something that never changes, such as a model.
-pub fn is_handle(value: &rhai::Dynamic) -> bool {
-    model::is_handle(value) || linear::is_handle(value)
 }

@@ -8,188 +8,154 @@ use tch::{Device, Kind};
 
 use crate::bind::convert::{expected, number, type_name};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
+use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::plot::{Chart, ColorMap, Figure, Heatmap, HeatmapOptions, Labels, LineStyle, Screen, Series, short};
 use crate::tensor::Tensor;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Figure>("Figure");
-    engine.register_global_module(exported_module!(functions).into());
+    module::register(engine, Topic::Plots, exported_manifest!(functions));
 }
 
-#[export_module]
-mod functions {
-    /// A heatmap of `values` with the default options.
-    ///
-    /// # Example
-    /// ```rhai
-    /// heatmap([[1, 2], [3, 4]]).show();
-    /// ```
-    #[rhai_fn(name = "heatmap", return_raw)]
-    pub fn heatmap(values: Dynamic) -> ScriptResult<Figure> {
-        heatmap_with(values, Map::new())
-    }
+impl Handle for Figure {
+    const NAME: &'static str = "figure";
 
+    fn describe(&self) -> String {
+        self.to_string()
+    }
+}
+
+#[export_module(manifest)]
+mod functions {
     /// A heatmap of `values`: a two-dimensional tensor, or an array of rows of numbers.
     ///
-    /// Row 0 is at the top, column 0 at the left, in the terminal and in files alike. A NaN (in arrays also `()`) leaves its
-    /// cell blank, such as the redundant half of a symmetric grid. At most 1024 rows and columns.
+    /// Row 0 is at the top, column 0 at the left, in the terminal and in files alike. A NaN (in arrays also `()`)
+    /// leaves its cell blank, such as the redundant half of a symmetric grid. At most 1024 rows and columns.
     ///
     /// Options:
     /// - `title`, `x_label`, `y_label`, `color_label`: texts
     /// - `x_ticks`, `y_ticks`: one string or number for each column and row; their indices by default. Those that would
     ///   overlap are left out
-    /// - `color_map`: `"viridis"` or `"diverging"` (blue, white at zero, red). By default diverging if there are values of
-    ///   both signs
-    /// - `range`: `[min, max]`, the values at the ends of the colours. By default those of the values; with `"diverging"`,
-    ///   symmetric around zero
+    /// - `color_map`: `"viridis"` or `"diverging"` (blue, white at zero, red). By default diverging if there are values
+    ///   of both signs
+    /// - `range`: `[min, max]`, the values at the ends of the colours. By default those of the values; with
+    ///   `"diverging"`, symmetric around zero
     /// - `mark`: `[row, column]`, or an array of those: the cells to outline, such as the best one
     /// - `annotate`: `true` writes the number into each cell
     ///
     /// # Example
     /// ```rhai
+    /// heatmap([[1, 2], [3, 4]]).show();
     /// let blank = 0.0 / 0.0;
     /// let figure = heatmap([[0.1, -0.4, 0.3], [blank, 0.2, 0.9]], #{
     ///     title: "Effect by start and end", x_label: "end", y_label: "start", mark: [1, 2],
     /// });
     /// figure.show();
     /// ```
-    #[rhai_fn(name = "heatmap", return_raw)]
-    pub fn heatmap_with(values: Dynamic, options: Map) -> ScriptResult<Figure> {
-        let options = heatmap_options(options)?;
+    #[rhai_fn(return_raw)]
+    pub fn heatmap(values: Dynamic, options: Map) -> ScriptResult<Figure> {
+        let options = Options::read("heatmap", options, heatmap_options)?;
         let values = matrix(&values)?;
         Ok(Heatmap::new(values, options).map(Figure::from)?)
     }
 
-    /// Lines through the points (`xs`, `ys`), with the default options.
+    /// Lines through the points (`xs`, `ys`).
+    ///
+    /// `xs` is a one-dimensional tensor or an array of numbers. `ys` is the same, or a map from the name of each line
+    /// to its values. A NaN leaves its point out.
+    ///
+    /// Options: `title`, `x_label`, `y_label`; `errors` (in the form of `ys`; of some lines only, if wanted): half the
+    /// length of each point's error bar, such as a standard error; `scale`: `"log"` makes the vertical axis
+    /// logarithmic, and leaves out what is not above 0 (`"linear"` by default); `x_ticks`: a string or number below
+    /// each point, which then stand at equal distances; `mark`: an array of places of points (the first is 0) that get
+    /// a vertical line.
     ///
     /// # Example
     /// ```rhai
     /// line_plot([0, 1, 2], [0.1, 0.4, 0.2]).show();
-    /// ```
-    #[rhai_fn(name = "line_plot", return_raw)]
-    pub fn line_plot(xs: Dynamic, ys: Dynamic) -> ScriptResult<Figure> {
-        line_plot_with(xs, ys, Map::new())
-    }
-
-    /// Lines through the points (`xs`, `ys`).
-    ///
-    /// `xs` is a one-dimensional tensor or an array of numbers. `ys` is the same, or a map from the name of each line to its
-    /// values. A NaN leaves its point out.
-    ///
-    /// Options: `title`, `x_label`, `y_label`; `errors` (in the form of `ys`; of some lines only, if wanted): half the
-    /// length of each point's error bar, such as a standard error; `scale`: `"log"` makes the vertical axis logarithmic, and leaves out
-    /// what is not above 0 (`"linear"` by default); `x_ticks`: a string or number below each point, which
-    /// then stand at equal distances; `mark`: an array of places of points (the first is 0) that get a vertical line.
-    ///
-    /// # Example
-    /// ```rhai
     /// let accuracy = #{ probe: [0.5, 0.7, 0.9], chance: [0.5, 0.5, 0.5] };
     /// line_plot([0, 1, 2], accuracy, #{title: "Accuracy by layer", x_label: "layer"}).show();
     /// let counts = #{ paths: [900, 40, 7] };
     /// line_plot([0, 1, 2], counts, #{ errors: #{ paths: [90, 8, 2] }, scale: "log", x_ticks: ["a", "b", "c"], mark: [1] }).show();
     /// ```
-    #[rhai_fn(name = "line_plot", return_raw)]
-    pub fn line_plot_with(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
+    #[rhai_fn(return_raw)]
+    pub fn line_plot(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
-            let (labels, options) = chart_options("line_plot", options, &["errors", "scale", "x_ticks", "mark"])?;
-            let style = line_style(options)?;
+            let (labels, style) =
+                Options::read("line_plot", options, |options| Ok((labels(options)?, line_style(options)?)))?;
             Chart::lines(vector("`xs` of `line_plot`", &xs)?, series("`ys` of `line_plot`", &ys)?, &labels)?
                 .with_style(style)
         };
         Ok(make().map(Figure::from)?)
     }
 
-    /// Bars of `values` over `names`, with the default options.
-    ///
-    /// # Example
-    /// ```rhai
-    /// bar_plot(["before", "after"], [0.4, 0.7]).show();
-    /// ```
-    #[rhai_fn(name = "bar_plot", return_raw)]
-    pub fn bar_plot(names: Array, values: Dynamic) -> ScriptResult<Figure> {
-        bar_plot_with(names, values, Map::new())
-    }
-
     /// Bars of `values` over `names` (strings or numbers).
     ///
-    /// `values` is a one-dimensional tensor or an array of numbers, or a map from the name of each colour of bars to its
-    /// values.
+    /// `values` is a one-dimensional tensor or an array of numbers, or a map from the name of each colour of bars to
+    /// its values.
     ///
     /// Options: `title`, `x_label`, `y_label`.
     ///
     /// # Example
     /// ```rhai
+    /// bar_plot(["before", "after"], [0.4, 0.7]).show();
     /// let scores = #{ base: [0.4, 0.6], edited: [0.5, 0.9] };
     /// bar_plot(["maths", "emotion"], scores, #{y_label: "score"}).show();
     /// ```
-    #[rhai_fn(name = "bar_plot", return_raw)]
-    pub fn bar_plot_with(names: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
+    #[rhai_fn(return_raw)]
+    pub fn bar_plot(names: Array, values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
-            let (labels, _) = chart_options("bar_plot", options, &[])?;
+            let labels = Options::read("bar_plot", options, labels)?;
             Chart::bars(texts("`names` of `bar_plot`", &names)?, series("`values` of `bar_plot`", &values)?, &labels)
         };
         Ok(make().map(Figure::from)?)
     }
 
-    /// Points at (`xs`, `ys`), with the default options.
+    /// Points at (`xs`, `ys`), one-dimensional tensors or arrays of numbers. A NaN leaves its point out.
+    ///
+    /// Options: `title`, `x_label`, `y_label`; `groups`: an array with a string or number for each point, which gives
+    /// it its colour.
     ///
     /// # Example
     /// ```rhai
     /// scatter_plot([0.1, 0.5, 0.9], [1, 3, 2]).show();
-    /// ```
-    #[rhai_fn(name = "scatter_plot", return_raw)]
-    pub fn scatter_plot(xs: Dynamic, ys: Dynamic) -> ScriptResult<Figure> {
-        scatter_plot_with(xs, ys, Map::new())
-    }
-
-    /// Points at (`xs`, `ys`), one-dimensional tensors or arrays of numbers. A NaN leaves its point out.
-    ///
-    /// Options: `title`, `x_label`, `y_label`; `groups`: an array with a string or number for each point, which gives it its
-    /// colour.
-    ///
-    /// # Example
-    /// ```rhai
     /// scatter_plot([0.1, 0.5, 0.9], [1, 3, 2], #{groups: ["a", "b", "a"], title: "Components"}).show();
     /// ```
-    #[rhai_fn(name = "scatter_plot", return_raw)]
-    pub fn scatter_plot_with(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
+    #[rhai_fn(return_raw)]
+    pub fn scatter_plot(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
-            let (labels, mut options) = chart_options("scatter_plot", options, &["groups"])?;
-            let groups = options.array("groups")?.map(|groups| texts("option `groups`", &groups)).transpose()?;
+            let (labels, groups) = Options::read("scatter_plot", options, |options| {
+                let groups = options.array("groups")?.map(|groups| texts("option `groups`", &groups)).transpose()?;
+                Ok((labels(options)?, groups))
+            })?;
             let (x, y) = (vector("`xs` of `scatter_plot`", &xs)?, vector("`ys` of `scatter_plot`", &ys)?);
             Chart::points(&x, &y, groups.as_deref(), &labels)
         };
         Ok(make().map(Figure::from)?)
     }
 
-    /// How often the `values` fall into equal intervals, with the default options.
+    /// How often the `values`, an array of numbers or a tensor of any shape, fall into equal intervals. NaN is not
+    /// counted.
+    ///
+    /// Options: `bins`, the number of intervals (by default the square root of the number of values, at most 50);
+    /// `title`, `x_label`, `y_label`.
     ///
     /// # Example
     /// ```rhai
     /// histogram([0.1, 0.2, 0.2, 0.7]).show();
-    /// ```
-    #[rhai_fn(name = "histogram", return_raw)]
-    pub fn histogram(values: Dynamic) -> ScriptResult<Figure> {
-        histogram_with(values, Map::new())
-    }
-
-    /// How often the `values`, an array of numbers or a tensor of any shape, fall into equal intervals. NaN is not counted.
-    ///
-    /// Options: `bins`, the number of intervals (by default the square root of the number of values, at most 50); `title`,
-    /// `x_label`, `y_label`.
-    ///
-    /// # Example
-    /// ```rhai
     /// histogram([0.1, 0.2, 0.2, 0.7], #{bins: 3, x_label: "probability"}).show();
     /// ```
-    #[rhai_fn(name = "histogram", return_raw)]
-    pub fn histogram_with(values: Dynamic, options: Map) -> ScriptResult<Figure> {
+    #[rhai_fn(return_raw)]
+    pub fn histogram(values: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
-            let (labels, mut options) = chart_options("histogram", options, &["bins"])?;
-            let bins = options.integer("bins")?.map(|bins| index("option `bins`", bins)).transpose()?;
+            let (labels, bins) = Options::read("histogram", options, |options| {
+                let bins = options.integer("bins")?.map(|bins| index("option `bins`", bins)).transpose()?;
+                Ok((labels(options)?, bins))
+            })?;
             let values = match values.read_lock::<Tensor>() {
                 Some(tensor) => numbers(&tensor)?,
                 None => vector("`values` of `histogram`", &values)?,
@@ -212,13 +178,14 @@ mod functions {
         Ok(())
     }
 
-    /// Writes the figure to a file, whose name ends in `.svg`, `.pdf` or `.png`. Folders are created, an existing file is replaced.
+    /// Writes the figure to a file, whose name ends in `.svg`, `.pdf` or `.png`. Folders are created, an existing file
+    /// is replaced.
     #[rhai_fn(name = "save", return_raw)]
     pub fn save(figure: &mut Figure, path: &str) -> ScriptResult<()> {
         Ok(figure.save(Path::new(path))?)
     }
 
-    /// The figure as SVG text, to put into a page.
+    /// The figure as SVG text, for a page.
     ///
     /// # Example
     /// ```rhai
@@ -229,34 +196,15 @@ mod functions {
         let bytes = figure.render(crate::plot::Format::Svg)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
-
-    /// The figure in a line of words: its kind, title and size.
-    #[rhai_fn(name = "to_string", name = "to_debug")]
-    pub fn to_string(figure: &mut Figure) -> String {
-        figure.to_string()
-    }
 }
-
-const LABELS: [&str; 3] = ["title", "x_label", "y_label"];
 
 fn labels(options: &mut Options) -> Result<Labels> {
     let mut text = |key| options.string(key).map(Option::unwrap_or_default);
     Ok(Labels { title: text("title")?, x: text("x_label")?, y: text("y_label")? })
 }
 
-fn chart_options(function: &'static str, map: Map, more: &[&str]) -> Result<(Labels, Options)> {
-    let mut options = Options::new(function, map, &[&LABELS, more].concat())?;
-    Ok((labels(&mut options)?, options))
-}
-
-fn line_style(mut options: Options) -> Result<LineStyle> {
-    let is_logarithmic = match options.string("scale")?.as_deref() {
-        None | Some("linear") => false,
-        Some("log") => true,
-        Some(other) => {
-            return Err(Error::new(format!("option `scale` of `line_plot` is `{other}`")).hint("\"linear\" or \"log\""));
-        }
-    };
+fn line_style(options: &mut Options) -> Result<LineStyle> {
+    let is_logarithmic = options.choice("scale", &[("linear", false), ("log", true)])?.unwrap_or(false);
     let place = |item: &Dynamic| match item.as_int() {
         Ok(place) => index("a marked point", place),
         Err(_) => Err(expected("each item of option `mark`", "the place of a point, an integer", item)),
@@ -273,11 +221,10 @@ fn line_style(mut options: Options) -> Result<LineStyle> {
     })
 }
 
-fn heatmap_options(map: Map) -> Result<HeatmapOptions> {
-    let more = ["x_ticks", "y_ticks", "color_map", "range", "mark", "annotate", "color_label"];
-    let (labels, mut options) = chart_options("heatmap", map, &more)?;
+fn heatmap_options(options: &mut Options) -> Result<HeatmapOptions> {
+    let labels = labels(options)?;
     let mut ticks =
-        |key: &str| options.array(key)?.map(|names| texts(&format!("option `{key}` of `heatmap`"), &names)).transpose();
+        |key| options.array(key)?.map(|names| texts(&format!("option `{key}` of `heatmap`"), &names)).transpose();
     Ok(HeatmapOptions {
         labels,
         x_ticks: ticks("x_ticks")?,

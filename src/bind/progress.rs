@@ -3,25 +3,35 @@
 use rhai::plugin::*;
 
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
+use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Progress>("Progress");
-    engine.register_global_module(exported_module!(functions).into());
+    module::register(engine, Topic::Utilities, exported_manifest!(functions));
+}
+
+impl Handle for Progress {
+    const NAME: &'static str = "progress";
+
+    fn describe(&self) -> String {
+        self.to_string()
+    }
 }
 
 fn count(what: &str, value: i64) -> Result<u64> {
     u64::try_from(value).map_err(|_| Error::new(format!("{what} must not be negative, but is {value}")))
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
     /// Shows on the screen how far a loop of `total` steps is.
     ///
-    /// Each `tick()` counts a step; the bar shows the rate, the time that has passed and the time left. It goes to standard
-    /// error: a bar in a terminal, else a line every ten seconds.
+    /// Each `tick()` counts a step; the bar shows the rate, the time that has passed and the time left. It goes to
+    /// standard error: a bar in a terminal, else a line every ten seconds.
     ///
     /// # Example
     /// ```rhai
@@ -74,11 +84,5 @@ mod functions {
     #[rhai_fn(name = "finish")]
     pub fn finish(progress: &mut Progress) {
         progress.finish();
-    }
-
-    /// The progress in words, such as `Progress(3 of 10)`.
-    #[rhai_fn(name = "to_string", name = "to_debug")]
-    pub fn to_string(progress: &mut Progress) -> String {
-        progress.to_string()
     }
 }

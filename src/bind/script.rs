@@ -1,4 +1,4 @@
-//! What a script knows of itself and can do to itself: its arguments, where it lies, its end; and help.
+//! Script arguments, path, exit and help.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,9 @@ use rhai::plugin::*;
 use rhai::{Engine, EvalAltResult, Map, NativeCallContext};
 
 use super::error::ScriptResult;
+use super::module;
 use super::script_args::{self, Declaration, Parsed};
+use super::topic::Topic;
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::output;
@@ -53,18 +55,18 @@ impl ScriptContext {
 
 /// Registers the functions about the running script.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(functions).into());
+    module::register(engine, Topic::Utilities, exported_manifest!(functions));
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
     /// Reads the script's options from its arguments and gives a map with a value for each.
     ///
     /// Every option is described by a map with `default` (the option takes values of its type: a string, an integer, a
-    /// float, `true`/`false` for a flag, an array for one that may be repeated, `()` for text that may be left out) and,
-    /// if wanted, `help`, `choices` (an array of the values allowed) and `required`. An option `max_tokens` is typed
-    /// `--max-tokens 5` or `--max-tokens=5`, a flag `--fast` or `--no-fast`. `--help` prints the comment at the top of
-    /// the script and the options, and ends it; a wrong option ends it with exit code 2.
+    /// float, `true`/`false` for a flag, an array for one that may be repeated, `()` for text that may be left out)
+    /// and, if wanted, `help`, `choices` (an array of the values allowed) and `required`. An option `max_tokens` is
+    /// typed `--max-tokens 5` or `--max-tokens=5`, a flag `--fast` or `--no-fast`. `--help` prints the comment at the
+    /// top of the script and the options, and ends it; a wrong option ends it with exit code 2.
     ///
     /// # Example
     ///
@@ -77,8 +79,8 @@ mod functions {
     /// assert(args.samples == 20);
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn parse_args(context: NativeCallContext, options: Map) -> ScriptResult<Map> {
-        let declaration = Declaration::new(options)?;
+    pub fn parse_args(context: NativeCallContext, declared: Map) -> ScriptResult<Map> {
+        let declaration = Declaration::new(declared)?;
         let Some(script) = ScriptContext::of(&context) else {
             return Err(Error::new("no script is running").into());
         };
@@ -98,7 +100,7 @@ mod functions {
         }
     }
 
-    /// The folder of the script that is being run, for data that lies beside it; `.` at the prompt.
+    /// The folder of the running script, for data beside it; `.` at the prompt.
     ///
     /// # Example
     ///
@@ -113,7 +115,7 @@ mod functions {
         }
     }
 
-    /// The path of the script that is being run; empty at the prompt.
+    /// The path of the running script; empty at the prompt.
     pub fn script_path(context: NativeCallContext) -> String {
         let path = ScriptContext::of(&context).and_then(|script| script.0.path.clone());
         path.map(|path| path.display().to_string()).unwrap_or_default()
@@ -136,15 +138,24 @@ mod functions {
         stop(&context, code)
     }
 
-    /// Prints what is known about a function, property or method: `help("zip")`, `help("tensor.shape")`.
+    /// Prints the topics of the reference.
+    pub fn help(context: NativeCallContext) {
+        let topics = Catalog::of(context.engine(), Some(&context)).topics();
+        output::line(&topics.join("\n"));
+        output::line("\n`help(\"topic\")` lists a topic's functions, `help(\"name\")` explains a function or a type");
+    }
+
+    /// Explains a function, property, method or type, or lists the functions of a topic: `help("zip")`,
+    /// `help("tensor.shape")`, `help("model")`, `help("Hooks and interventions")`.
     ///
     /// # Example
     ///
     /// ```rhai
     /// help("zip");
+    /// help("Plots");
     /// ```
-    #[rhai_fn(return_raw)]
-    pub fn help(context: NativeCallContext, name: &str) -> ScriptResult<()> {
+    #[rhai_fn(name = "help", return_raw)]
+    pub fn help_on(context: NativeCallContext, name: &str) -> ScriptResult<()> {
         match Catalog::of(context.engine(), Some(&context)).help(name) {
             Ok(text) => output::line(&text),
             Err(near) => {

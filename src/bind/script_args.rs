@@ -139,8 +139,11 @@ impl Declared {
             return Err(Error::new(format!("the option `{name}` is not described by a map"))
                 .hint(format!("write `{name}: #{{ default: ..., help: \"...\" }}`")));
         };
-        let mut map = Options::new("parse_args", map, &["default", "help", "choices", "required"])
-            .map_err(|error| error.context(format!("option `{name}`")))?;
+        Options::read("parse_args", map, |map| Self::read(name, map))
+            .map_err(|error| error.context(format!("option `{name}`")))
+    }
+
+    fn read(name: &str, map: &mut Options) -> Result<Self> {
         let default = map.any("default").unwrap_or(Dynamic::UNIT);
         let kind_of = |value: &Dynamic| match type_name(value) {
             "integer" => Ok(Kind::Integer),

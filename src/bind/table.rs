@@ -7,8 +7,11 @@ use rhai::{Array, Dynamic, Map};
 
 use super::convert::expected;
 use super::error::ScriptResult;
+use super::handle::Handle;
+use super::module;
 use super::option::Options;
 use super::tensor::convert::number;
+use super::topic::Topic;
 use crate::data::table::{Cell, Column, Table, escape_html};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -16,19 +19,22 @@ use crate::tensor::element::Number;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Table>("Table");
-    engine.register_global_module(exported_module!(functions).into());
+    module::register(engine, Topic::Tables, exported_manifest!(functions));
 }
 
-/// The table in a line of words, as it stands in a container.
-pub fn describe(table: &Table) -> String {
-    let names: Vec<&str> = table.columns().iter().map(|column| column.name.as_str()).collect();
-    format!("table of {} rows: {}", table.rows().len(), names.join(", "))
-}
+impl Handle for Table {
+    const NAME: &'static str = "table";
 
-/// The whole table as wide as the terminal; where there is none, as wide as it is.
-pub fn text(table: &Table) -> Result<String> {
-    table.text(console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns)))
+    fn describe(&self) -> String {
+        let names: Vec<&str> = self.columns().iter().map(|column| column.name.as_str()).collect();
+        format!("table of {} rows: {}", self.rows().len(), names.join(", "))
+    }
+
+    /// As wide as the terminal; where there is none, as wide as the table is.
+    fn show(&self) -> String {
+        let width = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+        self.text(width).unwrap_or_else(|_| self.describe())
+    }
 }
 
 /// What a script puts into a cell.
@@ -60,7 +66,7 @@ fn value(cell: &Cell) -> Dynamic {
     }
 }
 
-fn columns(names: &Array, mut options: Options) -> Result<(String, Vec<Column>)> {
+fn columns(names: &Array, options: &mut Options) -> Result<(String, Vec<Column>)> {
     let title = options.string("title")?.unwrap_or_default();
     let mut headers = texts("headers", options.map("headers")?.unwrap_or_default())?;
     let mut formats = texts("formats", options.map("formats")?.unwrap_or_default())?;
@@ -92,18 +98,12 @@ fn texts(option: &str, map: Map) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// A table without rows whose columns have the given names, which are also their headers.
-    #[rhai_fn(name = "table", return_raw)]
-    pub fn table(names: Array) -> ScriptResult<Table> {
-        table_with(names, Map::new())
-    }
-
     /// A table without rows whose columns have the given names.
     ///
-    /// Rows are added with `row`. Printing the table shows it as wide as the terminal. `save` writes it as CSV, LaTeX or
-    /// HTML. A table is a value: `let other = t;` makes another one, and a function changes its own copy.
+    /// Rows are added with `row`. Printing the table shows it as wide as the terminal. `save` writes it as CSV, LaTeX
+    /// or HTML. A table is a value: `let other = t;` makes another one, and a function changes its own copy.
     ///
     /// Options:
     /// - `title`: a text above the table
@@ -123,17 +123,16 @@ mod functions {
     /// assert_eq(t.len, 2);
     /// assert("mean effect" in `${t}` && "+0.12" in `${t}`);
     /// ```
-    #[rhai_fn(name = "table", return_raw)]
-    pub fn table_with(names: Array, options: Map) -> ScriptResult<Table> {
-        let options = Options::new("table", options, &["title", "headers", "formats"])?;
-        let (title, columns) = columns(&names, options)?;
+    #[rhai_fn(return_raw)]
+    pub fn table(names: Array, options: Map) -> ScriptResult<Table> {
+        let (title, columns) = Options::read("table", options, |options| columns(&names, options))?;
         Ok(Table::new(title, columns)?)
     }
 
     /// Adds a row: a map with a value for every column.
     ///
-    /// A value is a string, a number, a bool, a tensor of one element, or `()` where there is nothing. NaN stands for an
-    /// undefined number, which is shown as a blank.
+    /// A value is a string, a number, a bool, a tensor of one element, or `()` where there is nothing. NaN stands for
+    /// an undefined number, which is shown as a blank.
     ///
     /// # Errors
     /// A name that no column has, or a column without a value; the message names it.
@@ -222,12 +221,6 @@ mod functions {
         table.rows().len() as i64
     }
 
-    /// The table with its rows in rising order of one column; blank cells stay last.
-    #[rhai_fn(name = "sort_by", pure, return_raw)]
-    pub fn sort_by(table: &mut Table, name: &str) -> ScriptResult<Table> {
-        Ok(table.sorted_by(name, false)?)
-    }
-
     /// The table with its rows in the order of one column; blank cells stay last. Numbers come before texts.
     ///
     /// The table itself stays as it is. Option: `descending`, `false` by default.
@@ -239,17 +232,17 @@ mod functions {
     /// t.row(#{ layer: 1, effect: 0.7 });
     /// assert_eq(t.sort_by("effect", #{ descending: true }).column("layer"), [1, 0]);
     /// ```
-    #[rhai_fn(name = "sort_by", pure, return_raw)]
-    pub fn sort_by_with(table: &mut Table, name: &str, options: Map) -> ScriptResult<Table> {
-        let mut options = Options::new("sort_by", options, &["descending"])?;
-        Ok(table.sorted_by(name, options.boolean("descending")?.unwrap_or(false))?)
+    #[rhai_fn(pure, return_raw)]
+    pub fn sort_by(table: &mut Table, name: &str, options: Map) -> ScriptResult<Table> {
+        let descending = Options::read("sort_by", options, |options| options.boolean("descending"))?;
+        Ok(table.sorted_by(name, descending.unwrap_or(false))?)
     }
 
-    /// Writes the table to a file whose name ends in `.csv`, `.tex` or `.html`. Folders are created, an existing file is
-    /// replaced.
+    /// Writes the table to a file whose name ends in `.csv`, `.tex` or `.html`. Folders are created, an existing file
+    /// is replaced.
     ///
-    /// CSV has the names of the columns and all digits. LaTeX (a `tabular` for documents that load the package booktabs)
-    /// and HTML (a fragment) have the headers, and numbers in the columns' formats.
+    /// CSV has the names of the columns and all digits. LaTeX (a `tabular` for documents that load the package
+    /// booktabs) and HTML (a fragment) have the headers, and numbers in the columns' formats.
     ///
     /// # Example
     /// ```rhai
@@ -286,18 +279,6 @@ mod functions {
     #[rhai_fn(pure, return_raw)]
     pub fn latex(table: &mut Table) -> ScriptResult<String> {
         Ok(table.latex()?)
-    }
-
-    /// The table as text, as wide as the terminal.
-    #[rhai_fn(name = "to_string", name = "print", pure, return_raw)]
-    pub fn to_string(table: &mut Table) -> ScriptResult<String> {
-        Ok(text(table)?)
-    }
-
-    /// The table in a line of words.
-    #[rhai_fn(name = "to_debug", name = "debug", pure)]
-    pub fn to_debug(table: &mut Table) -> String {
-        describe(table)
     }
 
     /// A text with the characters that HTML reads as markup written out.

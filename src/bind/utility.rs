@@ -6,13 +6,15 @@ use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
 use super::convert::{expected, number};
 use super::display::literal;
 use super::error::ScriptResult;
+use super::module;
+use super::topic::Topic;
 use crate::error::{Error, Result};
 use crate::format::{Item, format};
 use crate::tensor::Tensor;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(utility_functions).into());
+    module::register(engine, Topic::Utilities, exported_manifest!(utility_functions));
 }
 
 /// Whether two values are equal, all the way down: integers equal floats of the same value, tensors are equal in shape
@@ -72,7 +74,7 @@ fn comes_first(result: &Dynamic) -> ScriptResult<bool> {
     }
 }
 
-/// Sorts by halves, so that a function that contradicts itself gives some order and no fault.
+/// Merge sort: an inconsistent comparator gives some order instead of a panic.
 fn merge_sort(
     mut items: Array,
     before: &mut impl FnMut(&Dynamic, &Dynamic) -> ScriptResult<bool>,
@@ -94,12 +96,12 @@ fn merge_sort(
     Ok(merged)
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod utility_functions {
     /// A number or string laid out by a format: `[<>^][+][0][width][,][.digits][f|e|g|%]`.
     ///
-    /// `.3` is three digits after the point, `8.3` the same in eight characters, `+.2` always with a sign, `.2e` with an
-    /// exponent, `.4g` four significant digits, `.1%` a percentage, `,` commas between thousands. Strings take only
+    /// `.3` is three digits after the point, `8.3` the same in eight characters, `+.2` always with a sign, `.2e` with
+    /// an exponent, `.4g` four significant digits, `.1%` a percentage, `,` commas between thousands. Strings take only
     /// alignment and width.
     ///
     /// # Example
@@ -211,8 +213,11 @@ mod utility_functions {
         (x as f64).ln()
     }
 
-    /// Sorts an array in place by a function of two items: negative (or true) if the first comes first, positive (or false)
-    /// if the second does, 0 if it does not matter; an integer, a float, a bool, or a tensor of one. Equal items keep their order.
+    /// Sorts an array in place by a function of two items.
+    ///
+    /// The function returns a negative number (or true) if the first item comes first, a positive one (or false) if the
+    /// second does, and 0 if it does not matter: an integer, a float, a bool, or a tensor of one. Equal items keep
+    /// their order.
     ///
     /// # Example
     /// ```rhai

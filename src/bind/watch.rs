@@ -1,5 +1,5 @@
-//! Notices when a hook's function writes into the activation it was given. Tensors are values, so that changes its own copy:
-//! a function that then returns nothing has done nothing, and its author should hear of it.
+//! Notices when a hook's function writes into the activation it was given. Tensors are values, so that changes its own
+//! copy: a function that then returns nothing has done nothing, and its author should hear of it.
 
 use std::cell::RefCell;
 

@@ -2,11 +2,15 @@
 //! the tests of the examples all derive from it.
 
 mod page;
+mod reference;
 mod types;
 
 use std::rc::Rc;
 
 use rhai::{AST, Engine, FnAccess, FuncInfo, NativeCallContext, ScriptFnMetadata};
+
+use crate::bind::module::OPTIONS;
+use crate::bind::topic::Topic;
 
 pub use types::script_type;
 
@@ -45,10 +49,14 @@ pub struct Entry {
     pub kind: Kind,
     /// What it takes; of a method the first is the value before the dot.
     pub parameters: Vec<Parameter>,
+    /// Whether the last parameter, a map of options, may be left out.
+    pub is_last_optional: bool,
     /// The type of what it gives; empty if nothing.
     pub returns: String,
     /// The text of its doc comment.
     pub doc: String,
+    /// The title of the topic of the reference that it belongs to; empty if it belongs to none.
+    pub topic: String,
     /// Whether it belongs to the Rhai language rather than to Lancet.
     pub language: bool,
 }
@@ -57,6 +65,12 @@ impl Entry {
     /// The type of the first parameter, or nothing.
     pub fn receiver(&self) -> &str {
         self.parameters.first().map_or("", |parameter| &parameter.kind)
+    }
+
+    /// Whether a call may have that number of arguments, with the value before the dot.
+    pub fn takes(&self, count: usize) -> bool {
+        let most = self.parameters.len();
+        count == most || (self.is_last_optional && count + 1 == most)
     }
 
     /// The first line of the doc comment.
@@ -89,7 +103,12 @@ impl Entry {
             Kind::Operator => format!("{first} {} {second}{}", self.name, self.arrow()),
             Kind::Function => {
                 let parameters: Vec<String> = self.parameters.iter().map(typed).collect();
-                format!("{}({}){}", self.name, parameters.join(", "), self.arrow())
+                let parameters = match parameters.split_last() {
+                    Some((last, [])) if self.is_last_optional => format!("[{last}]"),
+                    Some((last, rest)) if self.is_last_optional => format!("{} [, {last}]", rest.join(", ")),
+                    _ => parameters.join(", "),
+                };
+                format!("{}({parameters}){}", self.name, self.arrow())
             }
         }
     }
@@ -119,6 +138,7 @@ impl Catalog {
         });
         all.dedup_by(|a, b| a.name == b.name && a.kind == b.kind && a.parameters == b.parameters);
         all.sort_by(|a, b| (&a.name, a.kind, a.parameters.len()).cmp(&(&b.name, b.kind, b.parameters.len())));
+        join_options(&mut all);
         Self { registered: all.into(), own: Vec::new() }
     }
 
@@ -151,6 +171,29 @@ impl Catalog {
     }
 }
 
+/// Makes one entry of a function with options and the same function without them.
+fn join_options(entries: &mut Vec<Entry>) {
+    let shorter = |entry: &Entry| {
+        let (last, required) = entry.parameters.split_last()?;
+        let takes_options = entry.kind == Kind::Function && last.name == OPTIONS && last.kind == "map";
+        let same = |other: &Entry| other.kind == entry.kind && other.name == entry.name && other.parameters == required;
+        if takes_options { entries.iter().position(same) } else { None }
+    };
+    let found: Vec<(usize, usize)> =
+        entries.iter().enumerate().filter_map(|(place, entry)| Some((place, shorter(entry)?))).collect();
+    for (whole, short) in &found {
+        entries[*whole].is_last_optional = true;
+        if entries[*whole].doc.is_empty() {
+            entries[*whole].doc = entries[*short].doc.clone();
+        }
+    }
+    let mut place = 0;
+    entries.retain(|_| {
+        place += 1;
+        !found.iter().any(|(_, short)| *short == place - 1)
+    });
+}
+
 fn entry(engine: &Engine, info: &FuncInfo) -> Option<Entry> {
     if let Some(script) = &info.script {
         let hidden = script.access == FnAccess::Private || script.name.starts_with("anon$");
@@ -178,13 +221,15 @@ fn entry(engine: &Engine, info: &FuncInfo) -> Option<Entry> {
     if parameters.iter().any(|parameter| types::is_foreign(&parameter.kind)) || types::is_foreign(&returns) {
         return None;
     }
-    let comments = function.comments.iter().map(|text| text.as_str());
+    let comments = || function.comments.iter().map(|text| text.as_str());
     Some(Entry {
         name: qualified(&info.namespace, name),
         kind,
         parameters,
+        is_last_optional: false,
         returns,
-        doc: page::doc_text(comments),
+        doc: page::doc_text(comments().filter(|comment| !Topic::is_comment(comment))),
+        topic: Topic::of(comments()).map_or_else(String::new, |topic| topic.to_string()),
         language: false,
     })
 }
@@ -195,8 +240,16 @@ fn script_entry(namespace: &str, function: &ScriptFnMetadata) -> Entry {
         name: qualified(namespace, function.name),
         kind: Kind::Function,
         parameters: function.params.iter().map(parameter).collect(),
+        is_last_optional: false,
         returns: String::new(),
         doc: page::doc_text(function.comments.iter().copied()),
+        topic: match namespace {
+            // The prelude's functions are known without a name before them.
+            "" => Topic::Utilities.to_string(),
+            // What a module imports stands with the module that it comes from.
+            _ if namespace.contains("::") => String::new(),
+            _ => format!("Module {namespace}"),
+        },
         language: false,
     }
 }

@@ -1,13 +1,13 @@
-//! The catalogue as text: the help of one name, the result of a search, the whole reference.
+//! Help texts: of one name, of a type, the result of a search.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{Catalog, Entry, Kind};
+use super::{Catalog, Entry, Kind, types};
 use crate::error::nearest;
 
 impl Catalog {
-    /// The help text of a name: every way to call it, then what it does.
+    /// The help text of a name: of a function, property or method every way to call it, then what it does; of a type
+    /// what its values have.
     ///
     /// # Errors
     /// The nearest known name, if there is one.
@@ -16,9 +16,13 @@ impl Catalog {
         let receiver = name.rsplit_once('.').map(|(receiver, _)| receiver);
         let fits = |entry: &&Entry| receiver.is_none_or(|receiver| entry.receiver() == receiver);
         let entries: Vec<&Entry> = self.named(plain).filter(fits).collect();
-        if entries.is_empty() {
-            let near = nearest(plain, self.entries().map(|entry| entry.name.as_str()));
-            return Err(near.map(str::to_owned));
+        if let Some(topic) = self.topic_help(name) {
+            return Ok(topic);
+        }
+        let kind = if receiver.is_none() { self.type_help(plain) } else { None };
+        if entries.is_empty() && kind.is_none() {
+            let names = self.entries().flat_map(|entry| [entry.name.as_str(), entry.receiver()]);
+            return Err(nearest(plain, names).map(str::to_owned));
         }
         let mut text = String::new();
         for group in by_doc(&entries) {
@@ -32,7 +36,34 @@ impl Catalog {
                 let _ = writeln!(text, "{}", format!("  {line}").trim_end());
             }
         }
+        if let Some(kind) = kind {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            let _ = write!(text, "{gap}{kind}");
+        }
         Ok(text.trim_end().to_owned())
+    }
+
+    /// What makes values of a type, and their properties and methods; none if there is no such type.
+    pub fn type_help(&self, kind: &str) -> Option<String> {
+        let names = |found: &dyn Fn(&&Entry) -> bool| {
+            let mut names: Vec<&str> = self.entries().filter(found).map(|entry| entry.name.as_str()).collect();
+            names.sort_unstable();
+            names.dedup();
+            names
+        };
+        let of = |wanted: Kind| names(&|entry| entry.kind == wanted && entry.receiver() == kind);
+        let makers = names(&|entry| entry.kind == Kind::Function && entry.returns == kind && entry.receiver() != kind);
+        let (properties, methods) = (of(Kind::Property), of(Kind::Function));
+        if kind == types::ANY || properties.is_empty() && methods.is_empty() {
+            return None;
+        }
+        let mut text = format!("the type {kind}\n");
+        for (what, names) in [("made by", makers), ("properties:", properties), ("methods:", methods)] {
+            if !names.is_empty() {
+                let _ = writeln!(text, "  {what} {}", names.join(", "));
+            }
+        }
+        Some(text)
     }
 
     /// One line per name whose name or text holds `word`: Lancet's own first, then those of the language.
@@ -48,53 +79,15 @@ impl Catalog {
         let width = found.iter().map(|entry| entry.name.len()).max().unwrap_or(0).min(28);
         found.iter().map(|entry| format!("{:width$}  {}", entry.name, entry.summary()).trim_end().to_owned()).collect()
     }
-
-    /// The reference of Lancet's own functions as Markdown, by the type they belong to.
-    pub fn markdown(&self) -> String {
-        let mut groups: BTreeMap<&str, Vec<&Entry>> = BTreeMap::new();
-        for entry in self.entries().filter(|entry| !entry.language) {
-            groups.entry(topic(entry)).or_default().push(entry);
-        }
-        let mut text = String::from("# Reference\n");
-        for (topic, entries) in groups {
-            let _ = write!(text, "\n## {topic}\n");
-            for group in by_doc(&entries) {
-                let Some(first) = group.first() else { continue };
-                let _ = write!(text, "\n### {}\n\n```\n", first.name);
-                for entry in &group {
-                    let _ = writeln!(text, "{}", entry.signature());
-                }
-                text.push_str("```\n");
-                let doc = fullest(&group);
-                if !doc.is_empty() {
-                    // Headings inside a doc comment stand below the entry's own.
-                    let doc = doc.replace("\n# ", "\n#### ");
-                    let _ = write!(text, "\n{doc}\n");
-                }
-            }
-        }
-        text
-    }
-}
-
-/// The heading an entry stands under.
-fn topic(entry: &Entry) -> &str {
-    match entry.name.split_once("::") {
-        Some((module, _)) => module,
-        None => match entry.receiver() {
-            "" | "any" | "integer" | "float" | "bool" => "general",
-            receiver => receiver,
-        },
-    }
 }
 
 /// The longest text among signatures that stand together.
-fn fullest<'a>(group: &[&'a Entry]) -> &'a str {
+pub fn fullest<'a>(group: &[&'a Entry]) -> &'a str {
     group.iter().map(|entry| entry.doc.as_str()).max_by_key(|doc| doc.len()).unwrap_or_default()
 }
 
 /// Signatures that share a name and a summary, or lack a text of their own, stand together.
-fn by_doc<'a>(entries: &[&'a Entry]) -> Vec<Vec<&'a Entry>> {
+pub fn by_doc<'a>(entries: &[&'a Entry]) -> Vec<Vec<&'a Entry>> {
     let mut groups: Vec<Vec<&Entry>> = Vec::new();
     for entry in entries {
         let group = groups.iter_mut().find(|group| {

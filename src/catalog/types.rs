@@ -23,8 +23,6 @@ pub fn script_type(name: &str) -> String {
         _ if name.contains("ImmutableString") => "string",
         "range=" => "range",
         "Instant" => "timestamp",
-        "Planned" | "intervention::Planned" => "intervention",
-        "GridHandle" | "grid::GridHandle" => "grid",
         _ if name.contains("Range") => "range",
         _ => {
             let last = name.rsplit("::").next().unwrap_or(name);
@@ -36,7 +34,11 @@ pub fn script_type(name: &str) -> String {
 
 /// The script's name of a parameter's type as written in Rust.
 pub fn of_parameter(engine: &Engine, written: &str) -> String {
-    script_type(engine.map_type_name(written.trim().trim_start_matches("&mut ").trim()))
+    let written = written.trim().trim_start_matches("&mut ").trim();
+    // Lancet's own types are registered under their last name too, which is how most functions write them.
+    let last = written.rsplit("::").next().unwrap_or(written);
+    let registered = |name| Some(engine.map_type_name(name)).filter(|found| *found != name);
+    script_type(registered(written).or_else(|| registered(last)).unwrap_or(written))
 }
 
 /// The script's name of a result's type as written in Rust, without the error it may be wrapped with.

@@ -10,7 +10,7 @@ use crate::interrupt;
 /// The only cell of the line that is put behind a file, to see whether the parser is at its end.
 const GUARD: &str = "\0";
 
-/// The text of a CSV file: rows of equally many cells under named columns.
+/// The content of a CSV file: rows of equal length under named columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Csv {
     /// The names of the columns.
@@ -68,7 +68,7 @@ pub fn read(path: &Path, delimiter: u8) -> Result<Csv> {
 /// Writes a CSV file: a header line with `columns`, if given, then the rows.
 ///
 /// # Errors
-/// Whatever stops the writing; the message names the path.
+/// A failure to write; the message names the path.
 pub fn write(path: &Path, columns: Option<&[String]>, rows: &[Vec<String>], delimiter: u8) -> Result<()> {
     write_atomic(path, |file| {
         let mut writer = csv::WriterBuilder::new().delimiter(delimiter).flexible(true).from_writer(file);

@@ -1,4 +1,4 @@
-//! Calls that fit no function: which argument is wrong, or which name was meant.
+//! Explains calls that match no function: which argument is wrong, or which name was meant.
 
 use super::{Explanation, Site, nearest};
 use crate::catalog::{Entry, Kind, script_type};
@@ -22,7 +22,7 @@ pub fn explain(signature: &str, site: &Site) -> Explanation {
         .catalog
         .named(name)
         .filter(|entry| entry.kind == Kind::Function)
-        // Methods of other types are none of this value's.
+        // Leaves out methods of other types.
         .filter(|entry| {
             !method || entry.receiver() == "any" || types.first().is_some_and(|kind| kind == entry.receiver())
         })
@@ -56,7 +56,7 @@ fn operator(name: &str, types: &[String], site: &Site) -> Explanation {
     let fitting: Vec<String> = site.context.catalog.named(name).filter(takes).map(Entry::signature).collect();
     let hint = (!fitting.is_empty()).then(|| format!("there is {}", listed(&fitting)));
     let unit = types.iter().any(|kind| kind == "()");
-    let missing = unit.then(|| "`()` is nothing: the value was never set, or a function gave nothing back".to_owned());
+    let missing = unit.then(|| "`()` is nothing: the value was never set, or a function returned nothing".to_owned());
     Explanation::new(message).maybe_hint(missing.or(hint))
 }
 
@@ -100,11 +100,15 @@ fn misfit(name: &str, types: &[String], entries: &[&Entry], method: bool) -> Exp
     let more = if signatures.len() > SIGNATURES_SHOWN { ", and others" } else { "" };
     signatures.truncate(SIGNATURES_SHOWN);
     let hint = format!("{}{more}", listed(&signatures));
-    let same_length: Vec<&&Entry> = entries.iter().filter(|entry| entry.parameters.len() == types.len()).collect();
+    let same_length: Vec<&&Entry> = entries.iter().filter(|entry| entry.takes(types.len())).collect();
     if same_length.is_empty() {
         // The value before the dot is not counted.
         let counted = |length: usize| length - usize::from(method && length > 0);
-        let mut counts: Vec<usize> = entries.iter().map(|entry| counted(entry.parameters.len())).collect();
+        let lengths = entries.iter().flat_map(|entry| {
+            let most = entry.parameters.len();
+            (most - usize::from(entry.is_last_optional))..=most
+        });
+        let mut counts: Vec<usize> = lengths.map(counted).collect();
         counts.sort_unstable();
         counts.dedup();
         let counts: Vec<String> = counts.iter().map(ToString::to_string).collect();

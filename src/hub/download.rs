@@ -19,10 +19,10 @@ use crate::file::{is_plain, make_dir};
 use crate::gguf::part;
 use crate::interrupt;
 
-/// What an address does not hold as it is: all but letters, digits and `-._~/`.
+/// The characters that an address does not contain as they are: all but letters, digits and `-._~/`.
 const ADDRESS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// The small files of a model, fetched where a repository has them.
+/// The small files of a model, fetched if the repository has them.
 const SMALL_FILES: &[&str] = &[
     "config.json",
     "tokenizer.json",
@@ -33,7 +33,7 @@ const SMALL_FILES: &[&str] = &[
 ];
 
 impl Hub {
-    /// Fetches what the cache lacks of `wanted`.
+    /// Fetches the files of `wanted` that are not in the cache.
     pub(super) fn download(&self, wanted: &Wanted) -> Result<Located> {
         let api = self.api().map_err(|error| wanted.explain(error, None))?;
         let asked = api.repo(wanted.repo(&utf8_percent_encode(&wanted.revision, ADDRESS).to_string()));
@@ -156,7 +156,7 @@ impl Fetch<'_> {
 }
 
 impl Wanted {
-    /// The client's error in words, for a `file` or for the repository itself.
+    /// Explains an error of the client, for a `file` or for the repository itself.
     fn explain(&self, error: ApiError, file: Option<&str>) -> Error {
         let Self { id, revision, .. } = self;
         let what = file.map_or_else(|| format!("`{id}`"), |file| format!("`{file}` of `{id}`"));
@@ -183,7 +183,7 @@ impl Wanted {
                     .hint("remove the `.part` files in the `blobs` folder of this model in the cache")
             }
             ureq::Error::StatusCode(429) => Error::new("the hub refuses more requests for now")
-                .hint("wait some minutes, or set `HF_TOKEN` for a higher limit"),
+                .hint("wait a few minutes, or set `HF_TOKEN` for a higher limit"),
             ureq::Error::StatusCode(code) => Error::new(format!("{what}: the hub answered with status {code}")),
             ureq::Error::HostNotFound => Error::new(format!("{what}: the hub cannot be found by name"))
                 .hint("check the network, and `HF_ENDPOINT` if it is set"),
@@ -199,14 +199,14 @@ impl Wanted {
 /// The payload with which a cancelled download unwinds.
 struct Cancelled;
 
-/// Calls the hub's client, which may panic, and from which `Meter` unwinds after Ctrl-C.
+/// Calls the hub's client, and catches its panics and the unwinding of `Meter` after Ctrl-C.
 fn guarded<T>(call: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload: Box<dyn Any + Send>| {
         if payload.is::<Cancelled>() { Error::Interrupted } else { Error::new("the hub's client failed") }
     })
 }
 
-/// Shows how far a download is, on the terminal only, and ends it after Ctrl-C.
+/// Shows the progress of a download, on a terminal only, and ends it after Ctrl-C.
 struct Meter {
     bar: ProgressBar,
     /// The length of the whole file as the hub states it.

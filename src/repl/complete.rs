@@ -1,4 +1,4 @@
-//! What could stand at the cursor: variables, functions, members of the value before a dot, keys of maps, commands,
+//! Completes the text at the cursor: variables, functions, members of the value before a dot, keys of maps, commands,
 //! files inside strings.
 
 use rhai::{Dynamic, Map};
@@ -55,7 +55,7 @@ fn code_candidates(session: &Session, typed: &str) -> (usize, Vec<Pair>) {
     (start, matching(names, word))
 }
 
-/// A function as it is typed: with its parenthesis, and the closing one if it takes nothing more.
+/// A function as it is typed: with its opening parenthesis, and the closing one if it takes no more arguments.
 fn call(entry: &Entry, name: &str, given: usize) -> String {
     match entry.kind {
         Kind::Function if entry.parameters.len() == given => format!("{name}()"),
@@ -114,7 +114,7 @@ fn value(session: &Session, typed: &str, tokens: &[&Token]) -> Option<Dynamic> {
     }
 }
 
-/// The type that a call at the end of the tokens gives, if all functions of its name agree.
+/// The type that a call at the end of the tokens returns, if all functions of its name agree.
 fn result_type(catalog: &Catalog, typed: &str, tokens: &[&Token]) -> Option<String> {
     if tokens.last()?.text(typed) == "]" {
         return None;
@@ -136,7 +136,7 @@ fn result_type(catalog: &Catalog, typed: &str, tokens: &[&Token]) -> Option<Stri
     None
 }
 
-/// Inside a string: what the session's values offer for it, otherwise files.
+/// Inside a string: the completions that the session's values offer, otherwise files.
 fn string_candidates(session: &Session, typed: &str, token: &Token, before: &[Token]) -> (usize, Vec<Pair>) {
     let start = token.range.start + 1;
     let word = typed.get(start..).unwrap_or_default();
@@ -193,7 +193,8 @@ fn matching(mut names: Vec<String>, word: &str) -> Vec<Pair> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::Options;
+    use crate::bind::handle::HANDLES;
+    use crate::session::{Options, ScriptError};
 
     fn complete(session: &Session, line: &str) -> Vec<String> {
         candidates(session, line, line.len()).1.into_iter().map(|pair| pair.replacement).collect()
@@ -218,6 +219,74 @@ mod tests {
         assert!(complete(&session, "model_name.to_up").contains(&"to_upper()".to_owned()));
         assert!(complete(&session, "\"x\".to_up").contains(&"to_upper()".to_owned()));
         assert_eq!(complete(&session, "nothing.to_up"), Vec::<String>::new());
+    }
+
+    /// A variable `the_NAME` for each type that Lancet adds, of a small model.
+    fn handles() -> Session {
+        let mut session = session();
+        let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models/llama2");
+        let text = format!(
+            "let the_model = load_model(`{model}`);
+            let the_cache = the_model.run_with_cache([1, 2]).cache;
+            let the_intervention = zero(`blocks.0.hook_mlp_out`);
+            let the_grid = the_model.patch_grid(
+                #{{ source: [1, 2], target: [[3, 4]], answer: [5], sizes: [1], store: false, quiet: true }});
+            let the_linear_map = the_model.linearize([1, 2]);
+            let the_paths = the_linear_map.paths(#{{ answer: 5, quiet: true }});
+            let the_path_graph = path_graph(the_paths, #{{ high_ranking_only: false }});
+            let the_figure = heatmap([[1.0]]);
+            let the_progress = progress(1);
+            let the_table = table([`layer`]);
+            let the_tensor = zeros([1]);"
+        );
+        if let Err(ScriptError::Failed(wrong)) = session.eval("handles", &text) {
+            panic!("{}", session.render(&wrong, false));
+        }
+        session
+    }
+
+    #[test]
+    fn each_type_offers_its_members() {
+        let session = handles();
+        let first = [
+            ("cache", "keys()"),
+            ("figure", "svg()"),
+            ("grid", "rank"),
+            ("intervention", "to_string()"),
+            ("linear_map", "totals("),
+            ("model", "run_with_cache("),
+            ("path_graph", "nodes"),
+            ("paths", "starts"),
+            ("progress", "tick("),
+            ("table", "row("),
+            ("tensor", "shape"),
+        ];
+        for handle in &HANDLES {
+            let offered = complete(&session, &format!("the_{}.", handle.name));
+            let (_, member) = first.iter().find(|(name, _)| *name == handle.name).expect(handle.name);
+            assert!(offered.iter().any(|name| name == member), "{}: {offered:?}", handle.name);
+        }
+        // A call's result is known by what the function returns.
+        assert!(complete(&session, "the_model.linearize([1]).tot").contains(&"totals(".to_owned()));
+        assert!(complete(&session, "load_model(\"a\").run_with_h").contains(&"run_with_hooks(".to_owned()));
+    }
+
+    #[test]
+    fn each_type_has_one_name() {
+        let mut session = handles();
+        for handle in &HANDLES {
+            let help = session.catalog().help(handle.name).expect("help");
+            assert!(help.contains(&format!("the type {}\n", handle.name)), "{help}");
+            let name = format!("the_{}", handle.name);
+            assert_eq!(type_name(session.variable(&name).expect("variable")), handle.name);
+            let shown = session.eval("type", &format!("type_of({name})")).map(|value| value.to_string());
+            assert_eq!(shown.ok().as_deref(), Some(handle.name));
+            let Err(ScriptError::Failed(wrong)) = session.eval("wrong", &format!("{name}.absent()")) else {
+                panic!("`{name}` has no method `absent`");
+            };
+            let message = session.render(&wrong, false);
+            assert!(message.contains(&format!(" {} has no method `absent`", handle.name)), "{message}");
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! The help of every function: that there is one, and that its examples run.
+//! Every function has help, and its examples run.
 
 use std::process::Command;
 
 use lancet::bind;
+use lancet::bind::topic::Topic;
 use rhai::Engine;
 use serde_json::Value;
 
@@ -48,7 +49,55 @@ fn each_function_says_what_it_does() {
     assert!(silent.is_empty(), "without a doc comment: {}", silent.join(", "));
 }
 
-/// Stricter for tensors, files and what goes with them: each overload has a help of its own.
+#[test]
+fn each_function_has_a_topic_and_a_place_in_the_book() {
+    let catalog = session().catalog();
+    let lost: Vec<String> = catalog
+        .entries()
+        // What a module imports stands with the module that it comes from.
+        .filter(|entry| !entry.language && entry.name.matches("::").count() < 2)
+        .filter(|entry| !catalog.topics().contains(&entry.topic))
+        .map(|entry| entry.signature())
+        .collect();
+    assert!(lost.is_empty(), "without a topic: {}", lost.join(", "));
+    for topic in Topic::ALL {
+        let listed = catalog.topic_help(&topic.title().to_lowercase()).expect("a topic's functions");
+        assert!(listed.lines().count() > 5, "{listed}");
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    let summary = catalog.write_book(&folder.path().join("reference")).expect("the pages");
+    let mut pages = String::new();
+    for file in std::fs::read_dir(folder.path().join("reference")).expect("folder") {
+        let path = file.expect("file").path();
+        let name = path.file_name().expect("name").to_string_lossy().into_owned();
+        assert!(summary.contains(&format!("(reference/{name})")), "{name} is not in {summary}");
+        pages.push_str(&std::fs::read_to_string(path).expect("page"));
+    }
+    for entry in catalog.reference() {
+        let signature = entry.signature();
+        let times = pages.lines().filter(|line| *line == signature).count();
+        assert_eq!(times, 1, "{signature}");
+    }
+    // The book's own summary lists the pages that `make docs` writes.
+    let book = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/src/SUMMARY.md")).expect("summary");
+    assert_eq!(book.split("# Reference\n\n").nth(1), Some(summary.as_str()));
+}
+
+/// A function with options is one entry, whose options may be left out.
+#[test]
+fn options_are_shown_once() {
+    let catalog = session().catalog();
+    let signatures: Vec<String> = catalog.named("generate").map(|entry| entry.signature()).collect();
+    assert_eq!(signatures, ["generate(model: model, tokens [, options: map]) -> any"]);
+    for entry in catalog.entries().filter(|entry| entry.is_last_optional) {
+        let shorter = catalog.named(&entry.name).any(|other| {
+            other.kind == entry.kind && entry.parameters.split_last().is_some_and(|(_, all)| other.parameters == all)
+        });
+        assert!(!shorter, "{} stands twice", entry.signature());
+    }
+}
+
+/// Stricter for tensors, files and the like: each overload has its own help.
 #[test]
 fn each_form_of_a_tensor_function_says_what_it_does() {
     let mut engine = Engine::new();
@@ -59,10 +108,9 @@ fn each_form_of_a_tensor_function_says_what_it_does() {
     let metadata: Value = serde_json::from_str(&engine.gen_fn_metadata_to_json(false).unwrap()).unwrap();
     let functions = metadata["functions"].as_array().unwrap();
     assert!(functions.len() > 50);
-    let has_help = |function: &Value| {
-        let lines = function["docComments"].as_array();
-        lines.is_some_and(|lines| lines.iter().any(|line| line.as_str().is_some_and(|line| !line.trim().is_empty())))
-    };
+    let says = |line: &Value| line.as_str().is_some_and(|line| !line.trim().is_empty() && !Topic::is_comment(line));
+    // A function called without its options is the same function.
+    let has_help = |function: &Value| function["docComments"].as_array().is_some_and(|lines| lines.iter().any(says));
     let silent: Vec<&str> = functions
         .iter()
         .filter(|function| !has_help(function))

@@ -22,9 +22,10 @@ fn delimiter(options: &mut Options) -> Result<u8> {
 
 /// Reads the rows of a CSV file as maps.
 pub fn read_rows(path: &str, options: Map) -> Result<Array> {
-    let mut options = Options::new("read_csv", options, &["numbers", "delimiter"])?;
-    let numbers = options.boolean("numbers")?.unwrap_or(false);
-    let found = csv::read(Path::new(path), delimiter(&mut options)?)?;
+    let (numbers, delimiter) = Options::read("read_csv", options, |options| {
+        Ok((options.boolean("numbers")?.unwrap_or(false), delimiter(options)?))
+    })?;
+    let found = csv::read(Path::new(path), delimiter)?;
     let cell = |text: String| if numbers { guess(text) } else { text.into() };
     let row = |cells: Vec<String>| -> Map {
         found.columns.iter().map(|column| column.as_str().into()).zip(cells.into_iter().map(cell)).collect()
@@ -82,10 +83,11 @@ fn names(what: &str, array: Option<Array>) -> Result<Option<Vec<String>>> {
 
 /// Writes rows, maps or arrays, to a CSV file.
 pub fn write_rows(path: &str, rows: &Array, options: Map) -> Result<()> {
-    let mut options = Options::new("write_csv", options, &["columns", "header", "delimiter"])?;
-    let columns = names("`columns`", options.array("columns")?)?;
-    let header = names("`header`", options.array("header")?)?;
-    let delimiter = delimiter(&mut options)?;
+    let (columns, header, delimiter) = Options::read("write_csv", options, |options| {
+        let columns = names("`columns`", options.array("columns")?)?;
+        let header = names("`header`", options.array("header")?)?;
+        Ok((columns, header, delimiter(options)?))
+    })?;
     let maps: Option<Vec<Map>> = rows.iter().map(|row| row.clone().try_cast::<Map>()).collect();
     let (header, cells) = match maps {
         Some(maps) if !maps.is_empty() || columns.is_some() => {

@@ -15,8 +15,10 @@ use rhai::{Array, Dynamic, Engine, Map};
 
 use super::convert::expected;
 use super::error::ScriptResult;
+use super::module;
 use super::option::Options;
 use super::tensor::convert;
+use super::topic::Topic;
 use crate::cache::Cache;
 use crate::data::{json as json_file, safetensors};
 use crate::error::{Error, Result};
@@ -24,8 +26,8 @@ use crate::file;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(file_functions).into());
-    engine.register_global_module(exported_module!(data_functions).into());
+    module::register(engine, Topic::Files, exported_manifest!(file_functions));
+    module::register(engine, Topic::Files, exported_manifest!(data_functions));
 }
 
 fn texts(what: &str, map: &Map) -> Result<BTreeMap<String, String>> {
@@ -38,8 +40,8 @@ fn texts(what: &str, map: &Map) -> Result<BTreeMap<String, String>> {
 }
 
 fn save(path: &str, tensors: &Map, options: Map) -> Result<()> {
-    let mut options = Options::new("save_safetensors", options, &["metadata"])?;
-    let metadata = texts("the metadata", &options.map("metadata")?.unwrap_or_default())?;
+    let metadata = Options::read("save_safetensors", options, |options| options.map("metadata"))?;
+    let metadata = texts("the metadata", &metadata.unwrap_or_default())?;
     let tensors = tensors
         .iter()
         .map(|(name, value)| Ok((name.to_string(), convert::tensor(&format!("`{name}`"), value)?)))
@@ -47,7 +49,7 @@ fn save(path: &str, tensors: &Map, options: Map) -> Result<()> {
     safetensors::write(Path::new(path), &tensors, &metadata)
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod file_functions {
     /// The text of a file, which must be UTF-8; a byte order mark at its start is left out.
     #[rhai_fn(return_raw, volatile)]
@@ -104,7 +106,7 @@ mod file_functions {
         crate::file::text_checksum(text)
     }
 
-    /// The folder where scripts keep values across runs (see `kept::value`): `values` below `LANCET_CACHE`, or below
+    /// The folder where scripts cache values across runs (see `kept::value`): `values` below `LANCET_CACHE`, or below
     /// `lancet` in the user's cache folder.
     ///
     /// # Errors
@@ -119,7 +121,7 @@ mod file_functions {
         Ok(Cache::from_env()?.values().display().to_string())
     }
 
-    /// The folder that a path lies in; "." for a bare file name.
+    /// The folder of a path; "." for a bare file name.
     ///
     /// # Example
     /// ```rhai
@@ -133,19 +135,15 @@ mod file_functions {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod data_functions {
     /// Writes a map of tensors to a safetensors file.
     ///
     /// Missing folders are made, and an older file stays as it was if writing fails.
-    #[rhai_fn(name = "save_safetensors", return_raw, volatile)]
-    pub fn save_safetensors(path: &str, tensors: Map) -> ScriptResult<()> {
-        Ok(save(path, &tensors, Map::new())?)
-    }
-
-    /// Writes a map of tensors to a safetensors file; the option `metadata` is a map of strings stored beside them.
-    #[rhai_fn(name = "save_safetensors", return_raw, volatile)]
-    pub fn save_safetensors_with(path: &str, tensors: Map, options: Map) -> ScriptResult<()> {
+    ///
+    /// Option: `metadata`, a map of strings stored beside the tensors.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn save_safetensors(path: &str, tensors: Map, options: Map) -> ScriptResult<()> {
         Ok(save(path, &tensors, options)?)
     }
 
@@ -181,8 +179,8 @@ mod data_functions {
         Ok(write()?)
     }
 
-    /// A value as JSON text in one line; what `write_json` writes. Keys of maps are in alphabetical order, so that equal values give
-    /// equal texts.
+    /// A value as JSON text in one line; what `write_json` writes. Keys of maps are in alphabetical order, so that
+    /// equal values give equal texts.
     ///
     /// # Example
     /// ```rhai
@@ -233,7 +231,8 @@ mod data_functions {
         values.into_iter().map(|(_, value)| Ok(json::from_json(value)?)).collect()
     }
 
-    /// The rows of a parquet file, an array of maps from column name to value. Lists are arrays, what is absent is `()`.
+    /// The rows of a parquet file, an array of maps from column name to value. Lists are arrays, what is absent is
+    /// `()`.
     ///
     /// # Errors
     /// A file that is not whole, a column that is there twice, an integer that takes more than 63 bits and a sign.
@@ -251,49 +250,43 @@ mod data_functions {
     /// Writes a table to a parquet file: a map from column name to the column's values, compressed with Zstandard.
     ///
     /// A column is an array of integers, numbers, strings, arrays of integers or arrays of strings, or a tensor of one
-    /// dimension; all have one length. The columns are in alphabetical order. Missing folders are made, and an older file
-    /// stays as it was if writing fails.
+    /// dimension; all have one length. The columns are in alphabetical order. Missing folders are made, and an older
+    /// file stays as it was if writing fails.
+    ///
+    /// Option: `columns`, an array of the columns to write, in this order.
     ///
     /// # Example
     /// ```rhai
     /// write_parquet("effects.parquet", #{ layer: [0, 1], effect: tensor([0.25, 0.5]) });
     /// assert_eq(read_parquet("effects.parquet")[1].effect, 0.5);
-    /// ```
-    #[rhai_fn(name = "write_parquet", return_raw, volatile)]
-    pub fn write_parquet(path: &str, columns: Map) -> ScriptResult<()> {
-        Ok(parquet::write_columns(path, &columns, Map::new())?)
-    }
-
-    /// Writes a table to a parquet file; the option `columns` chooses the columns and their order.
-    ///
-    /// # Example
-    /// ```rhai
     /// write_parquet("ordered.parquet", #{ a: [1], b: [2.5], c: ["x"] }, #{ columns: ["c", "a"] });
     /// assert_eq(read_parquet("ordered.parquet"), [#{ c: "x", a: 1 }]);
     /// ```
-    #[rhai_fn(name = "write_parquet", return_raw, volatile)]
-    pub fn write_parquet_with(path: &str, columns: Map, options: Map) -> ScriptResult<()> {
+    #[rhai_fn(return_raw, volatile)]
+    pub fn write_parquet(path: &str, columns: Map, options: Map) -> ScriptResult<()> {
         Ok(parquet::write_columns(path, &columns, options)?)
     }
 
     /// A task file with its data, a map: the fields of the file and `rows`, its samples, each query once.
     ///
-    /// The file is JSON. It needs `name`, `instruction`, `data` (a .csv, .tsv, .json, .jsonl or .parquet file beside it, or
-    /// `{data}/NAME/FILE` for what `lancet data NAME` fetches), `column` (of the answers), `query_template` (with `{query}`),
-    /// `example_template` (with `{query}` and `{answer}`) and `answer_prefix` (what stands between question and answer). It
-    /// may have `title`; `query_column` (`query`); `examples` (queries shown as solved examples, or how many from the top);
-    /// `one_token_column` (only rows whose text there is one token are used); `rephrasings` (a file whose column `instruction`
-    /// has other wordings); `judge` (what an answer must be, in words); `responses` (all answers that fit); `replace` (an object from text to text, for the queries); `answers` (an object
-    /// from answer to what is written for it, or `"number"`: of several right answers the one in digits); and
-    /// `format`: `"bigbench"` instead of `column` for BIG-bench's `task.json` (`input`, `target`, `target_scores`) or the
-    /// rows that the Hugging Face Hub has of it (`inputs`, `targets`, `multiple_choice_targets`, `multiple_choice_scores`).
+    /// The file is JSON. It needs `name`, `instruction`, `data` (a .csv, .tsv, .json, .jsonl or .parquet file beside
+    /// it, or `{data}/NAME/FILE` for what `lancet data NAME` fetches), `column` (of the answers), `query_template`
+    /// (with `{query}`), `example_template` (with `{query}` and `{answer}`) and `answer_prefix` (what stands between
+    /// question and answer). It may have `title`; `query_column` (`query`); `examples` (queries shown as solved
+    /// examples, or how many from the top); `one_token_column` (only rows whose text there is one token are used);
+    /// `rephrasings` (a file whose column `instruction` has other wordings); `judge` (what an answer must be, in
+    /// words); `responses` (all answers that fit); `replace` (an object from text to text, for the queries); `answers`
+    /// (an object from answer to what is written for it, or `"number"`: of several right answers the one in digits);
+    /// and `format`: `"bigbench"` instead of `column` for BIG-bench's `task.json` (`input`, `target`, `target_scores`)
+    /// or the rows that the Hugging Face Hub has of it (`inputs`, `targets`, `multiple_choice_targets`,
+    /// `multiple_choice_scores`).
     ///
-    /// A row has `query`, `answer`, `place` (file and line) and the record's own values by column. `repeated` counts the
-    /// records left out because they ask a query again. `rephrasings` is `()` or has `texts` and `file`.
+    /// A row has `query`, `answer`, `place` (file and line) and the record's own values by column. `repeated` counts
+    /// the records left out because they ask a query again. `rephrasings` is `()` or has `texts` and `file`.
     ///
     /// # Errors
-    /// A field that is missing, unknown or of the wrong type, a missing column, an empty answer; the message names file and
-    /// line.
+    /// A field that is missing, unknown or of the wrong type, a missing column, an empty answer; the message names file
+    /// and line.
     ///
     /// # Example
     /// ```rhai
@@ -311,17 +304,13 @@ mod data_functions {
 
     /// The rows of a CSV file, an array of maps from column name to string; the first line names the columns.
     ///
+    /// Options: `numbers` (true turns cells that are written as numbers into numbers, but leaves integers beyond 64 bits
+    /// as text), `delimiter` (`,`).
+    ///
     /// # Errors
     /// No header line, a row with more or fewer cells than it, a quote that is not closed; the message names the line.
-    #[rhai_fn(name = "read_csv", return_raw, volatile)]
-    pub fn read_csv(path: &str) -> ScriptResult<Array> {
-        Ok(csv::read_rows(path, Map::new())?)
-    }
-
-    /// The rows of a CSV file, with the options `numbers` (true turns cells that are written as numbers into numbers, but
-    /// leaves integers beyond 64 bits as text) and `delimiter` (`,` unless given).
-    #[rhai_fn(name = "read_csv", return_raw, volatile)]
-    pub fn read_csv_with(path: &str, options: Map) -> ScriptResult<Array> {
+    #[rhai_fn(return_raw, volatile)]
+    pub fn read_csv(path: &str, options: Map) -> ScriptResult<Array> {
         Ok(csv::read_rows(path, options)?)
     }
 
@@ -330,15 +319,11 @@ mod data_functions {
     /// Cells are strings, numbers, bools, tensors of one element, or `()` for an empty cell. The columns of maps are in
     /// alphabetical order; the option `columns` chooses others. Missing folders are made, and an older file stays as it
     /// was if writing fails.
-    #[rhai_fn(name = "write_csv", return_raw, volatile)]
-    pub fn write_csv(path: &str, rows: Array) -> ScriptResult<()> {
-        Ok(csv::write_rows(path, &rows, Map::new())?)
-    }
-
-    /// Writes rows to a CSV file, with the options `columns` (which keys of maps, in this order), `header` (the names of
-    /// the columns, for rows that are arrays) and `delimiter`.
-    #[rhai_fn(name = "write_csv", return_raw, volatile)]
-    pub fn write_csv_with(path: &str, rows: Array, options: Map) -> ScriptResult<()> {
+    ///
+    /// Options: `columns` (which keys of maps, in this order), `header` (the names of the columns, for rows that are
+    /// arrays), `delimiter` (`,`).
+    #[rhai_fn(return_raw, volatile)]
+    pub fn write_csv(path: &str, rows: Array, options: Map) -> ScriptResult<()> {
         Ok(csv::write_rows(path, &rows, options)?)
     }
 }

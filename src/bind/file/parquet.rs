@@ -52,8 +52,7 @@ fn value(field: Field) -> Result<Dynamic> {
 
 /// Writes columns to a parquet file.
 pub fn write_columns(path: &str, columns: &Map, options: Map) -> Result<()> {
-    let mut options = Options::new("write_parquet", options, &["columns"])?;
-    let names = match options.array("columns")? {
+    let names = match Options::read("write_parquet", options, |options| options.array("columns"))? {
         Some(names) => names.into_iter().map(|name| chosen(columns, name)).collect::<Result<Vec<_>>>()?,
         None => columns.keys().map(ToString::to_string).collect(),
     };

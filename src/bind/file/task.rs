@@ -5,6 +5,7 @@ use std::path::Path;
 use rhai::{Array, Dynamic, Map};
 
 use super::json;
+use crate::bind::map::map;
 use crate::data::task::{self, Rephrasings, Sample};
 use crate::error::Result;
 
@@ -14,31 +15,28 @@ pub fn read(path: &str) -> Result<Map> {
     let texts = |texts: Vec<String>| texts.into_iter().map(Dynamic::from).collect::<Array>();
     let rows = task.samples.into_iter().map(|sample| row(sample, &task.column).map(Dynamic::from));
     let rows = rows.collect::<Result<Array>>()?;
-    let entries: [(&str, Dynamic); 15] = [
-        ("name", task.name.into()),
-        ("title", task.title.into()),
-        ("instruction", task.instruction.into()),
-        ("data", task.data.display().to_string().into()),
-        ("column", task.column.into()),
-        ("query_template", task.query_template.into()),
-        ("example_template", task.example_template.into()),
-        ("answer_prefix", task.answer_prefix.into()),
-        ("examples", texts(task.examples).into()),
-        ("one_token_column", task.one_token_column.map_or(Dynamic::UNIT, Dynamic::from)),
-        ("rephrasings", task.rephrasings.map_or(Dynamic::UNIT, rephrasings)),
-        ("judge", task.judge.map_or(Dynamic::UNIT, Dynamic::from)),
-        ("responses", task.responses.map_or(Dynamic::UNIT, |responses| texts(responses).into())),
-        ("repeated", (task.repeated as i64).into()),
-        ("rows", rows.into()),
-    ];
-    Ok(entries.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    Ok(map! {
+        "name" => task.name,
+        "title" => task.title,
+        "instruction" => task.instruction,
+        "data" => task.data.display().to_string(),
+        "column" => task.column,
+        "query_template" => task.query_template,
+        "example_template" => task.example_template,
+        "answer_prefix" => task.answer_prefix,
+        "examples" => texts(task.examples),
+        "one_token_column" => task.one_token_column.map_or(Dynamic::UNIT, Dynamic::from),
+        "rephrasings" => task.rephrasings.map_or(Dynamic::UNIT, rephrasings),
+        "judge" => task.judge.map_or(Dynamic::UNIT, Dynamic::from),
+        "responses" => task.responses.map_or(Dynamic::UNIT, |responses| texts(responses).into()),
+        "repeated" => task.repeated as i64,
+        "rows" => rows,
+    })
 }
 
 fn rephrasings(rephrasings: Rephrasings) -> Dynamic {
-    let mut map = Map::new();
-    map.insert("file".into(), rephrasings.file.display().to_string().into());
-    map.insert("texts".into(), rephrasings.texts.into_iter().map(Dynamic::from).collect::<Array>().into());
-    map.into()
+    let texts: Array = rephrasings.texts.into_iter().map(Dynamic::from).collect();
+    map! { "file" => rephrasings.file.display().to_string(), "texts" => texts }.into()
 }
 
 /// The record's own values by column, with the query and the answer as the task file makes them.

@@ -7,6 +7,7 @@ use tch::Kind;
 use super::{Linear, floats, path, tensor, vector};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
 use crate::bind::model::hooks::{Caller, with_hooks};
 use crate::bind::model::prompts;
 use crate::bind::option::Options;
@@ -51,10 +52,9 @@ impl Linear {
 }
 
 fn apply(linear: &Linear, vector: &Tensor, options: Map) -> Result<tch::Tensor> {
-    let mut options = Options::new("apply", options, &["from", "to", "path"])?;
+    let (path, from, to) =
+        Options::read("apply", options, |options| Ok((options.any("path"), options.any("from"), options.any("to"))))?;
     let vector = linear.own_vector("the vector", vector)?;
-    let path = options.any("path");
-    let (from, to) = (options.any("from"), options.any("to"));
     if let Some(value) = path {
         if from.is_some() || to.is_some() {
             return Err(Error::new(
@@ -77,12 +77,11 @@ fn apply(linear: &Linear, vector: &Tensor, options: Map) -> Result<tch::Tensor> 
 
 fn edge(linear: &Linear, layer: i64, source: i64, target: i64) -> Result<Map> {
     let parts = linear.map.edge(layer, source, target)?;
-    let mut map = Map::new();
-    map.insert("weights".into(), Dynamic::from(Tensor::new(parts.weights)));
-    let heads: Array = parts.argmax_heads.into_iter().map(Dynamic::from).collect();
-    map.insert("argmax_heads".into(), heads.into());
-    map.insert("residual".into(), parts.residual.into());
-    Ok(map)
+    Ok(map! {
+        "weights" => Tensor::new(parts.weights),
+        "argmax_heads" => parts.argmax_heads.into_iter().map(Dynamic::from).collect::<Array>(),
+        "residual" => parts.residual,
+    })
 }
 
 fn svd(linear: &Linear, of: &Dynamic, count: i64) -> Result<Map> {
@@ -95,19 +94,17 @@ fn svd(linear: &Linear, of: &Dynamic, count: i64) -> Result<Map> {
     }
     .normed()?;
     let Singular { values, left, right } = operator.singular(count)?;
-    let mut map = Map::new();
-    map.insert("tokens".into(), linear.named(operator.tokens(&left, TOKENS)?)?.into());
-    map.insert("input_tokens".into(), linear.named(operator.input_tokens(&right, TOKENS)?)?.into());
-    for (key, value) in [("S", values), ("U", left), ("V", right)] {
-        map.insert(key.into(), Dynamic::from(Tensor::new(value)));
-    }
-    Ok(map)
+    Ok(map! {
+        "tokens" => linear.named(operator.tokens(&left, TOKENS)?)?,
+        "input_tokens" => linear.named(operator.input_tokens(&right, TOKENS)?)?,
+        "S" => Tensor::new(values),
+        "U" => Tensor::new(left),
+        "V" => Tensor::new(right),
+    })
 }
 
-fn validity(linear: &Linear, options: Map) -> Result<Map> {
-    let mut options = Options::new("validity", options, &["direction", "steps", "layer", "position", "to"])?;
-    let given =
-        options.any("direction").ok_or_else(|| Error::new("`validity` needs `direction`, a tensor [d_model]"))?;
+fn validity(linear: &Linear, options: &mut Options) -> Result<Map> {
+    let given = options.needed("direction", "#{ direction: a tensor [d_model] }")?;
     let direction = match given.read_lock::<Tensor>() {
         Some(tensor) => linear.own_vector("option `direction`", &tensor)?,
         None => return Err(expected("option `direction`", "a tensor [d_model]", &given)),
@@ -119,43 +116,41 @@ fn validity(linear: &Linear, options: Map) -> Result<Map> {
     let layer = options.integer("layer")?.unwrap_or(0);
     let layer = linear.map.check_layer(layer)?;
     let position = linear.map.position(options.integer("position")?.unwrap_or(-1))?;
-    let to = linear.to(&mut options)?;
+    let to = linear.to(options)?;
     let validity =
         linear.map.validity((layer, position), &direction, &steps, to).map_err(|error| error.hint(WITHOUT_HOOKS))?;
-    let mut map = Map::new();
-    for (key, values) in [("steps", &steps), ("error", &validity.error), ("change", &validity.change)] {
-        map.insert(key.into(), Dynamic::from(vector(values)?));
-    }
-    Ok(map)
+    Ok(map! {
+        "steps" => vector(&steps)?,
+        "error" => vector(&validity.error)?,
+        "change" => vector(&validity.change)?,
+    })
 }
 
 fn predict(caller: &Caller, linear: &Linear, entries: &Array, options: Map) -> Result<Map> {
-    let mut options = Options::new("predict", options, &["to", "positions"])?;
-    let to = linear.to(&mut options)?;
-    let names = options.map("positions")?.unwrap_or_default();
+    let (to, names) = Options::read("predict", options, |options| {
+        Ok((linear.to(options)?, options.map("positions")?.unwrap_or_default()))
+    })?;
     let config = linear.map.config();
     let prediction = (linear.map)
         .predict(to, &mut |all| caller.add(all, entries, config, &names, None))
         .map_err(|error| error.hint(WITHOUT_HOOKS))?;
-    let mut map = Map::new();
-    let layers: Array = prediction.moved.iter().copied().map(Dynamic::from).collect();
-    map.insert("moved".into(), layers.into());
-    map.insert("moved_share".into(), prediction.moved_share().into());
-    for (key, value) in
-        [("clean", prediction.clean), ("predicted", prediction.predicted), ("actual", prediction.actual)]
-    {
-        map.insert(key.into(), Dynamic::from(Tensor::new(value)));
-    }
-    Ok(map)
+    Ok(map! {
+        "moved" => prediction.moved.iter().copied().map(Dynamic::from).collect::<Array>(),
+        "moved_share" => prediction.moved_share(),
+        "clean" => Tensor::new(prediction.clean),
+        "predicted" => Tensor::new(prediction.predicted),
+        "actual" => Tensor::new(prediction.actual),
+    })
 }
 
 fn predict_grid(linear: &Linear, options: Map) -> Result<tch::Tensor> {
-    let mut options = Options::new("predict_grid", options, &["source", "vectors", "answer", "position", "to"])?;
-    let answer = linear.answer(&mut options, "predict_grid")?;
-    let position = linear.map.position(options.integer("position")?.unwrap_or(0))?;
-    let to = linear.to(&mut options)?;
+    let (answer, position, to, source, vectors) = Options::read("predict_grid", options, |options| {
+        let position = linear.map.position(options.integer("position")?.unwrap_or(0))?;
+        let (source, vectors) = (options.any("source"), options.array("vectors")?);
+        Ok((linear.answer(options)?, position, linear.to(options)?, source, vectors))
+    })?;
     let model = linear.model.get();
-    let vectors = match (options.any("source"), options.array("vectors")?) {
+    let vectors = match (source, vectors) {
         (Some(source), None) => match prompts(model, &source)?.as_slice() {
             [row] => digest(&model.decoder, row, Site::ResidPost)?,
             rows => return Err(Error::new(format!("`predict_grid` takes one source, and {} were given", rows.len()))),
@@ -176,15 +171,18 @@ fn predict_grid(linear: &Linear, options: Map) -> Result<tch::Tensor> {
     linear.map.predict_grid(&vectors, answer, position, to).map_err(|error| error.hint(WITHOUT_HOOKS))
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
-    /// Carries a vector [d_model] through the map, without biases. Options: `from`, the node [layer, position] where it is added; `to`,
-    /// the node where it is read, as [d_model]; without `to`, what reaches the last position's logits, [d_vocab]; or `path`, along
-    /// one path only.
+    /// Carries a vector [d_model] through the map, without biases.
     ///
-    /// A path is an array of positions, one for each node from layer 0 on; or a map with `positions` and, if wanted, `layer` (of its first
-    /// node), `heads` (for each step, those that take part; all) and `residual` (for each step; from a position to itself only), such
-    /// as a row of a path table.
+    /// Options: `from`, the node [layer, position] to add it at; `to`, the node to read it at, as [d_model]. Without
+    /// `to`, the result is its contribution to the last position's logits, [d_vocab]. `path` instead of both carries it
+    /// along one path.
+    ///
+    /// A path is an array of positions, one for each node from layer 0 on. It can also be a map with `positions` and,
+    /// if wanted, `layer` (of its first node; 0), `heads` (for each step, the heads that take part; all) and `residual`
+    /// (for each step, whether the residual stream takes part; from a position to itself only). A row of a path table
+    /// is such a map.
     ///
     /// # Example
     /// ```rhai
@@ -195,13 +193,14 @@ pub mod functions {
     /// print((through - lin.totals()[3]).abs().max());
     /// ```
     #[rhai_fn(name = "apply", return_raw, pure)]
-    pub fn apply_to(linear: &mut Linear, vector: Tensor, options: Map) -> ScriptResult<Tensor> {
-        tensor(apply(linear, &vector, options))
+    pub fn apply_to(linear: &mut Linear, vector: Tensor, request: Map) -> ScriptResult<Tensor> {
+        tensor(apply(linear, &vector, request))
     }
 
-    /// What one edge, from position `source` before layer `layer` to `target` after it, consists of: `#{ weights, argmax_heads,
-    /// residual }`, each head's frozen attention [head], the heads that attend most to `source`, and whether the residual stream
-    /// goes along.
+    /// The parts of one edge, from position `source` before layer `layer` to `target` after it.
+    ///
+    /// Returns `#{ weights, argmax_heads, residual }`: each head's frozen attention [head], the heads that attend most
+    /// to `source`, and whether the residual stream takes part.
     ///
     /// # Example
     /// ```rhai
@@ -213,7 +212,7 @@ pub mod functions {
         Ok(edge(linear, layer, source, target)?)
     }
 
-    /// The map of a path (see `apply`) written out, [d_model, d_model]: what it makes of a column vector x is matrix · x.
+    /// The matrix of a path (see `apply`), [d_model, d_model]; it maps a column vector x to matrix · x.
     ///
     /// # Example
     /// ```rhai
@@ -225,10 +224,12 @@ pub mod functions {
         tensor(path::path(linear, &path).and_then(|operator| operator.matrix()))
     }
 
-    /// The `k` largest singular values of the map of a whole path (see `apply`), or along all edges from a source position to
-    /// the last, followed by the frozen final norm: `#{ S, U, V, tokens, input_tokens }`, with S [k], what is written U and what is
-    /// read V [d_model, k], the tokens that each column of U raises most and those whose embeddings lie furthest along each of V. Found by
-    /// Golub-Kahan-Lanczos bidiagonalisation, without writing the map out. A pair of columns may change its sign.
+    /// The `k` largest singular values of a path (see `apply`), or of all edges from a source position to the last.
+    ///
+    /// The frozen final norm follows the map. Returns `#{ S, U, V, tokens, input_tokens }`: S [k]; the written
+    /// directions U and the read directions V, [d_model, k]; for each column of U the tokens that it raises most; for
+    /// each column of V the tokens whose embeddings lie furthest along it. Uses Golub-Kahan-Lanczos bidiagonalisation,
+    /// which does not form the matrix. The sign of a pair of columns is arbitrary.
     ///
     /// # Example
     /// ```rhai
@@ -242,10 +243,12 @@ pub mod functions {
         Ok(svd(linear, &of, k)?)
     }
 
-    /// How far from this input the map foretells the model: the residual stream at a node is moved along `direction` [d_model], by
-    /// each of `steps` (0.01 to 1) times that residual's length, and the map's change of the logits is compared with the model's.
-    /// Returns `#{ steps, error, change }`: `error` is the length of the difference divided by that of the true change, `change`.
-    /// The map is a secant through this input, not a derivative, so that its error does not vanish with the step.
+    /// Measures how far from this input the map predicts the model.
+    ///
+    /// Moves the residual stream at a node along `direction` [d_model], by each of `steps` (0.01 to 1) times that
+    /// residual's length, and compares the map's change of the logits with the model's. Returns `#{ steps, error,
+    /// change }`: `change` is the length of the model's change, `error` the length of the difference divided by it. The
+    /// map is a secant through this input, not a derivative, so its error does not vanish with the step.
     ///
     /// Options: `direction`, `steps`, `layer` (0; the node before that layer), `position` (-1), `to` (-1).
     ///
@@ -256,17 +259,21 @@ pub mod functions {
     /// print(lin.validity(#{ direction: randn([576], #{ seed: 1 }), steps: [0.1, 1.0] }).error);
     /// ```
     #[rhai_fn(name = "validity", return_raw, pure)]
-    pub fn validity_of(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        Ok(validity(linear, options)?)
+    pub fn validity_of(linear: &mut Linear, request: Map) -> ScriptResult<Map> {
+        Ok(Options::read("validity", request, |options| validity(linear, options))?)
     }
 
-    /// What the map predicts of interventions (`patch(..)` and so on, or `[hook, function]` pairs) and what the model does:
-    /// `#{ clean, predicted, actual, moved, moved_share }`. The first three are logits of the last position, [d_vocab]; `actual -
-    /// predicted` is what is not linear in the interventions' action. `moved` says for every layer how many (head, query) pairs attend most
-    /// to another token than before, which is what would change the paths.
+    /// Compares the map's prediction of interventions (`patch(..)` and so on, or `[hook, function]` pairs) with the
+    /// model.
     ///
-    /// Interventions can stand at the residual stream (hook_resid_pre, _mid, _post), hook_attn_out, hook_mlp_out and attn.hook_z;
-    /// patterns, norms' scales and gates are frozen.
+    /// Returns `#{ clean, predicted, actual, moved, moved_share }`. The first three are logits of the last position,
+    /// [d_vocab]; `actual - predicted` is the part that is not linear in the interventions. `moved` counts for every
+    /// layer the (head, query) pairs whose most attended token changes, as such a change would change the paths.
+    ///
+    /// Interventions can stand at the residual stream (hook_resid_pre, _mid, _post), hook_attn_out, hook_mlp_out and
+    /// attn.hook_z; patterns, norms' scales and gates are frozen.
+    ///
+    /// Options: `to` (position of the logits, -1), `positions` (names of positions, as in `run_with_hooks`).
     ///
     /// # Example
     /// ```rhai
@@ -278,12 +285,6 @@ pub mod functions {
     /// print(outcome.moved_share);
     /// ```
     #[rhai_fn(name = "predict", return_raw, pure)]
-    pub fn predict_last(context: NativeCallContext, linear: &mut Linear, interventions: Array) -> ScriptResult<Map> {
-        predict_with(context, linear, interventions, Map::new())
-    }
-
-    /// The same with options `to` (position of the logits, -1) and `positions` (names of positions, as in `run_with_hooks`).
-    #[rhai_fn(name = "predict", return_raw, pure)]
     pub fn predict_with(
         context: NativeCallContext,
         linear: &mut Linear,
@@ -293,9 +294,12 @@ pub mod functions {
         with_hooks(&context, |caller| predict(caller, linear, &interventions, options))
     }
 
-    /// What the map predicts of patching a source's last residuals over each layer and each pair of layers at one position: the
-    /// change of the answer's logit, [layer, layer], single layers on the diagonal, pairs above it, NaN below. The model's own is
-    /// `patch_grid(..).matrix("logit")` with the same source, target and position; this one takes a backward and a forward pass.
+    /// Predicts the effect of patching a source's last residuals into each layer and each pair of layers at one
+    /// position.
+    ///
+    /// Returns the change of the answer's logit, [layer, layer]: single layers on the diagonal, pairs above it, NaN
+    /// below. The model's own effect is `patch_grid(..).matrix("logit")` with the same source, target and position.
+    /// This prediction takes one backward and one forward pass.
     ///
     /// Options: `source` (tokens or text) or `vectors` (one [d_model] per layer), `answer`, `position` (0), `to` (-1).
     ///
@@ -306,7 +310,7 @@ pub mod functions {
     /// print(predicted.at([0, 5]));
     /// ```
     #[rhai_fn(name = "predict_grid", return_raw, pure)]
-    pub fn predict_grid_of(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
-        tensor(predict_grid(linear, options).and_then(|grid| Ok(grid.f_to_kind(Kind::Double)?)))
+    pub fn predict_grid_of(linear: &mut Linear, request: Map) -> ScriptResult<Tensor> {
+        tensor(predict_grid(linear, request).and_then(|grid| Ok(grid.f_to_kind(Kind::Double)?)))
     }
 }

@@ -5,7 +5,9 @@ mod path;
 mod path_graph;
 mod paths;
 
-use std::fmt::{self, Display, Formatter};
+pub use path_graph::PathGraphHandle;
+pub use paths::Paths;
+
 use std::rc::Rc;
 
 use rhai::plugin::*;
@@ -14,10 +16,14 @@ use tch::Kind;
 
 use super::convert::{expected, integers};
 use super::error::ScriptResult;
+use super::handle::Handle;
+use super::map::map;
 use super::model::Model;
 use super::model::hooks::{Caller, with_hooks};
 use super::model::{answers, prompts};
+use super::module;
 use super::option::Options;
+use super::topic::Topic;
 use crate::error::{Error, Result};
 use crate::linear::map::LinearMap;
 use crate::model::run::Hooks;
@@ -30,35 +36,21 @@ pub struct Linear {
     map: Rc<LinearMap>,
 }
 
-impl Display for Linear {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "linear map of {} at {} tokens", self.model.get().name, self.map.length())
+impl Handle for Linear {
+    const NAME: &'static str = "linear_map";
+    const IS_IMMUTABLE: bool = true;
+
+    fn describe(&self) -> String {
+        format!("linear map of {} at {} tokens", self.model.get().name, self.map.length())
     }
 }
 
 /// Registers everything about linear maps.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Linear>("linear");
-    engine.register_type_with_name::<paths::Paths>("paths");
-    engine.register_type_with_name::<path_graph::Graph>("path_graph");
-    engine.register_global_module(exported_module!(functions).into());
-    engine.register_global_module(exported_module!(map::functions).into());
-    engine.register_global_module(exported_module!(paths::functions).into());
-    engine.register_global_module(exported_module!(path_graph::functions).into());
-}
-
-/// Whether the value is a handle of something that never changes.
-pub fn is_handle(value: &Dynamic) -> bool {
-    value.read_lock::<Linear>().is_some()
-        || value.read_lock::<paths::Paths>().is_some()
-        || value.read_lock::<path_graph::Graph>().is_some()
-}
-
-/// One line about a value of this folder's types; None for other values.
-pub fn describe(value: &Dynamic) -> Option<String> {
-    (value.read_lock::<Linear>().map(|linear| linear.to_string()))
-        .or_else(|| value.read_lock::<paths::Paths>().map(|paths| paths.to_string()))
-        .or_else(|| value.read_lock::<path_graph::Graph>().map(|graph| graph.to_string()))
+    module::register(engine, Topic::Linear, exported_manifest!(functions));
+    module::register(engine, Topic::Linear, exported_manifest!(map::functions));
+    module::register(engine, Topic::Linear, exported_manifest!(paths::functions));
+    module::register(engine, Topic::Linear, exported_manifest!(path_graph::functions));
 }
 
 impl Linear {
@@ -67,11 +59,14 @@ impl Linear {
         self.map.position(options.integer("to")?.unwrap_or(-1))
     }
 
+    /// The options of a function that takes only `to`.
+    fn only_to(&self, function: &'static str, options: Map) -> Result<i64> {
+        Options::read(function, options, |options| self.to(options))
+    }
+
     /// Option `answer`: a token id, or text, whose first token counts.
-    fn answer(&self, options: &mut Options, function: &str) -> Result<i64> {
-        let given = options.any("answer").ok_or_else(|| {
-            Error::new(format!("`{function}` needs `answer`")).hint("#{ answer: a token id, or text }")
-        })?;
+    fn answer(&self, options: &mut Options) -> Result<i64> {
+        let given = options.needed("answer", "#{ answer: a token id, or text }")?;
         let ids = answers(self.model.get(), &given)?;
         let [id] = ids.as_slice() else { return Err(expected("option `answer`", "one token id or text", &given)) };
         self.check_id(*id)?;
@@ -93,9 +88,8 @@ fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
 }
 
 fn totals(linear: &Linear, options: Map) -> Result<tch::Tensor> {
-    let mut options = Options::new("totals", options, &["to", "ids"])?;
-    let to = linear.to(&mut options)?;
-    match options.array("ids")? {
+    let (to, ids) = Options::read("totals", options, |options| Ok((linear.to(options)?, options.array("ids")?)))?;
+    match ids {
         None => linear.map.totals(to),
         Some(ids) => {
             let ids = integers("option `ids`", &ids)?;
@@ -109,25 +103,24 @@ fn totals(linear: &Linear, options: Map) -> Result<tch::Tensor> {
 }
 
 fn flow(linear: &Linear, options: Map) -> Result<Map> {
-    let mut options = Options::new("flow", options, &["answer", "to"])?;
-    let answer = linear.answer(&mut options, "flow")?;
-    let to = linear.to(&mut options)?;
+    let (answer, to) = Options::read("flow", options, |options| Ok((linear.answer(options)?, linear.to(options)?)))?;
     let flow = linear.map.flow(answer, to)?;
-    let mut map = Map::new();
-    let biases = [("attention_bias", flow.attention_bias), ("mlp_bias", flow.mlp_bias)];
-    map.insert("intervention".into(), Dynamic::from(vector(&flow.intervention)?));
-    for (key, value) in [("node", flow.node), ("head", flow.head), ("mlp", flow.mlp)].into_iter().chain(biases) {
-        map.insert(key.into(), Dynamic::from(Tensor::new(value)));
-    }
-    map.insert("logit".into(), flow.logit.into());
-    map.insert("final_bias".into(), flow.final_bias.into());
-    Ok(map)
+    Ok(map! {
+        "node" => Tensor::new(flow.node),
+        "head" => Tensor::new(flow.head),
+        "mlp" => Tensor::new(flow.mlp),
+        "attention_bias" => Tensor::new(flow.attention_bias),
+        "mlp_bias" => Tensor::new(flow.mlp_bias),
+        "final_bias" => flow.final_bias,
+        "intervention" => vector(&flow.intervention)?,
+        "logit" => flow.logit,
+    })
 }
 
 fn freeze(caller: &Caller, model: &Model, tokens: &Dynamic, options: Map) -> Result<Linear> {
-    let mut options = Options::new("linearize", options, &["hooks", "positions"])?;
-    let entries = options.array("hooks")?.unwrap_or_default();
-    let names = options.map("positions")?.unwrap_or_default();
+    let (entries, names) = Options::read("linearize", options, |options| {
+        Ok((options.array("hooks")?.unwrap_or_default(), options.map("positions")?.unwrap_or_default()))
+    })?;
     let decoder = &model.get().decoder;
     let rows = prompts(model.get(), tokens)?;
     let [row] = rows.as_slice() else {
@@ -139,14 +132,22 @@ fn freeze(caller: &Caller, model: &Model, tokens: &Dynamic, options: Map) -> Res
     Ok(Linear { model: model.clone(), map: Rc::new(map) })
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// Freezes a model at one prompt: every norm's divisor, every attention probability, every activation's slope (f(u)/u), every
-    /// soft cap's secant. What remains is linear in the embeddings, and exact: its parts add up to the model's logits.
+    /// Freezes a model at one prompt: every norm's divisor, every attention probability, every activation's slope
+    /// (f(u)/u) and every soft cap's secant.
     ///
-    /// A node is a layer and a position; layer 0 stands before the first block (embedding plus, in GPT-2, the learned position),
-    /// layer n_layers after the last. See Elhage et al. 2021 for attention, and the paper's section 6 for the MLP's and norms'
-    /// surrogates.
+    /// What remains is linear in the embeddings, and exact: its parts add up to the model's logits. A node is a layer
+    /// and a position. Layer 0 stands before the first block (embedding plus, in GPT-2, the learned position), layer
+    /// n_layers after the last. See Elhage et al. 2021 for attention, and the paper's section 6 for the surrogates of
+    /// MLPs and norms.
+    ///
+    /// Options: `hooks`, as in `run_with_hooks`, freezes the model under interventions; `positions` names positions
+    /// that interventions may use. Norms, attention probabilities and slopes are then those of the changed run. So are
+    /// `flow`'s logit and the map that ranks paths. Paths still start from the tokens, and pass through a patched node
+    /// as through any other. What the interventions put into the residual stream there (the patched vector minus the
+    /// value it replaces) is a source of its own, `intervention()`, which `check()` counts beside tokens and biases.
+    /// Changed embeddings count as the tokens'. `predict`, `predict_grid` and `validity` need a map without hooks.
     ///
     /// # Example
     /// ```rhai
@@ -154,31 +155,14 @@ mod functions {
     /// let lin = model.linearize("The capital of France is");
     /// print(lin.check());
     /// print(lin.totals(#{ ids: [model.to_single_token(" Paris")] }));
-    /// ```
-    #[rhai_fn(return_raw, pure)]
-    pub fn linearize(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Linear> {
-        linearize_with(context, model, tokens, Map::new())
-    }
-
-    /// Freezes a model at one prompt under interventions. Options: `hooks`, as in `run_with_hooks`; `positions` (names of
-    /// positions that interventions may use).
-    ///
-    /// Norms, attention probabilities and slopes are those of the changed run, and so are `flow`'s logit and the paths' ranks' map.
-    /// Paths still start from the tokens, and pass through a patched node as through any other: what the interventions put into the
-    /// residual stream there (the patched vector less what would have stood in its place) is a source of its own,
-    /// `intervention()`, that `check()` counts beside tokens and biases. Changed embeddings count as the tokens'. `predict`, `predict_grid` and
-    /// `validity` need a map without hooks.
-    ///
-    /// # Example
-    /// ```rhai
     /// let model = load_model("smollm2");
     /// let digest = model.run_with_cache("; short, shorter", ["blocks.12.hook_resid_post"]).cache["blocks.12.hook_resid_post"].at([0, -1]);
     /// let lin = model.linearize("; big,", #{ hooks: [patch("blocks.12.hook_resid_post", 0, digest)] });
     /// assert(lin.check().relative < 1e-4);
     /// print(lin.intervention().shape);
     /// ```
-    #[rhai_fn(name = "linearize", return_raw, pure)]
-    pub fn linearize_with(
+    #[rhai_fn(return_raw, pure)]
+    pub fn linearize(
         context: NativeCallContext,
         model: &mut Model,
         tokens: Dynamic,
@@ -193,8 +177,11 @@ mod functions {
         linear.map.tokens().iter().copied().map(Dynamic::from).collect()
     }
 
-    /// How far the sum over source tokens and biases (and interventions) is from the run's own logits at the last position: `#{
-    /// relative, absolute }`, the largest difference, divided by the largest logit or not.
+    /// Compares the sum over source tokens, biases and interventions with the run's own logits at the last position.
+    ///
+    /// Returns `#{ relative, absolute }`: the largest difference, divided by the largest logit or not.
+    ///
+    /// Option: `to`, the position (-1).
     ///
     /// # Example
     /// ```rhai
@@ -202,26 +189,15 @@ mod functions {
     /// print(lin.check().relative);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn check(linear: &mut Linear) -> ScriptResult<Map> {
-        check_at(linear, Map::new())
+    pub fn check(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
+        let completeness = linear.map.check(linear.only_to("check", options)?)?;
+        Ok(map! { "relative" => completeness.relative, "absolute" => completeness.absolute })
     }
 
-    /// The same at position `to`.
-    #[rhai_fn(name = "check", return_raw, pure)]
-    pub fn check_at(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        let check = || {
-            let mut options = Options::new("check", options, &["to"])?;
-            let to = linear.to(&mut options)?;
-            linear.map.check(to)
-        };
-        let completeness = check()?;
-        let mut map = Map::new();
-        map.insert("relative".into(), completeness.relative.into());
-        map.insert("absolute".into(), completeness.absolute.into());
-        Ok(map)
-    }
-
-    /// What each source token contributes to the last position's logits, [source, d_vocab].
+    /// Each source token's contribution to the last position's logits, [source, d_vocab].
+    ///
+    /// Options: `to`, the position of the logits (-1); `ids`, the tokens to measure, which gives [source, id] for much
+    /// less work. Tokens after `to` contribute nothing.
     ///
     /// # Example
     /// ```rhai
@@ -229,36 +205,24 @@ mod functions {
     /// print(lin.totals().shape);
     /// ```
     #[rhai_fn(name = "totals", return_raw, pure)]
-    pub fn totals_all(linear: &mut Linear) -> ScriptResult<Tensor> {
-        totals_with(linear, Map::new())
-    }
-
-    /// What each source token contributes to the logits at position `to`, [source, d_vocab], or of the tokens `ids` only, [source,
-    /// id], which is much less work. Tokens after `to` contribute nothing.
-    #[rhai_fn(name = "totals", return_raw, pure)]
     pub fn totals_with(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
         tensor(totals(linear, options))
     }
 
-    /// What all biases together contribute to the last position's logits, [d_vocab]; zeros for a model without biases.
-    #[rhai_fn(name = "bias", return_raw, pure)]
-    pub fn bias_last(linear: &mut Linear) -> ScriptResult<Tensor> {
-        bias_at(linear, Map::new())
+    /// The contribution of all biases to the last position's logits, [d_vocab]; zeros for a model without biases.
+    ///
+    /// Option: `to`, the position (-1).
+    #[rhai_fn(return_raw, pure)]
+    pub fn bias(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
+        tensor(linear.only_to("bias", options).and_then(|to| linear.map.bias(to)))
     }
 
-    /// The same at position `to`.
-    #[rhai_fn(name = "bias", return_raw, pure)]
-    pub fn bias_at(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
-        let bias = || {
-            let mut options = Options::new("bias", options, &["to"])?;
-            let to = linear.to(&mut options)?;
-            linear.map.bias(to)
-        };
-        tensor(bias())
-    }
-
-    /// What the interventions that the map was frozen under contribute to the last position's logits, [d_vocab]: what they put into the
-    /// residual stream less what would have stood there, carried on. Zeros without interventions.
+    /// The contribution of the interventions to the last position's logits, [d_vocab]; zeros without interventions.
+    ///
+    /// Counts what the interventions of `linearize` put into the residual stream minus the values they replace, carried
+    /// on to the logits.
+    ///
+    /// Option: `to`, the position (-1).
     ///
     /// # Example
     /// ```rhai
@@ -268,27 +232,21 @@ mod functions {
     /// let hooked = model.run_with_hooks(lin.tokens, [zero("blocks.3.hook_mlp_out", -1)]).at([0, -1]);
     /// print((parts - hooked).abs().max());
     /// ```
-    #[rhai_fn(name = "intervention", return_raw, pure)]
-    pub fn intervention_last(linear: &mut Linear) -> ScriptResult<Tensor> {
-        intervention_at(linear, Map::new())
+    #[rhai_fn(return_raw, pure)]
+    pub fn intervention(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
+        tensor(linear.only_to("intervention", options).and_then(|to| linear.map.intervention(to)))
     }
 
-    /// The same at position `to`.
-    #[rhai_fn(name = "intervention", return_raw, pure)]
-    pub fn intervention_at(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
-        let intervention = || {
-            let mut options = Options::new("intervention", options, &["to"])?;
-            let to = linear.to(&mut options)?;
-            linear.map.intervention(to)
-        };
-        tensor(intervention())
-    }
-
-    /// One logit split over the parts of the model that it passes, by one backward pass: a map of
-    /// `node` [n_layers + 1, pos], through each node; `head` [layer, head, source, target], through each head's edge; `mlp` [layer,
-    /// pos]; `attention_bias` and `mlp_bias` [layer], what biases (those of norms too) add there; `final_bias`; `intervention`
-    /// [n_layers + 1], what interventions put in at each layer; and `logit`, the run's own. At every layer the nodes, all biases
-    /// from there on and all interventions behind it sum to the logit.
+    /// Splits one logit over the parts of the model, by one backward pass.
+    ///
+    /// Returns a map. At every layer the nodes, all later biases and all earlier interventions sum to the logit.
+    /// - `node` [n_layers + 1, pos]: through each node
+    /// - `head` [layer, head, source, target]: through each head's edge
+    /// - `mlp` [layer, pos]: through each MLP
+    /// - `attention_bias`, `mlp_bias` [layer]: added by biases, those of norms included
+    /// - `final_bias`: added by the last norm's and the unembedding's bias
+    /// - `intervention` [n_layers + 1]: added by interventions at each layer
+    /// - `logit`: the run's own
     ///
     /// Options: `answer` (a token id, or text, whose first token counts), `to` (-1).
     ///
@@ -300,14 +258,8 @@ mod functions {
     /// print(flow.head.sum([2, 3]).shape);
     /// ```
     #[rhai_fn(name = "flow", return_raw, pure)]
-    pub fn flow_of(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        Ok(flow(linear, options)?)
-    }
-
-    /// One line about a linear map.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn linear_describe(linear: &mut Linear) -> String {
-        linear.to_string()
+    pub fn flow_of(linear: &mut Linear, request: Map) -> ScriptResult<Map> {
+        Ok(flow(linear, request)?)
     }
 }
 

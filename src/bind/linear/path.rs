@@ -23,25 +23,39 @@ pub fn node(linear: &Linear, what: &str, value: &Dynamic) -> Result<Node> {
     Ok((*layer as usize, linear.map.position(*position)?))
 }
 
-/// A path: an array of positions, one per node; or a map with `positions` and perhaps `layer` (of the first node; 0) and `heads` (for
-/// each step, an array of heads), such as a row of a path table.
-pub fn path<'a>(linear: &'a Linear, value: &Dynamic) -> Result<Operator<'a>> {
-    let (layer, positions, heads, residual) = if let Some(array) = value.read_lock::<Array>() {
-        (0, integers("a path", &array)?, None, None)
-    } else if let Some(map) = value.read_lock::<Map>() {
-        let mut map = Options::new(
-            "a path",
-            map.clone(),
-            &["layer", "positions", "heads", "residual", "logit", "rank", "tokens"],
-        )?;
+/// What a map says of a path.
+struct Given {
+    layer: i64,
+    positions: Vec<i64>,
+    heads: Option<Vec<Vec<i64>>>,
+    residual: Option<Vec<bool>>,
+}
+
+impl Given {
+    fn read(map: &mut Options) -> Result<Self> {
+        // A row of a path table also has these.
+        for result in ["logit", "rank", "tokens"] {
+            map.any(result);
+        }
         let positions = map.array("positions")?.ok_or_else(|| Error::new("a path needs `positions`"))?;
-        let heads =
-            map.array("heads")?.map(|steps| steps.iter().map(step_heads).collect::<Result<Vec<_>>>()).transpose()?;
-        let residual = map
-            .array("residual")?
-            .map(|steps| steps.iter().map(step_residual).collect::<Result<Vec<_>>>())
-            .transpose()?;
-        (map.integer("layer")?.unwrap_or(0), integers("`positions`", &positions)?, heads, residual)
+        let heads = map.array("heads")?.map(|steps| steps.iter().map(step_heads).collect::<Result<_>>());
+        let residual = map.array("residual")?.map(|steps| steps.iter().map(step_residual).collect::<Result<_>>());
+        Ok(Self {
+            layer: map.integer("layer")?.unwrap_or(0),
+            positions: integers("`positions`", &positions)?,
+            heads: heads.transpose()?,
+            residual: residual.transpose()?,
+        })
+    }
+}
+
+/// A path: an array of positions, one per node; or a map with `positions` and perhaps `layer` (of the first node; 0)
+/// and `heads` (for each step, an array of heads), such as a row of a path table.
+pub fn path<'a>(linear: &'a Linear, value: &Dynamic) -> Result<Operator<'a>> {
+    let Given { layer, positions, heads, residual } = if let Some(array) = value.read_lock::<Array>() {
+        Given { layer: 0, positions: integers("a path", &array)?, heads: None, residual: None }
+    } else if let Some(map) = value.read_lock::<Map>() {
+        Options::read("a path", map.clone(), Given::read)?
     } else {
         return Err(expected("a path", "an array of positions, or a row of a path table", value));
     };

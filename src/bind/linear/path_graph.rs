@@ -1,6 +1,5 @@
 //! Graphs of paths in scripts.
 
-use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -9,34 +8,40 @@ use rhai::{Array, Dynamic, Map};
 
 use super::paths::Paths;
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
+use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::Result;
 use crate::linear::path_graph::{Names, PathEdge, PathGraph, PathNode, Pruning, Share};
 
 /// The script's handle of a graph of paths.
 #[derive(Debug, Clone)]
-pub struct Graph(Rc<PathGraph>);
+pub struct PathGraphHandle(Rc<PathGraph>);
 
-impl Display for Graph {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+impl Handle for PathGraphHandle {
+    const NAME: &'static str = "path_graph";
+    const IS_IMMUTABLE: bool = true;
+
+    fn describe(&self) -> String {
         let (nodes, edges, share) = (self.0.nodes.len(), self.0.edges.len(), self.0.explained * 100.0);
-        write!(formatter, "graph of {} paths: {nodes} nodes, {edges} edges, {share:.1}% explained", self.0.total.paths)
+        format!("graph of {} paths: {nodes} nodes, {edges} edges, {share:.1}% explained", self.0.total.paths)
     }
 }
 
-fn make(paths: &Paths, options: Map) -> Result<Graph> {
-    let mut options = Options::new("path_graph", options, &["high_ranking_only", "min_node", "min_edge"])?;
-    let pruning = Pruning {
-        high_ranking_only: options.boolean("high_ranking_only")?.unwrap_or(true),
-        min_node: options.number("min_node")?.unwrap_or(0.01),
-        min_edge: options.number("min_edge")?.unwrap_or(0.01),
-    };
+fn make(paths: &Paths, options: Map) -> Result<PathGraphHandle> {
+    let pruning = Options::read("path_graph", options, |options| {
+        Ok(Pruning {
+            high_ranking_only: options.boolean("high_ranking_only")?.unwrap_or(true),
+            min_node: options.number("min_node")?.unwrap_or(0.01),
+            min_edge: options.number("min_edge")?.unwrap_or(0.01),
+        })
+    })?;
     let hint = match paths.held()? {
         [] => "`keep: \"all\"` keeps low-ranking ones too; or raise `max_rank`, or sample more",
         _ => "`high_ranking_only: false` takes all of them; or trace with a larger `max_rank`",
     };
     let graph = PathGraph::new(&paths.table, names(paths)?, pruning).map_err(|error| error.hint(hint))?;
-    Ok(Graph(Rc::new(graph)))
+    Ok(PathGraphHandle(Rc::new(graph)))
 }
 
 /// Texts of the tokens; of a model without a tokenizer their ids.
@@ -50,47 +55,43 @@ fn names(paths: &Paths) -> Result<Names> {
     Ok(Names { model: model.name.clone(), prompt, tokens, answer: texts(&[paths.table.answer])?.concat() })
 }
 
-fn share_into(map: &mut Map, share: Share) {
-    map.insert("influence".into(), share.influence.into());
-    map.insert("logit".into(), share.logit.into());
-    map.insert("paths".into(), (share.paths as i64).into());
+/// The map with a share's fields besides.
+fn with_share(mut map: Map, share: Share) -> Map {
+    map.extend(map! { "influence" => share.influence, "logit" => share.logit, "paths" => share.paths as i64 });
+    map
 }
 
-impl Graph {
+impl PathGraphHandle {
     fn node(&self, node: &PathNode) -> Map {
-        let mut map = Map::new();
-        map.insert("layer".into(), (node.layer as i64).into());
-        map.insert("position".into(), i64::from(node.position).into());
         let token = self.0.names.tokens[node.position as usize].clone();
-        map.insert("token".into(), token.into());
-        share_into(&mut map, node.share);
-        map
+        let node_map = map! { "layer" => node.layer as i64, "position" => i64::from(node.position), "token" => token };
+        with_share(node_map, node.share)
     }
 
     fn edge(edge: &PathEdge) -> Map {
-        let mut map = Map::new();
-        map.insert("layer".into(), (edge.layer as i64).into());
-        map.insert("source".into(), i64::from(edge.source).into());
-        map.insert("target".into(), i64::from(edge.target).into());
-        share_into(&mut map, edge.share);
-        let heads = edge.heads.iter().map(|(head, share)| {
-            let mut map = Map::new();
-            map.insert("head".into(), (*head).into());
-            share_into(&mut map, *share);
-            Dynamic::from(map)
-        });
-        map.insert("heads".into(), heads.collect::<Array>().into());
-        let mut residual = Map::new();
-        share_into(&mut residual, edge.residual);
-        map.insert("residual".into(), residual.into());
-        map
+        let head = |(head, share): (&i64, &Share)| Dynamic::from(with_share(map! { "head" => *head }, *share));
+        let edge_map = map! {
+            "layer" => edge.layer as i64,
+            "source" => i64::from(edge.source),
+            "target" => i64::from(edge.target),
+            "heads" => edge.heads.iter().map(head).collect::<Array>(),
+            "residual" => with_share(Map::new(), edge.residual),
+        };
+        with_share(edge_map, edge.share)
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
-    /// The graph of the nodes and edges that a table's high-ranking paths pass; what less than 1% of their influence passes is
-    /// left out.
+    /// The graph of the nodes and edges on a table's paths.
+    ///
+    /// The influence of a node or edge is the sum of |answer's logit| over the paths through it, divided by the sum
+    /// over all paths that count. It ranges from 0 to 1, and sums to 1 over the nodes, or the edges, of any layer
+    /// before pruning. For a table of sampled paths it is an estimate.
+    ///
+    /// Options: `high_ranking_only` (true: only paths with a rank up to the table's `max_rank` count), `min_node` and
+    /// `min_edge` (0.01: drops nodes and edges of less influence, and then those that no longer connect a source token
+    /// with the end).
     ///
     /// # Example
     /// ```rhai
@@ -101,61 +102,47 @@ pub mod functions {
     /// print(graph.nodes.filter(|node| node.layer == 0));
     /// graph.save("paths.svg");
     /// ```
-    #[rhai_fn(name = "path_graph", return_raw)]
-    pub fn path_graph_of(paths: Paths) -> ScriptResult<Graph> {
-        path_graph_with(paths, Map::new())
-    }
-
-    /// The graph of the nodes and edges that a table's paths pass.
-    ///
-    /// The influence of a node or edge is the sum of |answer's logit| over the paths through it, divided by the sum over all paths
-    /// that count: 0 to 1, and 1 in sum over the nodes, or the edges, of any layer before pruning. Of a table of sampled
-    /// paths these are estimates.
-    ///
-    /// Options: `high_ranking_only` (true: only paths with a rank up to the table's `max_rank` count), `min_node` and `min_edge`
-    /// (0.01: nodes and edges of less influence are left out, and then all that no longer lies on a way from a source token to
-    /// the end).
-    #[rhai_fn(name = "path_graph", return_raw)]
-    pub fn path_graph_with(paths: Paths, options: Map) -> ScriptResult<Graph> {
+    #[rhai_fn(return_raw)]
+    pub fn path_graph(paths: Paths, options: Map) -> ScriptResult<PathGraphHandle> {
         Ok(make(&paths, options)?)
     }
 
-    /// The nodes left, by layer and position: maps of `layer` (0 stands before the first block), `position`, `token` (its text),
-    /// `influence`, `logit` (the sum of the answer's logits over the paths through it) and `paths`, their number.
+    /// The nodes left, by layer and position, as maps.
+    ///
+    /// Each has `layer` (0 stands before the first block), `position`, `token` (its text), `influence`, `logit` (the
+    /// sum of the answer's logits over the paths through it) and `paths` (their number).
     #[rhai_fn(get = "nodes", pure)]
-    pub fn graph_nodes(graph: &mut Graph) -> Array {
+    pub fn graph_nodes(graph: &mut PathGraphHandle) -> Array {
         graph.0.nodes.iter().map(|node| Dynamic::from(graph.node(node))).collect()
     }
 
-    /// The edges left, by layer, source and target: maps of `layer`, `source` and `target` (positions at that layer and the next),
-    /// `influence`, `logit`, `paths`; `heads`, maps of `head` and the same three of the paths on which it takes part in this
-    /// step; and `residual`, a map of the same three for the residual stream.
+    /// The edges left, by layer, source and target, as maps.
+    ///
+    /// Each has `layer`, `source` and `target` (positions at that layer and the next), `influence`, `logit` and
+    /// `paths`. `heads` holds maps of `head` and the same three numbers for the paths along that head; `residual` holds
+    /// them for the residual stream.
     #[rhai_fn(get = "edges", pure)]
-    pub fn graph_edges(graph: &mut Graph) -> Array {
-        graph.0.edges.iter().map(|edge| Dynamic::from(Graph::edge(edge))).collect()
+    pub fn graph_edges(graph: &mut PathGraphHandle) -> Array {
+        graph.0.edges.iter().map(|edge| Dynamic::from(PathGraphHandle::edge(edge))).collect()
     }
 
-    /// The share of the paths' influence that is left: of the paths none of whose nodes or edges was left out.
+    /// The share of the paths' influence that lies on paths without a dropped node or edge.
     #[rhai_fn(get = "explained", pure)]
-    pub fn graph_explained(graph: &mut Graph) -> f64 {
+    pub fn graph_explained(graph: &mut PathGraphHandle) -> f64 {
         graph.0.explained
     }
 
     /// Writes the graph to a file, in the format that its name ends in:
-    /// - `.svg`, `.png`: a drawing, positions from left to right and layers from bottom to top, edges as wide as their influence
+    /// - `.svg`, `.png`: a drawing, positions from left to right, layers from bottom to top, edges as wide as their
+    ///   influence
     /// - `.dot`: for Graphviz
-    /// - `.json`: for attribution graph viewers, in schema version 1 of circuit-tracer's `graph_models.py` and Neuronpedia's
-    ///   `graph-schema.json`. There a node within the model (the residual stream after a block) stands as a "cross layer
-    ///   transcoder" feature whose number is its position; a link's weight is the sum of the answer's logits; a node's influence is,
-    ///   as viewers prune by it, the share that it and the more influential ones hold together.
+    /// - `.json`: for attribution graph viewers, in schema version 1 of circuit-tracer's `graph_models.py` and
+    ///   Neuronpedia's `graph-schema.json`. A node within the model (the residual stream after a block) is written as a
+    ///   "cross layer transcoder" feature whose number is its position. A link's weight is the sum of the answer's
+    ///   logits. A node's influence is cumulative, as viewers prune by it: its own and that of all more influential
+    ///   nodes
     #[rhai_fn(name = "save", return_raw, pure)]
-    pub fn graph_save(graph: &mut Graph, path: &str) -> ScriptResult<()> {
+    pub fn graph_save(graph: &mut PathGraphHandle, path: &str) -> ScriptResult<()> {
         Ok(graph.0.save(Path::new(path))?)
-    }
-
-    /// One line about a graph of paths.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn graph_describe(graph: &mut Graph) -> String {
-        graph.to_string()
     }
 }

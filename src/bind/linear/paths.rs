@@ -1,6 +1,5 @@
 //! Path tables in scripts.
 
-use std::fmt::{self, Display, Formatter};
 use std::path::Path as FilePath;
 use std::rc::Rc;
 
@@ -10,6 +9,8 @@ use rhai::{Array, Dynamic, Map};
 use super::{Linear, tensor};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
+use crate::bind::map::map;
 use crate::bind::model::Model;
 use crate::bind::option::Options;
 use crate::error::{Error, Result, unknown};
@@ -26,15 +27,20 @@ use crate::tensor::Tensor;
 /// The script's handle of scored paths.
 #[derive(Debug, Clone)]
 pub struct Paths {
+    /// The model whose paths they are.
     pub model: Model,
+    /// The paths and their scores.
     pub table: Rc<PathTable>,
 }
 
-impl Display for Paths {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+impl Handle for Paths {
+    const NAME: &'static str = "paths";
+    const IS_IMMUTABLE: bool = true;
+
+    fn describe(&self) -> String {
         let high: u64 = self.table.starts.iter().map(|start| start.high_ranking).sum();
         let computed: u64 = self.table.starts.iter().map(|start| start.computed).sum();
-        write!(formatter, "{computed} paths, {high} of them with rank up to {}", self.table.options.max_rank)
+        format!("{computed} paths, {high} of them with rank up to {}", self.table.options.max_rank)
     }
 }
 
@@ -52,15 +58,14 @@ struct Call {
 const LESS_MEMORY: &str =
     "choose fewer starts by `from`, fewer edges by `edges`, or `keep: \"high_ranking\"`, or `file`";
 
-const GRAPH: &[&str] = &["from", "to", "edges", "top_p", "mode", "granularity", "answer"];
-const CHOICE: &[&str] = &["max_rank", "keep", "sample", "seed", "highest", "limit", "file", "quiet"];
-
 impl Call {
     fn read(linear: &Linear, function: &'static str, options: Map) -> Result<Self> {
-        let allowed: Vec<&str> = GRAPH.iter().chain(CHOICE).copied().collect();
-        let mut options = Options::new(function, options, &allowed)?;
-        let answer = linear.answer(&mut options, function)?;
-        let request = request(linear, &mut options)?;
+        Options::read(function, options, |options| Self::of(linear, options))
+    }
+
+    fn of(linear: &Linear, options: &mut Options) -> Result<Self> {
+        let answer = linear.answer(options)?;
+        let request = request(linear, options)?;
         let positive = |key: &str, value: Option<i64>| match value {
             Some(value) if value < 1 => {
                 Err(Error::new(format!("option `{key}` is {value}")).hint("it must be at least 1"))
@@ -79,11 +84,7 @@ impl Call {
         if seed.is_some() && sample.is_none() {
             return Err(Error::new("option `seed` goes with `sample`"));
         }
-        let keep_low = match options.string("keep")?.as_deref() {
-            None | Some("all") => true,
-            Some("high_ranking") => false,
-            Some(other) => return Err(unknown("keep", other, &["all", "high_ranking"])),
-        };
+        let keep_low = options.choice("keep", &[("all", true), ("high_ranking", false)])?.unwrap_or(true);
         let max_rank = positive("max_rank", options.integer("max_rank")?)?.unwrap_or(100);
         let file = options.string("file")?;
         Ok(Self {
@@ -134,16 +135,9 @@ fn request(linear: &Linear, options: &mut Options) -> Result<GraphRequest> {
         (Some("all"), None) => Edges::All,
         (Some(other), None) => return Err(unknown("edges", other, &["argmax", "all", "top_p"])),
     };
-    let mode = match options.string("mode")?.as_deref() {
-        None | Some("eq3") => Mode::Eq3,
-        Some("released") => Mode::Released,
-        Some(other) => return Err(unknown("mode", other, &["eq3", "released"])),
-    };
-    let granularity = match options.string("granularity")?.as_deref() {
-        None | Some("token") => Granularity::Token,
-        Some("head") => Granularity::Head,
-        Some(other) => return Err(unknown("granularity", other, &["token", "head"])),
-    };
+    let mode = options.choice("mode", &[("eq3", Mode::Eq3), ("released", Mode::Released)])?;
+    let granularity = options.choice("granularity", &[("token", Granularity::Token), ("head", Granularity::Head)])?;
+    let (mode, granularity) = (mode.unwrap_or(Mode::Eq3), granularity.unwrap_or(Granularity::Token));
     Ok(GraphRequest { from, to, edges, mode, granularity })
 }
 
@@ -178,16 +172,14 @@ fn estimate(linear: &Linear, options: Map) -> Result<Map> {
     let call = Call::read(linear, "path_counts", options)?;
     let plan = call.plan(linear)?;
     let estimate = plan.estimate;
-    let mut map = Map::new();
-    let from: Array = plan.graph.request.from.iter().copied().map(Dynamic::from).collect();
-    let counts: Array = plan.graph.counts().into_iter().map(count).collect();
-    map.insert("from".into(), from.into());
-    map.insert("counts".into(), counts.into());
-    map.insert("count".into(), count(estimate.paths));
-    map.insert("logit".into(), Dynamic::from(super::vector(&plan.sums()?)?));
-    map.insert("bytes".into(), estimate.bytes.into());
-    map.insert("seconds".into(), estimate.seconds.into());
-    Ok(map)
+    Ok(map! {
+        "from" => plan.graph.request.from.iter().copied().map(Dynamic::from).collect::<Array>(),
+        "counts" => plan.graph.counts().into_iter().map(count).collect::<Array>(),
+        "count" => count(estimate.paths),
+        "logit" => super::vector(&plan.sums()?)?,
+        "bytes" => estimate.bytes,
+        "seconds" => estimate.seconds,
+    })
 }
 
 impl Paths {
@@ -206,35 +198,35 @@ impl Paths {
             heads.push(edge.heads().map(Dynamic::from).collect::<Array>().into());
             residual.push(edge.residual.into());
         }
-        let mut map = Map::new();
+        let mut map = map! {
+            "positions" => positions.iter().map(|position| i64::from(*position).into()).collect::<Array>(),
+            "heads" => heads,
+            "residual" => residual,
+            "logit" => score.logit,
+            "rank" => score.rank.map_or(Dynamic::UNIT, Dynamic::from),
+        };
         if self.model.get().has_tokenizer() {
             let ids: Vec<i64> = positions.iter().map(|position| self.table.tokens[*position as usize]).collect();
             let tokens: Array = self.model.get().tokens(&ids)?.into_iter().map(Dynamic::from).collect();
             map.insert("tokens".into(), tokens.into());
         }
-        let positions: Array = positions.into_iter().map(|position| i64::from(position).into()).collect();
-        map.insert("positions".into(), positions.into());
-        map.insert("heads".into(), heads.into());
-        map.insert("residual".into(), residual.into());
-        map.insert("logit".into(), score.logit.into());
-        map.insert("rank".into(), score.rank.map_or(Dynamic::UNIT, Dynamic::from));
         Ok(map)
     }
 
     fn start(&self, start: &Start) -> Map {
         let (high, error) = start.high_ranking_paths(self.table.options.selection);
-        let mut map = Map::new();
-        map.insert("position".into(), start.position.into());
-        map.insert("paths".into(), count(start.paths));
-        map.insert("computed".into(), (start.computed as i64).into());
-        map.insert("high_ranking".into(), high.into());
-        map.insert("standard_error".into(), error.into());
-        map.insert("hits".into(), (start.high_ranking as i64).into());
-        map.insert("high_logit".into(), start.high_logit.into());
-        map.insert("logit".into(), start.logit.into());
-        map.insert("graph_logit".into(), start.graph_logit.into());
-        map.insert("total".into(), start.total.into());
-        map
+        map! {
+            "position" => start.position,
+            "paths" => count(start.paths),
+            "computed" => start.computed as i64,
+            "high_ranking" => high,
+            "standard_error" => error,
+            "hits" => start.high_ranking as i64,
+            "high_logit" => start.high_logit,
+            "logit" => start.logit,
+            "graph_logit" => start.graph_logit,
+            "total" => start.total,
+        }
     }
 
     fn activity(&self, from: &[i64]) -> Result<tch::Tensor> {
@@ -243,25 +235,34 @@ impl Paths {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
-    /// Traces paths: sequences of nodes from a source token to the last position, each contributing c = W_U S_final A E[t] to the
-    /// logits, where A is the product of its edges' maps. Measures the answer's logit in c and its rank among all tokens.
+    /// Traces paths, and measures the answer's logit and its rank in each.
     ///
-    /// Needed: `answer` (a token id, or text, whose first token counts).
-    /// Options: `from` (a position or several; all), `to` (-1); `edges` ("argmax": a head takes part only from the token it attends to
-    /// most; "all"; "top_p": the fewest keys that hold the share `top_p` of its attention); `mode` ("eq3": heads weighted by their
-    /// attention, the residual stream from a position to itself only; "released": on every edge all heads with weight 1, and the
-    /// residual stream, as in the paper's code); `granularity` ("token", or "head": each step along one head or the residual
-    /// stream alone); `max_rank` (100; a path up to it is high-ranking); `limit` (1,000,000: more paths are
-    /// refused before anything is computed); `sample` (so many paths, drawn with equal chances by `seed`, with replacement) or `highest` (the
-    /// so many paths of highest answer logit, exactly, without computing the others; `limit` is then on halves of paths);
-    /// `keep` ("all", or "high_ranking": which paths the table holds; with the latter a path is given up as soon as its rank is seen to be
-    /// too low, which is several times faster); `file` (.csv or .parquet, to which the paths kept are written as they are computed, instead of being held in memory; columns as for `save`);
-    /// `quiet`.
+    /// A path is a sequence of nodes from a source token to the last position. It contributes c = W_U S_final A E[t] to
+    /// the logits, where A is the product of its edges' maps. The rank is the answer's among all tokens in c.
     ///
-    /// The table has `starts`, what is known of each source position; `rows()`, `logit`, `rank`, `positions`, of the paths kept; `explained`,
-    /// `remainder`; and goes into `head_activity`, `path_graph`.
+    /// Needed: `answer` (a token id, or text, of which the first token counts). Options:
+    /// - `from`: one or several positions to start from; all by default. `to`: the position to end at, -1 by default
+    /// - `edges`: `"argmax"` (default; a head takes part only from the token it attends to most), `"all"`, or `"top_p"`
+    ///   (the fewest keys that hold the share `top_p` of a head's attention)
+    /// - `mode`: `"eq3"` (default; heads weighted by their attention, the residual stream from a position to itself
+    ///   only) or `"released"` (as in the paper's code: all heads with weight 1, and the residual stream, on every
+    ///   edge)
+    /// - `granularity`: `"token"` (default) or `"head"` (each step along one head or along the residual stream)
+    /// - `max_rank`: a path of this rank or better is high-ranking, 100 by default
+    /// - `limit`: more paths than this are refused before anything is computed, 1,000,000 by default
+    /// - `sample`: n draws n paths uniformly with replacement, by `seed`
+    /// - `highest`: n keeps the n paths with the highest answer logit, exactly, without computing the others; `limit`
+    ///   then counts halves of paths
+    /// - `keep`: the paths that the table holds, `"all"` (default) or `"high_ranking"`, which abandons a path as soon
+    ///   as its rank must be too low and is several times faster
+    /// - `file`: a .csv or .parquet file; paths are written there as they are computed, and not held in memory. Columns
+    ///   as for `save`
+    /// - `quiet`: `true` shows no progress
+    ///
+    /// The table has `starts` (a summary for each source position), `rows()`, `logit`, `rank`, `positions`, `explained`
+    /// and `remainder`. `head_activity` and `path_graph` take it.
     ///
     /// # Example
     /// ```rhai
@@ -270,12 +271,15 @@ pub mod functions {
     /// print(paths.starts[0]);
     /// ```
     #[rhai_fn(name = "paths", return_raw, pure)]
-    pub fn paths_of(linear: &mut Linear, options: Map) -> ScriptResult<Paths> {
-        Ok(paths(linear, options)?)
+    pub fn paths_of(linear: &mut Linear, request: Map) -> ScriptResult<Paths> {
+        Ok(paths(linear, request)?)
     }
 
-    /// How many paths there are, counted without going through them: `#{ from, counts, count, logit, bytes, seconds }`, with the sum of
-    /// all paths' answer logits from each position, and what computing them would take here. Options as for `paths`.
+    /// Counts the paths without computing them, and estimates the cost of computing them.
+    ///
+    /// Returns `#{ from, counts, count, logit, bytes, seconds }`: the starts, the number of paths from each and in all,
+    /// the sum of all paths' answer logits from each, and the memory and time that `paths` would take here. Options as
+    /// for `paths`.
     ///
     /// # Example
     /// ```rhai
@@ -283,27 +287,33 @@ pub mod functions {
     /// print(lin.path_counts(#{ answer: " bigger", edges: "all" }).counts);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn path_counts(linear: &mut Linear, options: Map) -> ScriptResult<Map> {
-        Ok(estimate(linear, options)?)
+    pub fn path_counts(linear: &mut Linear, request: Map) -> ScriptResult<Map> {
+        Ok(estimate(linear, request)?)
     }
 
-    /// What is known of the paths from each source position: maps of `position`; `paths`, how many there are; `computed`, how many of them
-    /// were, and `hits`, how many of those are high-ranking; `high_ranking`, how many of all, with a `standard_error` where it is estimated
-    /// from a sample (after a search it is a lower bound); `logit`, the sum of the answer's logits of those computed, and `high_logit`, of the
-    /// hits; `graph_logit`, of all paths of the graph; `total`, what the token contributes along all edges.
+    /// A summary of the paths from each source position, as maps.
+    ///
+    /// - `position`; `paths`: the number of paths from there; `computed`: the number of those computed
+    /// - `hits`: the high-ranking ones among those computed. `high_ranking`: those among all paths; an estimate with a
+    ///   `standard_error` for a sample, a lower bound for a search
+    /// - `logit`: the sum of the answer's logits of those computed; `high_logit`: of the hits; `graph_logit`: of all
+    ///   paths of the graph
+    /// - `total`: the token's contribution along all edges
     #[rhai_fn(get = "starts", pure)]
     pub fn paths_starts(paths: &mut Paths) -> Array {
         paths.table.starts.iter().map(|start| Dynamic::from(paths.start(start))).collect()
     }
 
-    /// The number of paths that were kept.
+    /// The number of paths in the table or its file.
     #[rhai_fn(name = "len", pure)]
     pub fn paths_len(paths: &mut Paths) -> i64 {
         paths.table.kept as i64
     }
 
-    /// Every path that the table holds: maps of `positions`, `heads` and `residual` (for each step), `logit`, `rank`, and `tokens`, as text,
-    /// where there is a tokenizer. In order; of a search, the highest logit first.
+    /// Every path that the table holds, as maps; those of `highest` start with the highest logit.
+    ///
+    /// Each has `positions`; `heads` and `residual`, for each step; `logit`; `rank`; and, with a tokenizer, `tokens` as
+    /// text.
     #[rhai_fn(name = "rows", return_raw, pure)]
     pub fn paths_rows(paths: &mut Paths) -> ScriptResult<Array> {
         let held = paths.held()?;
@@ -334,15 +344,16 @@ pub mod functions {
         tensor(tch::Tensor::f_from_slice(&flat).and_then(|flat| flat.f_view(shape)).map_err(Error::from))
     }
 
-    /// The share of what the source tokens contribute to the answer's logit that the paths explain: those found, after a search, else
-    /// all of the graph. (In released mode paths do not add up to anything.)
+    /// The share of the source tokens' contribution to the answer's logit that the paths explain.
+    ///
+    /// Counts all paths of the graph; after a search, those found. In released mode paths do not add up to the logit.
     #[rhai_fn(get = "explained", pure)]
     pub fn paths_explained(paths: &mut Paths) -> f64 {
         let (explained, total) = paths.table.explained();
         explained / total
     }
 
-    /// What the source tokens contribute to the answer's logit beyond what the paths explain.
+    /// The part of the source tokens' contribution to the answer's logit that the paths do not explain.
     #[rhai_fn(get = "remainder", pure)]
     pub fn paths_remainder(paths: &mut Paths) -> f64 {
         let (explained, total) = paths.table.explained();
@@ -362,15 +373,17 @@ pub mod functions {
         tensor(paths.activity(&paths.table.graph.request.from))
     }
 
-    /// The same of the paths from one position only.
+    /// The share of high-ranking paths from one position in which each head takes part, [layer, head].
     #[rhai_fn(name = "head_activity", return_raw, pure)]
     pub fn head_activity_from(paths: &mut Paths, position: i64) -> ScriptResult<Tensor> {
         let length = paths.table.tokens.len() as i64;
         tensor(paths.activity(&[if position < 0 { position + length } else { position }]))
     }
 
-    /// Writes the paths that the table holds to a .csv or .parquet file: `source` (position), `positions` (in parquet a list),
-    /// `heads` of each step (joined by +; r is the residual stream), the answer's `logit` and `rank`.
+    /// Writes the paths that the table holds to a .csv or .parquet file.
+    ///
+    /// Columns: `source` (position), `positions` (in parquet a list), `heads` of each step (joined by +; r is the
+    /// residual stream), the answer's `logit` and `rank`.
     ///
     /// # Example
     /// ```rhai
@@ -383,11 +396,5 @@ pub mod functions {
     pub fn paths_save(paths: &mut Paths, path: &str) -> ScriptResult<()> {
         paths.held()?;
         Ok(export::write(FilePath::new(path), &paths.table)?)
-    }
-
-    /// One line about a path table.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn paths_describe(paths: &mut Paths) -> String {
-        paths.to_string()
     }
 }

@@ -1,6 +1,5 @@
 //! Patching grids in scripts.
 
-use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -11,6 +10,8 @@ use tch::Kind;
 use super::{Model, tokens};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
+use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::cache::Cache;
 use crate::error::{Error, Result, unknown};
@@ -28,51 +29,37 @@ use crate::tensor::Tensor;
 #[derive(Debug, Clone)]
 pub struct GridHandle(Rc<Grid>);
 
-impl Display for GridHandle {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "grid of {} sets x {} samples", self.0.sets.len(), self.0.samples())
+impl Handle for GridHandle {
+    const NAME: &'static str = "grid";
+    const IS_IMMUTABLE: bool = true;
+
+    fn describe(&self) -> String {
+        format!("grid of {} sets x {} samples", self.0.sets.len(), self.0.samples())
     }
 }
 
 const SITES: &[(&str, Site)] =
     &[("resid_post", Site::ResidPost), ("attn_out", Site::AttentionOut), ("mlp_out", Site::MlpOut), ("z", Site::Z)];
 
-fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
-    const ALLOWED: &[&str] = &[
-        "source",
-        "vectors",
-        "target",
-        "answer",
-        "position",
-        "sizes",
-        "site",
-        "setting",
-        "filler",
-        "rr",
-        "max_rank",
-        "verify",
-        "tokens_at_once",
-        "store",
-        "quiet",
-    ];
-    let mut options = Options::new("patch_grid", options, ALLOWED)?;
+fn grid_request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
+    Options::read("patch_grid", options, |options| {
+        Ok((read(model, options)?, options.boolean("quiet")?.unwrap_or(false)))
+    })
+}
+
+fn read(model: &LanguageModel, options: &mut Options) -> Result<Request> {
+    const HINT: &str = "#{ source: tokens, target: tokens, answer: ids }";
     let vectors = options.array("vectors")?.map(|vectors| layer_vectors(&vectors)).transpose()?;
-    let mut needed = |key: &str| {
-        options.any(key).ok_or_else(|| {
-            Error::new(format!("`patch_grid` needs `{key}`")).hint("#{ source: tokens, target: tokens, answer: ids }")
-        })
-    };
     let sources = match vectors {
+        None => tokens::prompts(model, &options.needed("source", HINT)?)?,
+        Some(_) if options.any("source").is_some() => {
+            return Err(Error::new("options `source` and `vectors` of `patch_grid` exclude each other"));
+        }
         Some(_) => Vec::new(),
-        None => tokens::prompts(model, &needed("source")?)?,
     };
-    let targets = tokens::prompts(model, &needed("target")?)?;
-    let answers = answers(model, &needed("answer")?)?;
-    let released = match options.string("rr")?.as_deref() {
-        None | Some("exact") => false,
-        Some("released") => true,
-        Some(other) => return Err(unknown("rr", other, &["exact", "released"])),
-    };
+    let targets = tokens::prompts(model, &options.needed("target", HINT)?)?;
+    let answers = answers(model, &options.needed("answer", HINT)?)?;
+    let released = options.choice("rr", &[("exact", false), ("released", true)])?.unwrap_or(false);
     let max_rank = options.integer("max_rank")?;
     if max_rank.is_some() && !released {
         return Err(Error::new("option `max_rank` of `patch_grid` goes with `rr: \"released\"`"));
@@ -81,26 +68,23 @@ fn request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
         Some(sizes) => integers("option `sizes`", &sizes)?.into_iter().map(|size| size.max(0) as usize).collect(),
         None => vec![1, 2],
     };
-    let request = Request {
+    Ok(Request {
         sources,
         vectors,
         targets,
         answers,
         positions: positions(options.any("position"))?,
         sizes,
-        site: site(&mut options)?,
-        setting: match options.string("setting")?.as_deref() {
-            None | Some("pt_vs_to") => Setting::TargetOnly,
-            Some("pt_vs_it") => Setting::SourceAndTarget,
-            Some(other) => return Err(unknown("setting", other, &["pt_vs_to", "pt_vs_it"])),
-        },
+        site: site(options)?,
+        setting: options
+            .choice("setting", &[("pt_vs_to", Setting::TargetOnly), ("pt_vs_it", Setting::SourceAndTarget)])?
+            .unwrap_or(Setting::TargetOnly),
         filler: filler(model, options.any("filler"))?,
         max_rank: released.then_some(max_rank.unwrap_or(1000)),
         verify: options.integer("verify")?.unwrap_or(0).max(0) as usize,
         tokens_at_once: options.integer("tokens_at_once")?,
         store: store(options.any("store"))?,
-    };
-    Ok((request, options.boolean("quiet")?.unwrap_or(false)))
+    })
 }
 
 /// The option `site`: where activations are read and patched in.
@@ -112,7 +96,7 @@ fn site(options: &mut Options) -> Result<Site> {
 }
 
 fn digest_vectors(model: &LanguageModel, source: &Dynamic, options: Map) -> Result<Array> {
-    let site = site(&mut Options::new("digest", options, &["site"])?)?;
+    let site = Options::read("digest", options, site)?;
     let prompts = tokens::prompts(model, source)?;
     let [prompt] = prompts.as_slice() else {
         return Err(Error::new(format!("`digest` takes one source, not {}", prompts.len()))
@@ -130,7 +114,7 @@ fn layer_vectors(vectors: &Array) -> Result<Rc<Vec<tch::Tensor>>> {
     Ok(Rc::new(vectors.iter().map(one).collect::<Result<_>>()?))
 }
 
-/// Answer ids: integers, or texts, whose first token counts.
+/// Answer ids, from integers, or from texts, of which the first token counts.
 pub fn answers(model: &LanguageModel, value: &Dynamic) -> Result<Vec<i64>> {
     let one = |item: &Dynamic| -> Result<i64> {
         if let Ok(id) = item.as_int() {
@@ -209,7 +193,7 @@ fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
     Ok(value.map(Tensor::new)?)
 }
 
-/// What the word of an effect stands for.
+/// The effect that a word names.
 fn effect(word: &str) -> Result<Effect> {
     match word {
         "rr" => Ok(Effect::ReciprocalRank),
@@ -224,34 +208,38 @@ fn matrix(grid: &Grid, metric: &str) -> Result<tch::Tensor> {
 }
 
 fn plan_map(plan: &Plan) -> Map {
-    let numbers = [
-        ("sets", plan.sets as i64),
-        ("samples", plan.samples as i64),
-        ("stored", plan.stored as i64),
-        ("passes", plan.passes as i64),
-        ("plain_passes", plan.plain_passes as i64),
-        ("bytes", plan.bytes as i64),
-    ];
-    let mut map: Map = numbers.into_iter().map(|(key, number)| (key.into(), number.into())).collect();
-    map.insert("text".into(), plan.to_string().into());
-    map
+    map! {
+        "sets" => plan.sets as i64,
+        "samples" => plan.samples as i64,
+        "stored" => plan.stored as i64,
+        "passes" => plan.passes as i64,
+        "plain_passes" => plan.plain_passes as i64,
+        "bytes" => plan.bytes as i64,
+        "text" => plan.to_string(),
+    }
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// Patches every set of layers (or heads) of a target's run with the activations of a source's last token, and
-    /// measures the answers: a grid. Work that sets have in common is done once; the numbers are those of one run per
-    /// cell.
+    /// measures the answers: a grid.
     ///
-    /// Needed: `source` (tokens or text; one, or one per sample), `target` (one or many, of any lengths), `answer` (a
-    /// token id per sample, or text, whose first token counts). Options: `position` (0; of the target, negative from
-    /// its end, "first", "last", or one per sample, such as `samples.map(|sample| sample.query_last)` for the samples
-    /// of a task), `sizes` ([1, 2]; up to 3), `site` ("resid_post"; also "attn_out", "mlp_out", "z" for single heads),
-    /// `setting` ("pt_vs_to": effects are against the target alone; "pt_vs_it": against source and target together),
-    /// `filler` (a token put before every target), `rr` ("exact", or "released": beyond `max_rank`, 1000, a reciprocal
-    /// rank is -1), `verify` (number of cells that are computed again one by one), `vectors` (one tensor [d_model] per
-    /// layer, patched in instead of a source's), `store` (true: finished samples are kept in Lancet's cache, and an
-    /// interrupted grid goes on there; a folder; or false), `tokens_at_once`, `quiet`.
+    /// Work that sets share is done once; the numbers are those of one run per cell. Needed: `source` (tokens or text;
+    /// one, or one per sample), `target` (one or many, of any lengths), `answer` (a token id per sample, or text, of
+    /// which the first token counts). Options:
+    /// - `position`: of the target, 0 by default; negative counts from its end; also `"first"`, `"last"`, or one per
+    ///   sample, such as `samples.map(|sample| sample.query_last)` for the samples of a task
+    /// - `sizes`: of the sets, `[1, 2]` by default, at most 3
+    /// - `site`: `"resid_post"` (default), `"attn_out"`, `"mlp_out"`, or `"z"` for single heads
+    /// - `setting`: `"pt_vs_to"` (default) measures effects against the target alone, `"pt_vs_it"` against source and
+    ///   target together
+    /// - `filler`: a token put before every target
+    /// - `rr`: `"exact"` (default), or `"released"`: a reciprocal rank is -1 beyond `max_rank`, 1000 by default
+    /// - `verify`: the number of cells to compute again one by one, 0 by default
+    /// - `vectors`: one tensor [d_model] per layer to patch in, instead of `source`
+    /// - `store`: `true` (default) caches finished samples, and an interrupted grid goes on there; a folder; or `false`
+    /// - `tokens_at_once`: the largest number of tokens computed together; by default what memory allows
+    /// - `quiet`: `true` prints no plan
     ///
     /// The result has `sets`; `logit` and `rr`, effects [set, sample]; `rank` [set, sample] and `patched_logit`;
     /// `baseline` (`#{ logit, rr, rank }`, [sample]); `plan`; `verified`; and `matrix(metric)`, `to_csv(path)`.
@@ -266,8 +254,8 @@ pub mod functions {
     /// print(grid.sets[grid.rr.mean(1).argmax().item()]);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn patch_grid(model: &mut Model, options: Map) -> ScriptResult<GridHandle> {
-        let (request, quiet) = request(model.get(), options)?;
+    pub fn patch_grid(model: &mut Model, request: Map) -> ScriptResult<GridHandle> {
+        let (request, quiet) = grid_request(model.get(), request)?;
         let announce = &mut |plan: &Plan| {
             if !quiet {
                 output::error_line(&plan.to_string());
@@ -280,6 +268,9 @@ pub mod functions {
     ///
     /// These are the activations that `patch_grid` patches in; its option `vectors` takes such an array.
     ///
+    /// Option: `site` ("resid_post"; "attn_out" or "mlp_out": what attention or the MLP adds; "z": tensors [head,
+    /// d_head]).
+    ///
     /// # Example
     /// ```rhai
     /// let model = load_model("smollm2");
@@ -289,15 +280,8 @@ pub mod functions {
     /// let run = model.run_with_cache("; short, shorter; loud, louder", "blocks.3.hook_resid_post");
     /// assert(allclose(vectors[3], run.cache["blocks.3.hook_resid_post"].at([0, -1])));
     /// ```
-    #[rhai_fn(name = "digest", return_raw, pure)]
-    pub fn digest_of(model: &mut Model, source: Dynamic) -> ScriptResult<Array> {
-        Ok(digest_vectors(model.get(), &source, Map::new())?)
-    }
-
-    /// As `digest`, with option `site` ("resid_post"; also "attn_out" and "mlp_out": what attention or the MLP adds,
-    /// and "z": tensors [head, d_head]).
-    #[rhai_fn(name = "digest", return_raw, pure)]
-    pub fn digest_with(model: &mut Model, source: Dynamic, options: Map) -> ScriptResult<Array> {
+    #[rhai_fn(return_raw, pure)]
+    pub fn digest(model: &mut Model, source: Dynamic, options: Map) -> ScriptResult<Array> {
         Ok(digest_vectors(model.get(), &source, options)?)
     }
 
@@ -340,16 +324,18 @@ pub mod functions {
     #[rhai_fn(get = "baseline", return_raw, pure)]
     pub fn grid_baseline(grid: &mut GridHandle) -> ScriptResult<Map> {
         let grid = &grid.0;
-        let mut map = Map::new();
-        map.insert("logit".into(), Dynamic::from(Tensor::new(grid.baseline_logit.shallow_clone())));
-        map.insert("rank".into(), Dynamic::from(Tensor::new(grid.baseline_rank.shallow_clone())));
-        map.insert("rr".into(), Dynamic::from(tensor(grid.reciprocal(&grid.baseline_rank))?));
-        Ok(map)
+        Ok(map! {
+            "logit" => Tensor::new(grid.baseline_logit.shallow_clone()),
+            "rank" => Tensor::new(grid.baseline_rank.shallow_clone()),
+            "rr" => tensor(grid.reciprocal(&grid.baseline_rank))?,
+        })
     }
 
-    /// What the grid took: `#{ sets, samples, stored, passes, plain_passes, bytes, text }`. `samples` were computed and
-    /// `stored` found in the store; a pass is that of one token through one block, of the plan and of one run per cell;
-    /// `bytes` is the memory for the activations of samples computed together; `text` says it in one line.
+    /// The cost of the grid: `#{ sets, samples, stored, passes, plain_passes, bytes, text }`.
+    ///
+    /// `samples` were computed and `stored` found in the store. A pass takes one token through one block: `passes` were
+    /// made, one run per cell would make `plain_passes`. `bytes` is the memory for the activations of samples computed
+    /// together; `text` is one line about all of it.
     #[rhai_fn(get = "plan", pure)]
     pub fn grid_plan(grid: &mut GridHandle) -> Map {
         plan_map(&grid.0.plan)
@@ -360,10 +346,11 @@ pub mod functions {
     #[rhai_fn(get = "verified", pure)]
     pub fn grid_verified(grid: &mut GridHandle) -> Dynamic {
         let Some(verified) = grid.0.verified else { return Dynamic::UNIT };
-        let mut map = Map::new();
-        map.insert("cells".into(), (verified.cells as i64).into());
-        map.insert("max_logit_difference".into(), verified.max_logit_difference.into());
-        map.insert("rank_differences".into(), (verified.rank_differences as i64).into());
+        let map = map! {
+            "cells" => verified.cells as i64,
+            "max_logit_difference" => verified.max_logit_difference,
+            "rank_differences" => verified.rank_differences as i64,
+        };
         map.into()
     }
 
@@ -379,11 +366,5 @@ pub mod functions {
     #[rhai_fn(name = "to_csv", return_raw, pure)]
     pub fn grid_to_csv(grid: &mut GridHandle, path: &str) -> ScriptResult<()> {
         Ok(export::write_csv(&grid.0, Path::new(path))?)
-    }
-
-    /// One line about a grid.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn grid_describe(grid: &mut GridHandle) -> String {
-        grid.to_string()
     }
 }

@@ -1,12 +1,11 @@
 //! Interventions that scripts write as plain data: `patch`, `zero`, `add`, `scale`.
 
-use std::fmt::{self, Display, Formatter};
-
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
 use crate::bind::convert::{expected, integers, number};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
 use crate::bind::option::Options;
 use crate::error::{Error, Result, nearest};
 use crate::model::config::Config;
@@ -27,21 +26,25 @@ pub struct Planned {
     change: Change,
 }
 
-impl Display for Planned {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+impl Handle for Planned {
+    const NAME: &'static str = "intervention";
+
+    fn describe(&self) -> String {
         let position = if self.position.is_unit() { "all".to_owned() } else { self.position.to_string() };
-        write!(formatter, "{} {} at position {position}", self.change.name(), self.name)
+        format!("{} {} at position {position}", self.change.name(), self.name)
     }
 }
 
 impl Planned {
     fn new(name: &str, position: Dynamic, change: Change, options: Map) -> Result<Self> {
-        let mut options = Options::new("intervention", options, &["rows", "head"])?;
-        let rows = options.array("rows")?.map(|rows| integers("option `rows`", &rows)).transpose()?;
-        Ok(Self { name: name.to_owned(), position, rows, head: options.integer("head")?, change })
+        let (rows, head) = Options::read(change.name(), options, |options| {
+            let rows = options.array("rows")?.map(|rows| integers("option `rows`", &rows)).transpose()?;
+            Ok((rows, options.integer("head")?))
+        })?;
+        Ok(Self { name: name.to_owned(), position, rows, head, change })
     }
 
-    /// The interventions for one model, one per hook that the name means.
+    /// The interventions for one model, one per hook that the name matches.
     ///
     /// # Errors
     /// An unknown hook, an unknown position.
@@ -120,14 +123,17 @@ fn vector(what: &str, value: &Dynamic) -> Result<tch::Tensor> {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
-    /// An intervention that replaces the activation at hook `name` (or at all that match a pattern), at `position`, by
-    /// a tensor.
+    /// Replaces the activation at hook `name` (or at all that match a pattern), at `position`, by a tensor: an
+    /// intervention.
     ///
     /// `position` is an integer (negative from the end of the prompt), an array or range of them, `"all"`, `"first"`,
     /// `"last"`, or a name defined by the run's option `positions`. The tensor broadcasts against what is selected:
     /// [batch, d_model] for one position of a residual hook, [batch, n, d_model] for several.
+    ///
+    /// Options: `rows` (the samples of the batch to change), `head` (for q, k, v, z, scores and pattern: the one head
+    /// to change).
     ///
     /// # Example
     /// ```rhai
@@ -137,66 +143,41 @@ pub mod functions {
     /// let logits = model.run_with_hooks("x y z", [patch("blocks.3.hook_resid_post", 0, vector)]);
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn patch(name: &str, position: Dynamic, value: Dynamic) -> ScriptResult<Planned> {
-        patch_with(name, position, value, Map::new())
-    }
-
-    /// As `patch`, with options: `rows` (array of the batch's samples that are touched), `head` (for q, k, v, z, scores
-    /// and pattern: the one head that is).
-    #[rhai_fn(name = "patch", return_raw)]
-    pub fn patch_with(name: &str, position: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Planned> {
+    pub fn patch(name: &str, position: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Planned> {
         Ok(vector("the value of `patch`", &value)
             .and_then(|value| Planned::new(name, position, Change::Patch(value), options))?)
     }
 
-    /// An intervention that sets the activation at hook `name` to zero, at all positions.
+    /// Sets the activation at hook `name` to zero, at all positions: an intervention.
     #[rhai_fn(return_raw)]
     pub fn zero(name: &str) -> ScriptResult<Planned> {
         zero_with(name, Dynamic::UNIT, Map::new())
     }
 
-    /// An intervention that sets the activation at hook `name` to zero at `position`.
-    #[rhai_fn(name = "zero", return_raw)]
-    pub fn zero_at(name: &str, position: Dynamic) -> ScriptResult<Planned> {
-        zero_with(name, position, Map::new())
-    }
-
-    /// As `zero`, with options `rows` and `head` (see `patch`).
+    /// Sets the activation at hook `name` to zero at `position`: an intervention.
+    ///
+    /// Options: `rows`, `head` (see `patch`).
     #[rhai_fn(name = "zero", return_raw)]
     pub fn zero_with(name: &str, position: Dynamic, options: Map) -> ScriptResult<Planned> {
         Ok(Planned::new(name, position, Change::Zero, options)?)
     }
 
-    /// An intervention that adds a tensor (such as a steering vector) to the activation at hook `name` and `position`.
+    /// Adds a tensor, such as a steering vector, to the activation at hook `name` and `position`: an intervention.
+    ///
+    /// Options: `rows`, `head` (see `patch`).
     #[rhai_fn(return_raw)]
-    pub fn add(name: &str, position: Dynamic, value: Dynamic) -> ScriptResult<Planned> {
-        add_with(name, position, value, Map::new())
-    }
-
-    /// As `add`, with options `rows` and `head` (see `patch`).
-    #[rhai_fn(name = "add", return_raw)]
-    pub fn add_with(name: &str, position: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Planned> {
+    pub fn add(name: &str, position: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Planned> {
         Ok(vector("the value of `add`", &value)
             .and_then(|value| Planned::new(name, position, Change::Add(value), options))?)
     }
 
-    /// An intervention that multiplies the activation at hook `name` and `position` with a number.
+    /// Multiplies the activation at hook `name` and `position` by a number: an intervention.
+    ///
+    /// Options: `rows`, `head` (see `patch`).
     #[rhai_fn(return_raw)]
-    pub fn scale(name: &str, position: Dynamic, factor: Dynamic) -> ScriptResult<Planned> {
-        scale_with(name, position, factor, Map::new())
-    }
-
-    /// As `scale`, with options `rows` and `head` (see `patch`).
-    #[rhai_fn(name = "scale", return_raw)]
-    pub fn scale_with(name: &str, position: Dynamic, factor: Dynamic, options: Map) -> ScriptResult<Planned> {
+    pub fn scale(name: &str, position: Dynamic, factor: Dynamic, options: Map) -> ScriptResult<Planned> {
         Ok(number(&factor)
             .ok_or_else(|| expected("the factor of `scale`", "a number", &factor))
             .and_then(|factor| Planned::new(name, position, Change::Scale(factor), options))?)
-    }
-
-    /// One line about the intervention.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn describe(planned: &mut Planned) -> String {
-        planned.to_string()
     }
 }

@@ -8,17 +8,22 @@ mod sweep;
 mod tokens;
 mod weights;
 
-use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
 
-pub use grid::answers;
+pub use grid::{GridHandle, answers};
+pub use intervention::Planned;
+pub use run::Cache;
 pub use tokens::prompts;
 
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, Map};
 
 use super::error::ScriptResult;
+use super::handle::Handle;
+use super::map::map;
+use super::module;
 use super::option::Options;
+use super::topic::Topic;
 use crate::error::{Error, Result};
 use crate::model::hook;
 use crate::model::language_model::{LanguageModel, LoadOptions};
@@ -42,41 +47,25 @@ impl Model {
 
 /// Registers everything about models.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Model>("model");
-    engine.register_type_with_name::<run::Cache>("cache");
-    engine.register_type_with_name::<intervention::Planned>("intervention");
-    engine.register_global_module(exported_module!(loading).into());
-    engine.register_global_module(exported_module!(tokens::functions).into());
-    engine.register_global_module(exported_module!(run::functions).into());
-    engine.register_global_module(exported_module!(intervention::functions).into());
-    engine.register_type_with_name::<grid::GridHandle>("grid");
-    engine.register_global_module(exported_module!(grid::functions).into());
-    engine.register_global_module(exported_module!(sweep::functions).into());
-    engine.register_global_module(exported_module!(weights::functions).into());
+    module::register(engine, Topic::Models, exported_manifest!(loading));
+    module::register(engine, Topic::Hooks, exported_manifest!(hook_naming));
+    module::register(engine, Topic::Models, exported_manifest!(tokens::functions));
+    module::register(engine, Topic::Models, exported_manifest!(run::functions));
+    module::register(engine, Topic::Hooks, exported_manifest!(run::hook_functions));
+    module::register(engine, Topic::Hooks, exported_manifest!(intervention::functions));
+    module::register(engine, Topic::Grids, exported_manifest!(grid::functions));
+    module::register(engine, Topic::Grids, exported_manifest!(sweep::functions));
+    module::register(engine, Topic::Models, exported_manifest!(weights::functions));
 }
 
-/// Whether the value is a handle of something that never changes.
-pub fn is_handle(value: &Dynamic) -> bool {
-    value.read_lock::<Model>().is_some()
-        || value.read_lock::<run::Cache>().is_some()
-        || value.read_lock::<grid::GridHandle>().is_some()
-}
+impl Handle for Model {
+    const NAME: &'static str = "model";
+    const IS_IMMUTABLE: bool = true;
 
-/// One line about a value of this folder's types; None for other values.
-pub fn describe(value: &Dynamic) -> Option<String> {
-    let shown = |value: &dyn Display| value.to_string();
-    (value.read_lock::<Model>().map(|model| shown(&*model)))
-        .or_else(|| value.read_lock::<run::Cache>().map(|cache| shown(&*cache)))
-        .or_else(|| value.read_lock::<grid::GridHandle>().map(|grid| shown(&*grid)))
-        .or_else(|| value.read_lock::<intervention::Planned>().map(|planned| shown(&*planned)))
-}
-
-impl Display for Model {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+    fn describe(&self) -> String {
         let model = self.get();
         let config = model.config();
-        write!(
-            formatter,
+        format!(
             "model {} ({}, {} layers, d_model {}, {} heads, {:.0}M parameters{}, {} on {})",
             model.name,
             config.model_type,
@@ -102,7 +91,11 @@ pub fn complete_hook(receiver: &Dynamic, method: &str) -> Vec<String> {
 }
 
 fn load(id: &str, options: Map) -> Result<Model> {
-    let mut options = Options::new("load_model", options, &["device", "dtype", "revision", "init", "seed", "offline"])?;
+    let load = Options::read("load_model", options, load_options)?;
+    Ok(Model(Rc::new(LanguageModel::load(id, &load)?)))
+}
+
+fn load_options(options: &mut Options) -> Result<LoadOptions> {
     let mut load = LoadOptions::default();
     if let Some(device) = options.string("device")? {
         load.device = device;
@@ -113,91 +106,73 @@ fn load(id: &str, options: Map) -> Result<Model> {
     load.revision = options.string("revision")?;
     load.offline = options.boolean("offline")?.unwrap_or(false);
     let seed = options.integer("seed")?;
-    match options.string("init")?.as_deref() {
-        None | Some("pretrained") if seed.is_some() => {
-            return Err(Error::new("option `seed` of `load_model` goes with `init: \"random\"`"));
-        }
-        None | Some("pretrained") => {}
-        Some("random") => load.random_seed = Some(seed.unwrap_or(0)),
-        Some(other) => {
-            return Err(Error::new(format!("option `init` of `load_model` is `{other}`"))
-                .hint("\"pretrained\" (the checkpoint's weights) or \"random\""));
-        }
+    let is_random = options.choice("init", &[("pretrained", false), ("random", true)])?.unwrap_or(false);
+    if seed.is_some() && !is_random {
+        return Err(Error::new("option `seed` of `load_model` goes with `init: \"random\"`"));
     }
-    Ok(Model(Rc::new(LanguageModel::load(id, &load)?)))
+    load.random_seed = is_random.then_some(seed.unwrap_or(0));
+    Ok(load)
 }
 
 fn configuration(model: &LanguageModel) -> Map {
     let config = model.config();
     let decoder = &model.decoder;
-    let mut map = Map::new();
-    let mut set = |key: &str, value: Dynamic| {
-        map.insert(key.into(), value);
-    };
-    set("model_name", model.name.clone().into());
-    set("model_type", config.model_type.clone().into());
-    set("n_layers", config.n_layers.into());
-    set("d_model", config.d_model.into());
-    set("n_heads", config.n_heads.into());
-    set("n_key_value_heads", config.n_kv_heads.into());
-    set("d_head", config.d_head.into());
-    set("d_mlp", config.d_mlp.into());
-    set("d_vocab", config.d_vocab.into());
-    set("n_ctx", config.n_ctx.into());
-    set("act_fn", config.activation.name().into());
-    set("gated_mlp", config.gated_mlp.into());
-    set("normalization_type", config.normalization_type().into());
-    set("norm_placement", config.norm_placement_name().into());
-    set("eps", config.norm_eps.into());
-    set("use_qk_norm", config.has_query_key_norm().into());
-    set("parallel_attn_mlp", config.parallel.into());
-    set("positional_embedding_type", config.positional_embedding_type().into());
     let rope = config.layers.iter().find(|layer| layer.window.is_none()).or(config.layers.first());
     let rope = rope.and_then(|layer| layer.rope.as_ref());
-    set("rotary_base", rope.map_or(Dynamic::UNIT, |rope| rope.theta.into()));
-    set("rotary_dim", rope.map_or(Dynamic::UNIT, |rope| rope.dim.into()));
     let windows = config.layers.iter().map(|layer| layer.window.map_or(Dynamic::UNIT, Dynamic::from));
-    set("window_size", windows.collect::<rhai::Array>().into());
-    set("attn_scale", config.attention_scale.into());
-    set("attn_scores_soft_cap", config.attention_soft_cap.map_or(Dynamic::UNIT, Dynamic::from));
-    set("output_logits_soft_cap", config.logit_soft_cap.map_or(Dynamic::UNIT, Dynamic::from));
-    set("tied_embeddings", config.tied.into());
-    set("n_params", model.parameter_count().into());
-    set("init_weights", model.random.into());
-    set("has_tokenizer", model.has_tokenizer().into());
-    set("dtype", kind_name(decoder.kind).into());
-    set("device", crate::device::device_name(decoder.device).into());
-    map
+    map! {
+        "model_name" => model.name.clone(),
+        "model_type" => config.model_type.clone(),
+        "n_layers" => config.n_layers,
+        "d_model" => config.d_model,
+        "n_heads" => config.n_heads,
+        "n_key_value_heads" => config.n_kv_heads,
+        "d_head" => config.d_head,
+        "d_mlp" => config.d_mlp,
+        "d_vocab" => config.d_vocab,
+        "n_ctx" => config.n_ctx,
+        "act_fn" => config.activation.name(),
+        "gated_mlp" => config.gated_mlp,
+        "normalization_type" => config.normalization_type(),
+        "norm_placement" => config.norm_placement_name(),
+        "eps" => config.norm_eps,
+        "use_qk_norm" => config.has_query_key_norm(),
+        "parallel_attn_mlp" => config.parallel,
+        "positional_embedding_type" => config.positional_embedding_type(),
+        "rotary_base" => rope.map_or(Dynamic::UNIT, |rope| rope.theta.into()),
+        "rotary_dim" => rope.map_or(Dynamic::UNIT, |rope| rope.dim.into()),
+        "window_size" => windows.collect::<rhai::Array>(),
+        "attn_scale" => config.attention_scale,
+        "attn_scores_soft_cap" => config.attention_soft_cap.map_or(Dynamic::UNIT, Dynamic::from),
+        "output_logits_soft_cap" => config.logit_soft_cap.map_or(Dynamic::UNIT, Dynamic::from),
+        "tied_embeddings" => config.tied,
+        "n_params" => model.parameter_count(),
+        "init_weights" => model.random,
+        "has_tokenizer" => model.has_tokenizer(),
+        "dtype" => kind_name(decoder.kind),
+        "device" => crate::device::device_name(decoder.device),
+    }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod loading {
     /// Loads a language model.
     ///
     /// `id` is a built-in name (`smollm2`, `olmo2-1b`, ...), a Hugging Face repository (`allenai/OLMo-2-0425-1B`), a
     /// folder with `config.json` and `model.safetensors`, or a `.gguf` file.
     ///
-    /// # Example
-    /// ```rhai
-    /// let model = load_model("smollm2");
-    /// print(model.cfg.n_layers);
-    /// ```
-    #[rhai_fn(return_raw)]
-    pub fn load_model(id: &str) -> ScriptResult<Model> {
-        Ok(load(id, Map::new())?)
-    }
-
-    /// Loads a language model with options:
-    /// `device` ("auto", "cpu", "cuda:0"; "auto" takes a GPU if there is one), `dtype` ("f32", "bf16", "f16", "f64"),
-    /// `revision` (of a repository), `init` ("random" draws the weights instead of reading them) with `seed`,
+    /// Options: `device` ("auto", "cpu", "cuda:0"; "auto" takes a GPU if there is one), `dtype` ("f32", "bf16", "f16",
+    /// "f64"), `revision` (of a repository), `init` ("random" draws the weights instead of reading them) with `seed`,
     /// `offline` (true: never use the network).
     ///
     /// # Example
     /// ```rhai
+    /// let model = load_model("smollm2");
+    /// print(model.cfg.n_layers);
     /// let model = load_model("smollm2", #{ device: "cpu", dtype: "f32", init: "random", seed: 1 });
     /// ```
-    #[rhai_fn(name = "load_model", return_raw)]
-    pub fn load_model_with(id: &str, options: Map) -> ScriptResult<Model> {
+    #[rhai_fn(return_raw)]
+    pub fn load_model(id: &str, options: Map) -> ScriptResult<Model> {
         Ok(load(id, options)?)
     }
 
@@ -220,14 +195,17 @@ mod loading {
     pub fn hash(model: &mut Model) -> ScriptResult<String> {
         Ok(model.get().fingerprint().map(str::to_owned)?)
     }
+}
 
+#[export_module(manifest)]
+mod hook_naming {
     /// The names of all hooks of the model, in order of execution.
     #[rhai_fn(get = "hook_names", pure)]
     pub fn hook_names(model: &mut Model) -> rhai::Array {
         hook::points(model.get().config()).iter().map(|point| point.name().into()).collect()
     }
 
-    /// The full name of the hook that `name` means: an alias such as `resid_post.3`, `layers_output[3]` or
+    /// The full name of the hook that an alias names, such as `resid_post.3`, `layers_output[3]` or
     /// `model.layers.3.mlp.output`.
     #[rhai_fn(return_raw, pure)]
     pub fn hook_name(model: &mut Model, name: &str) -> ScriptResult<String> {
@@ -238,11 +216,5 @@ mod loading {
     #[rhai_fn(name = "hook_name", return_raw, pure)]
     pub fn hook_name_at(model: &mut Model, kind: &str, layer: i64) -> ScriptResult<String> {
         Ok(hook::parse(&format!("{kind}.{layer}"), model.get().config()).map(|point| point.name())?)
-    }
-
-    /// One line about the model.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn model_to_string(model: &mut Model) -> String {
-        model.to_string()
     }
 }

@@ -1,6 +1,5 @@
 //! Running a model from a script: logits, caches, hooks, generation.
 
-use std::fmt::{self, Display, Formatter};
 use std::rc::Rc;
 
 use rhai::plugin::*;
@@ -11,6 +10,8 @@ use super::intervention::Names;
 use super::{Model, tokens};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
+use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::model::cache::ActivationCache;
@@ -36,9 +37,12 @@ impl Cache {
     }
 }
 
-impl Display for Cache {
-    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "cache of {} activations", self.activations.len())
+impl Handle for Cache {
+    const NAME: &'static str = "cache";
+    const IS_IMMUTABLE: bool = true;
+
+    fn describe(&self) -> String {
+        format!("cache of {} activations", self.activations.len())
     }
 }
 
@@ -52,21 +56,14 @@ struct RunOptions {
 
 impl RunOptions {
     fn read(function: &'static str, options: Map) -> Result<Self> {
-        let allowed: &[&str] =
-            if function == "run_with_cache" { &["hooks", "logits", "positions"] } else { &["logits", "positions"] };
-        let mut options = Options::new(function, options, allowed)?;
-        let logits = match options.string("logits")?.as_deref() {
-            None | Some("all") => Logits::All,
-            Some("last") => Logits::Last,
-            Some(other) => {
-                return Err(Error::new(format!("option `logits` of `{function}` is `{other}`"))
-                    .hint("\"all\" or \"last\" (of the last position only)"));
-            }
-        };
-        Ok(Self {
-            logits,
-            positions: options.map("positions")?.unwrap_or_default(),
-            hooks: options.array("hooks")?.unwrap_or_default(),
+        Options::read(function, options, |options| {
+            let logits = options.choice("logits", &[("all", Logits::All), ("last", Logits::Last)])?;
+            let hooks = if function == "run_with_cache" { options.array("hooks")? } else { None };
+            Ok(Self {
+                logits: logits.unwrap_or(Logits::All),
+                positions: options.map("positions")?.unwrap_or_default(),
+                hooks: hooks.unwrap_or_default(),
+            })
         })
     }
 }
@@ -122,10 +119,7 @@ fn cached_run(
     let (logits, activations) =
         with_hooks(context, |caller| run(caller, model, prompt, (names, &options.hooks), &options))?;
     let cache = Cache { activations: Rc::new(activations), model: model.clone() };
-    let mut result = Map::new();
-    result.insert("logits".into(), Dynamic::from(logits));
-    result.insert("cache".into(), Dynamic::from(cache));
-    Ok(result)
+    Ok(map! { "logits" => logits, "cache" => cache })
 }
 
 fn generation(model: &Model, options: &mut Options) -> Result<Generation> {
@@ -146,11 +140,11 @@ fn generation(model: &Model, options: &mut Options) -> Result<Generation> {
 }
 
 fn generated(caller: &Caller, model: &Model, prompt: &Dynamic, options: Map) -> Result<Dynamic> {
-    const ALLOWED: &[&str] = &["max_tokens", "temperature", "top_k", "top_p", "seed", "stop_ids", "hooks", "positions"];
-    let mut options = Options::new("generate", options, ALLOWED)?;
-    let generation = generation(model, &mut options)?;
-    let entries = options.array("hooks")?.unwrap_or_default();
-    let positions = options.map("positions")?.unwrap_or_default();
+    let (generation, entries, positions) = Options::read("generate", options, |options| {
+        let generation = generation(model, options)?;
+        let entries = options.array("hooks")?.unwrap_or_default();
+        Ok((generation, entries, options.map("positions")?.unwrap_or_default()))
+    })?;
     let language_model = model.get();
     let decoder = &language_model.decoder;
     let input = decoder.tokens(&tokens::prompts(language_model, prompt)?)?;
@@ -175,11 +169,13 @@ fn generated(caller: &Caller, model: &Model, prompt: &Dynamic, options: Map) -> 
     Ok(if nested { results.into() } else { results.swap_remove(0) })
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// The logits of a prompt, [batch, pos, d_vocab].
     ///
     /// `tokens` is text, an array of token ids, an array of such arrays of one length, or an integer tensor.
+    ///
+    /// Option: `logits`, "all" positions or the "last" only ([batch, 1, d_vocab]).
     ///
     /// # Example
     /// ```rhai
@@ -188,13 +184,7 @@ pub mod functions {
     /// print(model.to_string(logits.at([0, -1]).argmax()));
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn forward(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Tensor> {
-        forward_with(context, model, tokens, Map::new())
-    }
-
-    /// The logits of a prompt, with option `logits`: "all" positions, or the "last" only ([batch, 1, d_vocab]).
-    #[rhai_fn(name = "forward", return_raw, pure)]
-    pub fn forward_with(
+    pub fn forward(
         context: NativeCallContext,
         model: &mut Model,
         tokens: Dynamic,
@@ -205,6 +195,30 @@ pub mod functions {
             .map(|(logits, _)| logits)
     }
 
+    /// Continues a prompt and returns the new part: text for text, ids for ids (arrays of them for several prompts).
+    ///
+    /// Options: `max_tokens` (32), `temperature` (0, greedy), `top_k`, `top_p`, `seed`, `stop_ids` (the model's own
+    /// end-of-text tokens), `hooks` (as in `run_with_hooks`; a function is called at every step with the new positions
+    /// only, an intervention at a position of the prompt acts once), `positions`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// print(model.generate("The capital of France is", #{ max_tokens: 5 }));
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn generate(
+        context: NativeCallContext,
+        model: &mut Model,
+        tokens: Dynamic,
+        options: Map,
+    ) -> ScriptResult<Dynamic> {
+        with_hooks(&context, |caller| generated(caller, model, &tokens, options))
+    }
+}
+
+#[export_module(manifest)]
+pub mod hook_functions {
     /// Runs a prompt and caches every activation: `#{ logits, cache }`.
     ///
     /// # Example
@@ -219,18 +233,6 @@ pub mod functions {
         cached_run(&context, model, &tokens, names, Map::new())
     }
 
-    /// Runs a prompt and caches the activations named, each by its name, an alias, or a pattern such as
-    /// `blocks.*.hook_resid_post`: `#{ logits, cache }`.
-    #[rhai_fn(name = "run_with_cache", return_raw, pure)]
-    pub fn run_with_cache_named(
-        context: NativeCallContext,
-        model: &mut Model,
-        tokens: Dynamic,
-        names: Array,
-    ) -> ScriptResult<Map> {
-        cached_run(&context, model, &tokens, names_of(&names)?, Map::new())
-    }
-
     /// Runs a prompt and caches the activations of one name, alias or pattern: `#{ logits, cache }`.
     #[rhai_fn(name = "run_with_cache", return_raw, pure)]
     pub fn run_with_cache_one(
@@ -242,8 +244,11 @@ pub mod functions {
         cached_run(&context, model, &tokens, vec![name.to_owned()], Map::new())
     }
 
-    /// Runs a prompt and caches the activations named, with options: `hooks` (as in `run_with_hooks`; the cache then
-    /// holds what the hooks left), `positions` (names of positions), `logits` ("all" or "last").
+    /// Runs a prompt and caches the activations named, each by its name, an alias, or a pattern such as
+    /// `blocks.*.hook_resid_post`: `#{ logits, cache }`.
+    ///
+    /// Options: `hooks` (as in `run_with_hooks`; the cache then holds what the hooks left), `positions` (names of
+    /// positions), `logits` ("all" or "last").
     #[rhai_fn(name = "run_with_cache", return_raw, pure)]
     pub fn run_with_cache_with(
         context: NativeCallContext,
@@ -255,11 +260,17 @@ pub mod functions {
         cached_run(&context, model, &tokens, names_of(&names)?, options)
     }
 
-    /// The logits of a prompt, [batch, pos, d_vocab], run with hooks: an array of `[name, |value| ...]` pairs and
-    /// interventions (`patch`, `zero`, `add`, `scale`), applied in order.
+    /// Runs a prompt with hooks, and returns its logits, [batch, pos, d_vocab].
     ///
-    /// The function is given the activation and returns its replacement, of the same shape, or () to leave it; with two
-    /// parameters it is also given the hook's name. A name may be a pattern. A hook that never runs is an error.
+    /// `hooks` is an array of `[name, |value| ...]` pairs and interventions (`patch`, `zero`, `add`, `scale`), applied
+    /// in order.
+    ///
+    /// A pair's function takes the activation and returns its replacement, of the same shape, or () to leave it. A
+    /// function of two parameters also takes the hook's name. A name may be a pattern. A hook that never runs is an
+    /// error.
+    ///
+    /// Options: `positions` (a map of names that interventions may use as positions, such as `#{ T_inst: 7 }`),
+    /// `logits` ("all" or "last").
     ///
     /// # Example
     /// ```rhai
@@ -275,50 +286,11 @@ pub mod functions {
         model: &mut Model,
         tokens: Dynamic,
         hooks: Array,
-    ) -> ScriptResult<Tensor> {
-        run_with_hooks_with(context, model, tokens, hooks, Map::new())
-    }
-
-    /// As `run_with_hooks`, with options: `positions` (a map of names that interventions may use as positions, such as
-    /// `#{ T_inst: 7 }`), `logits` ("all" or "last").
-    #[rhai_fn(name = "run_with_hooks", return_raw, pure)]
-    pub fn run_with_hooks_with(
-        context: NativeCallContext,
-        model: &mut Model,
-        tokens: Dynamic,
-        hooks: Array,
         options: Map,
     ) -> ScriptResult<Tensor> {
         let options = RunOptions::read("run_with_hooks", options)?;
         with_hooks(&context, |caller| run(caller, model, &tokens, (Vec::new(), &hooks), &options))
             .map(|(logits, _)| logits)
-    }
-
-    /// Continues a prompt greedily for at most 32 tokens and returns what is new: text for text, ids for ids.
-    #[rhai_fn(return_raw, pure)]
-    pub fn generate(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Dynamic> {
-        generate_with(context, model, tokens, Map::new())
-    }
-
-    /// Continues a prompt and returns what is new: text for text, ids for ids (arrays of them for several prompts).
-    ///
-    /// Options: `max_tokens` (32), `temperature` (0, greedy), `top_k`, `top_p`, `seed`, `stop_ids` (the model's own
-    /// end-of-text tokens), `hooks` (as in `run_with_hooks`; a function is called at every step with the new positions
-    /// only, an intervention at a position of the prompt acts once), `positions`.
-    ///
-    /// # Example
-    /// ```rhai
-    /// let model = load_model("smollm2");
-    /// print(model.generate("The capital of France is", #{ max_tokens: 5 }));
-    /// ```
-    #[rhai_fn(name = "generate", return_raw, pure)]
-    pub fn generate_with(
-        context: NativeCallContext,
-        model: &mut Model,
-        tokens: Dynamic,
-        options: Map,
-    ) -> ScriptResult<Dynamic> {
-        with_hooks(&context, |caller| generated(caller, model, &tokens, options))
     }
 
     /// The cached activation under a hook's name or alias.
@@ -367,11 +339,5 @@ pub mod functions {
             .iter()
             .map(|(point, value)| (point.name().into(), Dynamic::from(Tensor::new(value.shallow_clone()))))
             .collect()
-    }
-
-    /// One line about a cache.
-    #[rhai_fn(name = "to_string", name = "to_debug", pure)]
-    pub fn cache_describe(cache: &mut Cache) -> String {
-        cache.to_string()
     }
 }

@@ -9,14 +9,15 @@ use super::intervention::Names;
 use super::{Model, tokens};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
 use crate::bind::option::Options;
-use crate::error::{Error, Result, unknown};
+use crate::error::{Error, Result};
 use crate::model::decoder::Logits;
 use crate::model::language_model::LanguageModel;
 use crate::sweep::{AddHooks, Sweep};
 use crate::tensor::Tensor;
 
-/// What a script asks of a sweep.
+/// The arguments of a sweep.
 struct Call {
     sweep: Sweep,
     items: Array,
@@ -35,30 +36,26 @@ enum Measure {
 
 impl Call {
     fn read(model: &LanguageModel, options: Map) -> Result<Self> {
-        const ALLOWED: &[&str] = &["target", "over", "hooks", "answer", "metric", "logits", "batch", "positions"];
-        let mut options = Options::new("sweep", options, ALLOWED)?;
-        let missing = |key: &str| Error::new(format!("`sweep` needs `{key}`")).hint("see `help(\"sweep\")`");
-        let prompts = tokens::prompts(model, &options.any("target").ok_or_else(|| missing("target"))?)?;
-        let items = options.array("over")?.ok_or_else(|| missing("over"))?;
+        Options::read("sweep", options, |options| Self::of(model, options))
+    }
+
+    fn of(model: &LanguageModel, options: &mut Options) -> Result<Self> {
+        const HINT: &str = "see `help(\"sweep\")`";
+        let prompts = tokens::prompts(model, &options.needed("target", HINT)?)?;
+        let over = options.needed("over", HINT)?;
+        let items = over.clone().into_array().map_err(|_| expected("option `over` of `sweep`", "an array", &over))?;
         let function = |value: Dynamic, key: &str| {
             let cast = value.clone().try_cast::<FnPtr>();
             cast.ok_or_else(|| expected(&format!("option `{key}` of `sweep`"), "a function", &value))
         };
-        let hooks = function(options.any("hooks").ok_or_else(|| missing("hooks"))?, "hooks")?;
+        let hooks = function(options.needed("hooks", HINT)?, "hooks")?;
         if items.is_empty() {
             return Err(Error::new("option `over` of `sweep` is empty"));
         }
-        let logits = options.string("logits")?;
+        let logits = options.choice("logits", &[("last", Logits::Last), ("all", Logits::All)])?;
         let measure = match (options.any("answer"), options.any("metric")) {
             (Some(value), None) => Measure::Answers(answers(model, &value)?),
-            (None, Some(value)) => Measure::Metric(
-                function(value, "metric")?,
-                match logits.as_deref() {
-                    None | Some("last") => Logits::Last,
-                    Some("all") => Logits::All,
-                    Some(other) => return Err(unknown("logits", other, &["last", "all"])),
-                },
-            ),
+            (None, Some(value)) => Measure::Metric(function(value, "metric")?, logits.unwrap_or(Logits::Last)),
             _ => {
                 return Err(Error::new("`sweep` needs either `answer` or `metric`")
                     .hint("`answer`: ids, measured by logit and rank; `metric`: |logits| ..."));
@@ -83,10 +80,8 @@ impl Call {
         let (metric, logits) = match &self.measure {
             Measure::Answers(ids) => {
                 let measured = self.sweep.measure(&model.decoder, ids, add_hooks)?;
-                let mut map = Map::new();
-                map.insert("logit".into(), Dynamic::from(Tensor::new(measured.logit)));
-                map.insert("rank".into(), Dynamic::from(Tensor::new(measured.rank)));
-                return Ok(map.into());
+                let (logit, rank) = (Tensor::new(measured.logit), Tensor::new(measured.rank));
+                return Ok(map! { "logit" => logit, "rank" => rank }.into());
             }
             Measure::Metric(metric, logits) => (metric, *logits),
         };
@@ -100,15 +95,18 @@ impl Call {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// Runs the same prompts under the hooks of many items (layers, heads, positions, ...), several items side by side.
     ///
     /// Needed: `target` (prompts of one length), `over` (an array of items), `hooks` (|item| an array of hooks, as for
-    /// `run_with_hooks`; each sees its own copy of the prompts), and `answer` (an id per prompt: the result is
-    /// `#{ logit, rank }`, each [item, prompt]) or `metric` (|logits| anything, given [prompt, d_vocab] of the last
-    /// position: the result is an array with one value per item). Options: `batch` (64; prompts run at once), `logits`
-    /// ("all": the metric is given [prompt, pos, d_vocab]), `positions`.
+    /// `run_with_hooks`; each sees its own copy of the prompts), and one of
+    /// - `answer`: an id per prompt; returns `#{ logit, rank }`, each [item, prompt]
+    /// - `metric`: |logits| anything, called with [prompt, d_vocab] of the last position; returns an array with one
+    ///   value per item
+    ///
+    /// Options: `batch` (64; prompts run at once), `logits` ("all": the metric takes [prompt, pos, d_vocab]),
+    /// `positions`.
     ///
     /// # Example
     /// ```rhai
@@ -120,8 +118,8 @@ pub mod functions {
     /// print(result.rank);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn sweep(context: NativeCallContext, model: &mut Model, options: Map) -> ScriptResult<Dynamic> {
-        let call = Call::read(model.get(), options)?;
+    pub fn sweep(context: NativeCallContext, model: &mut Model, request: Map) -> ScriptResult<Dynamic> {
+        let call = Call::read(model.get(), request)?;
         with_hooks(&context, |caller| call.run(caller, model.get()))
     }
 }

@@ -99,19 +99,21 @@ fn messages(array: &Array) -> Result<Vec<Message>> {
 }
 
 fn render(model: &LanguageModel, array: &Array, options: Map) -> Result<String> {
-    let mut options = Options::new("apply_chat_template", options, &["add_generation_prompt", "variables"])?;
+    let (variables, add_generation_prompt) = Options::read("apply_chat_template", options, |options| {
+        Ok((options.map("variables")?, options.boolean("add_generation_prompt")?.unwrap_or(true)))
+    })?;
     let tokenizer = model.tokenizer()?;
     let template = tokenizer.chat_template().ok_or_else(|| {
         Error::new(format!("`{}` has no chat template", model.name)).hint("a base model is prompted with plain text")
     })?;
     let text_of = |id: Option<i64>| -> Result<String> { id.map_or(Ok(String::new()), |id| tokenizer.decode(&[id])) };
-    let variables = match options.map("variables")? {
+    let variables = match variables {
         Some(map) => serde_json::from_str(&rhai::format_map_as_json(&map))
             .map_err(|_| Error::new("option `variables` holds something that is not plain data"))?,
         None => serde_json::Map::new(),
     };
     let chat = chat::Options {
-        add_generation_prompt: options.boolean("add_generation_prompt")?.unwrap_or(true),
+        add_generation_prompt,
         bos_token: text_of(tokenizer.bos())?,
         eos_token: text_of(tokenizer.eos())?,
         variables,
@@ -127,9 +129,11 @@ fn text_or_texts(model: &LanguageModel, text: &Dynamic, add_special: bool) -> Re
     model.encode(&text, add_special).map(to_array)
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// The token ids of `text` (for an array of texts: an array of arrays). No special token is added.
+    ///
+    /// Option: `add_special` (false): also the special tokens that the tokenizer puts around a text.
     ///
     /// # Example
     /// ```rhai
@@ -137,15 +141,8 @@ pub mod functions {
     /// assert_eq(model.to_string(model.to_tokens("Hello world")), "Hello world");
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn to_tokens(model: &mut Model, text: Dynamic) -> ScriptResult<Array> {
-        Ok(text_or_texts(model.get(), &text, false)?)
-    }
-
-    /// The token ids of `text`; with `add_special: true` also the special tokens that the tokenizer puts around a text.
-    #[rhai_fn(name = "to_tokens", return_raw, pure)]
-    pub fn to_tokens_with(model: &mut Model, text: Dynamic, options: Map) -> ScriptResult<Array> {
-        let add_special = Options::new("to_tokens", options, &["add_special"])
-            .and_then(|mut options| options.boolean("add_special"))?;
+    pub fn to_tokens(model: &mut Model, text: Dynamic, options: Map) -> ScriptResult<Array> {
+        let add_special = Options::read("to_tokens", options, |options| options.boolean("add_special"))?;
         Ok(text_or_texts(model.get(), &text, add_special.unwrap_or(false))?)
     }
 
@@ -191,8 +188,10 @@ pub mod functions {
         model.get().tokenizer().is_ok_and(|tokenizer| tokenizer.chat_template().is_some())
     }
 
-    /// A conversation, an array of `#{ role, content }`, as the text that the model was trained on, ending where the
-    /// assistant's answer begins.
+    /// Renders a conversation, an array of `#{ role, content }`, as the text that the model was trained on, up to the
+    /// start of the assistant's answer.
+    ///
+    /// Options: `add_generation_prompt` (true), `variables` (a map of further variables for the template).
     ///
     /// # Example
     /// ```rhai
@@ -201,14 +200,7 @@ pub mod functions {
     /// assert(text.contains("Say hello."));
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn apply_chat_template(model: &mut Model, conversation: Array) -> ScriptResult<String> {
-        Ok(render(model.get(), &conversation, Map::new())?)
-    }
-
-    /// A conversation as text, with options: `add_generation_prompt` (default true), `variables` (a map of further
-    /// variables for the template).
-    #[rhai_fn(name = "apply_chat_template", return_raw, pure)]
-    pub fn apply_chat_template_with(model: &mut Model, conversation: Array, options: Map) -> ScriptResult<String> {
+    pub fn apply_chat_template(model: &mut Model, conversation: Array, options: Map) -> ScriptResult<String> {
         Ok(render(model.get(), &conversation, options)?)
     }
 }

@@ -5,6 +5,7 @@ use rhai::{Array, Dynamic, Map};
 
 use super::Model;
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
 use crate::error::{Error, Result};
 use crate::model::block::Block;
 use crate::model::config::Config;
@@ -19,8 +20,7 @@ fn into_heads(linear: &Linear, heads: i64, d_head: i64) -> Result<tch::Tensor> {
 }
 
 fn norm_map(norm: &Norm) -> Map {
-    let mut map = Map::new();
-    map.insert("w".into(), Dynamic::from(Tensor::new(norm.weight.shallow_clone())));
+    let mut map = map! { "w" => Tensor::new(norm.weight.shallow_clone()) };
     if let Some(bias) = &norm.bias {
         map.insert("b".into(), Dynamic::from(Tensor::new(bias.shallow_clone())));
     }
@@ -77,11 +77,12 @@ fn mlp_map(block: &Block) -> Result<Map> {
 }
 
 fn block_map(block: &Block, config: &Config) -> Result<Map> {
-    let mut map = Map::new();
-    map.insert("attn".into(), attention_map(block, config)?.into());
-    map.insert("mlp".into(), mlp_map(block)?.into());
-    map.insert("ln1".into(), norm_map(&block.ln1).into());
-    map.insert("ln2".into(), norm_map(&block.ln2).into());
+    let mut map = map! {
+        "attn" => attention_map(block, config)?,
+        "mlp" => mlp_map(block)?,
+        "ln1" => norm_map(&block.ln1),
+        "ln2" => norm_map(&block.ln2),
+    };
     for (name, norm) in [("ln1_post", &block.ln1_post), ("ln2_post", &block.ln2_post)] {
         if let Some(norm) = norm {
             map.insert(name.into(), norm_map(norm).into());
@@ -90,7 +91,7 @@ fn block_map(block: &Block, config: &Config) -> Result<Map> {
     Ok(map)
 }
 
-#[export_module]
+#[export_module(manifest)]
 pub mod functions {
     /// The embedding, [d_vocab, d_model].
     #[rhai_fn(get = "W_E", pure)]
@@ -139,8 +140,9 @@ pub mod functions {
         Ok(normalized.map(Tensor::new)?)
     }
 
-    /// The logits that residual vectors, [batch, pos, d_model], give when read by the final norm and the unembedding
-    /// (the logit lens), [batch, pos, d_vocab].
+    /// Reads residual vectors, [batch, pos, d_model], by the final norm and the unembedding (the logit lens).
+    ///
+    /// Returns logits, [batch, pos, d_vocab].
     #[rhai_fn(return_raw, pure)]
     pub fn logit_lens(model: &mut Model, residual: Tensor) -> ScriptResult<Tensor> {
         let decoder = &model.get().decoder;

@@ -4,10 +4,13 @@ use rhai::Map;
 use rhai::plugin::*;
 
 use super::hypothesis::alternative;
-use super::{elements, record, sample, with_p};
+use super::{elements, sample, with_p};
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
+use crate::bind::module;
 use crate::bind::option::Options;
 use crate::bind::tensor::convert::tensor;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::stat::correlation::{self, Correlation};
 use crate::stat::probability::{Alternative, Method};
@@ -16,11 +19,11 @@ use crate::tensor::Tensor;
 use crate::tensor::element::Elements;
 
 pub fn module() -> Module {
-    exported_module!(functions)
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
 fn correlation_map(found: Correlation) -> Map {
-    with_p(record([("r", found.r.into()), ("n", (found.n as i64).into())]), found.p)
+    with_p(map! { "r" => found.r, "n" => found.n as i64 }, found.p)
 }
 
 fn pair(function: &str, x: &Dynamic, y: &Dynamic) -> Result<(Vec<f64>, Vec<f64>)> {
@@ -54,20 +57,21 @@ fn pearsonr_along(x: &Dynamic, y: &Dynamic, dim: i64, alternative: Alternative) 
         let tensor = Tensor::from_elements(&values, &shape, Some(tch::Kind::Double), tch::Device::Cpu)?;
         Ok(Dynamic::from(tensor))
     };
-    Ok(record([
-        ("r", shaped(|found| found.r)?),
-        ("n", (width as i64).into()),
-        ("p", shaped(|found| found.p.value())?),
-        ("log10_p", shaped(|found| found.p.log10())?),
-    ]))
+    Ok(map! {
+        "r" => shaped(|found| found.r)?,
+        "n" => width as i64,
+        "p" => shaped(|found| found.p.value())?,
+        "log10_p" => shaped(|found| found.p.log10())?,
+    })
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// A sample in numbers: `n`, `mean`, `std`, `standard_error`, `min`, `q1`, `median`, `q3`, `max`, `skewness`, `kurtosis`.
+    /// Summarizes a sample: `n`, `mean`, `std`, `standard_error`, `min`, `q1`, `median`, `q3`, `max`, `skewness`,
+    /// `kurtosis`.
     ///
-    /// `x` is an array of numbers or a tensor of one dimension. `std` divides by n - 1; `standard_error` is that of the mean;
-    /// skewness and kurtosis (0 for normal numbers) are not corrected for bias.
+    /// `x` is an array of numbers or a tensor of one dimension. `std` divides by n - 1; `standard_error` is that of the
+    /// mean; skewness and kurtosis (0 for normal numbers) are not corrected for bias.
     ///
     /// # Example
     /// ```rhai
@@ -78,22 +82,23 @@ mod functions {
     pub fn describe(x: Dynamic) -> ScriptResult<Map> {
         let found = summary::describe(&sample("`x` of `describe`", &x)?)?;
         let [min, q1, median, q3, max] = found.quartiles;
-        Ok(record([
-            ("n", (found.n as i64).into()),
-            ("mean", found.mean.into()),
-            ("std", found.std.into()),
-            ("standard_error", found.standard_error.into()),
-            ("min", min.into()),
-            ("q1", q1.into()),
-            ("median", median.into()),
-            ("q3", q3.into()),
-            ("max", max.into()),
-            ("skewness", found.skewness.into()),
-            ("kurtosis", found.kurtosis.into()),
-        ]))
+        Ok(map! {
+            "n" => found.n as i64,
+            "mean" => found.mean,
+            "std" => found.std,
+            "standard_error" => found.standard_error,
+            "min" => min,
+            "q1" => q1,
+            "median" => median,
+            "q3" => q3,
+            "max" => max,
+            "skewness" => found.skewness,
+            "kurtosis" => found.kurtosis,
+        })
     }
 
-    /// Cohen's d: the mean over the standard deviation, or the difference of two means over the pooled standard deviation.
+    /// Cohen's d: the mean over the standard deviation, or the difference of two means over the pooled standard
+    /// deviation.
     ///
     /// # Example
     /// ```rhai
@@ -105,7 +110,8 @@ mod functions {
         Ok(sample("`x` of `cohens_d`", &x).and_then(|x| effect::cohens_d(&x, None))?)
     }
 
-    /// Cohen's d: the mean over the standard deviation, or the difference of two means over the pooled standard deviation.
+    /// Cohen's d: the mean over the standard deviation, or the difference of two means over the pooled standard
+    /// deviation.
     #[rhai_fn(name = "cohens_d", return_raw)]
     pub fn cohens_d_between(x: Dynamic, y: Dynamic) -> ScriptResult<f64> {
         Ok(pair("cohens_d", &x, &y).and_then(|(x, y)| effect::cohens_d(&x, Some(&y)))?)
@@ -140,16 +146,10 @@ mod functions {
     }
 
     /// Pearson's correlation of paired numbers, and whether it differs from 0.
-    #[rhai_fn(return_raw)]
-    pub fn pearsonr(x: Dynamic, y: Dynamic) -> ScriptResult<Map> {
-        pearsonr_with(x, y, Map::new())
-    }
-
-    /// Pearson's correlation of paired numbers, and whether it differs from 0.
     ///
-    /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 2. Gives
-    /// `#{r, n, p, log10_p}`. The correlation with a constant is undefined: `r` and `p` are NaN then. Two pairs lie on a
-    /// line: `r` is 1 or -1 and `p` is 1.
+    /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 2. Gives `#{r, n, p,
+    /// log10_p}`. The correlation with a constant is undefined: `r` and `p` are NaN then. Two pairs lie on a line: `r`
+    /// is 1 or -1 and `p` is 1.
     ///
     /// Options:
     /// - `alternative`: `"two-sided"` (default), `"less"` or `"greater"`
@@ -163,21 +163,15 @@ mod functions {
     /// let r = stats::pearsonr(heads, heads, #{ dim: -1 }).r;
     /// assert((r[0].item() - 1.0).abs() < 1e-6 && r[1].isnan().item());
     /// ```
-    #[rhai_fn(name = "pearsonr", return_raw)]
-    pub fn pearsonr_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
-        let mut options = Options::new("pearsonr", options, &["alternative", "dim"])?;
-        let alternative = alternative(&mut options)?;
-        if let Some(dim) = options.integer("dim")? {
+    #[rhai_fn(return_raw)]
+    pub fn pearsonr(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
+        let (alternative, dim) =
+            Options::read("pearsonr", options, |options| Ok((alternative(options)?, options.integer("dim")?)))?;
+        if let Some(dim) = dim {
             return Ok(pearsonr_along(&x, &y, dim, alternative)?);
         }
         let (x, y) = pair("pearsonr", &x, &y)?;
         Ok(correlation_map(correlation::pearson(&x, &y, alternative)?))
-    }
-
-    /// Spearman's rank correlation of paired numbers, and whether it differs from 0.
-    #[rhai_fn(return_raw)]
-    pub fn spearmanr(x: Dynamic, y: Dynamic) -> ScriptResult<Map> {
-        spearmanr_with(x, y, Map::new())
     }
 
     /// Spearman's rank correlation of paired numbers, and whether it differs from 0.
@@ -191,20 +185,14 @@ mod functions {
     /// ```rhai
     /// assert_eq(stats::spearmanr([1, 2, 3, 4], [1, 4, 9, 16]).r, 1.0);
     /// ```
-    #[rhai_fn(name = "spearmanr", return_raw)]
-    pub fn spearmanr_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn spearmanr(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("spearmanr", options, &["alternative"])?;
+            let alternative = Options::read("spearmanr", options, alternative)?;
             let (x, y) = pair("spearmanr", &x, &y)?;
-            correlation::spearman(&x, &y, alternative(&mut options)?)
+            correlation::spearman(&x, &y, alternative)
         };
         Ok(run().map(correlation_map)?)
-    }
-
-    /// Kendall's rank correlation (tau-b) of paired numbers, and whether it differs from 0.
-    #[rhai_fn(return_raw)]
-    pub fn kendalltau(x: Dynamic, y: Dynamic) -> ScriptResult<Map> {
-        kendalltau_with(x, y, Map::new())
     }
 
     /// Kendall's rank correlation (tau-b) of paired numbers, and whether it differs from 0.
@@ -212,20 +200,22 @@ mod functions {
     /// `x` and `y` are arrays of numbers or tensors of one dimension, of one length, at least 3. Gives
     /// `#{r, n, p, log10_p}`; `r` and `p` are NaN where one of them is constant.
     ///
-    /// Options: `alternative`: `"two-sided"` (default), `"less"` or `"greater"`; `method`: `"exact"` (without ties, up to 170
-    /// pairs), `"asymptotic"`, or `"auto"` (default): exact up to 33 pairs without ties.
+    /// Options: `alternative`: `"two-sided"` (default), `"less"` or `"greater"`; `method`: `"exact"` (without ties, up
+    /// to 170 pairs), `"asymptotic"`, or `"auto"` (default): exact up to 33 pairs without ties.
     ///
     /// # Example
     /// ```rhai
     /// assert_eq(stats::kendalltau([1, 2, 3, 4], [2, 4, 6, 8]).r, 1.0);
     /// ```
-    #[rhai_fn(name = "kendalltau", return_raw)]
-    pub fn kendalltau_with(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn kendalltau(x: Dynamic, y: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("kendalltau", options, &["alternative", "method"])?;
+            let (method, alternative) = Options::read("kendalltau", options, |options| {
+                let method = options.string("method")?.map_or(Ok(Method::default()), |name| Method::parse(&name))?;
+                Ok((method, alternative(options)?))
+            })?;
             let (x, y) = pair("kendalltau", &x, &y)?;
-            let method = options.string("method")?.map_or(Ok(Method::default()), |name| Method::parse(&name))?;
-            correlation::kendall(&x, &y, method, alternative(&mut options)?)
+            correlation::kendall(&x, &y, method, alternative)
         };
         Ok(run().map(correlation_map)?)
     }

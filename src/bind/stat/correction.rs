@@ -5,12 +5,14 @@ use rhai::{Array, Map};
 
 use super::sample;
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::stat::correction::{self, Scale};
 
 pub fn module() -> Module {
-    exported_module!(functions)
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
 fn correct(
@@ -20,8 +22,8 @@ fn correct(
     method: fn(&[f64], Scale) -> Result<Vec<f64>>,
 ) -> ScriptResult<Array> {
     let run = || {
-        let mut options = Options::new(function, options, &["log10"])?;
-        let scale = if options.boolean("log10")?.unwrap_or(false) { Scale::Log10 } else { Scale::Linear };
+        let log10 = Options::read(function, options, |options| options.boolean("log10"))?;
+        let scale = if log10.unwrap_or(false) { Scale::Log10 } else { Scale::Linear };
         let ps = sample(&format!("`ps` of `{function}`"), ps)?;
         method(&ps, scale).map_err(|error| match scale {
             Scale::Linear if ps.iter().any(|p| *p < 0.0) => error.hint("for logarithms, say `log10: true`"),
@@ -31,14 +33,8 @@ fn correct(
     Ok(run().map(|adjusted| adjusted.into_iter().map(Dynamic::from).collect())?)
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// Holm's adjusted p-values: what is at most 0.05 keeps the chance of any false finding below 5%.
-    #[rhai_fn(return_raw)]
-    pub fn holm(ps: Dynamic) -> ScriptResult<Array> {
-        holm_with(ps, Map::new())
-    }
-
     /// Holm's adjusted p-values: what is at most 0.05 keeps the chance of any false finding below 5%.
     ///
     /// `ps` is an array of p-values or a tensor of one dimension; the result is an array in the same order.
@@ -50,18 +46,13 @@ mod functions {
     /// assert_eq(stats::holm([0.5, 0.125, 0.25]), [0.5, 0.375, 0.5]);
     /// assert(stats::holm([-400.0, -2.0], #{ log10: true })[0] < -399.0);
     /// ```
-    #[rhai_fn(name = "holm", return_raw)]
-    pub fn holm_with(ps: Dynamic, options: Map) -> ScriptResult<Array> {
+    #[rhai_fn(return_raw)]
+    pub fn holm(ps: Dynamic, options: Map) -> ScriptResult<Array> {
         correct("holm", &ps, options, correction::holm)
     }
 
-    /// Benjamini and Hochberg's adjusted p-values: of what is at most 0.05, no more than 5% are false findings on average.
-    #[rhai_fn(return_raw)]
-    pub fn benjamini_hochberg(ps: Dynamic) -> ScriptResult<Array> {
-        benjamini_hochberg_with(ps, Map::new())
-    }
-
-    /// Benjamini and Hochberg's adjusted p-values: of what is at most 0.05, no more than 5% are false findings on average.
+    /// Benjamini and Hochberg's adjusted p-values: of what is at most 0.05, no more than 5% are false findings on
+    /// average.
     ///
     /// `ps` is an array of p-values or a tensor of one dimension; the result is an array in the same order.
     ///
@@ -71,8 +62,8 @@ mod functions {
     /// ```rhai
     /// assert_eq(stats::benjamini_hochberg([0.5, 0.125, 0.25]), [0.5, 0.375, 0.375]);
     /// ```
-    #[rhai_fn(name = "benjamini_hochberg", return_raw)]
-    pub fn benjamini_hochberg_with(ps: Dynamic, options: Map) -> ScriptResult<Array> {
+    #[rhai_fn(return_raw)]
+    pub fn benjamini_hochberg(ps: Dynamic, options: Map) -> ScriptResult<Array> {
         correct("benjamini_hochberg", &ps, options, correction::benjamini_hochberg)
     }
 }

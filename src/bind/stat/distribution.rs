@@ -5,11 +5,13 @@ use rhai::plugin::*;
 use super::count;
 use super::hypothesis::number;
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::stat::distribution;
 
 pub fn module() -> Module {
-    exported_module!(functions)
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
 fn degrees(df: &Dynamic) -> Result<f64> {
@@ -17,7 +19,7 @@ fn degrees(df: &Dynamic) -> Result<f64> {
     if df > 0.0 { Ok(df) } else { Err(Error::new(format!("degrees of freedom must be positive, not {df}"))) }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
     /// The probability that a standard normal variable is at most `z`.
     ///

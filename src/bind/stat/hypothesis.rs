@@ -3,9 +3,12 @@
 use rhai::Map;
 use rhai::plugin::*;
 
-use super::{count, record, sample, with_p};
+use super::{count, sample, with_p};
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
+use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::stat::probability::Alternative;
 use crate::stat::probability::Method;
@@ -14,7 +17,7 @@ use crate::stat::wilcoxon::{self, Settings, Zeros};
 use crate::stat::{check_pairs, sign};
 
 pub fn module() -> Module {
-    exported_module!(functions)
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
 /// Takes the option `alternative`.
@@ -24,22 +27,16 @@ pub fn alternative(options: &mut Options) -> Result<Alternative> {
 
 /// The result of a t-test as a map.
 pub fn ttest_map(test: TTest) -> Map {
-    with_p(record([("t", test.t.into()), ("df", test.df.into())]), test.p)
+    with_p(map! { "t" => test.t, "df" => test.df }, test.p)
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// One-sample t-test: whether the mean of the population is `popmean`.
-    #[rhai_fn(return_raw)]
-    pub fn ttest_1samp(x: Dynamic, popmean: Dynamic) -> ScriptResult<Map> {
-        ttest_1samp_with(x, popmean, Map::new())
-    }
-
     /// One-sample t-test: whether the mean of the population is `popmean`.
     ///
     /// `x` is an array of numbers or a tensor of one dimension. Gives `#{t, df, p, log10_p}`. `log10_p` is the decimal
-    /// logarithm of `p`, and a number also where `p` is below the smallest float and so 0. Numbers that are all equal give
-    /// an infinite `t` with `p` 0 and `log10_p` `-inf`, or NaN if they equal `popmean`.
+    /// logarithm of `p`, and a number also where `p` is below the smallest float and so 0. Numbers that are all equal
+    /// give an infinite `t` with `p` 0 and `log10_p` `-inf`, or NaN if they equal `popmean`.
     ///
     /// Options: `alternative`: `"two-sided"` (default), `"less"` or `"greater"`.
     ///
@@ -48,20 +45,14 @@ mod functions {
     /// let test = stats::ttest_1samp([5.1, 4.9, 5.6, 5.3], 5.0, #{ alternative: "greater" });
     /// assert(test.p > 0.05 && test.df == 3.0);
     /// ```
-    #[rhai_fn(name = "ttest_1samp", return_raw)]
-    pub fn ttest_1samp_with(x: Dynamic, popmean: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn ttest_1samp(x: Dynamic, popmean: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("ttest_1samp", options, &["alternative"])?;
+            let alternative = Options::read("ttest_1samp", options, alternative)?;
             let mean = number("`popmean`", &popmean)?;
-            ttest::one_sample(&sample("`x` of `ttest_1samp`", &x)?, mean, alternative(&mut options)?)
+            ttest::one_sample(&sample("`x` of `ttest_1samp`", &x)?, mean, alternative)
         };
         Ok(run().map(ttest_map)?)
-    }
-
-    /// Paired t-test: whether two samples of the same subjects have the same mean.
-    #[rhai_fn(return_raw)]
-    pub fn ttest_rel(a: Dynamic, b: Dynamic) -> ScriptResult<Map> {
-        ttest_rel_with(a, b, Map::new())
     }
 
     /// Paired t-test: whether two samples of the same subjects have the same mean.
@@ -76,20 +67,14 @@ mod functions {
     /// let test = stats::ttest_rel([5.1, 4.9, 5.6], [4.7, 4.8, 5.0]);
     /// assert(test.t > 0.0);
     /// ```
-    #[rhai_fn(name = "ttest_rel", return_raw)]
-    pub fn ttest_rel_with(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn ttest_rel(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("ttest_rel", options, &["alternative"])?;
+            let alternative = Options::read("ttest_rel", options, alternative)?;
             let (a, b) = (sample("`a` of `ttest_rel`", &a)?, sample("`b` of `ttest_rel`", &b)?);
-            ttest::related(&a, &b, alternative(&mut options)?)
+            ttest::related(&a, &b, alternative)
         };
         Ok(run().map(ttest_map)?)
-    }
-
-    /// T-test of two independent samples: whether they have the same mean.
-    #[rhai_fn(return_raw)]
-    pub fn ttest_ind(a: Dynamic, b: Dynamic) -> ScriptResult<Map> {
-        ttest_ind_with(a, b, Map::new())
     }
 
     /// T-test of two independent samples: whether they have the same mean.
@@ -105,23 +90,24 @@ mod functions {
     /// let test = stats::ttest_ind([1.0, 2.0, 3.0], [7.0, 9.0, 8.0, 6.0], #{ equal_var: false });
     /// assert(test.p < 0.01);
     /// ```
-    #[rhai_fn(name = "ttest_ind", return_raw)]
-    pub fn ttest_ind_with(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn ttest_ind(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("ttest_ind", options, &["equal_var", "alternative"])?;
+            let (equal, alternative) = Options::read("ttest_ind", options, |options| {
+                Ok((options.boolean("equal_var")?.unwrap_or(true), alternative(options)?))
+            })?;
             let (a, b) = (sample("`a` of `ttest_ind`", &a)?, sample("`b` of `ttest_ind`", &b)?);
-            let equal = options.boolean("equal_var")?.unwrap_or(true);
-            ttest::independent(&a, &b, equal, alternative(&mut options)?)
+            ttest::independent(&a, &b, equal, alternative)
         };
         Ok(run().map(ttest_map)?)
     }
 
     /// The published t-test of booleans against a population mean of 50.0, for comparison with the paper's tables.
     ///
-    /// `booleans` is an array of booleans (or 0 and 1), or a tensor of one dimension. Gives `#{t, df, p, log10_p}`. This is
-    /// what the paper's Tables 3 to 6 print, and not a sound test: booleans are 0 or 1 and their mean is never near 50, so
-    /// `t` is near -1000 whatever they are. Where all agree, `t` is `-inf` and `p` is 0. `sign_test` and `binom_test` ask
-    /// whether more than half are true.
+    /// `booleans` is an array of booleans (or 0 and 1), or a tensor of one dimension. Gives `#{t, df, p, log10_p}`.
+    /// This is what the paper's Tables 3 to 6 print, and not a sound test: booleans are 0 or 1 and their mean is never
+    /// near 50, so `t` is near -1000 whatever they are. Where all agree, `t` is `-inf` and `p` is 0. `sign_test` and
+    /// `binom_test` ask whether more than half are true.
     ///
     /// # Example
     /// ```rhai
@@ -136,12 +122,6 @@ mod functions {
     }
 
     /// Exact sign test: whether the median of the population is 0, or `popmedian`.
-    #[rhai_fn(return_raw)]
-    pub fn sign_test(x: Dynamic) -> ScriptResult<Map> {
-        sign_test_with(x, Map::new())
-    }
-
-    /// Exact sign test: whether the median of the population is 0, or `popmedian`.
     ///
     /// `x` is an array of numbers or a tensor of one dimension; numbers equal to the median are left out. Gives
     /// `#{positive, negative, n, p, log10_p}` with the counts above and below the median and their sum.
@@ -152,20 +132,15 @@ mod functions {
     /// ```rhai
     /// assert_eq(stats::sign_test([0.3, 1.2, 0.4, 2.0, 0.0]).p, 0.125);
     /// ```
-    #[rhai_fn(name = "sign_test", return_raw)]
-    pub fn sign_test_with(x: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn sign_test(x: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let mut options = Options::new("sign_test", options, &["alternative", "popmedian"])?;
-            let median = options.number("popmedian")?.unwrap_or(0.0);
-            sign::sign_test(&sample("`x` of `sign_test`", &x)?, median, alternative(&mut options)?)
+            let (median, alternative) = Options::read("sign_test", options, |options| {
+                Ok((options.number("popmedian")?.unwrap_or(0.0), alternative(options)?))
+            })?;
+            sign::sign_test(&sample("`x` of `sign_test`", &x)?, median, alternative)
         };
         Ok(run().map(sign_map)?)
-    }
-
-    /// Exact binomial test: whether `k` successes in `n` trials fit a probability of `p` each.
-    #[rhai_fn(return_raw)]
-    pub fn binom_test(k: i64, n: i64, p: Dynamic) -> ScriptResult<Map> {
-        binom_test_with(k, n, p, Map::new())
     }
 
     /// Exact binomial test: whether `k` successes in `n` trials fit a probability of `p` each.
@@ -178,13 +153,13 @@ mod functions {
     /// ```rhai
     /// assert_eq(stats::binom_test(9, 10, 0.5, #{ alternative: "greater" }).p, 11.0 / 1024.0);
     /// ```
-    #[rhai_fn(name = "binom_test", return_raw)]
-    pub fn binom_test_with(k: i64, n: i64, p: Dynamic, options: Map) -> ScriptResult<Map> {
-        let mut options = Options::new("binom_test", options, &["alternative"])?;
+    #[rhai_fn(return_raw)]
+    pub fn binom_test(k: i64, n: i64, p: Dynamic, options: Map) -> ScriptResult<Map> {
+        let alternative = Options::read("binom_test", options, alternative)?;
         let (successes, trials) = (count("`k`", k)?, count("`n`", n)?);
         let share = number("`p`", &p)?;
-        let p = sign::binomial_test(successes as u64, trials as u64, share, alternative(&mut options)?)?;
-        Ok(with_p(record([("share", (successes as f64 / trials as f64).into())]), p))
+        let p = sign::binomial_test(successes as u64, trials as u64, share, alternative)?;
+        Ok(with_p(map! { "share" => successes as f64 / trials as f64 }, p))
     }
 
     /// Wilcoxon's signed-rank test: whether differences are symmetric around zero.
@@ -205,15 +180,15 @@ mod functions {
     /// Wilcoxon's signed-rank test: whether differences are symmetric around zero.
     ///
     /// `x` holds the differences, or `x` and `y` the samples that they are between (arrays of numbers or tensors of one
-    /// dimension); a map in place of `y` holds the options. Gives `#{statistic, n, p, log10_p}`: the sum of the ranks of
-    /// positive differences, two-sided the smaller of that and the sum for negative ones; and the number of differences
-    /// ranked. Where all differences are zero, the normal approximation has no variance and `p` is NaN, unless their ranks
-    /// are split. As `scipy.stats.wilcoxon` 1.17.
+    /// dimension); a map in place of `y` holds the options. Gives `#{statistic, n, p, log10_p}`: the sum of the ranks
+    /// of positive differences, two-sided the smaller of that and the sum for negative ones; and the number of
+    /// differences ranked. Where all differences are zero, the normal approximation has no variance and `p` is NaN,
+    /// unless their ranks are split. As `scipy.stats.wilcoxon` 1.17.
     ///
     /// Options:
     /// - `alternative`: `"two-sided"` (default), `"less"` or `"greater"`
-    /// - `method`: `"exact"` (up to 1000 numbers), `"asymptotic"` (also `"approx"`), or `"auto"` (default): exact up to 50
-    ///   numbers without zeros and ties and up to 13 with them
+    /// - `method`: `"exact"` (up to 1000 numbers), `"asymptotic"` (also `"approx"`), or `"auto"` (default): exact up to
+    ///   50 numbers without zeros and ties and up to 13 with them
     /// - `zero_method`: `"wilcox"` (default) leaves zeros out, `"pratt"` ranks them, `"zsplit"` splits their ranks
     /// - `correction`: `true` corrects the asymptotic test for continuity
     ///
@@ -231,17 +206,15 @@ mod functions {
                 check_pairs("wilcoxon", &differences, &other)?;
                 differences.iter_mut().zip(other).for_each(|(x, y)| *x -= y);
             }
-            wilcoxon::wilcoxon(&differences, wilcoxon_settings(options)?)
+            wilcoxon::wilcoxon(&differences, Options::read("wilcoxon", options, wilcoxon_settings)?)
         };
         Ok(run().map(wilcoxon_map)?)
     }
 }
 
-fn wilcoxon_settings(options: Map) -> Result<Settings> {
-    let names = ["alternative", "method", "zero_method", "correction"];
-    let mut options = Options::new("wilcoxon", options, &names)?;
+fn wilcoxon_settings(options: &mut Options) -> Result<Settings> {
     Ok(Settings {
-        alternative: alternative(&mut options)?,
+        alternative: alternative(options)?,
         method: options.string("method")?.map_or(Ok(Method::default()), |name| Method::parse(&name))?,
         zeros: options.string("zero_method")?.map_or(Ok(Zeros::default()), |name| Zeros::parse(&name))?,
         correction: options.boolean("correction")?.unwrap_or(false),
@@ -251,13 +224,12 @@ fn wilcoxon_settings(options: Map) -> Result<Settings> {
 /// The result of a sign test as a map.
 pub fn sign_map(test: sign::SignTest) -> Map {
     let [positive, negative] = [test.positive as i64, test.negative as i64];
-    let counts = [("positive", positive.into()), ("negative", negative.into()), ("n", (positive + negative).into())];
-    with_p(record(counts), test.p)
+    with_p(map! { "positive" => positive, "negative" => negative, "n" => positive + negative }, test.p)
 }
 
 /// The result of a signed-rank test as a map.
 pub fn wilcoxon_map(test: wilcoxon::Wilcoxon) -> Map {
-    with_p(record([("statistic", test.statistic.into()), ("n", (test.n as i64).into())]), test.p)
+    with_p(map! { "statistic" => test.statistic, "n" => test.n as i64 }, test.p)
 }
 
 /// A finite number.

@@ -5,48 +5,47 @@ use rhai::{Array, Map};
 
 use super::hypothesis::{sign_map, ttest_map, wilcoxon_map};
 use super::resample::bootstrap_settings;
-use super::{count, record, rows};
+use super::{count, rows};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
+use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::stat::superadditivity::{self, Corrected, Pair, RankBy, Settings};
 
 pub fn module() -> Module {
-    exported_module!(functions)
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
     /// Whether patching two layers together does more than patching both alone, for every pair.
-    #[rhai_fn(return_raw)]
-    pub fn superadditivity(sets: Array, effects: Dynamic) -> ScriptResult<Array> {
-        superadditivity_with(sets, effects, Map::new())
-    }
-
-    /// Whether patching two layers together does more than patching both alone, for every pair.
     ///
-    /// `sets` is an array of sets of one or two layers, such as `[[0], [1], [0, 1]]`, and `effects` a tensor [set, sample] (or
-    /// an array of rows) with the effect of patching each. The interaction of a pair on a sample is
-    /// `effect({i, j}) - effect({i}) - effect({j})`. Pairs are ranked on one half of the samples, drawn by `seed`, and tested
-    /// on the other, so that being picked does not count as evidence. Pairs whose interaction is exactly 0 on all samples are
-    /// left out.
+    /// `sets` is an array of sets of one or two layers, such as `[[0], [1], [0, 1]]`, and `effects` a tensor [set,
+    /// sample] (or an array of rows) with the effect of patching each. The interaction of a pair on a sample is
+    /// `effect({i, j}) - effect({i}) - effect({j})`. Pairs are ranked on one half of the samples, drawn by `seed`, and
+    /// tested on the other, so that being picked does not count as evidence. Pairs whose interaction is exactly 0 on
+    /// all samples are left out.
     ///
     /// Gives an array of maps, the highest-ranked pair first, all about the samples tested on:
     /// - `set`: the pair; `n`: the number of samples; `mean_effect`: of patching both
     /// - `mean`, `low`, `high`, `standard_error`: the mean interaction and its bootstrap confidence interval
     /// - `share_positive`: the share of samples with a positive interaction
-    /// - `sign`, `wilcoxon`, `ttest`: the exact sign test, the signed-rank test and the t-test of the interaction against 0.
-    ///   Each has its own fields, `p` and `log10_p`, and the p-values corrected over all pairs, reported or not: `holm`,
-    ///   `benjamini_hochberg`, `log10_holm`, `log10_benjamini_hochberg`
-    /// - `k`: on how many samples `effect({i, j}) >= effect({i}) + effect({j})`; `paper`: `#{t, df, p, log10_p, share}`, what
-    ///   `paper_ttest` gives for those booleans, with the share of true ones (see its help: it is not a sound test)
+    /// - `sign`, `wilcoxon`, `ttest`: the exact sign test, the signed-rank test and the t-test of the interaction
+    ///   against 0. Each has its own fields, `p` and `log10_p`, and the p-values corrected over all pairs, reported or
+    ///   not: `holm`, `benjamini_hochberg`, `log10_holm`, `log10_benjamini_hochberg`
+    /// - `k`: on how many samples `effect({i, j}) >= effect({i}) + effect({j})`; `paper`: `#{t, df, p, log10_p,
+    ///   share}`, what `paper_ttest` gives for those booleans, with the share of true ones (see its help: it is not a
+    ///   sound test)
     ///
     /// Options:
     /// - `split`: `false` ranks and tests on all samples
     /// - `rank_by`: `"effect"` (default), the mean effect, or `"interaction"`, the mean interaction
     /// - `top`: how many pairs to report; all by default
-    /// - `null_sets`: an array of pairs that the way of patching leaves without interaction of their own, to be left out
+    /// - `null_sets`: an array of pairs that the way of patching leaves without interaction of their own, to be left
+    ///   out
     /// - `diagonal`: `true` counts a single layer as the pair of itself and itself, as the paper does
     /// - `level`, `n_resamples`, `method`, `seed`: as in `bootstrap_ci`
     ///
@@ -56,10 +55,10 @@ mod functions {
     /// let pairs = stats::superadditivity([[0], [1], [0, 1]], effects, #{ split: false, n_resamples: 500 });
     /// assert(pairs[0].set == [0, 1] && pairs[0].share_positive == 1.0 && pairs[0].sign.p == 0.125);
     /// ```
-    #[rhai_fn(name = "superadditivity", return_raw)]
-    pub fn superadditivity_with(sets: Array, effects: Dynamic, options: Map) -> ScriptResult<Array> {
+    #[rhai_fn(return_raw)]
+    pub fn superadditivity(sets: Array, effects: Dynamic, options: Map) -> ScriptResult<Array> {
         let run = || {
-            let settings = settings(options)?;
+            let settings = Options::read("superadditivity", options, settings)?;
             let sets = layer_sets("`sets` of `superadditivity`", &sets)?;
             superadditivity::superadditivity(&sets, &rows("`effects` of `superadditivity`", &effects)?, &settings)
         };
@@ -67,13 +66,11 @@ mod functions {
     }
 }
 
-fn settings(options: Map) -> Result<Settings> {
-    let names = ["split", "rank_by", "top", "null_sets", "diagonal", "level", "n_resamples", "method", "seed"];
-    let mut options = Options::new("superadditivity", options, &names)?;
+fn settings(options: &mut Options) -> Result<Settings> {
     let null_sets = options.array("null_sets")?.unwrap_or_default();
     let usual = Settings::default();
     Ok(Settings {
-        bootstrap: bootstrap_settings(&mut options)?,
+        bootstrap: bootstrap_settings(options)?,
         split: options.boolean("split")?.unwrap_or(usual.split),
         rank_by: options.string("rank_by")?.map_or(Ok(usual.rank_by), |name| RankBy::parse(&name))?,
         diagonal: options.boolean("diagonal")?.unwrap_or(usual.diagonal),
@@ -94,29 +91,29 @@ fn layer_sets(what: &str, sets: &Array) -> Result<Vec<Vec<i64>>> {
 fn pair_map(pair: &Pair) -> Map {
     let mut paper = ttest_map(pair.paper);
     paper.insert("share".into(), (pair.k as f64 / pair.n as f64).into());
-    record([
-        ("set", Dynamic::from(pair.layers.map(Dynamic::from).to_vec())),
-        ("n", (pair.n as i64).into()),
-        ("mean_effect", pair.mean_effect.into()),
-        ("mean", pair.interval.estimate.into()),
-        ("low", pair.interval.low.into()),
-        ("high", pair.interval.high.into()),
-        ("standard_error", pair.interval.standard_error.into()),
-        ("share_positive", pair.share_positive.into()),
-        ("sign", with_corrections(sign_map(pair.sign.0), pair.sign.1)),
-        ("wilcoxon", with_corrections(wilcoxon_map(pair.wilcoxon.0), pair.wilcoxon.1)),
-        ("ttest", with_corrections(ttest_map(pair.ttest.0), pair.ttest.1)),
-        ("paper", paper.into()),
-        ("k", (pair.k as i64).into()),
-    ])
+    map! {
+        "set" => pair.layers.map(Dynamic::from).to_vec(),
+        "n" => pair.n as i64,
+        "mean_effect" => pair.mean_effect,
+        "mean" => pair.interval.estimate,
+        "low" => pair.interval.low,
+        "high" => pair.interval.high,
+        "standard_error" => pair.interval.standard_error,
+        "share_positive" => pair.share_positive,
+        "sign" => with_corrections(sign_map(pair.sign.0), pair.sign.1),
+        "wilcoxon" => with_corrections(wilcoxon_map(pair.wilcoxon.0), pair.wilcoxon.1),
+        "ttest" => with_corrections(ttest_map(pair.ttest.0), pair.ttest.1),
+        "paper" => paper,
+        "k" => pair.k as i64,
+    }
 }
 
 fn with_corrections(mut map: Map, corrected: Corrected) -> Dynamic {
-    map.extend(record([
-        ("holm", corrected.holm.value().into()),
-        ("log10_holm", corrected.holm.log10().into()),
-        ("benjamini_hochberg", corrected.benjamini_hochberg.value().into()),
-        ("log10_benjamini_hochberg", corrected.benjamini_hochberg.log10().into()),
-    ]));
+    map.extend(map! {
+        "holm" => corrected.holm.value(),
+        "log10_holm" => corrected.holm.log10(),
+        "benjamini_hochberg" => corrected.benjamini_hochberg.value(),
+        "log10_benjamini_hochberg" => corrected.benjamini_hochberg.log10(),
+    });
     map.into()
 }

@@ -12,6 +12,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map};
 
 use super::convert::expected;
+use super::map::map;
 use super::tensor::convert::number;
 use crate::error::{Error, Result};
 use crate::stat::probability::Probability;
@@ -35,19 +36,9 @@ pub fn register(engine: &mut Engine) {
     engine.register_static_module("stats", module.into());
 }
 
-/// A map of results.
-fn record<const N: usize>(fields: [(&str, Dynamic); N]) -> Map {
-    fields.into_iter().map(|(name, value)| (name.into(), value)).collect()
-}
-
-/// The fields `p` and `log10_p`.
-fn p_value(p: Probability) -> [(&'static str, Dynamic); 2] {
-    [("p", p.value().into()), ("log10_p", p.log10().into())]
-}
-
 /// The map with the fields `p` and `log10_p` besides.
 fn with_p(mut map: Map, p: Probability) -> Map {
-    map.extend(p_value(p).map(|(name, value)| (name.into(), value)));
+    map.extend(map! { "p" => p.value(), "log10_p" => p.log10() });
     map
 }
 

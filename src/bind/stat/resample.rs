@@ -4,16 +4,18 @@ use rhai::Map;
 use rhai::plugin::*;
 
 use super::hypothesis::alternative;
-use super::{count, record, sample, with_p};
+use super::{count, sample, with_p};
 use crate::bind::error::ScriptResult;
+use crate::bind::map::map;
+use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::stat::bootstrap::{self, Interval, Method};
 use crate::stat::permutation;
-use crate::stat::probability::choice;
 
 pub fn module() -> Module {
-    exported_module!(functions)
+    module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
 /// Takes the options of an interval: `level`, `n_resamples`, `method` and `seed`.
@@ -29,19 +31,25 @@ pub fn bootstrap_settings(options: &mut Options) -> Result<bootstrap::Settings> 
     })
 }
 
+fn permutation_settings(options: &mut Options) -> Result<permutation::Settings> {
+    let usual = permutation::Settings::default();
+    Ok(permutation::Settings {
+        n_resamples: options
+            .integer("n_resamples")?
+            .map_or(Ok(usual.n_resamples), |number| count("`n_resamples`", number))?,
+        seed: seed(options)?,
+        paired: options.boolean("paired")?.unwrap_or(usual.paired),
+        alternative: alternative(options)?,
+    })
+}
+
 /// Takes the option `seed`.
 pub fn seed(options: &mut Options) -> Result<u64> {
     Ok(options.integer("seed")?.map_or(Ok(0), |seed| count("`seed`", seed))? as u64)
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod functions {
-    /// Bootstrap confidence interval of the mean or the median.
-    #[rhai_fn(return_raw)]
-    pub fn bootstrap_ci(x: Dynamic) -> ScriptResult<Map> {
-        bootstrap_ci_with(x, Map::new())
-    }
-
     /// Bootstrap confidence interval of the mean or the median.
     ///
     /// `x` is an array of numbers (or booleans, as 1 and 0) or a tensor of one dimension. Gives `#{low, high, estimate,
@@ -58,30 +66,24 @@ mod functions {
     /// let interval = stats::bootstrap_ci([0.2, 0.5, 0.1, 0.9, 0.4], #{ level: 0.9, n_resamples: 2000 });
     /// assert(interval.low < interval.estimate && interval.estimate < interval.high);
     /// ```
-    #[rhai_fn(name = "bootstrap_ci", return_raw)]
-    pub fn bootstrap_ci_with(x: Dynamic, options: Map) -> ScriptResult<Map> {
-        let names = ["level", "n_resamples", "method", "seed", "statistic"];
-        let mut options = Options::new("bootstrap_ci", options, &names)?;
-        let settings = bootstrap_settings(&mut options)?;
-        let statistic = options.string("statistic")?.unwrap_or_else(|| "mean".to_owned());
-        let x = sample("`x` of `bootstrap_ci`", &x)?;
-        match choice("statistic", &statistic, &["mean", "median"])? {
-            0 => Ok(interval_map(bootstrap::means(&[x], settings)?.swap_remove(0))),
-            _ => Ok(interval_map(bootstrap::median_interval(&x, settings)?)),
-        }
-    }
-
-    /// Permutation test: whether two samples come from one distribution, by the difference of their means.
     #[rhai_fn(return_raw)]
-    pub fn permutation_test(a: Dynamic, b: Dynamic) -> ScriptResult<Map> {
-        permutation_test_with(a, b, Map::new())
+    pub fn bootstrap_ci(x: Dynamic, options: Map) -> ScriptResult<Map> {
+        let (settings, of_median) = Options::read("bootstrap_ci", options, |options| {
+            let of_median = options.choice("statistic", &[("mean", false), ("median", true)])?;
+            Ok((bootstrap_settings(options)?, of_median.unwrap_or(false)))
+        })?;
+        let x = sample("`x` of `bootstrap_ci`", &x)?;
+        Ok(interval_map(match of_median {
+            true => bootstrap::median_interval(&x, settings)?,
+            false => bootstrap::means(&[x], settings)?.swap_remove(0),
+        }))
     }
 
     /// Permutation test: whether two samples come from one distribution, by the difference of their means.
     ///
-    /// `a` and `b` are arrays of numbers or tensors of one dimension. Gives `#{statistic, p, log10_p, n_resamples, exact}`:
-    /// the mean of `a` less that of `b`, and how many permutations were taken. `exact` says that those were all there are;
-    /// otherwise the observed one is counted among them, so `p` is never 0.
+    /// `a` and `b` are arrays of numbers or tensors of one dimension. Gives `#{statistic, p, log10_p, n_resamples,
+    /// exact}`: the mean of `a` less that of `b`, and how many permutations were taken. `exact` says that those were
+    /// all there are; otherwise the observed one is counted among them, so `p` is never 0.
     ///
     /// Options:
     /// - `paired`: `true` swaps the members of pairs; by default all numbers are dealt out anew
@@ -93,40 +95,30 @@ mod functions {
     /// let test = stats::permutation_test([1, 2, 3], [7, 8, 9]);
     /// assert(test.exact && test.n_resamples == 20 && test.p == 0.1);
     /// ```
-    #[rhai_fn(name = "permutation_test", return_raw)]
-    pub fn permutation_test_with(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
+    #[rhai_fn(return_raw)]
+    pub fn permutation_test(a: Dynamic, b: Dynamic, options: Map) -> ScriptResult<Map> {
         let run = || {
-            let names = ["n_resamples", "seed", "paired", "alternative"];
-            let mut options = Options::new("permutation_test", options, &names)?;
-            let usual = permutation::Settings::default();
-            let settings = permutation::Settings {
-                n_resamples: options
-                    .integer("n_resamples")?
-                    .map_or(Ok(usual.n_resamples), |number| count("`n_resamples`", number))?,
-                seed: seed(&mut options)?,
-                paired: options.boolean("paired")?.unwrap_or(usual.paired),
-                alternative: alternative(&mut options)?,
-            };
+            let settings = Options::read("permutation_test", options, permutation_settings)?;
             let (a, b) = (sample("`a` of `permutation_test`", &a)?, sample("`b` of `permutation_test`", &b)?);
             permutation::permutation_test(&a, &b, settings)
         };
         let map = |found: permutation::Permutation| {
-            let fields = [
-                ("statistic", found.statistic.into()),
-                ("n_resamples", (found.n_resamples as i64).into()),
-                ("exact", found.exact.into()),
-            ];
-            with_p(record(fields), found.p)
+            let fields = map! {
+                "statistic" => found.statistic,
+                "n_resamples" => found.n_resamples as i64,
+                "exact" => found.exact,
+            };
+            with_p(fields, found.p)
         };
         Ok(run().map(map)?)
     }
 }
 
 fn interval_map(interval: Interval) -> Map {
-    record([
-        ("low", interval.low.into()),
-        ("high", interval.high.into()),
-        ("estimate", interval.estimate.into()),
-        ("standard_error", interval.standard_error.into()),
-    ])
+    map! {
+        "low" => interval.low,
+        "high" => interval.high,
+        "estimate" => interval.estimate,
+        "standard_error" => interval.standard_error,
+    }
 }

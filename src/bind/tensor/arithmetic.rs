@@ -5,7 +5,9 @@ use rhai::{Dynamic, Engine, FuncRegistration, Map};
 
 use super::convert::{bound, operand};
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::arithmetic::{Operand, Operator, Tolerance};
@@ -36,20 +38,20 @@ pub fn register(engine: &mut Engine) {
         let comment = format!("/// {summary}\n///\n/// Either side may be a number.");
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "other: tensor or number", "tensor"])
-            .with_comments([&comment])
+            .with_comments([&Topic::Tensors.comment(), &comment])
             .register_into_engine(engine, move |left: Tensor, right: Dynamic| tensor_first(operator, left, &right));
         FuncRegistration::new(name)
             .with_params_info(["other: number", "t: tensor", "tensor"])
-            .with_comments([&comment])
+            .with_comments([&Topic::Tensors.comment(), &comment])
             .register_into_engine(engine, move |left: Dynamic, right: Tensor| number_first(operator, &left, right));
     }
     for function in FUNCTIONS {
         FuncRegistration::new(function.name)
             .with_params_info(["t: tensor", "tensor"])
-            .with_comments([format!("/// {}", function.summary)])
+            .with_comments([Topic::Tensors.comment(), format!("/// {}", function.summary)])
             .register_into_engine(engine, |tensor: Tensor| -> ScriptResult<Tensor> { Ok(function.apply(&tensor)?) });
     }
-    engine.register_global_module(exported_module!(arithmetic_functions).into());
+    module::register(engine, Topic::Tensors, exported_manifest!(arithmetic_functions));
 }
 
 fn tensor_first(operator: Operator, left: Tensor, right: &Dynamic) -> ScriptResult<Dynamic> {
@@ -87,16 +89,17 @@ fn different(operator: Operator, other: &Dynamic) -> Option<bool> {
 }
 
 fn tolerance(options: Map) -> Result<Tolerance> {
-    let mut options = Options::new("allclose", options, &["rtol", "atol", "equal_nan"])?;
     let default = Tolerance::default();
-    Ok(Tolerance {
-        relative: options.number("rtol")?.unwrap_or(default.relative),
-        absolute: options.number("atol")?.unwrap_or(default.absolute),
-        equal_nan: options.boolean("equal_nan")?.unwrap_or(default.equal_nan),
+    Options::read("allclose", options, |options| {
+        Ok(Tolerance {
+            relative: options.number("rtol")?.unwrap_or(default.relative),
+            absolute: options.number("atol")?.unwrap_or(default.absolute),
+            equal_nan: options.boolean("equal_nan")?.unwrap_or(default.equal_nan),
+        })
     })
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod arithmetic_functions {
     /// Each element with its sign changed.
     #[rhai_fn(name = "-", return_raw)]
@@ -176,18 +179,14 @@ mod arithmetic_functions {
 
     /// Whether all elements of two tensors are close: |a - b| <= atol + rtol * |b|, with rtol 1e-5 and atol 1e-8.
     ///
+    /// Options: `rtol`, `atol`, `equal_nan` (true: NaN equals NaN).
+    ///
     /// # Example
     /// ```rhai
     /// assert(allclose(tensor([1.0]), tensor([1.000001])));
     /// ```
     #[rhai_fn(return_raw)]
-    pub fn allclose(a: Tensor, b: Tensor) -> ScriptResult<bool> {
-        Ok(a.allclose(&b, Tolerance::default())?)
-    }
-
-    /// Whether all elements of two tensors are close, with the options `rtol`, `atol` and `equal_nan`.
-    #[rhai_fn(name = "allclose", return_raw)]
-    pub fn allclose_with(a: Tensor, b: Tensor, options: Map) -> ScriptResult<bool> {
+    pub fn allclose(a: Tensor, b: Tensor, options: Map) -> ScriptResult<bool> {
         Ok(tolerance(options).and_then(|tolerance| a.allclose(&b, tolerance))?)
     }
 }

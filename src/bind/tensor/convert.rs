@@ -78,7 +78,7 @@ pub fn positions(what: &str, value: &Dynamic) -> Result<Tensor> {
     Tensor::from_elements(&Elements::Integers(list), &shape, None, Device::Cpu)
 }
 
-/// The options `dtype` and `device` that say where a tensor lies.
+/// The options `dtype` and `device`.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Place {
     /// The element type asked for.
@@ -86,9 +86,6 @@ pub struct Place {
     /// The device asked for.
     pub device: Option<Device>,
 }
-
-/// The names of the options that [`place`] takes.
-pub const PLACE: [&str; 2] = ["dtype", "device"];
 
 /// Takes the options `dtype` and `device`.
 pub fn place(options: &mut Options) -> Result<Place> {
@@ -100,7 +97,7 @@ pub fn place(options: &mut Options) -> Result<Place> {
 
 /// The options of a function that takes only `dtype` and `device`.
 pub fn only_place(function: &'static str, options: Map) -> Result<Place> {
-    place(&mut Options::new(function, options, &PLACE)?)
+    Options::read(function, options, place)
 }
 
 /// The dtype or the device that `name` names.

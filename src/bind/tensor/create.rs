@@ -4,11 +4,13 @@ use rhai::plugin::*;
 use rhai::{Dynamic, Engine, Map};
 use tch::{Device, Kind};
 
-use super::convert::{PLACE, Place, lengths, number, only_place, place};
+use super::convert::{Place, lengths, number, only_place, place};
 use super::from_nested;
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::tensor::create::{self, Distribution};
@@ -16,8 +18,8 @@ use crate::tensor::element::Number;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(create_functions).into());
-    engine.register_global_module(exported_module!(random_functions).into());
+    module::register(engine, Topic::Tensors, exported_manifest!(create_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(random_functions));
 }
 
 fn settled(place: Place, default: Kind) -> create::Place {
@@ -30,7 +32,7 @@ fn filled(function: &'static str, shape: &Dynamic, value: Number, options: Map) 
     create::full(&lengths("the shape", shape)?, value, settled(place, default))
 }
 
-/// Where a tensor like `tensor` lies unless options say otherwise.
+/// The dtype and device of a tensor like `tensor`, unless options say otherwise.
 fn like(function: &'static str, tensor: &Tensor, options: Map) -> Result<create::Place> {
     let place = only_place(function, options)?;
     Ok((place.kind.unwrap_or(tensor.kind()), place.device.unwrap_or(tensor.device())))
@@ -59,6 +61,11 @@ fn range(mut arguments: Vec<Dynamic>) -> Result<Tensor> {
     create::arange(start, end, step, settled(place, if floats { Kind::Float } else { Kind::Int64 }))
 }
 
+/// The options `dtype`, `device` and `seed`.
+fn seeded_place(options: &mut Options) -> Result<(Place, Option<i64>)> {
+    Ok((place(options)?, options.integer("seed")?))
+}
+
 fn random(
     function: &'static str,
     distribution: Distribution,
@@ -66,38 +73,29 @@ fn random(
     default: Kind,
     options: Map,
 ) -> Result<Tensor> {
-    let mut options = Options::new(function, options, &[PLACE[0], PLACE[1], "seed"])?;
-    let (place, seed) = (place(&mut options)?, options.integer("seed")?);
+    let (place, seed) = Options::read(function, options, seeded_place)?;
     create::random(distribution, &lengths("the shape", shape)?, settled(place, default), seed)
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod create_functions {
     /// A tensor of a number or of nested arrays of numbers or bools.
     ///
     /// Integers give dtype i64, bools bool, and as soon as one number is a float, f32. Arrays side by side must be of
     /// one length. A tensor of one element counts as a number.
     ///
+    /// Options: `dtype`, `device`.
+    ///
     /// # Example
     /// ```rhai
     /// let t = tensor([[1.0, 2.0], [3.0, 4.0]]);
     /// assert_eq(t.shape, [2, 2]);
     /// assert_eq(t.dtype, "f32");
-    /// ```
-    #[rhai_fn(name = "tensor", return_raw)]
-    pub fn tensor(values: Dynamic) -> ScriptResult<Tensor> {
-        Ok(from_nested(&values, None, Device::Cpu)?)
-    }
-
-    /// A tensor of nested arrays, with the options `dtype` and `device`.
-    ///
-    /// # Example
-    /// ```rhai
     /// let t = tensor([1, 2, 3], #{dtype: "f64", device: "cpu"});
     /// assert_eq(t.dtype, "f64");
     /// ```
-    #[rhai_fn(name = "tensor", return_raw)]
-    pub fn tensor_with(values: Dynamic, options: Map) -> ScriptResult<Tensor> {
+    #[rhai_fn(return_raw)]
+    pub fn tensor(values: Dynamic, options: Map) -> ScriptResult<Tensor> {
         Ok(only_place("tensor", options)
             .and_then(|place| from_nested(&values, place.kind, place.device.unwrap_or(Device::Cpu)))?)
     }
@@ -106,88 +104,64 @@ mod create_functions {
     ///
     /// The shape is an array of lengths or one length.
     ///
+    /// Options: `dtype`, `device`.
+    ///
     /// # Example
     /// ```rhai
     /// assert_eq(zeros([2, 3]).shape, [2, 3]);
     /// ```
-    #[rhai_fn(name = "zeros", return_raw)]
-    pub fn zeros(shape: Dynamic) -> ScriptResult<Tensor> {
-        Ok(filled("zeros", &shape, Number::Integer(0), Map::new())?)
-    }
-
-    /// A tensor of zeros, with the options `dtype` and `device`.
-    #[rhai_fn(name = "zeros", return_raw)]
-    pub fn zeros_with(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
+    #[rhai_fn(return_raw)]
+    pub fn zeros(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
         Ok(filled("zeros", &shape, Number::Integer(0), options)?)
     }
 
     /// A tensor of ones of the given shape, f32.
     ///
+    /// Options: `dtype`, `device`.
+    ///
     /// # Example
     /// ```rhai
     /// assert_eq(ones(3).sum().item(), 3.0);
     /// ```
-    #[rhai_fn(name = "ones", return_raw)]
-    pub fn ones(shape: Dynamic) -> ScriptResult<Tensor> {
-        Ok(filled("ones", &shape, Number::Integer(1), Map::new())?)
-    }
-
-    /// A tensor of ones, with the options `dtype` and `device`.
-    #[rhai_fn(name = "ones", return_raw)]
-    pub fn ones_with(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
+    #[rhai_fn(return_raw)]
+    pub fn ones(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
         Ok(filled("ones", &shape, Number::Integer(1), options)?)
     }
 
     /// A tensor filled with one value: i64 for an integer, f32 for a float, bool for a bool.
     ///
+    /// Options: `dtype`, `device`.
+    ///
     /// # Example
     /// ```rhai
     /// assert_eq(full([2], 7).to_array(), [7, 7]);
     /// ```
-    #[rhai_fn(name = "full", return_raw)]
-    pub fn full(shape: Dynamic, value: Dynamic) -> ScriptResult<Tensor> {
-        full_with(shape, value, Map::new())
-    }
-
-    /// A tensor filled with one value, with the options `dtype` and `device`.
-    #[rhai_fn(name = "full", return_raw)]
-    pub fn full_with(shape: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Tensor> {
+    #[rhai_fn(return_raw)]
+    pub fn full(shape: Dynamic, value: Dynamic, options: Map) -> ScriptResult<Tensor> {
         Ok(required("the value", &value).and_then(|value| filled("full", &shape, value, options))?)
     }
 
     /// A tensor of zeros with the shape, dtype and device of `t`.
-    #[rhai_fn(name = "zeros_like", return_raw)]
-    pub fn zeros_like(t: Tensor) -> ScriptResult<Tensor> {
-        full_like_with(t, Dynamic::from(0_i64), Map::new())
-    }
-
-    /// A tensor of zeros with the shape of `t`, with the options `dtype` and `device`.
-    #[rhai_fn(name = "zeros_like", return_raw)]
-    pub fn zeros_like_with(t: Tensor, options: Map) -> ScriptResult<Tensor> {
-        full_like_with(t, Dynamic::from(0_i64), options)
+    ///
+    /// Options: `dtype`, `device`.
+    #[rhai_fn(return_raw)]
+    pub fn zeros_like(t: Tensor, options: Map) -> ScriptResult<Tensor> {
+        full_like(t, Dynamic::from(0_i64), options)
     }
 
     /// A tensor of ones with the shape, dtype and device of `t`.
-    #[rhai_fn(name = "ones_like", return_raw)]
-    pub fn ones_like(t: Tensor) -> ScriptResult<Tensor> {
-        full_like_with(t, Dynamic::from(1_i64), Map::new())
-    }
-
-    /// A tensor of ones with the shape of `t`, with the options `dtype` and `device`.
-    #[rhai_fn(name = "ones_like", return_raw)]
-    pub fn ones_like_with(t: Tensor, options: Map) -> ScriptResult<Tensor> {
-        full_like_with(t, Dynamic::from(1_i64), options)
+    ///
+    /// Options: `dtype`, `device`.
+    #[rhai_fn(return_raw)]
+    pub fn ones_like(t: Tensor, options: Map) -> ScriptResult<Tensor> {
+        full_like(t, Dynamic::from(1_i64), options)
     }
 
     /// A tensor filled with one value, with the shape, dtype and device of `t`.
-    #[rhai_fn(name = "full_like", return_raw)]
-    pub fn full_like(t: Tensor, value: Dynamic) -> ScriptResult<Tensor> {
-        full_like_with(t, value, Map::new())
-    }
-
-    /// A tensor filled with one value, with the shape of `t` and the options `dtype` and `device`.
-    #[rhai_fn(name = "full_like", return_raw)]
-    pub fn full_like_with(t: Tensor, value: Dynamic, options: Map) -> ScriptResult<Tensor> {
+    ///
+    /// Options: `dtype`, `device`.
+    #[rhai_fn(return_raw)]
+    pub fn full_like(t: Tensor, value: Dynamic, options: Map) -> ScriptResult<Tensor> {
         Ok(required("the value", &value)
             .and_then(|value| create::full(&t.shape(), value, like("full_like", &t, options)?))?)
     }
@@ -234,18 +208,14 @@ mod create_functions {
 
     /// `steps` numbers at equal distances from `start` to `end`, both included, f32.
     ///
+    /// Options: `dtype`, `device`.
+    ///
     /// # Example
     /// ```rhai
     /// assert_eq(linspace(0, 1, 3).to_array(), [0.0, 0.5, 1.0]);
     /// ```
-    #[rhai_fn(name = "linspace", return_raw)]
-    pub fn linspace(start: Dynamic, end: Dynamic, steps: i64) -> ScriptResult<Tensor> {
-        linspace_with(start, end, steps, Map::new())
-    }
-
-    /// `steps` numbers from `start` to `end`, with the options `dtype` and `device`.
-    #[rhai_fn(name = "linspace", return_raw)]
-    pub fn linspace_with(start: Dynamic, end: Dynamic, steps: i64, options: Map) -> ScriptResult<Tensor> {
+    #[rhai_fn(return_raw)]
+    pub fn linspace(start: Dynamic, end: Dynamic, steps: i64, options: Map) -> ScriptResult<Tensor> {
         let float = |what: &str, value: &Dynamic| {
             crate::bind::convert::number(value).ok_or_else(|| expected(what, "a number", value))
         };
@@ -257,23 +227,19 @@ mod create_functions {
 
     /// The identity matrix with `n` rows, f32.
     ///
+    /// Options: `dtype`, `device`.
+    ///
     /// # Example
     /// ```rhai
     /// assert_eq(eye(2).to_array(), [[1.0, 0.0], [0.0, 1.0]]);
     /// ```
-    #[rhai_fn(name = "eye", return_raw)]
-    pub fn eye(n: i64) -> ScriptResult<Tensor> {
-        eye_with(n, Map::new())
-    }
-
-    /// The identity matrix with `n` rows, with the options `dtype` and `device`.
-    #[rhai_fn(name = "eye", return_raw)]
-    pub fn eye_with(n: i64, options: Map) -> ScriptResult<Tensor> {
+    #[rhai_fn(return_raw)]
+    pub fn eye(n: i64, options: Map) -> ScriptResult<Tensor> {
         Ok(only_place("eye", options).and_then(|place| create::eye(n, settled(place, Kind::Float)))?)
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod random_functions {
     /// Restarts the random numbers of this session from a seed, so that what follows can be repeated.
     ///
@@ -292,66 +258,47 @@ mod random_functions {
     }
 
     /// Random numbers, uniform on [0, 1), of the given shape.
-    #[rhai_fn(name = "rand", return_raw, volatile)]
-    pub fn rand(shape: Dynamic) -> ScriptResult<Tensor> {
-        rand_with(shape, Map::new())
-    }
-
-    /// Random numbers, uniform on [0, 1), with the options `dtype`, `device` and `seed`.
     ///
-    /// With a seed the numbers depend on nothing else, and later random numbers don't depend on the seed.
+    /// Options: `dtype`, `device`, `seed`. With a seed the numbers depend on nothing else, and later random numbers
+    /// don't depend on the seed.
     ///
     /// # Example
     /// ```rhai
     /// assert(equal(rand([2, 2], #{seed: 1}), rand([2, 2], #{seed: 1})));
     /// ```
-    #[rhai_fn(name = "rand", return_raw, volatile)]
-    pub fn rand_with(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
+    #[rhai_fn(return_raw, volatile)]
+    pub fn rand(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
         Ok(random("rand", Distribution::Uniform, &shape, Kind::Float, options)?)
     }
 
     /// Random numbers from the normal distribution with mean 0 and standard deviation 1, of the given shape.
-    #[rhai_fn(name = "randn", return_raw, volatile)]
-    pub fn randn(shape: Dynamic) -> ScriptResult<Tensor> {
-        randn_with(shape, Map::new())
-    }
-
-    /// Normal random numbers, with the options `dtype`, `device` and `seed` (see `rand`).
-    #[rhai_fn(name = "randn", return_raw, volatile)]
-    pub fn randn_with(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
+    ///
+    /// Options: `dtype`, `device`, `seed` (see `rand`).
+    #[rhai_fn(return_raw, volatile)]
+    pub fn randn(shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
         Ok(random("randn", Distribution::Normal, &shape, Kind::Float, options)?)
     }
 
     /// Normal random numbers with the shape, dtype and device of `t`.
-    #[rhai_fn(name = "randn_like", return_raw, volatile)]
-    pub fn randn_like(t: Tensor) -> ScriptResult<Tensor> {
-        randn_like_with(t, Map::new())
-    }
-
-    /// Normal random numbers with the shape of `t`, with the options `dtype`, `device` and `seed` (see `rand`).
-    #[rhai_fn(name = "randn_like", return_raw, volatile)]
-    pub fn randn_like_with(t: Tensor, options: Map) -> ScriptResult<Tensor> {
-        Ok(Options::new("randn_like", options, &[PLACE[0], PLACE[1], "seed"]).and_then(|mut options| {
-            let (place, seed) = (place(&mut options)?, options.integer("seed")?);
-            let place = (place.kind.unwrap_or(t.kind()), place.device.unwrap_or(t.device()));
-            create::random(Distribution::Normal, &t.shape(), place, seed)
-        })?)
+    ///
+    /// Options: `dtype`, `device`, `seed` (see `rand`).
+    #[rhai_fn(return_raw, volatile)]
+    pub fn randn_like(t: Tensor, options: Map) -> ScriptResult<Tensor> {
+        let (place, seed) = Options::read("randn_like", options, seeded_place)?;
+        let place = (place.kind.unwrap_or(t.kind()), place.device.unwrap_or(t.device()));
+        Ok(create::random(Distribution::Normal, &t.shape(), place, seed)?)
     }
 
     /// Random integers from `low` to just below `high`, of the given shape, i64.
+    ///
+    /// Options: `dtype`, `device`, `seed` (see `rand`).
     ///
     /// # Example
     /// ```rhai
     /// assert((randint(0, 5, [100]) < 5).all());
     /// ```
-    #[rhai_fn(name = "randint", return_raw, volatile)]
-    pub fn randint(low: i64, high: i64, shape: Dynamic) -> ScriptResult<Tensor> {
-        randint_with(low, high, shape, Map::new())
-    }
-
-    /// Random integers, with the options `dtype`, `device` and `seed` (see `rand`).
-    #[rhai_fn(name = "randint", return_raw, volatile)]
-    pub fn randint_with(low: i64, high: i64, shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
+    #[rhai_fn(return_raw, volatile)]
+    pub fn randint(low: i64, high: i64, shape: Dynamic, options: Map) -> ScriptResult<Tensor> {
         Ok(random("randint", Distribution::Integers(low, high), &shape, Kind::Int64, options)?)
     }
 }

@@ -8,13 +8,16 @@ use rhai::{Array, Dynamic, Engine, EvalAltResult, Position};
 use super::convert::{number, operand, positions};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
+use crate::bind::handle::Handle;
+use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::index::Index;
 
 /// Registers the indexers and the functions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(index_functions).into());
+    module::register(engine, Topic::Tensors, exported_manifest!(index_functions));
 }
 
 /// The index of one dimension.
@@ -47,7 +50,7 @@ fn one(value: &Dynamic) -> Result<Index> {
 /// Fails for a text between the brackets: Rhai comes here with a property that tensors do not have.
 fn not_a_property(index: &Dynamic) -> ScriptResult<()> {
     if index.is_string() {
-        let text = format!("Unknown property '{index}' of '{}'", std::any::type_name::<Tensor>());
+        let text = format!("Unknown property '{index}' of '{}'", Tensor::NAME);
         return Err(EvalAltResult::ErrorDotExpr(text, Position::NONE).into());
     }
     Ok(())
@@ -73,13 +76,13 @@ fn end(what: &str, value: &Dynamic) -> Result<Option<i64>> {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod index_functions {
     /// The elements at a position, in a range, at listed positions or where a bool tensor is true.
     ///
-    /// `t[0]` and `t[-1]` are rows, `t[0..2]`, `t[0..=1]` and `t[1..]` ranges of rows, `t[[0, 2]]` the rows listed. An array that
-    /// holds anything but integers has one index per dimension, where `()` stands for all positions: `t[[(), -1]]` is
-    /// the last column, `t[[0, 1..3]]` a part of row 0. For one element use `t.at([i, j])` or `t[i][j]`.
+    /// `t[0]` and `t[-1]` are rows, `t[0..2]`, `t[0..=1]` and `t[1..]` ranges of rows, `t[[0, 2]]` the rows listed. An
+    /// array that holds anything but integers has one index per dimension, where `()` stands for all positions: `t[[(),
+    /// -1]]` is the last column, `t[[0, 1..3]]` a part of row 0. For one element use `t.at([i, j])` or `t[i][j]`.
     ///
     /// # Errors
     /// A position that is out of range.

@@ -5,19 +5,21 @@ use rhai::{Array, Dynamic, Engine, Map};
 
 use super::convert::tensors;
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::tensor::{Tensor, linalg};
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(product_functions).into());
-    engine.register_global_module(exported_module!(matrix_functions).into());
+    module::register(engine, Topic::Tensors, exported_manifest!(product_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(matrix_functions));
 }
 
 fn map<const N: usize>(entries: [(&str, Tensor); N]) -> Map {
     entries.into_iter().map(|(name, tensor)| (name.into(), Dynamic::from(tensor))).collect()
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod product_functions {
     /// The matrix product over the last two dimensions; earlier ones broadcast, vectors count as a row or a column.
     ///
@@ -80,12 +82,12 @@ mod product_functions {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod matrix_functions {
     /// The thin singular value decomposition as `#{U, S, Vh}`: `U.matmul(diag(S)).matmul(Vh)` is the matrix.
     ///
-    /// For [.., m, n] and k = min(m, n) the shapes are [.., m, k], [.., k] and [.., k, n]; S is descending. The signs of
-    /// the vectors are arbitrary.
+    /// For [.., m, n] and k = min(m, n) the shapes are [.., m, k], [.., k] and [.., k, n]; S is descending. The signs
+    /// of the vectors are arbitrary.
     ///
     /// # Example
     /// ```rhai

@@ -15,14 +15,30 @@ use std::any::TypeId;
 
 use rhai::{Dynamic, Engine, Module};
 
+use crate::bind::handle::Handle;
 use crate::interrupt;
 use crate::tensor::Tensor;
 
 pub use nested::{from_nested, to_nested};
 
+impl Handle for Tensor {
+    const NAME: &'static str = "tensor";
+
+    fn describe(&self) -> String {
+        self.headline()
+    }
+
+    fn show(&self) -> String {
+        self.summary()
+    }
+
+    fn debug(&self) -> String {
+        self.summary()
+    }
+}
+
 /// Registers everything about tensors.
 pub fn register(engine: &mut Engine) {
-    engine.register_type_with_name::<Tensor>("tensor");
     create::register(engine);
     property::register(engine);
     index::register(engine);

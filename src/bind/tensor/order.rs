@@ -4,13 +4,15 @@ use rhai::plugin::*;
 use rhai::{Dynamic, Engine, Map};
 
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::order::Ranked;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(order_functions).into());
+    module::register(engine, Topic::Tensors, exported_manifest!(order_functions));
 }
 
 fn ranked(result: Result<Ranked>) -> ScriptResult<Map> {
@@ -18,7 +20,7 @@ fn ranked(result: Result<Ranked>) -> ScriptResult<Map> {
     Ok(Map::from([("values".into(), Dynamic::from(values)), ("indices".into(), Dynamic::from(indices))]))
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod order_functions {
     /// The `k` largest elements along the last dimension, largest first, as `#{values, indices}`.
     ///
@@ -51,8 +53,8 @@ mod order_functions {
         ranked(t.sort(dim, false))
     }
 
-    /// The elements sorted along dimension `dim`, largest first if `descending`, as `#{values, indices}`; equal elements
-    /// keep their order.
+    /// The elements sorted along dimension `dim`, largest first if `descending`, as `#{values, indices}`; equal
+    /// elements keep their order.
     ///
     /// # Example
     /// ```rhai

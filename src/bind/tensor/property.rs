@@ -6,15 +6,17 @@ use rhai::{Array, Dynamic, Engine, Map};
 use super::convert::{dtype_or_device, from_number, only_place};
 use super::to_nested;
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::device::device_name;
 use crate::tensor::{Tensor, kind_name};
 
 /// Registers properties and conversions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(property_functions).into());
+    module::register(engine, Topic::Tensors, exported_manifest!(property_functions));
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod property_functions {
     /// The lengths of the dimensions, as an array.
     #[rhai_fn(get = "shape", pure)]
@@ -28,7 +30,7 @@ mod property_functions {
         kind_name(t.kind()).to_owned()
     }
 
-    /// Where the elements lie: cpu or cuda:0.
+    /// The device of the elements: cpu or cuda:0.
     #[rhai_fn(get = "device", pure)]
     pub fn device(t: &mut Tensor) -> String {
         device_name(t.device())
@@ -80,8 +82,8 @@ mod property_functions {
 
     /// The tensor with another dtype or on another device, with the options `dtype` and `device`.
     #[rhai_fn(name = "to", return_raw)]
-    pub fn to_with(t: Tensor, options: Map) -> ScriptResult<Tensor> {
-        Ok(only_place("to", options).and_then(|place| t.to(place.kind, place.device))?)
+    pub fn to_with(t: Tensor, place: Map) -> ScriptResult<Tensor> {
+        Ok(only_place("to", place).and_then(|place| t.to(place.kind, place.device))?)
     }
 
     /// The only element of a tensor, as an integer, float or bool by its dtype.
@@ -110,11 +112,5 @@ mod property_functions {
     #[rhai_fn(name = "clone")]
     pub fn same(t: Tensor) -> Tensor {
         t
-    }
-
-    /// Shape, dtype, device and elements, abbreviated where they are many.
-    #[rhai_fn(name = "to_string", name = "print", name = "to_debug", name = "debug")]
-    pub fn to_string(t: Tensor) -> String {
-        t.summary()
     }
 }

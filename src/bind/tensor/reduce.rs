@@ -6,7 +6,9 @@ use rhai::{Array, Dynamic, Engine, FuncRegistration, Map};
 use super::convert::{from_number, lengths};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
 use crate::bind::option::Options;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::reduce::{self, REDUCTIONS, Reduction, Settings};
@@ -26,24 +28,30 @@ pub fn register(engine: &mut Engine) {
         };
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "tensor"])
-            .with_comments([comment("Over all elements; the result has no dimensions.")])
+            .with_comments([Topic::Tensors.comment(), comment("Over all elements; the result has no dimensions.")])
             .register_into_engine(engine, |t: Tensor| -> ScriptResult<Tensor> {
                 Ok(reduction.apply(&t, &Settings::default())?)
             });
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "dim: integer or array", "tensor"])
-            .with_comments([comment(&format!(
-                "Over dimension `dim`, or over several in an array; a map in its place holds the options {options}."
-            ))])
+            .with_comments([
+                Topic::Tensors.comment(),
+                comment(&format!(
+                    "Over dimension `dim`, or over several in an array; a map in its place holds the options {options}."
+                )),
+            ])
             .register_into_engine(engine, |t: Tensor, dim: Dynamic| run(reduction, &t, &dim, None));
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "dim: integer or array", "options: map", "tensor"])
-            .with_comments([comment(&format!("Over dimension `dim`, or `()` for all, with the options {options}."))])
+            .with_comments([
+                Topic::Tensors.comment(),
+                comment(&format!("Over dimension `dim`, or `()` for all, with the options {options}.")),
+            ])
             .register_into_engine(engine, |t: Tensor, dim: Dynamic, options: Map| {
                 run(reduction, &t, &dim, Some(options))
             });
     }
-    engine.register_global_module(exported_module!(reduce_functions).into());
+    module::register(engine, Topic::Tensors, exported_manifest!(reduce_functions));
 }
 
 fn run(reduction: &'static Reduction, tensor: &Tensor, dim: &Dynamic, options: Option<Map>) -> ScriptResult<Tensor> {
@@ -57,14 +65,16 @@ fn settings(function: &'static str, more: &[&str], dim: &Dynamic, options: Optio
         (Some(map), None) => (None, map),
         (_, options) => (dimensions(function, dim)?, options.unwrap_or_default()),
     };
-    let allowed: Vec<&str> = std::iter::once("keepdim").chain(more.iter().copied()).collect();
-    let mut options = Options::new(function, options, &allowed)?;
-    let default = Settings::default();
-    Ok(Settings {
-        dims,
-        keepdim: options.boolean("keepdim")?.unwrap_or(default.keepdim),
-        unbiased: options.boolean("unbiased")?.unwrap_or(default.unbiased),
-        order: options.number("p")?.unwrap_or(default.order),
+    Options::read(function, options, |options| {
+        let mut settings = Settings { dims, ..Settings::default() };
+        settings.keepdim = options.boolean("keepdim")?.unwrap_or(settings.keepdim);
+        if more.contains(&"unbiased") {
+            settings.unbiased = options.boolean("unbiased")?.unwrap_or(settings.unbiased);
+        }
+        if more.contains(&"p") {
+            settings.order = options.number("p")?.unwrap_or(settings.order);
+        }
+        Ok(settings)
     })
 }
 
@@ -84,7 +94,7 @@ fn dimensions(function: &str, dim: &Dynamic) -> Result<Option<Vec<i64>>> {
     })
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod reduce_functions {
     /// Whether any element is true or not zero: one bool, fit for `if`.
     ///

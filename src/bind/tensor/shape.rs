@@ -6,13 +6,15 @@ use rhai::{Array, Dynamic, Engine};
 use super::convert::{lengths, tensors};
 use crate::bind::convert::integers;
 use crate::bind::error::ScriptResult;
+use crate::bind::module;
+use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::tensor::{Tensor, shape};
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
-    engine.register_global_module(exported_module!(shape_functions).into());
-    engine.register_global_module(exported_module!(join_functions).into());
+    module::register(engine, Topic::Tensors, exported_manifest!(shape_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(join_functions));
 }
 
 fn pieces(result: Result<Vec<Tensor>>) -> ScriptResult<Array> {
@@ -26,7 +28,7 @@ fn split_by(t: &Tensor, size: &Dynamic, dim: i64) -> Result<Vec<Tensor>> {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod shape_functions {
     /// The elements in another shape; one length may be -1 and is worked out.
     ///
@@ -122,7 +124,7 @@ mod shape_functions {
         Ok(lengths("the shape", &shape).and_then(|shape| t.expand(&shape))?)
     }
 
-    /// The tensor repeated so many times along each dimension.
+    /// The tensor repeated `times` times along each dimension.
     ///
     /// # Example
     /// ```rhai
@@ -196,7 +198,7 @@ mod shape_functions {
     }
 }
 
-#[export_module]
+#[export_module(manifest)]
 mod join_functions {
     /// Tensors joined along the first dimension.
     #[rhai_fn(name = "cat", return_raw)]
@@ -239,7 +241,8 @@ mod join_functions {
         pieces(split_by(&t, &size, 0))
     }
 
-    /// An array of pieces along dimension `dim`: of one length (the last may be shorter), or of the lengths in an array.
+    /// An array of pieces along dimension `dim`: of one length (the last may be shorter), or of the lengths in an
+    /// array.
     ///
     /// # Example
     /// ```rhai
