@@ -1,13 +1,13 @@
-# Python is needed for set-up only; any Python 3.9 or newer with pip serves.
+# Only set-up needs Python: 3.9 or newer, with pip.
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build demo test check docs docs-pictures bench bench-gpu libtorch-cuda clean
 
-help: ## Say what the targets do
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: ## Fetch what a build needs: libtorch and the checkpoint smollm2 (640 MB, once)
+setup: ## Fetch libtorch and the checkpoint smollm2 for the build (640 MB, once)
 	@$(PYTHON) setup/toolchain.py
 	@$(PYTHON) setup/libtorch.py
 	@$(PYTHON) setup/smollm2.py
@@ -22,7 +22,7 @@ demo: build ## Run localization and superadditivity on smollm2; figures and repo
 	target/release/lancet run scripts/superadditivity.rhai $(DEMO) --out out/demo/superadditivity
 	@echo 'open the reports in a browser: out/demo/localization/report.html, out/demo/superadditivity/report.html'
 
-# The release profile also for tests and lints, so that the dependencies are compiled once.
+# Tests and lints use the release profile too, so that the dependencies are compiled once.
 test: setup ## Run all tests
 	cargo test --release
 
@@ -32,7 +32,7 @@ check: setup ## Check the format and the lints
 
 MDBOOK = vendor/mdbook-0.5.4/bin/mdbook
 
-# No server and no watching of files: the book is static.
+# Without mdbook's server and file watcher: the book is static.
 $(MDBOOK):
 	cargo install mdbook --version 0.5.4 --locked --no-default-features --features search --root vendor/mdbook-0.5.4
 
@@ -41,7 +41,7 @@ docs: build $(MDBOOK) ## Build the book in out/docs (the first time with mdbook 
 	$(MDBOOK) build docs
 	@echo 'open the book in a browser: out/docs/index.html'
 
-docs-pictures: demo ## Make the pictures of the README anew, from the demo
+docs-pictures: demo ## Make the pictures of the README again, from the demo
 	@$(PYTHON) -m venv vendor/pictures
 	@vendor/pictures/bin/pip install --quiet --require-hashes --requirement docs/pictures.txt
 	vendor/pictures/bin/python docs/pictures.py target/release/lancet scripts/localization.rhai $(DEMO)
@@ -68,8 +68,8 @@ bench-gpu: build libtorch-cuda ## The same on a GPU, on random weights in the sh
 	target/release/lancet run benches/paths.rhai --model out/bench/olmo2-1b --prompts 100 --from 8 --keep high_ranking \
 		--limit 100000000 --repeats 1 --device cuda:0 --dtype bf16 --out out/bench/gpu
 
-libtorch-cuda: ## Fetch the libraries for NVIDIA GPUs (2.5 GB); the built binary then finds them by itself
+libtorch-cuda: ## Fetch the libraries for NVIDIA GPUs (2.5 GB); the built binary finds them by itself
 	@$(PYTHON) setup/libtorch.py --cuda
 
-clean: ## Remove what was built; what set-up fetched stays
+clean: ## Remove the build; keep the files that set-up fetched
 	cargo clean

@@ -33,7 +33,7 @@ FAMILIES = {"llama": False, "olmo2": True}  # model type -> whether norms come a
 
 
 class Surrogates:
-    """What equation 3 is made of, at one prompt."""
+    """The terms of equation 3 at one prompt."""
 
     def __init__(self, model, ids):
         self.post_norm = FAMILIES[model.config.model_type]
@@ -72,7 +72,7 @@ class Surrogates:
             self.head_maps.append([output[:, h] @ value[h] for h in range(heads)])
 
     def reconstruction_error(self):
-        """How far equation 3, with every head on every edge, is from the model's own states, relative to the largest entry."""
+        """The error of equation 3, all heads on all edges, against the model's states, relative to the largest entry."""
         worst = 0.0
         for l in range(len(self.layers) - 1):  # transformers puts the final norm on the last of its states
             x = self.states[l]
@@ -113,7 +113,7 @@ def argmax_graph(attention):
 
 
 def paths_onward(graph, positions):
-    """How many paths lead from each node (layer, position) to the last position."""
+    """The number of paths from each node (layer, position) to the last position."""
     counts = [[0] * (positions - 1) + [1]]
     for edges in reversed(graph):
         here = [0] * positions
@@ -135,7 +135,7 @@ def enumerate_paths(graph, onward, tokens):
 
 
 def memory():
-    """Bytes resident now, as Linux counts them."""
+    """The process's resident bytes, from Linux."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 

@@ -1,4 +1,4 @@
-"""Measures what Python libraries take for the cells of a patching grid that Lancet measured, and compares their numbers.
+"""Measures Python libraries on the cells of a patching grid that Lancet measured, and compares their numbers.
 
     python benches/peers.py out/bench
 
@@ -36,8 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "setup"))
 import smollm2  # noqa: E402
 
 DTYPES = {"f64": torch.float64, "f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-# How far logits may be apart, as a share of the largest, where only roundings differ. In float64 transformers computes norms in
-# float32.
+# The largest difference of logits by rounding alone, as a share of the largest logit. In float64 transformers computes
+# norms in float32.
 TOLERANCES = {"f64": 1e-5, "f32": 1e-3, "bf16": 0.1, "f16": 0.02}
 SEED = 0
 
@@ -75,7 +75,7 @@ class Grid:
         return torch.tensor(rows, device=self.model.device)
 
     def residuals(self, ids):
-        """What every block puts out at the last position."""
+        """The output of every block at the last position."""
         found = []
 
         def keep(_module, _arguments, output):
@@ -100,7 +100,7 @@ class Grid:
 
 
 def widened(logits):
-    """Half precision is too coarse to count what lies above an answer."""
+    """Half precision is too coarse to count the tokens above an answer."""
     return logits.float() if logits.dtype.itemsize < 4 else logits
 
 
@@ -206,7 +206,7 @@ def batches(grid, cells, rows):
 
 
 def measure_way(grid, chunks, work, repeats):
-    """Runs a way on chunks of cells. Each chunk's shortest time counts: what else the machine does only adds to it."""
+    """Runs a way on chunks of cells. Each chunk's shortest time counts, because other processes only add to it."""
     seconds = [float("inf")] * len(chunks)
     largest, ranks = 0.0, 0
     for turn in range(repeats + 1):
@@ -230,7 +230,7 @@ def measure_way(grid, chunks, work, repeats):
 
 
 def machine(device):
-    """What the times were measured on."""
+    """The machine of the times."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

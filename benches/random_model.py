@@ -1,4 +1,4 @@
-"""Writes a model of a known shape with random weights and no tokenizer, for measuring where no checkpoint can be fetched.
+"""Writes a model of a known shape with random weights and no tokenizer, for measurements without a checkpoint.
 
     python benches/random_model.py olmo2-1b out/bench/olmo2-1b
 

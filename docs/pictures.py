@@ -28,7 +28,7 @@ DARK = TerminalTheme(
     [(0, 0, 0), (205, 49, 49), (13, 188, 121), (229, 229, 16)]
     + [(36, 114, 200), (188, 63, 188), (17, 168, 205), (229, 229, 229)],
 )
-# The reader's own monospaced font; nothing is fetched.
+# The reader's monospaced font; nothing is fetched.
 SVG = """<svg viewBox="0 0 {terminal_width} {terminal_height}" xmlns="http://www.w3.org/2000/svg" role="img">
 <title>A heatmap in the terminal</title>
 <style>
@@ -48,7 +48,7 @@ SVG = """<svg viewBox="0 0 {terminal_width} {terminal_height}" xmlns="http://www
 
 
 def terminal_output(command):
-    """What a program writes to a terminal with true colour."""
+    """A program's output to a terminal with true colour."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     environment = dict(os.environ, TERM="xterm-256color", COLORTERM="truecolor")

@@ -1,6 +1,6 @@
-"""Makes sure that there is a libtorch to build with; `--cuda` adds the libraries that let the same binary use a GPU.
+"""Provides a libtorch for the build; `--cuda` adds the libraries that let the same binary use a GPU.
 
-Looked for in this order: LIBTORCH; LIBTORCH_USE_PYTORCH=1; vendor/libtorch, which is fetched when missing.
+Looks in this order: LIBTORCH; LIBTORCH_USE_PYTORCH=1; vendor/libtorch, which it fetches if it is missing.
 """
 
 import os
@@ -39,7 +39,7 @@ CPU_RULES = LICENCES + [
     ("nvidia/*/lib/libcudart.so.*", flat),
 ]
 
-# The folders stay as they are in the wheels: the libraries find each other by relative paths.
+# Keeps the folders of the wheels: the libraries find each other by relative paths.
 CUDA_RULES = LICENCES + [
     ("torch/lib/libtorch_python.so", None),
     ("torch/lib/libshm*", None),
@@ -56,7 +56,7 @@ def require_version(found, what):
 
 
 def check_given(folder):
-    """LIBTORCH was set: is it a libtorch?"""
+    """Checks that LIBTORCH is a libtorch."""
     for part in ["include/torch", "lib"]:
         if not (folder / part).is_dir():
             raise SetupError(
@@ -69,7 +69,7 @@ def check_given(folder):
 
 
 def check_pytorch():
-    """LIBTORCH_USE_PYTORCH was set: has the active Python a fitting PyTorch?"""
+    """Checks that the active Python has a suitable PyTorch, for LIBTORCH_USE_PYTORCH."""
     python = "python" if os.environ.get("VIRTUAL_ENV") else "python3"
     answer = subprocess.run([python, "-c", PYTHON_QUESTION], capture_output=True, text=True)
     if answer.returncode != 0:
@@ -81,7 +81,7 @@ def check_pytorch():
 
 
 def require_platform():
-    """The pinned wheels are for Linux on x86_64 with glibc 2.28 or newer."""
+    """Refuses platforms other than Linux on x86_64 with glibc 2.28 or newer, which the pinned wheels are for."""
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
         raise SetupError("no libtorch is pinned for {} on {}\n{}".format(system, machine, ELSEWHERE))
@@ -97,7 +97,7 @@ def is_current(folder):
 
 
 def check_cuda():
-    """A binary prefers vendor/libtorch-cuda, so it must not be left from another version."""
+    """Refuses a vendor/libtorch-cuda of another version, since a binary would prefer it."""
     folder = VENDOR / "libtorch-cuda"
     if folder.is_dir() and not is_current(folder):
         raise SetupError("`{}` is not version {}\nhint: run `make libtorch-cuda`, or remove it".format(folder, VERSION))

@@ -1,4 +1,4 @@
-"""Makes a virtual environment with the Python libraries that `make bench` compares Lancet with, in vendor/peers."""
+"""Makes a virtual environment in vendor/peers with the Python libraries that `make bench` compares Lancet with."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ OLDEST, NEWEST = (3, 11), (3, 14)
 
 
 def wanted():
-    """What says that the environment is the one that is wanted: the pins and the Python."""
+    """The identity of the wanted environment: the pins and the Python."""
     pins = b"".join((HERE / name).read_bytes() for name in REQUIREMENTS)
     return "{} {}.{}\n".format(hashlib.sha256(pins).hexdigest(), *sys.version_info)
 
@@ -30,7 +30,7 @@ def main():
         return
     print("peers: fetching PyTorch, transformers and nnsight (2.6 GB to download, 5 GB on disk)")
     with replacing(FINAL) as scratch:
-        # Only `bin/python` is used, which finds its environment wherever that is moved.
+        # Only `bin/python` is used; it finds its environment even after a move.
         if subprocess.run([sys.executable, "-m", "venv", str(scratch)]).returncode != 0:
             raise SetupError(
                 "{} cannot make a virtual environment\nhint: install its venv module "

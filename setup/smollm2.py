@@ -15,7 +15,7 @@ SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
 def models():
-    """Where Lancet looks for built-in checkpoints (the same rule as in src/hub)."""
+    """The folder of built-in checkpoints (the same rule as in src/hub)."""
     if os.environ.get("LANCET_CACHE"):
         return Path(os.environ["LANCET_CACHE"]) / "models"
     if os.environ.get("XDG_CACHE_HOME"):
@@ -24,7 +24,7 @@ def models():
 
 
 def is_right(source, sink=None):
-    """Whether the stream holds the checkpoint; copies it to `sink` on the way."""
+    """Whether the stream holds the correct checkpoint; copies it to `sink` on the way."""
     digest, size = hashlib.sha256(), 0
     for block in iter(lambda: source.read(1 << 20), b""):
         digest.update(block)

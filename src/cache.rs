@@ -1,4 +1,4 @@
-//! Lancet's own folders and what else the environment decides: the user's caches, and whether downloads are allowed.
+//! Lancet's own folders, and other settings from the environment: the user's caches, and whether downloads are allowed.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ impl Cache {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
-    /// The same with the variables that `lookup` gives.
+    /// The same, with variables from `lookup`.
     ///
     /// # Errors
     /// As for [`Cache::from_env`].
@@ -62,7 +62,7 @@ pub fn variable(lookup: &impl Fn(&str) -> Option<String>, name: &str) -> Option<
     lookup(name).filter(|value| !value.trim().is_empty())
 }
 
-/// The folder that the programs of a user have their caches in.
+/// The folder of a user's caches, shared by all programs.
 ///
 /// # Errors
 /// No variable and no home folder name it.

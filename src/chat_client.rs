@@ -1,4 +1,4 @@
-//! Chat completions from a server with an OpenAI-compatible interface: asking, asking again, and keeping the answers.
+//! Chat completions from a server with an OpenAI-compatible interface: sends requests, retries, and caches the answers.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -13,14 +13,14 @@ use ureq::http::Uri;
 use crate::error::{Error, Result};
 use crate::{file, interrupt};
 
-/// How often Ctrl-C is looked for while nothing happens.
+/// How often to check for Ctrl-C while waiting.
 const GLANCE: Duration = Duration::from_millis(50);
 /// The longest wait that a server may ask for before the next attempt.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How much of an answer that is not understood is shown, in characters.
+/// Characters of an unparsable answer to show.
 const EXCERPT: usize = 200;
 
-/// What is asked, and how.
+/// A request and how to send it.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Where `/chat/completions` is appended, such as `http://127.0.0.1:8000/v1`
@@ -31,17 +31,17 @@ pub struct Request {
     pub key: Option<String>,
     /// For each attempt
     pub timeout: Duration,
-    /// How often the server is asked at most
+    /// Largest number of attempts
     pub attempts: u32,
-    /// Whether only this machine may be asked
+    /// Whether only servers on this machine are allowed
     pub offline: bool,
-    /// Where answers are kept and looked for first; None: nowhere
+    /// Folder to cache answers in; None: no cache
     pub store: Option<PathBuf>,
 }
 
 /// Why an attempt gave no answer.
 enum Failure {
-    /// Another attempt can go better, at the earliest after the wait that the server asks for.
+    /// Another attempt may succeed, at the earliest after the wait that the server asks for.
     Passing(Error, Option<Duration>),
     Lasting(Error),
 }
@@ -53,12 +53,12 @@ impl Request {
     /// seconds, or after what the server's `Retry-After` says, a minute at most.
     ///
     /// # Errors
-    /// An address that is none, or is not on this machine while the network is off; no connection; a status that is no
-    /// success; a timeout; an answer that is not a chat completion; Ctrl-C.
+    /// An invalid address, or one beyond this machine while the network is off; no connection; a non-2xx status; a
+    /// timeout; an answer that is not a chat completion; Ctrl-C.
     pub fn send(&self) -> Result<String> {
         let uri = self.address()?;
-        let kept = self.kept(&uri);
-        if let Some(text) = kept.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) {
+        let cached = self.cache_path(&uri);
+        if let Some(text) = cached.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) {
             return Ok(text);
         }
         let mut attempt = 1;
@@ -75,7 +75,7 @@ impl Request {
                 Err(Failure::Passing(error, _) | Failure::Lasting(error)) => return Err(error),
             }
         };
-        if let Some(path) = kept {
+        if let Some(path) = cached {
             file::write_atomic(&path, |out| out.write_all(text.as_bytes()))?;
         }
         Ok(text)
@@ -98,8 +98,8 @@ impl Request {
         Ok(uri)
     }
 
-    /// The file that the answer is kept in, named after all that it depends on.
-    fn kept(&self, uri: &Uri) -> Option<PathBuf> {
+    /// The file that caches the answer, named after everything the answer depends on.
+    fn cache_path(&self, uri: &Uri) -> Option<PathBuf> {
         let folder = self.store.as_ref()?;
         let hash = Sha256::digest(format!("lancet answers 1 {uri} {}", self.body));
         let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -111,7 +111,7 @@ impl Request {
         let (answer, answered) = sync_channel(1);
         let (request, address) = (self.clone(), uri.clone());
         std::thread::spawn(move || {
-            // Nobody listens any more after Ctrl-C.
+            // After Ctrl-C nobody receives the answer.
             let _ = answer.send(request.exchange(&address));
         });
         loop {
@@ -130,7 +130,7 @@ impl Request {
             .http_status_as_error(false)
             .timeout_global(Some(self.timeout))
             .user_agent(concat!("lancet/", env!("CARGO_PKG_VERSION")));
-        // No proxy stands between this machine and itself, whatever the environment says.
+        // A server on this machine needs no proxy, even if the environment sets one.
         let config = if on_this_machine(uri) { config.proxy(None) } else { config };
         let agent = Agent::new_with_config(config.build());
         let mut post = agent.post(uri.clone()).header("Content-Type", "application/json");
@@ -152,7 +152,7 @@ impl Request {
         })
     }
 
-    /// The client's error in words.
+    /// Explains an error of the HTTP client.
     fn explain(&self, uri: &Uri, error: ureq::Error) -> Failure {
         let check = "check the address, and that the server is running";
         match error {
@@ -179,7 +179,7 @@ fn on_this_machine(uri: &Uri) -> bool {
     host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
-/// Waits, and looks for Ctrl-C meanwhile.
+/// Waits, checking for Ctrl-C.
 fn pause(wait: Duration) -> Result<()> {
     let start = Instant::now();
     while let Some(left) = wait.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
@@ -204,7 +204,7 @@ fn completion(text: &str) -> Result<String> {
     }
 }
 
-/// The error for a status that is no success, with what the server says about it.
+/// The error for a non-2xx status, with the server's message.
 fn refusal(uri: &Uri, status: u16, text: &str) -> Error {
     let body: Option<Value> = serde_json::from_str(text).ok();
     let said = body.as_ref().and_then(|body| {
@@ -216,7 +216,7 @@ fn refusal(uri: &Uri, status: u16, text: &str) -> Error {
     match status {
         401 | 403 => error.hint("name the environment variable that holds the key with `api_key_env`"),
         404 => error.hint("check the address (with its version, such as /v1) and the model's name"),
-        429 => error.hint("wait some minutes, or ask less often"),
+        429 => error.hint("wait a few minutes, or send fewer requests"),
         _ => error,
     }
 }

@@ -1,4 +1,4 @@
-//! The command line: what to run, and the exit code that comes of it.
+//! The command line: runs what it asks for and returns the exit code.
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
@@ -21,10 +21,10 @@ struct Cli {
     /// Use only models and data that were downloaded before
     #[arg(long)]
     offline: bool,
-    /// Run CODE and print its value; what follows are its arguments
+    /// Run CODE and print its value; the rest are its arguments
     #[arg(short = 'e', value_names = ["CODE", "ARGS"], num_args = 1.., allow_hyphen_values = true)]
     execute: Vec<String>,
-    /// Run FILE, then show a prompt; what follows are its arguments
+    /// Run FILE, then show a prompt; the rest are its arguments
     #[arg(short = 'i', value_names = ["FILE", "ARGS"], num_args = 0.., allow_hyphen_values = true, conflicts_with = "execute")]
     interactive: Option<Vec<String>>,
     #[command(subcommand)]
@@ -39,7 +39,7 @@ enum Command {
         #[arg(value_names = ["FILE", "ARGS"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         file: Vec<String>,
     },
-    /// Look for faults in a script without running it
+    /// Look for errors in a script without running it
     Check {
         /// The script, or - for standard input
         file: String,
@@ -55,7 +55,7 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         book: Option<PathBuf>,
     },
-    /// Fetch a data set; without NAME, list what there is
+    /// Fetch a data set; without NAME, list all
     Data {
         /// The data set
         name: Option<String>,
@@ -74,13 +74,13 @@ impl Code {
     const INTERRUPTED: u8 = 130;
 }
 
-/// Reads the command line, does what it asks, and gives the exit code: 0 success, 1 the script failed, 2 the command
-/// line is wrong, 130 interrupted, otherwise what the script gave `exit`.
+/// Reads the command line, does what it asks, and returns the exit code: 0 success, 1 the script failed, 2 the command
+/// line is wrong, 130 interrupted, otherwise the script's argument of `exit`.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            // A failure to do so has nowhere to be reported.
+            // A failure to print the error cannot be reported anywhere.
             let _ = error.print();
             return ExitCode::from(Code::USAGE);
         }
@@ -108,7 +108,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(written(code))
 }
 
-/// The exit code in the end: a failure if standard output could not be written.
+/// The final exit code: a failure if standard output could not be written.
 fn written(code: u8) -> u8 {
     match output::failure() {
         Some(error) => {
@@ -119,7 +119,7 @@ fn written(code: u8) -> u8 {
     }
 }
 
-/// Ctrl-C stops the evaluation; the second says what is being waited for, the third ends the program.
+/// Ctrl-C stops the evaluation; a second one reports what the program waits for, a third one ends it.
 fn catch_interrupts() {
     static PRESSED: AtomicU8 = AtomicU8::new(0);
     let installed = ctrlc::set_handler(|| {
@@ -207,7 +207,7 @@ fn run_command(command: Command) -> Result<u8, u8> {
     }
 }
 
-/// Fetches a data set, if one is named, and lists what there is.
+/// Fetches a data set, if one is named, and lists all data sets.
 fn data(name: Option<&str>) -> Result<(), Error> {
     let datasets = Datasets::from_env()?;
     if let Some(name) = name {
@@ -242,7 +242,7 @@ fn prompt(words: Vec<String>) -> Result<u8, u8> {
     match session.eval(&script.name, &script.text) {
         Err(ScriptError::Exit(code)) => Ok(code),
         result => {
-            // The prompt is shown after a failure too, to look at what the script left.
+            // The prompt follows a failure too, so that the script's variables can be inspected.
             let _ = finish(&session, result.map(|_| ()));
             Ok(repl::run(session))
         }
@@ -258,7 +258,7 @@ fn start(options: Options) -> Result<Session, u8> {
     })
 }
 
-/// Reports a failure, and gives the exit code.
+/// Reports a failure and returns the exit code.
 fn finish(session: &Session, result: Result<(), ScriptError>) -> Result<u8, u8> {
     match result {
         Ok(()) => Ok(Code::SUCCESS),

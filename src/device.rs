@@ -1,6 +1,6 @@
-//! Devices: which there are, why there is no GPU, how much memory is free. A binary is linked with libtorch's CPU
-//! libraries only. The first question about CUDA opens the CUDA library beside them, if there is one; so all of Lancet
-//! asks here, never `tch::Cuda`.
+//! Devices: which exist, why there is no GPU, how much memory is free. A binary is linked with libtorch's CPU libraries
+//! only. The first question about CUDA opens the CUDA library beside them, if there is one; so all of Lancet asks here,
+//! never `tch::Cuda`.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
-/// What the first question about CUDA found.
+/// The state of CUDA, found by the first question about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cuda {
     /// This many devices can be used.
@@ -46,8 +46,8 @@ impl Cuda {
     }
 }
 
-/// The state of CUDA. The first call opens libtorch's CUDA library where there is a device for it; later calls
-/// remember.
+/// The state of CUDA. The first call opens libtorch's CUDA library where there is a device for it; later calls return
+/// the same state.
 pub fn cuda() -> &'static Cuda {
     static STATE: OnceLock<Cuda> = OnceLock::new();
     STATE.get_or_init(open_cuda)
@@ -114,8 +114,8 @@ pub fn free_memory(device: Device) -> Option<u64> {
     }
 }
 
-/// Refuses work for which the free memory of `device` is too small; `what` names what would be stored. Where the system
-/// does not report its free memory, nothing is refused.
+/// Refuses work that does not fit in the free memory of `device`; `what` names the data. Refuses nothing if the system
+/// does not report its free memory.
 ///
 /// # Errors
 /// More `bytes` than are free.
@@ -165,20 +165,20 @@ fn open_cuda() -> Cuda {
     }
 }
 
-/// The part of the CUDA runtime that answers what libtorch's C interface does not. libtorch has loaded it.
+/// The part of the CUDA runtime that libtorch's C interface lacks. libtorch has loaded it.
 struct Runtime(Library);
 
 impl Runtime {
     /// The runtime, if the libtorch in use depends on one.
     fn find() -> Option<Self> {
         let process = Library::this();
-        // SAFETY: only the presence of the symbol is looked at.
+        // SAFETY: only checks that the symbol is present.
         let present =
             unsafe { process.get::<unsafe extern "C" fn(*mut c_int) -> c_int>(b"cudaGetDeviceCount") }.is_ok();
         present.then_some(Self(process))
     }
 
-    /// The number of devices, at least 1, or the runtime's words on why there is none.
+    /// The number of devices, at least 1, or the runtime's message on why there is none.
     fn device_count(&self) -> std::result::Result<c_int, String> {
         type DeviceCount = unsafe extern "C" fn(*mut c_int) -> c_int;
         type ErrorString = unsafe extern "C" fn(c_int) -> *const c_char;
@@ -190,7 +190,7 @@ impl Runtime {
             let status = device_count(&mut count);
             (status, CStr::from_ptr(error_string(status)).to_string_lossy().into_owned())
         };
-        // cudaErrorInsufficientDriver, which the runtime also answers where there is no driver at all.
+        // cudaErrorInsufficientDriver, which the runtime also returns if there is no driver at all.
         const INSUFFICIENT_DRIVER: c_int = 35;
         match (status, count) {
             (0, 1..) => Ok(count),
@@ -206,7 +206,7 @@ impl Runtime {
         type SetDevice = unsafe extern "C" fn(c_int) -> c_int;
         type MemoryInfo = unsafe extern "C" fn(*mut usize, *mut usize) -> c_int;
         let (mut before, mut free, mut total) = (0, 0, 0);
-        // SAFETY: the signatures are those of the CUDA runtime; the device that was current is made so again.
+        // SAFETY: the signatures are those of the CUDA runtime; the current device is restored.
         let status = unsafe {
             let get_device = self.0.get::<GetDevice>(b"cudaGetDevice").ok()?;
             let set_device = self.0.get::<SetDevice>(b"cudaSetDevice").ok()?;

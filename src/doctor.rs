@@ -1,4 +1,4 @@
-//! Writes the report of `lancet doctor`: whether libtorch computes correctly on each device, which models are there,
+//! Writes the report of `lancet doctor`: whether libtorch computes correctly on each device, which models are present,
 //! how the hub is reached, and how to fix what is missing.
 
 use std::fmt::Display;
@@ -101,7 +101,7 @@ impl Report<'_> {
         for model in BUILT_IN {
             if let Origin::Gguf { file, sha256, .. } = &model.origin {
                 let path = hub.models.join(file);
-                let absent = Error::new(format!("`{}` is not there", path.display()));
+                let absent = Error::new(format!("`{}` is missing", path.display()));
                 match crate::file::checksum(&path) {
                     Ok(found) if found == *sha256 => {
                         self.line(model.name, format!("{}, checksum correct", path.display()))?
@@ -119,7 +119,7 @@ impl Report<'_> {
         }
         let cached = format!("{} ({} models)", hub.cache.display(), models_in(&hub.cache));
         self.line("hub cache", cached)?;
-        self.line("hub address", hub.endpoint.as_deref().unwrap_or("the usual one (`HF_ENDPOINT` is not set)"))?;
+        self.line("hub address", hub.endpoint.as_deref().unwrap_or("the default (`HF_ENDPOINT` is not set)"))?;
         match hub.token {
             Some(_) => self.line("hub token", "found")?,
             None => self.line("hub token", "none; models behind a licence need one in `HF_TOKEN`")?,

@@ -1,4 +1,4 @@
-//! The one error type of everything below the script layer: what was wrong, and what would be right.
+//! The one error type of everything below the script layer: what was wrong, and what would be correct.
 
 use std::path::Path;
 
@@ -96,7 +96,7 @@ fn out_of_memory(message: &str) -> bool {
     message.contains("out of memory") || message.contains("can't allocate memory")
 }
 
-/// The error for a word that `name` (an option, a field) does not know, with the `known` ones and the nearest of them.
+/// The error for an unknown word given for `name` (an option, a field); lists the `known` ones, with the nearest.
 pub fn unknown(name: &str, given: &str, known: &[&str]) -> Error {
     let all = known.join(", ");
     Error::new(format!("`{name}` cannot be `{given}`")).hint(match nearest(given, known.iter().copied()) {

@@ -10,10 +10,10 @@ use tempfile::NamedTempFile;
 use crate::error::{Error, Result};
 
 /// Writes a file through `write`. The bytes go to a temporary file in the same folder, which replaces `path` once they
-/// are on disk. Missing folders are made. If `path` is a device or a pipe, the bytes go straight to it.
+/// are on disk. Missing folders are created. If `path` is a device or a pipe, the bytes go straight to it.
 ///
 /// # Errors
-/// Whatever stops the writing; the message names the path.
+/// A failure to write; the message names the path.
 pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     // A link stays a link: the file it leads to is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
@@ -38,7 +38,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Starts a file; missing folders are made.
+    /// Starts a file; missing folders are created.
     ///
     /// # Errors
     /// A folder or device at `path`, or a place that cannot be written to; the message names the path.
@@ -53,7 +53,7 @@ impl Draft {
     /// Gives the finished file its name.
     ///
     /// # Errors
-    /// Whatever stops the writing; the message names the path.
+    /// A failure to write; the message names the path.
     pub fn commit(self) -> Result<()> {
         let path = self.target.clone();
         self.finish().map_err(|error| failure(&path, error))
@@ -138,7 +138,7 @@ fn write_through(target: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result
     buffer.flush()
 }
 
-/// The error for a file: one of ours that a writer passed on, or the system's with a hint.
+/// The error for a file: one of ours, passed on by a writer, or the system's with a hint.
 fn failure(path: &Path, error: io::Error) -> Error {
     let kind = error.kind();
     match error.downcast::<Error>() {
@@ -157,7 +157,7 @@ fn failure(path: &Path, error: io::Error) -> Error {
 /// Writes a text file; see [`write_atomic`].
 ///
 /// # Errors
-/// Whatever stops the writing; the message names the path.
+/// A failure to write; the message names the path.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
     write_atomic(path, |file| file.write_all(text.as_bytes()))
 }
@@ -177,7 +177,7 @@ pub fn read_text(path: &Path) -> Result<String> {
     })
 }
 
-/// The format that the extension of `path` stands for, in upper or lower case; `formats` pairs extensions with formats.
+/// The format of the file extension of `path`, in upper or lower case; `formats` pairs extensions with formats.
 ///
 /// # Errors
 /// No extension, or one that is not in `formats`; the hint lists those that are.
@@ -200,15 +200,15 @@ pub fn format_of<F: Copy>(path: &Path, formats: &[(&str, F)]) -> Result<F> {
     Err(Error::new(format!("cannot write `{}`: {problem}", path.display())).hint(format!("end the name in {known}")))
 }
 
-/// Whether a path from outside leads to a place below the folder that it is joined to.
+/// Whether a path from outside stays inside the folder it is joined to.
 pub fn is_plain(path: &str) -> bool {
     !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Makes a folder and those above it; one that is there already is fine.
+/// Creates a folder and those above it, if they do not exist.
 ///
 /// # Errors
-/// A folder that cannot be made; the message names the path.
+/// A folder that cannot be created; the message names the path.
 pub fn make_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).map_err(|error| failure(path, error))
 }

@@ -1,9 +1,8 @@
-//! Numbers and texts laid out by a short specification, a subset of Python's:
-//! `[<>^][+][0][width][,][.digits][f|e|g|%]`.
+//! Formats numbers and texts by a short specification, a subset of Python's: `[<>^][+][0][width][,][.digits][f|e|g|%]`.
 
 use crate::error::{Error, Result};
 
-/// What is laid out.
+/// A value to format.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Item<'a> {
     /// An integer.
@@ -33,13 +32,13 @@ struct Specification {
     notation: Option<Notation>,
 }
 
-/// No one needs more, and a script must not be able to ask for gigabytes of padding.
+/// Largest width and number of digits, so that a script cannot ask for gigabytes of padding.
 const LONGEST: usize = 1000;
 
-/// Lays out `item` as `specification` says.
+/// Formats `item` by `specification`.
 ///
 /// # Errors
-/// A specification that isn't one, or one that a text cannot follow.
+/// An invalid specification, or one for numbers with a text.
 pub fn format(item: Item<'_>, specification: &str) -> Result<String> {
     let parsed = parse(specification)?;
     let body = match item {
@@ -172,7 +171,7 @@ fn group(body: &str, grouped: bool) -> String {
     text + rest
 }
 
-/// The sign, then zeros where the specification asks for them, then the digits.
+/// The sign, then zeros if the specification asks for them, then the digits.
 fn signed(negative: bool, body: String, specification: &Specification) -> String {
     let sign = match (negative, specification.plus) {
         (true, _) => "-",

@@ -1,11 +1,11 @@
-//! The hash of named fields, by which results that were computed before are found again.
+//! The hash of named fields that identifies a cached result.
 
 use std::fmt::Display;
 
 use sha2::{Digest, Sha256};
 
-/// Collects what a result depends on as lines `name=value`, each written out by hand: a key then changes only where its
-/// version or a value does, not with a Rust type's name or its `Debug` text.
+/// Collects everything a result depends on as lines `name=value`, each written explicitly: a key changes only with its
+/// version or a value, not with a Rust type's name or its `Debug` text.
 #[derive(Debug, Clone)]
 pub struct Identity(Sha256);
 

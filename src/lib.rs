@@ -24,6 +24,7 @@ pub mod interrupt;
 pub mod linear;
 pub mod model;
 pub mod output;
+pub mod parts;
 pub mod plot;
 pub mod progress;
 pub mod repl;

@@ -1,5 +1,5 @@
-//! Standard output and standard error: a closed pipe ends the work quietly, a full disk ends it with an error, and
-//! colour is used only where it shows.
+//! Standard output and standard error: a closed pipe ends the work quietly, a full disk ends it with an error; only a
+//! terminal gets colours.
 
 use std::io::{Error, ErrorKind, IsTerminal, Result, Write};
 use std::sync::OnceLock;
@@ -9,18 +9,18 @@ use crate::{interrupt, progress};
 /// The first failure to write to standard output, as kind and text.
 static FAILURE: OnceLock<(ErrorKind, String)> = OnceLock::new();
 
-/// Writes a line to standard output. When that fails, the running evaluation is asked to stop.
+/// Writes a line to standard output. If that fails, asks the running evaluation to stop.
 pub fn line(text: &str) {
     self::text(&format!("{text}\n"));
 }
 
 /// Writes text to standard output, as [`line`] does.
 pub fn text(text: &str) {
-    // The failure is remembered, and reported when the program ends.
+    // The failure is remembered and reported at the end of the program.
     let _ = Stdout.write_all(text.as_bytes());
 }
 
-/// Standard output for what is written in parts. A failure is remembered, and stops the running evaluation.
+/// Standard output for text in parts. A failure is remembered and stops the running evaluation.
 pub struct Stdout;
 
 impl Write for Stdout {
@@ -43,7 +43,7 @@ pub fn fail(error: &Error) {
     interrupt::request();
 }
 
-/// Writes a line to standard error; a failure to do so has nowhere to be reported.
+/// Writes a line to standard error; a failure cannot be reported anywhere.
 pub fn error_line(text: &str) {
     progress::suspend(|| {
         let mut err = std::io::stderr().lock();
@@ -51,12 +51,12 @@ pub fn error_line(text: &str) {
     });
 }
 
-/// Whether standard output cannot be written any more: its reader has gone, or the disk is full.
+/// Whether standard output cannot be written any more: its reader has closed the pipe, or the disk is full.
 pub fn is_closed() -> bool {
     FAILURE.get().is_some()
 }
 
-/// Why standard output could not be written. None where its reader has only gone, as `head` does.
+/// The reason why standard output could not be written; `None` if its reader closed the pipe, as `head` does.
 pub fn failure() -> Option<&'static str> {
     FAILURE.get().filter(|(kind, _)| *kind != ErrorKind::BrokenPipe).map(|(_, text)| text.as_str())
 }

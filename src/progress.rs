@@ -1,4 +1,4 @@
-//! How far a long loop is: a bar on standard error, or a line now and then where that is not a terminal.
+//! The progress of a long loop: a bar on standard error, or a line now and then if that is not a terminal.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// The time between two lines where there is no terminal to draw a bar in.
+/// The time between two lines if there is no terminal for a bar.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
 thread_local! {
@@ -58,7 +58,7 @@ impl Progress {
         }
     }
 
-    /// Shows `text` behind the bar until the next message.
+    /// Shows `text` after the bar until the next message.
     pub fn message(&self, text: &str) {
         self.0.bar.set_message(one_line(text));
     }
@@ -69,7 +69,7 @@ impl Progress {
             return;
         }
         self.0.bar.abandon();
-        // A loop too short for a line needs no last one either.
+        // A loop too short for a first line needs no last one either.
         if self.0.last_line.is_some() && self.0.started.elapsed() >= LINE_INTERVAL {
             self.write_line();
         }
@@ -127,8 +127,8 @@ pub fn suspend<T>(print: impl FnOnce() -> T) -> T {
     bars.suspend(print)
 }
 
-/// Leaves every bar as it stands and draws none of them again; to be called when an evaluation has ended, before anything
-/// else is written to the screen.
+/// Leaves every bar as it stands and draws none of them again. Call it after an evaluation, before writing anything
+/// else to the screen.
 pub fn settle() {
     let old = BARS.replace(MultiProgress::new());
     old.set_draw_target(ProgressDrawTarget::hidden());

@@ -5,31 +5,31 @@ use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::grid::metric::Measured;
-use crate::interrupt;
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::run::Hooks;
+use crate::parts::for_parts;
 use crate::progress::Progress;
 
 /// Adds the hooks of an item, counted from 0. They act on the rows (first, how many) of the batch: its copy of the
 /// prompts.
 pub type AddHooks<'a, 'h> = dyn FnMut(usize, (i64, i64), &mut Hooks<'h>) -> Result<()> + 'a;
 
-/// What is run.
+/// The prompts and items to run.
 #[derive(Debug, Clone)]
 pub struct Sweep {
     /// Token ids of the prompts, all of one length
     pub prompts: Vec<Vec<i64>>,
     /// Number of items
     pub items: usize,
-    /// Number of prompts that are run at once, though never fewer than one item's
+    /// Number of prompts to run at once, though never fewer than one item's
     pub batch: usize,
 }
 
 impl Sweep {
-    /// Runs all items. `each` is given every item and its logits, [prompt, pos, d_vocab], in order.
+    /// Runs all items. Calls `each` with every item and its logits, [prompt, pos, d_vocab], in order.
     ///
     /// # Errors
-    /// No prompts, or prompts that cannot be run; whatever the callbacks raise; Ctrl-C.
+    /// No prompts, or prompts that cannot be run; an error raised by a callback; Ctrl-C.
     pub fn run<'h>(
         &self,
         decoder: &Decoder,
@@ -41,23 +41,27 @@ impl Sweep {
         if count == 0 {
             return Err(Error::new("there are no prompts").hint("give at least one"));
         }
-        let at_once = (self.batch / count).max(1);
         let progress = Progress::new(self.items as u64, "sweep");
-        for first in (0..self.items).step_by(at_once) {
-            interrupt::check()?;
-            let some = at_once.min(self.items - first);
+        let items: Vec<usize> = (0..self.items).collect();
+        let rows = |number: usize| ((number * count) as i64, count as i64);
+        let work = |items: &[usize]| {
             let mut hooks = Hooks::none();
-            for number in 0..some {
-                add_hooks(first + number, ((number * count) as i64, count as i64), &mut hooks)?;
+            for (number, item) in items.iter().enumerate() {
+                add_hooks(*item, rows(number), &mut hooks)?;
             }
-            let rows: Vec<Vec<i64>> = (0..some).flat_map(|_| self.prompts.iter().cloned()).collect();
-            let all = decoder.forward(&decoder.tokens(&rows)?, logits, &mut hooks)?;
+            let prompts: Vec<Vec<i64>> = items.iter().flat_map(|_| self.prompts.iter().cloned()).collect();
+            let all = decoder.forward(&decoder.tokens(&prompts)?, logits, &mut hooks)?;
             hooks.finish()?;
-            for number in 0..some {
-                each(first + number, all.f_narrow(0, (number * count) as i64, count as i64)?)?;
+            Ok(all)
+        };
+        for_parts(&items, self.batch / count, work, |items, all| {
+            for (number, item) in items.iter().enumerate() {
+                let (first, count) = rows(number);
+                each(*item, all.f_narrow(0, first, count)?)?;
             }
-            progress.tick(some as u64);
-        }
+            progress.tick(items.len() as u64);
+            Ok(())
+        })?;
         progress.finish();
         Ok(())
     }
@@ -65,7 +69,7 @@ impl Sweep {
     /// Measures one answer id per prompt at the last position: logits and ranks, each [item, prompt], on the CPU.
     ///
     /// # Errors
-    /// As for [`Sweep::run`]; another number of answers, answers out of range, an answer's logit that is not finite.
+    /// As for [`Sweep::run`]; a wrong number of answers, answers out of range, an answer's logit that is not finite.
     pub fn measure<'h>(
         &self,
         decoder: &Decoder,

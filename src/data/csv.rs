@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::file::write_atomic;
 use crate::interrupt;
 
-/// The text of a CSV file: rows of equally many cells under named columns.
+/// The content of a CSV file: rows of equal length under named columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Csv {
     /// The names of the columns.
@@ -46,7 +46,7 @@ pub fn read(path: &Path, delimiter: u8) -> Result<Csv> {
 /// Writes a CSV file: a header line with `columns`, if given, then the rows.
 ///
 /// # Errors
-/// Whatever stops the writing; the message names the path.
+/// A failure to write; the message names the path.
 pub fn write(path: &Path, columns: Option<&[String]>, rows: &[Vec<String>], delimiter: u8) -> Result<()> {
     write_atomic(path, |file| {
         let mut writer = csv::WriterBuilder::new().delimiter(delimiter).flexible(true).from_writer(file);

@@ -48,13 +48,13 @@ fn at(path: &Path, line: usize, column: usize, message: &str) -> Error {
     Error::new(format!("`{}:{line}:{column}`: {message}", path.display()))
 }
 
-/// The parser's message without its own account of the place.
+/// The parser's message without its own line and column.
 fn bare_message(error: &serde_json::Error) -> String {
     let text = error.to_string();
     text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message).to_owned()
 }
 
-/// How many characters the first `bytes` bytes of a line are.
+/// Number of characters in the first `bytes` bytes of a line.
 fn characters(line: &str, bytes: usize) -> usize {
     line.char_indices().take_while(|(place, _)| *place < bytes).count()
 }
@@ -87,7 +87,7 @@ impl<'a> Source<'a> {
     /// The members of an object within this text; `what` names it in messages.
     ///
     /// # Errors
-    /// A value that is not an object, and a member that is given twice.
+    /// A value that is not an object, or a member given twice.
     pub fn members(&self, object: &'a RawValue, what: &'a str) -> Result<Members<'a>> {
         if !object.get().starts_with('{') {
             return Err(self.error_at(object, &format!("{what} must be an object, not {}", kind(object))));
@@ -146,7 +146,7 @@ pub struct Members<'a> {
 }
 
 impl<'a> Members<'a> {
-    /// Refuses members of other names than these.
+    /// Refuses members with names other than these.
     ///
     /// # Errors
     /// The first member of another name, with the nearest known name.
@@ -217,7 +217,7 @@ impl<'a> Members<'a> {
     }
 }
 
-/// What a value is, in the words of messages.
+/// A value's type, for messages.
 fn kind(value: &RawValue) -> &'static str {
     match value.get().bytes().next() {
         Some(b'"') => "a text",

@@ -12,10 +12,10 @@ use super::parquet::{self, Field, Row};
 use crate::error::{Error, Result};
 use crate::{file, interrupt};
 
-/// One record: named values, and where in its file it stands.
+/// One record: named values, and its place in its file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
-    /// The file's place for messages: `path:line`, or `path, row n` (from 0) where a file has no lines.
+    /// The place, for messages: `path:line`, or `path, row n` (from 0) where a file has no lines.
     pub place: String,
     /// The values by name.
     pub fields: Map<String, Value>,

@@ -22,10 +22,10 @@ const ALIGNMENT: usize = 8;
 /// As in the reference implementation; a longer header counts as damage.
 const LONGEST_HEADER: usize = 100_000_000;
 
-/// Writes `tensors` and `metadata`; see [`write_atomic`] for what happens to an older file.
+/// Writes `tensors` and `metadata`; an older file is replaced as [`write_atomic`] describes.
 ///
 /// # Errors
-/// A tensor that the format has no dtype for, and whatever stops the writing.
+/// A tensor whose dtype the format lacks, or a failure to write.
 pub fn write(path: &Path, tensors: &BTreeMap<String, Tensor>, metadata: &BTreeMap<String, String>) -> Result<()> {
     let mut order: Vec<(&String, &Tensor)> = tensors.iter().collect();
     // Wide elements first, so that all data is aligned.
@@ -69,7 +69,7 @@ fn header(tensors: &[(&String, &Tensor)], metadata: &BTreeMap<String, String>) -
     Ok(text)
 }
 
-/// A safetensors file, mapped: a tensor is read when it is asked for and goes straight to its device.
+/// A memory-mapped safetensors file: reads each tensor on request, straight to its device.
 #[derive(Debug)]
 pub struct SafetensorsFile {
     path: PathBuf,
@@ -86,10 +86,10 @@ impl SafetensorsFile {
     /// A file that cannot be read, is cut off or is damaged; the message names the file.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|error| Error::io(path, &error))?;
-        // SAFETY: the map is only read; a file that another process shortens meanwhile is outside what can be guarded.
+        // SAFETY: the map is only read; nothing can guard against another process that shortens the file meanwhile.
         let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::io(path, &error))?;
         let (metadata, data) = read_header(&map).map_err(|error| {
-            Error::new(format!("`{}` is not a whole safetensors file: {error}", path.display()))
+            Error::new(format!("`{}` is not a complete safetensors file: {error}", path.display()))
                 .hint("the download or copy may have been cut off; fetch it again")
         })?;
         Ok(Self { path: path.to_owned(), map, metadata, data })
@@ -113,7 +113,7 @@ impl SafetensorsFile {
     /// A tensor, copied to `device`, as `kind` or in the dtype in which it is stored.
     ///
     /// # Errors
-    /// A name that is not there, a dtype that libtorch does not have.
+    /// An unknown name, or a dtype that libtorch does not have.
     pub fn load(&self, name: &str, kind: Option<Kind>, device: Device) -> Result<tch::Tensor> {
         let info = self.info(name).ok_or_else(|| Error::new(format!("there is no tensor `{name}`")))?;
         let stored = kind_of(info.dtype).map_err(|error| error.context(format!("tensor `{name}`")))?;
@@ -127,8 +127,8 @@ impl SafetensorsFile {
             return Ok(copy.f_to_device_(device, kind, false, false)?);
         }
         let strides = contiguous_strides(&shape);
-        // SAFETY: the bytes are in bounds, aligned and as many as shape and type call for (`read_header` has checked
-        // it), and the borrowed tensor does not outlive this function: what is returned is a copy.
+        // SAFETY: the bytes are in bounds, aligned and as many as shape and type require (`read_header` has checked
+        // it), and the borrowed tensor does not outlive this function: the function returns a copy.
         let borrowed = unsafe { tch::Tensor::f_from_blob(bytes.as_ptr(), &shape, &strides, stored, Device::Cpu) }?;
         Ok(borrowed.f_to_device_(device, kind, false, true)?)
     }

@@ -1,4 +1,4 @@
-//! Calls that fit no function: which argument is wrong, or which name was meant.
+//! Explains calls that match no function: which argument is wrong, or which name was meant.
 
 use super::{Explanation, Site, nearest};
 use crate::catalog::{Entry, Kind, script_type};
@@ -22,7 +22,7 @@ pub fn explain(signature: &str, site: &Site) -> Explanation {
         .catalog
         .named(name)
         .filter(|entry| entry.kind == Kind::Function)
-        // Methods of other types are none of this value's.
+        // Leaves out methods of other types.
         .filter(|entry| {
             !method || entry.receiver() == "any" || types.first().is_some_and(|kind| kind == entry.receiver())
         })
@@ -56,7 +56,7 @@ fn operator(name: &str, types: &[String], site: &Site) -> Explanation {
     let fitting: Vec<String> = site.context.catalog.named(name).filter(takes).map(Entry::signature).collect();
     let hint = (!fitting.is_empty()).then(|| format!("there is {}", listed(&fitting)));
     let unit = types.iter().any(|kind| kind == "()");
-    let missing = unit.then(|| "`()` is nothing: the value was never set, or a function gave nothing back".to_owned());
+    let missing = unit.then(|| "`()` is nothing: the value was never set, or a function returned nothing".to_owned());
     Explanation::new(message).maybe_hint(missing.or(hint))
 }
 

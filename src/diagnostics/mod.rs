@@ -1,4 +1,4 @@
-//! What is shown when a script fails: what was wrong, where, what would be right, and who called whom.
+//! Reports why a script failed: what was wrong, where, what would be right, and which calls led there.
 
 mod call;
 mod parse;
@@ -13,7 +13,7 @@ use rhai::{EvalAltResult, Position, Scope};
 use crate::catalog::Catalog;
 use crate::syntax::source::{SourceMap, line_and_column};
 
-/// What an explanation may draw on.
+/// The input of explanations.
 pub struct Context<'a> {
     /// The texts compiled so far.
     pub sources: &'a SourceMap,
@@ -28,7 +28,7 @@ pub struct Context<'a> {
 pub struct Diagnostic {
     /// What was wrong.
     pub message: String,
-    /// What is written beside the marked place.
+    /// The text beside the marked place.
     pub label: Option<String>,
     /// What would be right.
     pub hint: Option<String>,
@@ -124,7 +124,7 @@ impl Site<'_> {
     }
 }
 
-/// Explains `error`, which evaluating the text `source` gave.
+/// Explains `error`, raised while evaluating the text `source`.
 pub fn explain(source: &str, error: &EvalAltResult, context: &Context) -> Diagnostic {
     let trace = trace::walk(source, error, context.sources);
     let place = place(&trace.source, trace.position, context.sources);
@@ -141,13 +141,14 @@ pub fn explain(source: &str, error: &EvalAltResult, context: &Context) -> Diagno
     Diagnostic { message, label, hint, place, calls: trace.calls }
 }
 
-/// A panic of native code.
-pub fn fault(panic: &str) -> Diagnostic {
+/// The report of a panic in native code.
+pub fn internal_error(panic: &str) -> Diagnostic {
     Diagnostic {
-        message: format!("a fault inside Lancet: {panic}"),
+        message: format!("an internal error in Lancet: {panic}"),
         label: None,
         hint: Some(
-            "this is not the script's doing; please report it together with the script. Variables are kept".to_owned(),
+            "this is a bug in Lancet, not in the script; please report it with the script. Variables are kept"
+                .to_owned(),
         ),
         place: None,
         calls: Vec::new(),
@@ -170,8 +171,8 @@ fn moved(place: Place, text: &str, span: Range<usize>) -> Place {
     Place { line, column, span, ..place }
 }
 
-/// The candidate that was probably meant: near by edits and alike as a whole, which short names often are not; or a name
-/// that one of the two abbreviates, as `len` does `length`.
+/// The candidate that was probably meant: few edits away and similar as a whole, which short names often are not; or a
+/// name where one abbreviates the other, as `len` does `length`.
 fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const ALIKE: f64 = 0.75;
     let candidates: Vec<&str> = candidates.into_iter().collect();

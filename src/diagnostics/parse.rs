@@ -1,4 +1,4 @@
-//! Faults of the text itself.
+//! Explains syntax errors.
 
 use rhai::{LexError, ParseErrorType};
 
@@ -8,7 +8,7 @@ use super::{Explanation, Site};
 use crate::catalog::script_type;
 use crate::syntax::scan;
 
-/// Explains a fault that the parser found.
+/// Explains an error of the parser.
 pub fn explain(error: &ParseErrorType, site: &Site) -> Explanation {
     match error {
         ParseErrorType::VariableUndefined(name) => return unknown_variable(name, site),
@@ -17,7 +17,7 @@ pub fn explain(error: &ParseErrorType, site: &Site) -> Explanation {
     }
     let mut explanation = Explanation::new(message(error, site)).maybe_hint(own_hint(error));
     if matches!(error, ParseErrorType::MissingToken(token, _) if token == ";") && !ended(site) {
-        // The parser only notices at the next token; what lacks its end is the one before.
+        // The parser reports the next token, but the statement ends at the token before.
         let before = scan::scan(site.before()).into_iter().rev().find(|token| token.kind != scan::Kind::Comment);
         explanation.span = before.map(|token| token.range);
         explanation.label = Some("after this".to_owned());
@@ -44,12 +44,14 @@ fn message(error: &ParseErrorType, site: &Site) -> String {
         }
         ParseErrorType::UnexpectedEOF => "the text ends before the statement does".to_owned(),
         ParseErrorType::BadInput(LexError::UnterminatedString) => "this string has no closing quote".to_owned(),
-        ParseErrorType::BadInput(LexError::Runtime(fault)) => fault.clone(),
+        ParseErrorType::BadInput(LexError::Runtime(message)) => message.clone(),
         ParseErrorType::BadInput(LexError::UnexpectedInput(text)) => match invisible(text) {
             Some(character) => format!("the character U+{:04X} is not expected here", u32::from(character)),
             None => format!("`{text}` is not expected here"),
         },
-        ParseErrorType::BadInput(LexError::MalformedEscapeSequence(text)) => format!("`{text}` is no escape sequence"),
+        ParseErrorType::BadInput(LexError::MalformedEscapeSequence(text)) => {
+            format!("`{text}` is not an escape sequence")
+        }
         ParseErrorType::BadInput(LexError::MalformedNumber(text)) => format!("`{text}` is not a number"),
         ParseErrorType::BadInput(LexError::ImproperSymbol(symbol, _)) if !symbol.is_empty() => {
             format!("`{symbol}` is not an operator here")
@@ -73,7 +75,7 @@ fn message(error: &ParseErrorType, site: &Site) -> String {
         ParseErrorType::DuplicatedProperty(name) => format!("the key `{name}` is given twice"),
         ParseErrorType::WrongFnDefinition => "functions are defined at the top level, not inside others".to_owned(),
         ParseErrorType::MismatchedType(wanted, found) => {
-            // Rhai gives a type here, or words of its own.
+            // Rhai gives a type here, or a phrase.
             let wanted = if wanted.contains(' ') { wanted.clone() } else { article(&script_type(wanted)) };
             format!("expected {wanted}, not {found}")
         }
@@ -104,14 +106,14 @@ fn own_hint(error: &ParseErrorType) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// The character that `text` is, if it shows no mark of its own.
+/// The only character of `text`, if it is invisible.
 fn invisible(text: &str) -> Option<char> {
     let mut characters = text.chars();
     let first = characters.next().filter(|_| characters.next().is_none())?;
     (first.is_whitespace() || first.is_control() || console::measure_text_width(text) == 0).then_some(first)
 }
 
-/// What an index of several parts is here; `token` is what follows the first.
+/// The hint for an index of several parts; `token` follows the first part.
 fn index_hint(token: &str) -> Option<String> {
     let text = match token {
         "," => "an index is one value: `t.at([0, -1])` takes one position per dimension, `t[[0, -1]]` picks two rows",

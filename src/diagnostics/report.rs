@@ -55,13 +55,13 @@ impl Diagnostic {
         let mut bytes = Vec::new();
         report.write((place.source.as_str(), Source::from(shown)), &mut bytes).ok()?;
         let text = String::from_utf8(bytes).ok()?;
-        // Its first line would be the message, coloured whatever the configuration says.
+        // Its first line would be the message, coloured for any configuration.
         Some(text.lines().skip(1).map(|line| format!("{}\n", line.trim_end())).collect())
     }
 }
 
-/// A character as an excerpt shows it. What a terminal would obey, and what the renderer takes for a line end where
-/// Rhai counts none, becomes a sign.
+/// A character as an excerpt shows it. Control characters for the terminal, and characters that only the renderer
+/// counts as line ends, are replaced by a visible sign.
 fn shown(character: char) -> char {
     match character {
         '\n' | '\t' => character,
@@ -75,13 +75,13 @@ fn shown(character: char) -> char {
     }
 }
 
-/// Whether a character takes no room and only directs how others are set: the byte order mark, changes of direction.
+/// Whether a character has no width and only controls the layout of others: the byte order mark, changes of direction.
 fn is_format(character: char) -> bool {
     matches!(character, '\u{00AD}' | '\u{061C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}'
         | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
 }
 
-/// The characters to mark: with the one that they combine with, where they take no room by themselves.
+/// The characters to mark; combining ones together with their base character.
 fn widened(span: Range<usize>, text: &str) -> Range<usize> {
     let characters: Vec<char> = text.chars().take(span.end).collect();
     let mut start = span.start;

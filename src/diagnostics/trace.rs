@@ -1,4 +1,4 @@
-//! From a nested error to its root, the text the root lies in, and the calls on the way.
+//! Follows a nested error to its root, the text that contains it, and the calls on the way.
 
 use rhai::{EvalAltResult, Position};
 
@@ -17,7 +17,7 @@ pub struct Trace<'a> {
     pub calls: Vec<Call>,
 }
 
-/// Follows `error`, which the text `source` gave, to its root.
+/// Follows `error`, raised by the text `source`, to its root.
 pub fn walk<'a>(source: &str, error: &'a EvalAltResult, sources: &SourceMap) -> Trace<'a> {
     let mut root = error;
     let mut source = source.to_owned();

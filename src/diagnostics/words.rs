@@ -52,14 +52,14 @@ pub fn explain(error: &EvalAltResult, site: &Site) -> Explanation {
     }
 }
 
-/// A value that was thrown: by native functions a map of message and hint, by scripts anything.
+/// Explains a thrown value: native functions throw a map of message and hint, scripts anything.
 fn thrown(value: &Dynamic) -> Explanation {
     let text = |map: &Map, key: &str| map.get(key).filter(|value| value.is_string()).map(ToString::to_string);
     if let Some(map) = value.read_lock::<Map>()
         && let Some(error) = text(&map, "error")
     {
-        // An error of Rhai's own that was caught and thrown again keeps its kind apart from its message.
-        // The message ends with places as text, which here would read as the place of the `throw`.
+        // A Rhai error that was caught and thrown again has its kind and its message in separate fields. The message
+        // ends with places as text, which here would read as the place of the `throw`.
         let message = text(&map, "message").map(|message| {
             let line = message.lines().next().unwrap_or_default();
             lower_first(line.split(" @ '").next().unwrap_or(line))
@@ -72,7 +72,7 @@ fn thrown(value: &Dynamic) -> Explanation {
     Explanation::new(if value.is_string() { value.to_string() } else { format!("the script threw {}", display(value)) })
 }
 
-/// A name that is no variable where it is used.
+/// Explains a name that is not a variable where it is used.
 pub fn unknown_variable(name: &str, site: &Site) -> Explanation {
     let explanation = Explanation::new(format!("there is no variable `{name}` here")).label("not known here");
     if let Some(word) = foreign_word(name) {
@@ -107,7 +107,7 @@ pub fn unknown_variable(name: &str, site: &Site) -> Explanation {
     }
 }
 
-/// A module that is not there, named in `import` or before `::`.
+/// Explains a missing module, named in `import` or before `::`.
 pub fn unknown_module(name: &str, site: &Site) -> Explanation {
     let imported = site.token().starts_with(['"', '`']);
     if imported {
@@ -162,7 +162,7 @@ fn property(text: &str, site: &Site) -> Explanation {
         return explanation.hint(format!("`{name}` is a method; write `{name}(...)`"));
     }
     if kind == "()" {
-        return explanation.hint("`()` is nothing: the value was never set, or a function gave nothing back");
+        return explanation.hint("`()` is nothing: the value was never set, or a function returned nothing");
     }
     let near = nearest(name, catalog.members(&kind).map(|entry| entry.name.as_str()));
     explanation.maybe_hint(near.map(|near| format!("did you mean `{near}`?")))
@@ -212,7 +212,7 @@ fn arithmetic(text: &str) -> Explanation {
     explanation
 }
 
-/// What someone used to Python means by a name that stands between `before` and `after`.
+/// The hint for a Python habit: the name `name` between `before` and `after`.
 fn python_habit(name: &str, before: &str, after: &str) -> Option<&'static str> {
     if name == "f" && after.starts_with(['"', '\'']) {
         return Some("text with values in it goes between backquotes: `x is ${x}`");
@@ -226,7 +226,7 @@ fn python_habit(name: &str, before: &str, after: &str) -> Option<&'static str> {
     is_named.then_some("arguments have no names: give the values in order; options go into a map, `#{ name: value }`")
 }
 
-/// What a word of another language is in this one.
+/// The hint for a word of another language.
 pub fn foreign_word(word: &str) -> Option<String> {
     let text = match word {
         "def" | "function" | "func" | "lambda" => "functions are `fn name(x) { ... }`, closures `|x| ...`",

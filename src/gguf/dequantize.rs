@@ -10,14 +10,14 @@ use super::block::{SUPER_BLOCK, iq4_nl, iq4_xs, q2_k, q3_k, q4_0, q4_1, q4_k, q5
 const WORTH_THREADS: usize = 1 << 20;
 const MOST_THREADS: usize = 8;
 
-/// How a tensor is stored.
+/// A tensor's storage type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TensorType {
-    /// Stored in an element type that PyTorch has too.
+    /// An element type of PyTorch.
     Plain(Kind),
-    /// Stored in blocks that share a scale.
+    /// Blocks of values with a common scale.
     Quantized(Quantization),
-    /// A type of this number in ggml, which cannot be read.
+    /// A type of this number in ggml that cannot be read.
     Other(u32),
 }
 
@@ -64,7 +64,7 @@ const READABLE: [(u32, &str, TensorType); 20] = [
     (30, "BF16", TensorType::Plain(Kind::BFloat16)),
 ];
 
-/// Names of the types that ggml has besides, for messages.
+/// Names of ggml's other types, for messages.
 const UNREADABLE: [(u32, &str); 13] = [
     (9, "Q8_1"),
     (15, "Q8_K"),

@@ -1,6 +1,5 @@
-//! Reads what is before the tensor data of a GGUF file: header, metadata, tensor descriptions. Every length is
-//! checked against the bytes that are left before anything is allocated, so a broken file is an error and nothing
-//! worse.
+//! Reads the part of a GGUF file before the tensor data: header, metadata, tensor descriptions. Every length is checked
+//! against the remaining bytes before anything is allocated, so a broken file can only lead to an error.
 
 use std::collections::HashMap;
 
@@ -8,20 +7,20 @@ use super::dequantize::TensorType;
 use super::value::Value;
 use crate::error::{Error, Result};
 
-/// Arrays may hold arrays; deeper than this is taken for corruption.
+/// Arrays may hold arrays; deeper nesting than this counts as corruption.
 const DEEPEST_ARRAY: usize = 4;
 /// ggml tensors have no more dimensions.
 const MOST_DIMENSIONS: u32 = 4;
 const DEFAULT_ALIGNMENT: i64 = 32;
 
-/// Everything before the tensor data.
+/// The file without the tensor data.
 pub(super) struct Header {
     pub metadata: HashMap<String, Value>,
     /// In the file's order.
     pub tensors: Vec<(String, TensorInfo)>,
 }
 
-/// Where a tensor is and how it is stored.
+/// A tensor's place in the file and its storage type.
 #[derive(Debug, Clone)]
 pub(super) struct TensorInfo {
     /// In PyTorch order: the last dimension is contiguous.
@@ -112,7 +111,7 @@ fn metadata(cursor: &mut Cursor, count: u64) -> Result<HashMap<String, Value>> {
     Ok(metadata)
 }
 
-/// A tensor's description as it is in the file.
+/// A tensor's description as stored in the file.
 struct Description {
     shape: Vec<i64>,
     kind: TensorType,
@@ -292,7 +291,7 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Error::new(format!("{what} is not UTF-8 text")))
     }
 
-    /// Fails when `count` items of at least `least` bytes cannot be left in the file.
+    /// Fails if `count` items of at least `least` bytes do not fit into the rest of the file.
     fn room_for(&self, count: u64, least: usize, what: &str) -> Result<()> {
         let left = self.bytes.len().saturating_sub(self.position);
         match count.checked_mul(least as u64) {

@@ -1,6 +1,5 @@
-//! GGUF files: metadata, tensors (expanded to floats where they are quantised), and what llama.cpp's converter changed
-//! on the way from a Hugging Face checkpoint. The file is mapped, not read, so only the tensors asked for cost memory.
-//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
+//! GGUF files: metadata and tensors (quantised ones are expanded to floats). The file is mapped, not read, so only the
+//! requested tensors cost memory. Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 
 mod block;
 mod dequantize;
@@ -56,8 +55,7 @@ impl Gguf {
     ///
     /// # Errors
     /// A file that cannot be read, is not a little-endian GGUF of version 2 or 3, or is truncated or corrupt; the
-    /// message names the file and, where there is one, the metadata key or tensor. A part that is missing or not the
-    /// first.
+    /// message names the file and, if there is one, the metadata key or tensor. A part that is missing or not the first.
     pub fn open(path: &Path) -> Result<Self> {
         let (file, header) = map(path)?;
         let mut gguf = Self {
@@ -122,7 +120,7 @@ impl Gguf {
         }
     }
 
-    /// The file's path, as it was given.
+    /// The file's path, as given.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -216,7 +214,7 @@ impl Gguf {
         })
     }
 
-    /// The error for a metadata key that has to be there.
+    /// The error for a missing metadata key.
     pub fn missing(&self, key: &str) -> Error {
         Error::new(format!("`{}` has no metadata `{key}`", self.path.display()))
     }
@@ -232,7 +230,7 @@ impl Gguf {
     /// The architecture's name in llama.cpp, such as `llama` or `gptneox`.
     ///
     /// # Errors
-    /// A file that names none.
+    /// A file that does not name its architecture.
     pub fn architecture(&self) -> Result<&str> {
         self.string("general.architecture")?.ok_or_else(|| self.missing("general.architecture"))
     }
@@ -257,8 +255,8 @@ impl Gguf {
         self.tensors.get(name).map(|(_, info)| info.kind)
     }
 
-    /// Loads a tensor to the CPU in PyTorch's shape: quantised ones as f32, others in the type they are stored in. What
-    /// the converter changed is not undone here; see [`Conversion`](crate::model::family::gguf::Conversion).
+    /// Loads a tensor to the CPU in PyTorch's shape: quantised ones as f32, others in their stored type. The
+    /// converter's changes are not undone here; see [`Conversion`](crate::model::family::gguf::Conversion).
     ///
     /// # Errors
     /// An unknown name, or a storage type that cannot be read.

@@ -43,7 +43,7 @@ impl<'a> Digests<'a> {
         Self { decoder, request, computed: HashMap::new() }
     }
 
-    /// What is patched into one sample: for every layer, [d_model], or [head, d_head] for heads.
+    /// The activations to patch into one sample: for every layer, [d_model], or [head, d_head] for heads.
     ///
     /// # Errors
     /// Activations that are not finite; too little memory.

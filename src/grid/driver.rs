@@ -1,4 +1,4 @@
-//! Runs a whole grid: what the store has, then part by part what it has not.
+//! Runs a whole grid: takes finished samples from the store and computes the rest part by part.
 
 use tch::Tensor;
 
@@ -17,7 +17,7 @@ use crate::model::decoder::not_finite_hint;
 use crate::model::language_model::LanguageModel;
 use crate::progress::Progress;
 
-/// Computes a grid. `announce` is given the plan before the work begins.
+/// Computes a grid. Calls `announce` with the plan before the work begins.
 ///
 /// # Errors
 /// A request that does not fit the model (see [`Request::samples`]), logits that are not finite, cells that cannot be
@@ -27,7 +27,7 @@ pub fn compute(model: &LanguageModel, request: &Request, announce: &mut dyn FnMu
     let samples = request.samples(decoder)?;
     let sets = set::all(&set::elements(model.config(), request.site), &request.sizes);
 
-    // Given vectors have no name by which the store could find them again.
+    // Given vectors have no name for the store to find them by.
     let folder = request.store.as_deref().filter(|_| request.vectors.is_none());
     let store = folder.map(|folder| Store::open(folder, model, request, &samples)).transpose()?;
     let stored = |sample| store.as_ref().and_then(|store| store.get(sample, sets.len()));
@@ -80,7 +80,8 @@ fn run_part(
     }
 }
 
-/// Refuses a sample's cells that are not finite. Its baseline and what is patched in are, at this point.
+/// Refuses a sample's cells that are not finite. Its baseline and the activations patched in are known to be finite by
+/// now.
 fn check(cells: &[Cell], sample: usize, sets: &[Set], model: &LanguageModel) -> Result<()> {
     match cells.iter().position(|cell| !cell.is_measured()) {
         None => Ok(()),

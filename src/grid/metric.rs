@@ -1,4 +1,4 @@
-//! How well the last position's logits hit an answer: its logit and its rank.
+//! How strongly the last position's logits favour an answer: its logit and its rank.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -23,8 +23,8 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Whether the numbers are those of a run: a finite logit, and a rank of 1 or more. (A NaN logit has rank 1, since
-    /// no logit is higher.)
+    /// Whether the numbers come from a run: a finite logit, and a rank of 1 or more. (A NaN logit has rank 1, since no
+    /// logit is higher.)
     pub fn is_measured(self) -> bool {
         self.logit.is_finite() && self.rank >= 1
     }
@@ -83,7 +83,7 @@ impl Measured {
         Self::join(&parts)
     }
 
-    /// Several measurements after one another.
+    /// Concatenates measurements.
     ///
     /// # Errors
     /// No measurements; too little memory.

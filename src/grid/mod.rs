@@ -1,9 +1,9 @@
 //! Patching grids: every set of layers or heads of a target's run, patched with a source's activations.
 //!
-//! `request` says what is asked for and `outcome` what comes back; `driver` runs a whole grid. `set` lists what is
-//! patched, `digest` has what is patched in, `metric` measures. `tree`, `group` and `plan` divide the work so that none
-//! is done twice, `run` does it. `plain` computes single cells in runs of their own, `store` has the cells of earlier
-//! grids, `export` writes them to a file.
+//! `driver` runs a whole grid, from a `request` to an `outcome`. `set` lists the places to patch, `digest` computes the
+//! activations to patch in, and `metric` measures logits. `tree`, `group` and `plan` divide the work so that nothing is
+//! computed twice; `run` does it. `plain` computes single cells in runs of their own, `store` caches the cells of
+//! earlier grids, and `export` writes cells to a file.
 
 pub mod digest;
 pub mod driver;

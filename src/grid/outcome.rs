@@ -1,4 +1,4 @@
-//! What a patching grid comes back with: the measured cells, their effects, and the check of some of them.
+//! The outcome of a patching grid: the measured cells, their effects, and the check of some of them.
 
 use tch::{Kind, Tensor};
 
@@ -7,7 +7,7 @@ use super::plan::Plan;
 use super::set::{self, Element, Set};
 use crate::error::{Error, Result};
 
-/// What an effect is the change of.
+/// The quantity whose change is an effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// The answer's logit
@@ -31,7 +31,7 @@ pub struct Grid {
     pub baseline_rank: Tensor,
     /// See [`super::request::Request::max_rank`]
     pub max_rank: Option<i64>,
-    /// What was planned before the work
+    /// The plan of the work
     pub plan: Plan,
     /// The outcome of [`super::request::Request::verify`]
     pub verified: Option<Verified>,
@@ -52,7 +52,7 @@ impl Grid {
         Ok(Cell { logit: self.patched_logit.f_double_value(&at)?, rank: self.rank.f_int64_value(&at)? })
     }
 
-    /// Reciprocals of `rank`, in its shape; beyond `max_rank` -1.
+    /// Reciprocals of `rank`, in its shape; -1 for ranks beyond `max_rank`.
     ///
     /// # Errors
     /// Too little memory.
@@ -101,7 +101,7 @@ impl Grid {
     }
 }
 
-/// How far the grid's cells are from runs of their own.
+/// The differences between the grid's cells and separate runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Verified {
     /// Number of cells that were compared
@@ -113,10 +113,10 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Compares one cell with the run of its own.
+    /// Compares one cell with its measurement in a run of its own.
     ///
     /// # Errors
-    /// A cell that was not measured, in either way; a difference that is not finite.
+    /// A cell not measured in the grid or in its own run; a difference that is not finite.
     pub fn compare(&mut self, set: &[Element], sample: usize, grid: Cell, own: Cell) -> Result<()> {
         let difference = (grid.logit - own.logit).abs();
         if !grid.is_measured() || !own.is_measured() || !difference.is_finite() {

@@ -13,7 +13,7 @@ use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::Site;
 use crate::model::run::Hooks;
 
-/// Prompts of one length that are run together at most.
+/// Largest number of prompts of one length to run together.
 const TOGETHER: usize = 64;
 
 /// Measures each prompt's own answer, prompts of one length together.

@@ -1,7 +1,7 @@
 //! Plans a grid so that no work is done twice.
 //!
 //! A patch at position p leaves the positions before it as they are (causal attention): this *prefix* is run once. The
-//! *column*, position p through all layers, and the *suffix* behind it are run layer by layer for all nodes at once. A
+//! *column*, position p through all layers, and the *suffix* after it are run layer by layer for all nodes at once. A
 //! node is a set patched so far (see `tree`).
 //!
 //! - Before layer l there are only the nodes whose layers are below l, so sets share everything up to their next layer.
@@ -32,7 +32,7 @@ const MEMORY_SHARE: f64 = 0.3;
 /// Assumed free memory if the system does not report it, in bytes.
 const MEMORY_DEFAULT: u64 = 4 << 30;
 
-/// What a grid takes. A pass is that of one token through one block.
+/// The work of a grid. A pass takes one token through one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
     /// Number of sets
@@ -45,7 +45,7 @@ pub struct Plan {
     pub passes: u64,
     /// Passes of one run per cell
     pub plain_passes: u64,
-    /// Memory for the activations of the samples that are computed together, at most
+    /// Largest memory for the activations of samples computed together
     pub bytes: u64,
 }
 
@@ -69,11 +69,11 @@ impl Display for Plan {
     }
 }
 
-/// Divides the work of a grid: which nodes there are, which samples are run together, and what that takes.
+/// Divides the work of a grid: lists its nodes, groups samples to run together, and counts the passes.
 pub struct Planner<'a> {
     /// The model that runs the grid
     pub decoder: &'a Decoder,
-    /// What is asked for
+    /// The request to plan
     pub request: &'a Request,
     /// Largest number of tokens that pass through a block at once
     pub tokens_at_once: i64,
@@ -90,7 +90,7 @@ impl<'a> Planner<'a> {
         let elements = set::elements(&decoder.config, request.site);
         let default = if decoder.device == Device::Cpu { TOKENS_AT_ONCE_CPU } else { TOKENS_AT_ONCE_GPU };
         let n_layers = decoder.config.n_layers;
-        // At the last position a residual stream remembers its last patch only, whatever the size.
+        // At the last position a residual stream remembers its last patch only, for any size.
         let last_sizes = if request.site == Site::ResidPost { &[1][..] } else { &request.sizes };
         Self {
             decoder,
@@ -102,7 +102,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Takes half as many tokens at once. False if that is no longer possible.
+    /// Halves the number of tokens at once. False if that is no longer possible.
     pub fn halve(&mut self) -> bool {
         let possible = self.tokens_at_once > 1;
         if possible {
@@ -155,7 +155,7 @@ impl<'a> Planner<'a> {
         passes
     }
 
-    /// What the groups take, beside `stored` samples that are not computed.
+    /// The plan of the groups, beside `stored` samples that need no work.
     pub fn plan(&self, groups: &[Group], stored: usize) -> Plan {
         let layers = self.decoder.config.n_layers as u64;
         let plain = |group: &Group| (self.sets.len() * group.samples.len()) as u64 * group.length as u64 * layers;

@@ -1,4 +1,4 @@
-//! What a patching grid is asked for.
+//! The request for a patching grid.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use crate::model::config::Config;
 use crate::model::decoder::Decoder;
 use crate::model::hook::Site;
 
-/// What the patched run is compared with.
+/// The run to compare the patched run with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Setting {
     /// The target run alone (`pt_vs_to`)
@@ -19,7 +19,7 @@ pub enum Setting {
     SourceAndTarget,
 }
 
-/// What a grid is asked for. Samples may have targets of any lengths.
+/// A grid to compute. Samples may have targets of any lengths.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// One source for all samples, or one per sample; its last token's activations are patched in
@@ -30,11 +30,11 @@ pub struct Request {
     pub targets: Vec<Vec<i64>>,
     /// One token per sample
     pub answers: Vec<i64>,
-    /// Where the target is patched; negative from its end. One for all samples, or one per sample
+    /// Position to patch in the target; negative counts from its end. One for all samples, or one per sample
     pub positions: Vec<i64>,
-    /// How many places are patched together: some of 1, 2 and 3
+    /// How many places to patch together: some of 1, 2 and 3
     pub sizes: Vec<usize>,
-    /// What is patched: the residual stream after a layer, attention's or the MLP's output, or single heads
+    /// Activation to patch: the residual stream after a layer, attention's or the MLP's output, or single heads
     pub site: Site,
     /// The baseline
     pub setting: Setting,
@@ -42,11 +42,11 @@ pub struct Request {
     pub filler: Option<i64>,
     /// Ranks beyond this score -1 (the paper's released code); None: 1 / rank always
     pub max_rank: Option<i64>,
-    /// Number of cells that are computed again, each in a run of its own
+    /// Number of cells to compute again, each in a run of its own
     pub verify: usize,
     /// Largest number of prompt tokens computed at once; None: a number that suits the device
     pub tokens_at_once: Option<i64>,
-    /// Where finished samples are stored; None: nowhere
+    /// Folder to store finished samples in; None: nowhere
     pub store: Option<PathBuf>,
 }
 
@@ -55,9 +55,9 @@ pub struct Request {
 pub struct Sample {
     /// The target with its filler in front
     pub prompt: Vec<i64>,
-    /// The position that is patched, counted from the prompt's start
+    /// The patched position, counted from the prompt's start
     pub position: i64,
-    /// The token that is measured
+    /// The token to measure
     pub answer: i64,
 }
 
@@ -125,23 +125,23 @@ impl Request {
         }
         if self.setting == Setting::SourceAndTarget {
             return Err(Error::new(
-                "`pt_vs_it` compares with the run of source and target together, and vectors are no text",
+                "`pt_vs_it` compares with the run of source and target together, but vectors have no source text",
             ));
         }
         Ok(())
     }
 
-    /// Whether all samples are given the same activations.
+    /// Whether all samples get the same activations patched in.
     pub fn has_one_source(&self) -> bool {
         self.vectors.is_some() || self.sources.len() == 1
     }
 
-    /// The source of one sample. Given vectors have none.
+    /// The source of one sample; not for given vectors, which have no source.
     pub fn source(&self, sample: usize) -> &[i64] {
         &self.sources[if self.sources.len() == 1 { 0 } else { sample }]
     }
 
-    /// The run that a sample's patched run is compared with, for its `prompt`.
+    /// The baseline run of a sample whose target run is `prompt`.
     pub fn baseline(&self, sample: usize, prompt: &[i64]) -> Vec<i64> {
         match self.setting {
             Setting::TargetOnly => prompt.to_vec(),

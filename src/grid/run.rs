@@ -26,7 +26,7 @@ pub fn run(planner: &Planner, digests: &mut Digests, part: &Group, progress: &Pr
     Ok((0..samples).map(|sample| nodes.iter().map(|node| measured[node * samples + sample]).collect()).collect())
 }
 
-/// What is patched in, for every layer [sample, ..]; one sample where all share their column.
+/// The activations to patch in, for every layer [sample, ..]; one sample where all share their column.
 fn sources(planner: &Planner, digests: &mut Digests, part: &Group) -> Result<Vec<Tensor>> {
     let samples = if planner.has_one_column(part) { &part.samples[..1] } else { &part.samples };
     let digests = samples.iter().map(|sample| digests.get(*sample)).collect::<Result<Vec<_>>>()?;
@@ -43,7 +43,7 @@ struct Run<'a> {
     planner: &'a Planner<'a>,
     part: &'a Group,
     progress: &'a Progress,
-    /// What is patched in, per layer
+    /// The activations to patch in, per layer
     sources: Vec<Tensor>,
     /// The distinct columns so far, [column, sample, d_model]; one sample where all share their column
     columns: Tensor,

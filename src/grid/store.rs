@@ -1,4 +1,4 @@
-//! Cells that were computed before, one file per sample, so that an interrupted grid goes on where it stopped.
+//! Caches computed cells, one file per sample, so that an interrupted grid resumes where it stopped.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::identity::Identity;
 use crate::model::language_model::LanguageModel;
 use crate::tensor::kind_name;
 
-/// A folder of finished samples. A file's name is the hash of everything that its numbers depend on.
+/// A folder of finished samples. A file's name is the hash of everything its numbers depend on.
 pub struct Store {
     /// One file per sample
     paths: Vec<PathBuf>,
@@ -20,7 +20,7 @@ pub struct Store {
 const VERSION: &str = "lancet cells 2";
 
 impl Store {
-    /// The store in `folder` for the samples of one request, which has sources.
+    /// The store in `folder` for the samples of a request with sources.
     ///
     /// # Errors
     /// The model's fingerprint cannot be computed.
@@ -42,7 +42,7 @@ impl Store {
         Ok(Self { paths: samples.iter().enumerate().map(path).collect() })
     }
 
-    /// The sample's cells, one per set, if the file is there and whole.
+    /// The sample's cells, one per set, if the file exists and is complete.
     pub fn get(&self, sample: usize, sets: usize) -> Option<Vec<Cell>> {
         let bytes = std::fs::read(&self.paths[sample]).ok()?;
         let (words, rest) = bytes.as_chunks::<8>();

@@ -38,7 +38,7 @@ impl Tree {
                 for added in set::all(&here, &(1..=largest).collect::<Vec<_>>()) {
                     for parent in 0..parents {
                         let size = sets[parent].len() + added.len();
-                        // A set of a size that is not asked for matters only as a parent.
+                        // A set of a size outside the request matters only as a parent.
                         if size <= largest && (!last || sizes.contains(&size)) {
                             sets.push([sets[parent].as_slice(), &added].concat());
                             nodes.push(Node { parent, added: added.clone() });

@@ -18,7 +18,7 @@ use crate::file::is_plain;
 use crate::gguf::part;
 use crate::interrupt;
 
-/// The small files of a model, fetched where a repository has them.
+/// The small files of a model, fetched if the repository has them.
 const SMALL_FILES: &[&str] = &[
     "config.json",
     "tokenizer.json",
@@ -29,7 +29,7 @@ const SMALL_FILES: &[&str] = &[
 ];
 
 impl Hub {
-    /// Fetches what the cache lacks of `wanted`.
+    /// Fetches the files of `wanted` that are not in the cache.
     pub(super) fn download(&self, wanted: &Wanted) -> Result<Located> {
         let api = self.api().map_err(|error| wanted.explain(error, None))?;
         let asked = api.repo(wanted.repo(&wanted.revision));
@@ -145,7 +145,7 @@ impl Fetch<'_> {
 }
 
 impl Wanted {
-    /// The client's error in words, for a `file` or for the repository itself.
+    /// Explains an error of the client, for a `file` or for the repository itself.
     fn explain(&self, error: ApiError, file: Option<&str>) -> Error {
         let Self { id, revision, .. } = self;
         let what = file.map_or_else(|| format!("`{id}`"), |file| format!("`{file}` of `{id}`"));
@@ -172,7 +172,7 @@ impl Wanted {
                     .hint("remove the `.part` files in the `blobs` folder of this model in the cache")
             }
             ureq::Error::StatusCode(429) => Error::new("the hub refuses more requests for now")
-                .hint("wait some minutes, or set `HF_TOKEN` for a higher limit"),
+                .hint("wait a few minutes, or set `HF_TOKEN` for a higher limit"),
             ureq::Error::StatusCode(code) => Error::new(format!("{what}: the hub answered with status {code}")),
             ureq::Error::HostNotFound => Error::new(format!("{what}: the hub cannot be found by name"))
                 .hint("check the network, and `HF_ENDPOINT` if it is set"),
@@ -188,14 +188,14 @@ impl Wanted {
 /// The payload with which a cancelled download unwinds.
 struct Cancelled;
 
-/// Calls the hub's client, which may panic, and from which `Meter` unwinds after Ctrl-C.
+/// Calls the hub's client, and catches its panics and the unwinding of `Meter` after Ctrl-C.
 fn guarded<T>(call: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload: Box<dyn Any + Send>| {
         if payload.is::<Cancelled>() { Error::Interrupted } else { Error::new("the hub's client failed") }
     })
 }
 
-/// Shows how far a download is, on the terminal only, and ends it after Ctrl-C.
+/// Shows the progress of a download, on a terminal only, and ends it after Ctrl-C.
 struct Meter {
     bar: ProgressBar,
     /// The length of the whole file as the hub states it.

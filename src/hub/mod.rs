@@ -86,7 +86,7 @@ pub fn built_in(name: &str) -> Option<&'static BuiltIn> {
     BUILT_IN.iter().find(|model| model.name == name)
 }
 
-/// Finds the files of model `id`, downloading what the hub's cache lacks; settings come from the environment.
+/// Finds the files of model `id`, downloading those missing from the hub's cache; settings come from the environment.
 /// See [`Hub::locate`]. `offline` forbids downloads, as `HF_HUB_OFFLINE=1` does.
 ///
 /// # Errors
@@ -104,7 +104,7 @@ pub struct Hub {
     pub models: PathBuf,
     /// The hub's cache, shared with the Python tools.
     pub cache: PathBuf,
-    /// The hub's address where it is not the usual one.
+    /// The hub's address, if it is not the default.
     pub endpoint: Option<String>,
     /// The access token.
     pub token: Option<String>,
@@ -117,12 +117,12 @@ impl Hub {
     /// that the hub's own tools write) and `HF_HUB_OFFLINE`.
     ///
     /// # Errors
-    /// No variable and no home folder say where caches go.
+    /// No variable and no home folder for caches.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
-    /// The same with the variables that `lookup` gives.
+    /// The same, with variables from `lookup`.
     ///
     /// # Errors
     /// As for [`Hub::from_env`].
@@ -168,7 +168,7 @@ impl Hub {
         }
     }
 
-    /// A file that set-up has put into Lancet's cache.
+    /// A file that set-up puts into Lancet's cache.
     fn built_in_file(&self, file: &str, bytes: u64) -> Result<Located> {
         let path = self.models.join(file);
         let found = std::fs::metadata(&path).map(|data| data.len());
@@ -202,7 +202,7 @@ impl Hub {
         }
     }
 
-    /// What the cache holds of a repository's revision; `None` when it was never fetched.
+    /// The cached files of a repository's revision; `None` if it was never fetched.
     fn cached(&self, wanted: &Wanted) -> Option<Snapshot> {
         let repository = self.hub_cache().repo(wanted.repo(&wanted.revision));
         let folder = self.cache.join(wanted.repo(&wanted.revision).folder_name());

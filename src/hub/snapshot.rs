@@ -1,4 +1,4 @@
-//! Finds which files of a model a folder holds and lacks.
+//! Finds which files of a model are present in a folder and which are missing.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::gguf::part;
 
 /// The weights in one file, as the hub's convention names it.
 pub(super) const WEIGHTS: &str = "model.safetensors";
-/// The list of the files over which the weights are spread.
+/// The list of the weights' files, if there are several.
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// Whether a folder holds the wanted files.

@@ -1,15 +1,16 @@
-//! What tokens, biases and interventions contribute to the logits, and whether that adds up.
+//! What tokens, biases and interventions contribute to the logits, and a check that the contributions add up.
 
 use tch::Tensor;
 
 use super::map::LinearMap;
 use crate::error::Result;
 use crate::model::run::Hooks;
+use crate::parts::in_parts;
 
 /// The most positions computed at once.
 const POSITIONS: i64 = 8192;
 
-/// How far the contributions to a logit vector are from adding up.
+/// The difference between a logit vector and the sum of its contributions.
 #[derive(Debug, Clone, Copy)]
 pub struct Completeness {
     /// Largest difference, divided by the largest logit
@@ -19,26 +20,22 @@ pub struct Completeness {
 }
 
 impl LinearMap {
-    /// What each source token contributes to the logits at position `to`, [source, d_vocab]; tokens after `to` nothing.
+    /// What each source token contributes to the logits at position `to`, [source, d_vocab]. Tokens after `to`
+    /// contribute nothing.
     ///
     /// # Errors
     /// Interruption.
     pub fn totals(&self, to: i64) -> Result<Tensor> {
         let (length, size) = (self.length(), self.config().d_model);
-        let step = (POSITIONS / length).max(1);
-        let mut parts = Vec::new();
-        let mut start = 0;
-        while start < length {
-            let count = step.min(length - start);
-            let x = self.zeros(&[count, length, size])?;
-            for row in 0..count {
-                let source = self.embeddings().f_select(0, start + row)?;
-                x.f_select(0, row)?.f_select(0, start + row)?.f_copy_(&source)?;
+        let sources: Vec<i64> = (0..length).collect();
+        let parts = in_parts(&sources, (POSITIONS / length) as usize, |sources| {
+            let x = self.zeros(&[sources.len() as i64, length, size])?;
+            for (row, source) in (0..).zip(sources) {
+                x.f_select(0, row)?.f_select(0, *source)?.f_copy_(&self.embeddings().f_select(0, *source)?)?;
             }
             let out = self.forward(x, 0..self.depth(), false, &mut Hooks::none())?;
-            parts.push(self.unembed(&out.f_select(1, to)?, to, false)?);
-            start += count;
-        }
+            self.unembed(&out.f_select(1, to)?, to, false)
+        })?;
         Ok(Tensor::f_cat(&parts, 0)?)
     }
 
@@ -48,12 +45,11 @@ impl LinearMap {
     /// # Errors
     /// Interruption.
     pub fn totals_of(&self, to: i64, ids: &[i64]) -> Result<Tensor> {
-        let at_once = (POSITIONS / self.length()).max(1) as usize;
-        let some = |ids: &[i64]| -> Result<Tensor> {
+        let parts = in_parts(ids, (POSITIONS / self.length()) as usize, |ids| {
             let covectors = self.covectors(to, ids)?;
             Ok(dot(&covectors.residual[0], self.embeddings())?.f_transpose(0, 1)?)
-        };
-        Ok(Tensor::f_cat(&ids.chunks(at_once).map(some).collect::<Result<Vec<_>>>()?, 1)?)
+        })?;
+        Ok(Tensor::f_cat(&parts, 1)?)
     }
 
     /// What all biases together contribute to the logits at position `to`, [d_vocab].
@@ -67,7 +63,7 @@ impl LinearMap {
     }
 
     /// What the run's interventions put into the residual stream, [1, pos, d_model], by the layer of the node,
-    /// ascending: the residual stream there less what the frozen layer makes of the node before.
+    /// ascending: the difference between the residual stream there and the frozen layer's output from the node before.
     ///
     /// # Errors
     /// Interruption.
@@ -113,7 +109,7 @@ impl LinearMap {
     }
 }
 
-/// Products over the last dimension.
+/// Dot products over the last dimension.
 pub(super) fn dot(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     Ok(left.f_mul(right)?.f_sum_dim_intlist(-1, false, None)?)
 }

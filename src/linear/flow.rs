@@ -8,7 +8,7 @@ use super::norm::At;
 use crate::error::Result;
 
 /// What passes through each part of the model on its way to one logit, in the frozen map. At every layer, the nodes,
-/// the biases from that layer on and the interventions behind it sum to the logit.
+/// the biases from that layer on and the interventions after it sum to the logit.
 #[derive(Debug)]
 pub struct Flow {
     /// The run's own logit

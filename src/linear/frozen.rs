@@ -17,7 +17,7 @@ use crate::tensor::raw::{Arithmetic, constant};
 /// The activations of each layer that the factors are made from.
 const SITES: [Site; 6] = [Site::ResidPre, Site::Ln1Scale, Site::Pattern, Site::Ln2Scale, Site::MlpPre, Site::ResidPost];
 
-/// Those of a layer that also has norms behind attention and MLP.
+/// More activations of a layer with norms after attention and MLP as well.
 const POST_SITES: [Site; 2] = [Site::Ln1PostScale, Site::Ln2PostScale];
 
 /// One layer's frozen factors.
@@ -25,13 +25,13 @@ const POST_SITES: [Site; 2] = [Site::Ln1PostScale, Site::Ln2PostScale];
 pub struct FrozenLayer {
     /// Attention probabilities, [head, query, key]
     pub pattern: Tensor,
-    /// The norm before attention; behind it where the model has its norms there only
+    /// The norm before attention, or after it in a model whose norms all come after
     pub ln1: FrozenNorm,
-    /// The norm behind attention of a model with norms on both sides
+    /// The norm after attention of a model with norms on both sides
     pub ln1_post: Option<FrozenNorm>,
-    /// The norm before the MLP; behind it where the model has its norms there only
+    /// The norm before the MLP, or after it in a model whose norms all come after
     pub ln2: FrozenNorm,
-    /// The norm behind the MLP of a model with norms on both sides
+    /// The norm after the MLP of a model with norms on both sides
     pub ln2_post: Option<FrozenNorm>,
     /// act(gate) of a gated MLP; f(u) / u, a secant, of a plain one; [pos, d_mlp]
     pub slope: Tensor,
@@ -58,7 +58,7 @@ impl Frozen {
     /// Runs `tokens` under `hooks` and freezes the factors of that run. Changed embeddings count as the tokens'.
     ///
     /// # Errors
-    /// An empty prompt, an id out of range; a hook behind the last residual stream; whatever a hook raises; activations
+    /// An empty prompt, an id out of range; a hook after the last residual stream; an error raised by a hook; activations
     /// that are not finite.
     pub fn of_run(decoder: &Decoder, tokens: &[i64], mut hooks: Hooks) -> Result<Self> {
         let config = &decoder.config;
@@ -90,7 +90,7 @@ impl Frozen {
 }
 
 impl FrozenLayer {
-    /// Freezes a block at its activations, which `at` gives by their place.
+    /// Freezes a block at its activations; `at` looks one up by its place.
     fn new(config: &Config, block: &Block, at: &dyn Fn(Site) -> Result<Tensor>) -> Result<Self> {
         let post = |norm: &Option<_>, site| -> Result<Option<FrozenNorm>> {
             norm.as_ref().map(|norm| FrozenNorm::new(norm, &at(site)?)).transpose()
@@ -140,7 +140,7 @@ fn captured(cache: &ActivationCache, site: Site, layer: i64) -> Result<Tensor> {
     Ok(value.f_select(0, 0)?)
 }
 
-/// f(u) / u, written without the division, so that it is exact near 0 (for a ReLU: 0 at 0).
+/// f(u) / u, computed without the division, so that it is exact near 0 (for a ReLU: 0 at 0).
 fn secant(activation: Activation, u: &Tensor) -> Result<Tensor> {
     let kind = u.kind();
     let half_of_one_plus = |x: Tensor| -> Result<Tensor> { x.plus(1.0)?.times(0.5) };

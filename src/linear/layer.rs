@@ -67,7 +67,7 @@ impl<'a> Layer<'a> {
     /// Every head's value vectors of `x`, [.., d_model] to [.., head, d_head].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn values(&self, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
         let config = self.config;
         let input = normed(self.attention_norms().0, x, at, with_bias)?;
@@ -82,7 +82,7 @@ impl<'a> Layer<'a> {
     /// What attention adds to the residual stream, [.., d_model], from mixed values, [.., head, d_head].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn attention_out(&self, mixed: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
         let out = project(&self.block.attention.output, &mixed.f_flatten(-2, -1)?, with_bias)?;
         normed(self.attention_norms().1, &out, at, with_bias)
@@ -91,7 +91,7 @@ impl<'a> Layer<'a> {
     /// What the MLP adds to the residual stream, from its input `x`, both [.., d_model].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn mlp_out(&self, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
         let (before, after) = self.mlp_norms();
         let input = normed(before, x, at, with_bias)?;
@@ -102,7 +102,7 @@ impl<'a> Layer<'a> {
     /// Transpose of the linear part of [`Layer::values`].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn values_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
         let config = self.config;
         let group = config.n_heads / config.n_kv_heads;
@@ -114,7 +114,7 @@ impl<'a> Layer<'a> {
     /// Transpose of the linear part of [`Layer::attention_out`].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn attention_out_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
         let config = self.config;
         let before = transposed(self.attention_norms().1, covector, at)?;
@@ -124,7 +124,7 @@ impl<'a> Layer<'a> {
     /// Transpose of the linear part of [`Layer::mlp_out`].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn mlp_out_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
         let (before, after) = self.mlp_norms();
         let out = transposed(after, covector, at)?.f_matmul(&self.block.mlp.down.weight)?;
@@ -135,11 +135,10 @@ impl<'a> Layer<'a> {
 
 /// On whole prompts.
 impl Layer<'_> {
-    /// The residual stream [batch, pos, d_model] after this layer, whose number is `layer`; runs the hooks of its
-    /// places.
+    /// The residual stream [batch, pos, d_model] after this layer, number `layer`; runs the hooks at its places.
     ///
     /// # Errors
-    /// Whatever a hook raises.
+    /// An error raised by a hook.
     pub fn forward(&self, layer: i64, x: Tensor, with_bias: bool, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer };
         let before = hooks.pass(at(Site::ResidPre), x)?;
@@ -154,7 +153,7 @@ impl Layer<'_> {
     /// What attention adds, [batch, pos, d_model].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn attention(&self, x: &Tensor, with_bias: bool) -> Result<Tensor> {
         self.attention_out(&self.mix(&self.values(x, At::Prompt, with_bias)?)?, At::Prompt, with_bias)
     }
@@ -162,7 +161,7 @@ impl Layer<'_> {
     /// Transpose of the linear part of [`Layer::attention`], [batch, pos, d_model].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn attention_transposed(&self, covector: &Tensor) -> Result<Tensor> {
         let mixed = self.attention_out_transposed(covector, At::Prompt)?.f_transpose(1, 2)?;
         let values = self.frozen.pattern.f_transpose(1, 2)?.f_matmul(&mixed)?.f_transpose(1, 2)?;
@@ -180,7 +179,7 @@ impl Layer<'_> {
     /// Carries vectors [row, d_model] with their heads' values [row, head, d_head] along their edges.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn cross(&self, vectors: &Tensor, values: &Tensor, edges: &Crossing) -> Result<Tensor> {
         let at = At::Rows(&edges.target);
         let kept = vectors.f_mul(&edges.residual)?;
@@ -191,20 +190,20 @@ impl Layer<'_> {
     }
 
     /// Pulls covectors [row, d_model] at nodes after the layer, at positions `at`, back through the MLP: the work that
-    /// all edges arriving there share. Returns what attention and what the residual stream are multiplied with.
+    /// all edges arriving there share. Returns the covectors of the mixed values and of the residual stream.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn pull_back(&self, covectors: &Tensor, at: At) -> Result<(Tensor, Tensor)> {
         let with_mlp = covectors.f_add(&self.mlp_out_transposed(covectors, at)?)?;
         let at_attention = if self.is_parallel() { covectors.shallow_clone() } else { with_mlp.shallow_clone() };
         Ok((self.attention_out_transposed(&at_attention, at)?, with_mlp))
     }
 
-    /// The transpose of [`Layer::cross`], from what [`Layer::pull_back`] gives, to positions `source`, int64 [row].
+    /// The transpose of [`Layer::cross`], from the result of [`Layer::pull_back`], to positions `source`, int64 [row].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn cross_transposed(
         &self,
         (mixed, with_mlp): (&Tensor, &Tensor),

@@ -37,7 +37,7 @@ pub struct Covectors {
     pub middle: Vec<Tensor>,
 }
 
-/// What the edge between two positions consists of in one layer.
+/// The parts of the edge between two positions in one layer.
 #[derive(Debug)]
 pub struct EdgeParts {
     /// Each head's attention from the target to the source, [head]
@@ -58,17 +58,17 @@ impl LinearMap {
     }
 
     /// Freezes a model at a prompt under interventions: the factors are those of the changed run. What the
-    /// interventions put into the residual stream is a source of its own, beside tokens and biases (see
+    /// interventions put into the residual stream counts as a source of its own, beside tokens and biases (see
     /// [`LinearMap::intervention`]). Changed embeddings count as the tokens'.
     ///
     /// # Errors
-    /// As for [`LinearMap::freeze`]; an intervention behind the last residual stream, which is not a part of any path.
+    /// As for [`LinearMap::freeze`]; an intervention after the last residual stream, where no path leads.
     pub fn freeze_with(model: Rc<LanguageModel>, tokens: &[i64], hooks: Hooks) -> Result<Self> {
         let frozen = Frozen::of_run(&model.decoder, tokens, hooks)?;
         Ok(Self { model, frozen })
     }
 
-    /// The model that was frozen.
+    /// The frozen model.
     pub fn model(&self) -> &Rc<LanguageModel> {
         &self.model
     }
@@ -78,7 +78,7 @@ impl LinearMap {
         &self.model.decoder
     }
 
-    /// Its decoder's sizes and choices.
+    /// Its decoder's configuration.
     pub fn config(&self) -> &Config {
         &self.model.decoder.config
     }
@@ -114,7 +114,7 @@ impl LinearMap {
         &self.frozen.residuals[layer]
     }
 
-    /// What the map is applied to: embeddings, learned positions included, [pos, d_model].
+    /// The map's input: embeddings, learned positions included, [pos, d_model].
     pub fn embeddings(&self) -> &Tensor {
         self.residual(0)
     }
@@ -130,7 +130,7 @@ impl LinearMap {
         })
     }
 
-    /// Refuses the layer of a node that the map does not have.
+    /// Refuses a node's layer outside the map.
     ///
     /// # Errors
     /// `layer` is negative, or above the number of layers.
@@ -155,7 +155,7 @@ impl LinearMap {
             .hint(format!("the prompt has {length} tokens: 0 to {}, or -1 to -{length} from the end", length - 1)))
     }
 
-    /// What the edge from position `source` before a layer to `target` after it consists of.
+    /// The parts of the edge from position `source` before a layer to `target` after it.
     ///
     /// # Errors
     /// A layer or position out of range; a target before the source.
@@ -164,7 +164,7 @@ impl LinearMap {
         let layer = self.layer(self.check_layer(layer)?);
         if source > target {
             return Err(Error::new(format!("no edge leads from position {source} back to {target}"))
-                .hint("attention looks back only, so what is written moves forward"));
+                .hint("attention only looks back, so information only moves forward"));
         }
         let weights = layer.frozen().pattern.f_select(1, target)?;
         let best = Vec::<i64>::try_from(&weights.f_argmax(1, false)?.f_to(Device::Cpu)?)?;
@@ -178,7 +178,7 @@ impl LinearMap {
     /// Zeros in the map's dtype, on its device.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn zeros(&self, shape: &[i64]) -> Result<Tensor> {
         let decoder = self.decoder();
         Ok(Tensor::f_zeros(shape, (decoder.kind, decoder.device))?)
@@ -187,7 +187,7 @@ impl LinearMap {
     /// An int64 tensor on the map's device.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn index(&self, numbers: &[i64]) -> Result<Tensor> {
         Ok(Tensor::f_from_slice(numbers)?.f_to(self.decoder().device)?)
     }
@@ -199,7 +199,7 @@ impl LinearMap {
     /// the hooks at [`SITES`](super::predict::SITES).
     ///
     /// # Errors
-    /// Interruption; whatever a hook raises.
+    /// Interruption; an error raised by a hook.
     pub fn forward(&self, x: Tensor, layers: Range<usize>, with_bias: bool, hooks: &mut Hooks) -> Result<Tensor> {
         hooks.begin(Window { start: 0, length: self.length(), prompt: self.length() });
         let mut x = x;
@@ -224,7 +224,7 @@ impl LinearMap {
     /// Logits at position `to` of residuals after the last layer, [row, d_model] to [row, d_vocab].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn unembed(&self, x: &Tensor, to: i64, with_bias: bool) -> Result<Tensor> {
         let unembedding = &self.decoder().unembedding;
         let normalized = self.frozen.final_norm.forward(x, At::Rows(&self.index(&[to])?), with_bias)?;
@@ -239,7 +239,7 @@ impl LinearMap {
     /// The run's own logits at position `to`, [d_vocab].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn logits(&self, to: i64) -> Result<Tensor> {
         let last = self.residual(self.depth()).f_narrow(0, to, 1)?.f_unsqueeze(0)?;
         Ok(self.decoder().unembed(last, Logits::All, &mut Hooks::none())?.f_view([-1])?)
@@ -249,7 +249,7 @@ impl LinearMap {
     /// model has no cap.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn cap(&self, to: i64) -> Result<Option<Tensor>> {
         let decoder = self.decoder();
         let Some(cap) = decoder.config.logit_soft_cap else { return Ok(None) };
@@ -266,7 +266,7 @@ impl LinearMap {
     /// Covectors at the last node of the logits of `ids` at position `to`, [id, d_model].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn readout(&self, to: i64, ids: &[i64]) -> Result<Tensor> {
         let index = self.index(ids)?;
         let mut rows = self.decoder().unembedding.weight.f_index_select(0, &index)?;

@@ -20,7 +20,7 @@ impl At<'_> {
     /// The rows of `table`, [pos, d], for the vectors; broadcasts against them.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn of(&self, table: &Tensor) -> Result<Tensor> {
         match self {
             Self::Prompt => Ok(table.shallow_clone()),
@@ -42,7 +42,7 @@ impl FrozenNorm {
     /// Freezes `norm` at its divisors `scale`, [pos, 1].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn new(norm: &Norm, scale: &Tensor) -> Result<Self> {
         let kind = norm.weight.kind();
         let weight = norm.weight.f_to_kind(wide(kind))?;
@@ -57,7 +57,7 @@ impl FrozenNorm {
     /// The linear part.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn linear(&self, x: &Tensor, at: At) -> Result<Tensor> {
         let centred = if self.centred { centre(x)? } else { x.shallow_clone() };
         Ok(centred.f_mul(&at.of(&self.factor)?)?)
@@ -66,7 +66,7 @@ impl FrozenNorm {
     /// The linear part, and the bias where `with_bias`.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn forward(&self, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
         let out = self.linear(x, at)?;
         match (&self.bias, with_bias) {
@@ -78,7 +78,7 @@ impl FrozenNorm {
     /// The transpose of the linear part. (Centring is symmetric.)
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
         let scaled = covector.f_mul(&at.of(&self.factor)?)?;
         if self.centred { centre(&scaled) } else { Ok(scaled) }

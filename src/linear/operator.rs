@@ -22,7 +22,7 @@ pub struct Step {
     pub residual: Option<bool>,
 }
 
-/// What a map follows.
+/// The edges that a map follows.
 #[derive(Debug)]
 enum Way {
     /// One edge per layer, with its source
@@ -46,7 +46,7 @@ impl<'a> Operator<'a> {
     /// The map along every edge between two nodes.
     ///
     /// # Errors
-    /// A node whose layer is out of range; a node after the one it should lead to.
+    /// A node whose layer is out of range; a start after the end.
     pub fn whole(map: &'a LinearMap, from: Node, to: Node) -> Result<Self> {
         map.check_node_layer(from.0 as i64)?;
         map.check_node_layer(to.0 as i64)?;
@@ -70,7 +70,7 @@ impl<'a> Operator<'a> {
             let target = map.position(step.target)?;
             if target < position {
                 return Err(Error::new(format!("a path cannot lead from position {position} back to {target}"))
-                    .hint("attention looks back only, so what is written moves forward"));
+                    .hint("attention only looks back, so information only moves forward"));
             }
             crossings.push((crossing(map, layer, (position, target), step)?, map.index(&[position])?));
             position = target;
@@ -174,7 +174,7 @@ impl<'a> Operator<'a> {
     /// norm.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn tokens(&self, directions: &Tensor, count: i64) -> Result<Vec<Vec<i64>>> {
         top_tokens(&self.map.decoder().unembedding.weight, directions, count)
     }
@@ -182,7 +182,7 @@ impl<'a> Operator<'a> {
     /// The `count` tokens whose embeddings reach furthest in each direction, from [d_model, k].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn input_tokens(&self, directions: &Tensor, count: i64) -> Result<Vec<Vec<i64>>> {
         top_tokens(&self.map.decoder().embedding, directions, count)
     }

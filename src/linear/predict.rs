@@ -1,5 +1,5 @@
-//! What the frozen map predicts of an intervention or of another input, beside what the model does: the difference is
-//! what is not linear.
+//! Compares what the frozen map predicts of an intervention or another input with what the model does: the difference
+//! is what is not linear.
 
 use tch::{Kind, Tensor};
 
@@ -142,7 +142,7 @@ impl LinearMap {
     /// pairs above the diagonal, single layers on it, NaN below. One backward and one forward pass for all pairs.
     ///
     /// # Errors
-    /// A map frozen under interventions; vectors of another number or size; interruption.
+    /// A map frozen under interventions; a wrong number or size of vectors; interruption.
     pub fn predict_grid(&self, vectors: &[Tensor], answer: i64, position: i64, to: i64) -> Result<Tensor> {
         self.check_clean("predict_grid")?;
         let (decoder, depth, size) = (self.decoder(), self.depth(), self.config().d_model);
@@ -161,7 +161,7 @@ impl LinearMap {
             if layer > 0 {
                 changes = self.forward(changes, layer..node, false, &mut Hooks::none())?;
             }
-            // A second patch takes away what the first has made of this node.
+            // A second patch overwrites what the first has changed at this node.
             let taken = numbers(&changes.f_select(1, position)?.f_matmul(&covector)?)?;
             let vector = vector.f_to_device_(decoder.device, decoder.kind, false, false)?;
             let change = vector.f_sub(&self.residual(node).f_select(0, position)?)?;

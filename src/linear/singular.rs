@@ -45,7 +45,7 @@ impl Singular {
 struct Bidiagonal {
     /// U's columns
     left: Vec<Tensor>,
-    /// V's columns, and the one to come
+    /// V's columns, and the next one
     right: Vec<Tensor>,
     alpha: Vec<f64>,
     beta: Vec<f64>,
@@ -54,7 +54,7 @@ struct Bidiagonal {
 impl Bidiagonal {
     fn start(operator: &Operator) -> Result<Self> {
         let decoder = operator.map().decoder();
-        // Any start serves that is not orthogonal to a singular vector; this one is the same every time.
+        // Any start works unless it is orthogonal to a singular vector; this one is the same every time.
         let places = range(1, decoder.config.d_model + 1, decoder.device)?.f_to_kind(Kind::Double)?;
         let start = places.f_square()?.f_sin()?;
         let length = start.f_norm()?.f_double_value(&[])?;

@@ -27,7 +27,7 @@ pub struct Attention {
     pub output: Linear,
     pub query_norm: Option<Norm>,
     pub key_norm: Option<Norm>,
-    /// Which of the decoder's rotary embeddings is used
+    /// The number of its rotary embedding among the decoder's
     pub rope: Option<usize>,
     /// Size of the sliding window in positions, counting the current one; None without a window
     pub window: Option<i64>,
@@ -47,7 +47,7 @@ pub struct Pass {
 /// True where query position `window.start + i` must not see key position `j`; None if it sees everything.
 ///
 /// # Errors
-/// Only libtorch's own, such as no memory.
+/// A libtorch error, such as too little memory.
 pub fn causal_mask(window: Window, sliding: Option<i64>, device: Device) -> Result<Option<Tensor>> {
     let keys = window.start + window.length;
     if window.length == 1 && sliding.is_none_or(|size| keys <= size) {
@@ -66,7 +66,7 @@ impl Attention {
     /// The attention's output for the normalised input `x`, both [batch, pos, d_model], before any norm of the output.
     ///
     /// # Errors
-    /// Whatever a hook raises.
+    /// An error raised by a hook.
     pub fn forward(
         &self,
         config: &Config,

@@ -57,7 +57,7 @@ impl Block {
     /// The residual stream after the layer, from the one before it, both [batch, pos, d_model].
     ///
     /// # Errors
-    /// Whatever a hook raises.
+    /// An error raised by a hook.
     pub fn forward(
         &self,
         config: &Config,

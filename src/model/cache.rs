@@ -26,7 +26,7 @@ impl ActivationCache {
         self.entries.iter().find(|(found, _)| *found == point).map(|(_, value)| value)
     }
 
-    /// The activation that `name` (or an alias) means.
+    /// The activation named `name` (or an alias).
     ///
     /// # Errors
     /// An unknown hook, or one that was not captured.

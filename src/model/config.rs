@@ -1,4 +1,4 @@
-//! What a decoder is, as data: the sizes and the choices in which one family differs from another.
+//! The description of a decoder as data: its sizes, and the choices in which families differ.
 
 /// The function between an MLP's two projections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub enum QueryKeyNorm {
     Head,
 }
 
-/// How the rotary frequencies of a checkpoint differ from `theta^(-2i/dim)`.
+/// How a checkpoint scales the rotary frequencies `theta^(-2i/dim)`.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)] // The names are the literature's own.
 pub enum RopeScaling {
@@ -83,13 +83,13 @@ pub struct Rope {
     pub theta: f64,
     /// Number of dimensions of a head that are rotated, from the first
     pub dim: i64,
-    /// What the exponents of the frequencies are divided by: `dim`, or one less where a config asks for an odd number
+    /// The divisor of the frequencies' exponents: `dim`, or one less if a config requires an odd number
     pub exponent_dim: i64,
     /// How the frequencies are scaled
     pub scaling: RopeScaling,
 }
 
-/// How positions enter.
+/// How the model encodes positions.
 #[derive(Debug, Clone, PartialEq)]
 pub enum PositionEmbedding {
     /// A learned vector per position, added to the embedding (GPT-2)
@@ -168,7 +168,7 @@ pub struct Config {
 
 impl Config {
     /// A pre-norm decoder of these sizes with RMS norms, gated SiLU MLPs and no biases, in which every layer sees all
-    /// earlier positions. The layers' rotary embeddings are still missing; a family says in what else it differs.
+    /// earlier positions. A family adds the layers' rotary embeddings and its other differences.
     pub fn new(model_type: &str, sizes: Sizes) -> Self {
         let Sizes { n_layers, d_model, n_heads, n_kv_heads, d_head, d_mlp, d_vocab, n_ctx } = sizes;
         Self {
@@ -222,7 +222,7 @@ impl Config {
         self.query_key_norm != QueryKeyNorm::Absent
     }
 
-    /// TransformerLens's name of how positions enter: `standard` (learned) or `rotary`.
+    /// TransformerLens's name of the position embedding: `standard` (learned) or `rotary`.
     pub fn positional_embedding_type(&self) -> &'static str {
         match self.position_embedding {
             PositionEmbedding::Learned => "standard",

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::tensor::raw::constant;
 
-/// At which positions logits are wanted.
+/// The positions to compute logits at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Logits {
     /// At every position
@@ -28,8 +28,8 @@ pub enum Logits {
 /// The hint for logits or activations that are not finite, in a model of this element type.
 pub fn not_finite_hint(kind: Kind) -> &'static str {
     match kind {
-        Kind::Half => "f16 ends at 65504, which this model exceeds; f32 and bf16 reach further",
-        _ => "the weights, or what is patched in, hold or lead to infinity or NaN",
+        Kind::Half => "f16 numbers reach 65504, which this model exceeds; f32 and bf16 reach further",
+        _ => "the weights or the patched activations hold infinity or NaN, or lead to it",
     }
 }
 
@@ -67,7 +67,7 @@ impl KeyValueCache {
         Self { layers: decoder.blocks.iter().map(|_| None).collect(), seen: 0, prompt: 0 }
     }
 
-    /// Forgets all positions, but not how long the prompt was.
+    /// Forgets all positions, but not the length of the prompt.
     pub fn restart(&mut self) {
         self.layers.iter_mut().for_each(|layer| *layer = None);
         self.seen = 0;
@@ -84,12 +84,12 @@ impl Decoder {
     /// Logits of `tokens`, int64 [batch, pos], as [batch, pos, d_vocab] (or [batch, 1, d_vocab]).
     ///
     /// # Errors
-    /// An empty prompt, ids out of range, a text longer than learned positions allow; whatever a hook raises.
+    /// An empty prompt, ids out of range, a text longer than learned positions allow; an error raised by a hook.
     pub fn forward(&self, tokens: &Tensor, logits: Logits, hooks: &mut Hooks) -> Result<Tensor> {
         self.run(tokens, logits, hooks, None)
     }
 
-    /// Logits of the tokens that follow those `cache` has seen; the cache then has seen them too.
+    /// Logits of the tokens that follow those in `cache`; adds the tokens to the cache.
     ///
     /// # Errors
     /// As [`Decoder::forward`].
@@ -134,7 +134,7 @@ impl Decoder {
     /// Rotations and masks for the positions of `window`.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn pass(&self, window: Window) -> Result<Pass> {
         let total = window.prompt.max(window.start + window.length);
         let rotations = self
@@ -154,7 +154,7 @@ impl Decoder {
     /// The residual stream before the first block, [batch, pos, d_model].
     ///
     /// # Errors
-    /// A text longer than learned positions allow; whatever a hook raises.
+    /// A text longer than learned positions allow; an error raised by a hook.
     pub fn embed(&self, tokens: &Tensor, start: i64, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer: 0 };
         let tokens = tokens.f_to(self.device)?;
@@ -173,7 +173,7 @@ impl Decoder {
     /// Logits of the residual stream after the last block.
     ///
     /// # Errors
-    /// Whatever a hook raises; a width that is not d_model.
+    /// An error raised by a hook; a width that is not d_model.
     pub fn unembed(&self, x: Tensor, logits: Logits, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer: 0 };
         let normalized = self.final_norm.forward(&x, at(Site::LnFinalScale), hooks)?;
@@ -184,7 +184,7 @@ impl Decoder {
         soft_cap(self.unembedding.forward(&normalized)?, self.config.logit_soft_cap)
     }
 
-    /// The tensor that `ids`, one row per sample, make.
+    /// The token ids as a tensor, one row per sample.
     ///
     /// # Errors
     /// No rows, an empty prompt, rows of different lengths, an id out of range (each names the row).

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::tensor::generator::Generator;
 use crate::tensor::raw::{Arithmetic, constant, numbers, wide};
 
-/// How the next token is chosen and when to stop.
+/// How to choose the next token and when to stop.
 #[derive(Debug, Clone)]
 pub struct Generation {
     /// Stop after this many new tokens
@@ -32,8 +32,8 @@ impl Default for Generation {
 }
 
 impl Decoder {
-    /// The new ids that follow each row of `tokens`, int64 [batch, pos]. Hooks see the new positions of each step only,
-    /// but all of them once more where a long rope turns to its other frequencies.
+    /// The new ids that follow each row of `tokens`, int64 [batch, pos]. Hooks see only the new positions of each step,
+    /// but all positions once more when a long rope switches to its other frequencies.
     ///
     /// # Errors
     /// As [`Decoder::forward`]; an option out of its range.
@@ -48,7 +48,7 @@ impl Decoder {
         let mut text = tokens.shallow_clone();
         let mut input = tokens.shallow_clone();
         for _ in 0..options.max_tokens {
-            // With learned positions there is no place for more; what there is so far is the text.
+            // Learned positions leave no room for more tokens: the text ends here.
             if !self.has_room(&cache, &input) && rows.iter().any(|row| !row.is_empty()) {
                 break;
             }
@@ -106,7 +106,7 @@ impl Generation {
         let probabilities = sorted.f_narrow(-1, 0, keep)?.f_softmax(-1, None::<Kind>)?;
         let probabilities = match self.top_p {
             Some(share) => {
-                // A token is kept while those before it have not reached the share.
+                // A token counts as long as those before it have not reached the share.
                 let before = probabilities.f_cumsum(-1, None::<Kind>)?.f_sub(&probabilities)?;
                 probabilities.f_masked_fill_tensor(&before.f_ge_tensor(&constant(share)?)?, &constant(0.0)?)?
             }

@@ -77,7 +77,7 @@ const _: () = {
 };
 
 impl Site {
-    /// How many kinds of site there are.
+    /// The number of kinds of site.
     pub const COUNT: usize = SITES.len();
 
     /// The name; inside a block, what follows `blocks.{l}.`.
@@ -156,7 +156,7 @@ pub fn points(config: &Config) -> Vec<HookPoint> {
             .filter(move |(site, _)| !site.in_block() && (from..=to).contains(site))
             .map(|(site, _)| HookPoint { site: *site, layer: 0 })
     };
-    // A norm after its sublayer runs where families with both kinds have their second one.
+    // A norm after its sublayer runs at the place of the second norm in families with both kinds.
     let post = config.norm_placement == NormPlacement::Post;
     let place = |site: &Site| match site {
         Site::Ln1Scale if post => Site::Ln1PostScale,
@@ -173,8 +173,8 @@ pub fn points(config: &Config) -> Vec<HookPoint> {
         .collect()
 }
 
-/// The point that `name` means: a full name, `SITE` with the layer after a dot (`resid_post.3`), a Hugging Face module
-/// path (`model.layers.3.self_attn.output`) or an nnterp accessor (`layers_output[3]`).
+/// The point named `name`: a full name, `SITE` with the layer after a dot (`resid_post.3`), a Hugging Face module path
+/// (`model.layers.3.self_attn.output`) or an nnterp accessor (`layers_output[3]`).
 ///
 /// # Errors
 /// An unknown name, with the nearest one; a layer that the model does not have.
@@ -204,7 +204,7 @@ pub fn parse(name: &str, config: &Config) -> Result<HookPoint> {
     Ok(point)
 }
 
-/// The points whose full name matches a glob (`*` and `?`; `blocks.*.hook_resid_post`), or the one an exact name means.
+/// The points whose full name matches a glob (`*` and `?`; `blocks.*.hook_resid_post`), or the one with an exact name.
 ///
 /// # Errors
 /// No point matches.
@@ -230,7 +230,7 @@ fn alias(name: &str) -> Option<(Site, i64)> {
 }
 
 /// `resid_post.3`, `attn.hook_z.3`, `pattern.0`: the site's name, with or without `hook_`, then the layer. A full name
-/// whose layer does not exist also ends here, so that the error can speak of the layer.
+/// whose layer does not exist also ends here, so that the error can name the layer.
 fn short(name: &str) -> Option<(Site, i64)> {
     let (site, layer) = match name.strip_prefix("blocks.") {
         Some(rest) => rest.split_once('.').map(|(layer, site)| (site, layer))?,

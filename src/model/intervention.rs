@@ -7,16 +7,16 @@ use super::window::Window;
 use crate::error::{Error, Result};
 use crate::tensor::raw::{Arithmetic, copy};
 
-/// What happens to the selected values.
+/// The change to the selected values.
 #[derive(Debug)]
 pub enum Change {
-    /// They become this.
+    /// Replaces them by this.
     Patch(Tensor),
-    /// They become 0.
+    /// Sets them to 0.
     Zero,
-    /// This is added to them.
+    /// Adds this to them.
     Add(Tensor),
-    /// They are multiplied by this.
+    /// Multiplies them by this.
     Scale(f64),
 }
 
@@ -59,11 +59,11 @@ fn fit(value: &Tensor, selected: &Tensor) -> Result<Tensor> {
     let value = value.f_to_device_(selected.device(), selected.kind(), false, false)?;
     value.f_expand(selected.size(), false).map_err(|_| {
         Error::new(format!("a value of shape {:?} does not fit a selection of {:?}", value.size(), selected.size()))
-            .hint("shapes are matched from the last dimension on, as in broadcasting")
+            .hint("shapes are matched from the last dimension, as in broadcasting")
     })
 }
 
-/// At which positions an intervention acts; negative ones count from the end of the prompt.
+/// The positions of an intervention; negative ones count from the end of the prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum At {
     /// Every position, those generated later included
@@ -75,7 +75,7 @@ pub enum At {
 }
 
 impl At {
-    /// The positions counted from the start of `window`, none of them negative. None where all are outside it.
+    /// The positions inside `window`, counted from its start. None if all are outside it.
     fn inside(&self, window: Window) -> Result<Option<Self>> {
         let place = |position: &i64| -> Result<Option<i64>> {
             let place = resolve("position", *position, window.prompt)? - window.start;
@@ -126,7 +126,7 @@ fn resolve(what: &str, index: i64, size: i64) -> Result<i64> {
 }
 
 impl Intervention {
-    /// Applies the change to `value`, the activation of the positions in `window`. None where it touches none of them.
+    /// Applies the change to `value`, the activation of the positions in `window`. None if it affects none of them.
     ///
     /// # Errors
     /// A position, sample or head out of range; a value that does not fit the selection (both shapes are named).
@@ -153,7 +153,7 @@ impl Intervention {
         Ok(Some(value.f_index_copy(0, &index, &part)?))
     }
 
-    /// Changes `part`, the samples that are meant, in place at `places`.
+    /// Changes `part`, the selected samples, in place at `places`.
     fn write(&self, part: &Tensor, places: &At) -> Result<()> {
         let (mut headed, position_dim) = self.head_of(part)?;
         match places {
@@ -171,7 +171,7 @@ impl Intervention {
         Ok(())
     }
 
-    /// A view of the head that is meant, of all heads where none is, and its position dimension.
+    /// A view of the selected head, or of all heads without one, and its position dimension.
     fn head_of(&self, part: &Tensor) -> Result<(Tensor, i64)> {
         let site = self.point.site;
         let position_dim = site.position_dim();

@@ -1,4 +1,4 @@
-//! A model as users load it: a decoder, its tokenizer where there is one, and where it came from.
+//! A model as users load it: a decoder, its tokenizer if there is one, and its name.
 
 use std::cell::OnceCell;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::gguf::Gguf;
 use crate::hub::{self, Located};
 use crate::text::tokenizer::Tokenizer;
 
-/// How a model is loaded.
+/// How to load a model.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// `auto`, `cpu`, `cuda:N`
@@ -128,12 +128,12 @@ impl LanguageModel {
         })
     }
 
-    /// The sizes and choices of the decoder.
+    /// The decoder's configuration.
     pub fn config(&self) -> &Config {
         &self.decoder.config
     }
 
-    /// Whether text can be used, or token ids only.
+    /// Whether the model takes text, or token ids only.
     pub fn has_tokenizer(&self) -> bool {
         self.tokenizer.is_some()
     }
@@ -145,7 +145,7 @@ impl LanguageModel {
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         self.tokenizer.as_ref().ok_or_else(|| {
             Error::new(format!("`{}` has no tokenizer", self.name))
-                .hint("put its tokenizer.json beside config.json, or work on token ids")
+                .hint("put its tokenizer.json beside config.json, or use token ids")
         })
     }
 
@@ -157,8 +157,8 @@ impl LanguageModel {
         self.tokenizer()?.encode(text, add_special)
     }
 
-    /// The text of token ids, special tokens included. Embeddings are often padded beyond the vocabulary: an id that
-    /// the model has and no token has reads as `<|unused ID|>`.
+    /// The text of token ids, special tokens included. Embeddings are often padded beyond the vocabulary: an id without
+    /// a token decodes to `<|unused ID|>`.
     ///
     /// # Errors
     /// There is no tokenizer, or the model does not have an id.
@@ -206,7 +206,7 @@ impl LanguageModel {
         ids
     }
 
-    /// How many weights there are.
+    /// The number of weights.
     pub fn parameter_count(&self) -> i64 {
         self.decoder.weights().iter().map(|weight| weight.numel() as i64).sum()
     }

@@ -1,4 +1,4 @@
-//! The two parts every block is made of: linear maps and norms.
+//! The two components of every block: linear maps and norms.
 
 use tch::{Kind, Tensor};
 
@@ -23,7 +23,7 @@ impl Linear {
     /// # Errors
     /// A last dimension that is not `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        // Otherwise libtorch multiplies sample by sample, reading the weight anew for each.
+        // Without a contiguous input libtorch multiplies sample by sample and reads the weight again for each.
         Ok(x.f_contiguous()?.f_linear(&self.weight, self.bias.as_ref())?)
     }
 }
@@ -45,7 +45,7 @@ impl Norm {
     /// Normalises the last dimension of `x`; the divisor passes through the hook at `scale_point`.
     ///
     /// # Errors
-    /// Whatever the hook raises.
+    /// An error raised by the hook.
     pub fn forward(&self, x: &Tensor, scale_point: HookPoint, hooks: &mut Hooks) -> Result<Tensor> {
         self.apply(x, |scale| hooks.pass(scale_point, scale))
     }
@@ -81,7 +81,7 @@ impl Activation {
     /// Applies the function elementwise.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Silu => x.f_silu()?,
@@ -95,7 +95,7 @@ impl Activation {
 /// c · tanh(x / c), or `x` where there is no cap.
 ///
 /// # Errors
-/// Only libtorch's own, such as no memory.
+/// A libtorch error, such as too little memory.
 pub fn soft_cap(x: Tensor, cap: Option<f64>) -> Result<Tensor> {
     match cap {
         Some(cap) => x.over(cap)?.f_tanh()?.times(cap),

@@ -1,5 +1,5 @@
-//! Tensors of a checkpoint that no part of the decoder takes: buffers of older checkpoints, which are proven to hold what
-//! the decoder computes itself, or an error.
+//! Tensors of a checkpoint that no part of the decoder uses: buffers of older checkpoints, if their values equal the
+//! decoder's, or an error.
 
 use std::collections::BTreeSet;
 
@@ -9,13 +9,13 @@ use super::config::{Config, Rope, RopeScaling};
 use super::source::WeightSource;
 use crate::error::{Error, Result};
 
-/// Relative and absolute difference between frequencies that are rounded to 16 bits and the exact ones.
+/// Relative and absolute difference between frequencies rounded to 16 bits and exact ones.
 const ROUNDING: (f64, f64) = (1e-2, 1e-6);
 
 /// Fails on a tensor in `source` that is neither `used` nor a buffer that the decoder computes itself.
 ///
 /// # Errors
-/// Tensors that are left over; the first is named.
+/// Unused tensors; the message names the first.
 pub fn check(config: &Config, source: &dyn WeightSource, used: &BTreeSet<String>, ropes: &[Rope]) -> Result<()> {
     let mut left = Vec::new();
     for name in source.unused(used) {
@@ -30,11 +30,11 @@ pub fn check(config: &Config, source: &dyn WeightSource, used: &BTreeSet<String>
         left.len(),
         config.model_type
     ))
-    .hint("its architecture differs from what its config says, and the numbers would be wrong"))
+    .hint("its architecture differs from its config, and the numbers would be wrong"))
 }
 
-/// Whether a tensor is a buffer that holds what the decoder computes: causal masks, the value of hidden scores, rotary
-/// frequencies.
+/// Whether a tensor is a buffer with the values that the decoder computes: causal masks, the value of hidden scores,
+/// rotary frequencies.
 fn is_redundant(name: &str, source: &dyn WeightSource, ropes: &[Rope]) -> Result<bool> {
     let is_one_of = |names: &[&str]| names.iter().any(|ending| name.ends_with(ending));
     let is_mask = is_one_of(&[".attn.bias", ".attention.bias"]);

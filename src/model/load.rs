@@ -20,7 +20,7 @@ use crate::interrupt;
 ///
 /// # Errors
 /// A tensor that is missing, has another shape, or holds NaN or infinity; a tensor in the checkpoint that the decoder
-/// has no use for (it would compute something else than the checkpoint's own code).
+/// does not use (it would not compute what the checkpoint's own code does).
 pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: Device) -> Result<Decoder> {
     let naming = family::find(&config.model_type)?.naming;
     let mut loader = Loader { config: &config, source, naming, kind, device, used: BTreeSet::new() };
@@ -50,7 +50,7 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
                 return Err(Error::new(format!(
                     "`{unembedding_name}` is not the embedding, which the config's `tie_word_embeddings` says it is"
                 ))
-                .hint("if the stored matrix holds, set `tie_word_embeddings` to false in config.json"));
+                .hint("if the stored matrix is the correct one, set `tie_word_embeddings` to false in config.json"));
             }
             embedding.shallow_clone()
         }
@@ -70,7 +70,7 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
     })
 }
 
-/// The distinct rotary embeddings, and for each layer which one it has.
+/// The distinct rotary embeddings, and for each layer the number of its own.
 fn distinct_ropes(config: &Config) -> (Vec<Rope>, Vec<Option<usize>>) {
     let mut ropes: Vec<Rope> = Vec::new();
     let mut number = |rope: &Rope| {

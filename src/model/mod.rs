@@ -1,8 +1,8 @@
-//! One decoder for every family, and the places where it can be touched.
+//! One decoder for every family, and the places where scripts can read and change it.
 //!
 //! `config` describes a decoder, and `family` reads that description from a checkpoint's files. `source` and `load`
-//! bring the weights in, and `decoder` runs them. `hook` names the places, and `run` carries out captures, callbacks
-//! and interventions there.
+//! bring the weights in, and `decoder` runs them. `hook` names the places, and `run` runs captures, callbacks and
+//! interventions there.
 
 pub mod attention;
 pub mod block;

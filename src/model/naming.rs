@@ -50,7 +50,7 @@ pub struct Naming {
     pub final_norm: &'static str,
     /// Full name, without the root
     pub unembedding: &'static str,
-    /// What a layer's number follows
+    /// The prefix of a layer's number
     pub layers: &'static str,
     pub attention: AttentionNaming,
     pub attention_output: &'static str,

@@ -18,11 +18,11 @@ pub struct Rotation {
 
 impl Rope {
     /// The rotation of positions `start .. start + length` of a text of `total` tokens. Frequencies are rounded to
-    /// float32 whatever `kind` is, because checkpoints were trained with them. Angles are computed in float32, or in
-    /// float64 for a float64 model.
+    /// float32 for every `kind`, because checkpoints were trained with such frequencies. Angles are computed in
+    /// float32, or in float64 for a float64 model.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn rotation(&self, start: i64, length: i64, total: i64, kind: Kind, device: Device) -> Result<Rotation> {
         let wide = wide(kind);
         let frequencies = self.frequencies(total)?.f_to_device_(device, wide, false, false)?;
@@ -43,7 +43,7 @@ impl Rope {
             if (short <= *original_context) != (long <= *original_context))
     }
 
-    /// What cos and sin are multiplied with.
+    /// The factor of cos and sin.
     fn attention_factor(&self) -> f64 {
         match &self.scaling {
             RopeScaling::Yarn { attention_factor, .. } | RopeScaling::LongRope { attention_factor, .. } => {
@@ -54,10 +54,10 @@ impl Rope {
     }
 
     /// Radians per position, [dim / 2] in float32, for a text of `length` tokens, by the operations of transformers'
-    /// modeling_rope_utils.py in their order: another order gives other last bits.
+    /// modeling_rope_utils.py in the same order: another order changes the last bits.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn frequencies(&self, length: i64) -> Result<Tensor> {
         let numbers = range(0, self.dim / 2, Device::Cpu)?.f_to_kind(Kind::Float)?;
         let exponents = numbers.times(2.0)?.over(self.exponent_dim as f64)?;
@@ -117,7 +117,7 @@ impl Rotation {
     /// Rotates the first `dim` dimensions of `x`, [batch, pos, head, d_head].
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
         let d_head = x.size()[3];
         if d_head == self.dim {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::tensor::raw::copy;
 use crate::tensor::{is_float, kind_name};
 
-/// A function that is given an activation and returns its replacement, or None to leave it.
+/// A function that takes an activation and returns its replacement, or None to leave it unchanged.
 pub type Callback<'a> = Box<dyn FnMut(&HookPoint, &Tensor) -> Result<Option<Tensor>> + 'a>;
 
 /// What to do at a hook point.
@@ -33,7 +33,7 @@ struct Entry<'a> {
     fired: bool,
 }
 
-/// The captures, callbacks and interventions of one run. Without any, a hook point costs one look at an empty list.
+/// The captures, callbacks and interventions of one run. Without any, a hook point costs one look-up in an empty list.
 pub struct Hooks<'a> {
     entries: Vec<Entry<'a>>,
     /// For each point's index, the entries that act there, in the order in which they were added
@@ -53,7 +53,7 @@ impl<'a> Hooks<'a> {
         }
     }
 
-    /// Adds an action at `points`; `label` is how the user named them.
+    /// Adds an action at `points`; `label` is the user's name for them.
     pub fn add(&mut self, config: &Config, points: Vec<HookPoint>, label: impl Into<String>, action: Action<'a>) {
         self.add_for(config, None, points, label, action);
     }
@@ -91,12 +91,12 @@ impl<'a> Hooks<'a> {
         self.entries.iter().flat_map(|entry| &entry.points)
     }
 
-    /// Whether anything is done at `point`.
+    /// Whether `point` has any action.
     pub fn wants(&self, point: HookPoint) -> bool {
         self.at.get(point.index()).is_some_and(|list| !list.is_empty())
     }
 
-    /// Passes an activation through whatever is set at `point`.
+    /// Passes an activation through the actions at `point`.
     ///
     /// # Errors
     /// A callback's error; a replacement of another shape; an intervention that does not fit.
@@ -116,7 +116,7 @@ impl<'a> Hooks<'a> {
                 own = false;
                 continue;
             };
-            // A copy, because the callback may hold on to its argument.
+            // A copy, because the callback may store its argument.
             let part = copy(&value.f_narrow(0, start, count)?)?;
             if let Some(new) = act(entry, point, &part, self.window, &mut self.cache)? {
                 if !own {
@@ -137,7 +137,7 @@ impl<'a> Hooks<'a> {
         for entry in &self.entries {
             if !entry.fired && !entry.points.is_empty() {
                 return Err(Error::new(format!("the hook at `{}` never ran", entry.label))
-                    .hint("the run did not reach that place, or not those positions"));
+                    .hint("the run did not reach that place or those positions"));
             }
         }
         Ok(self.cache)

@@ -1,4 +1,4 @@
-//! Where weights come from: safetensors files, a GGUF file or a random generator, all by Hugging Face's names.
+//! The sources of weights: safetensors files, a GGUF file or a random generator, all by Hugging Face's names.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +18,7 @@ use crate::hub;
 use crate::tensor::generator::Generator;
 use crate::tensor::raw::Arithmetic;
 
-/// A place to take weights from.
+/// A source of weights.
 pub trait WeightSource {
     /// Whether there is a tensor of that name.
     fn contains(&self, name: &str) -> bool;
@@ -32,7 +32,7 @@ pub trait WeightSource {
     /// A stored tensor in its own shape, on the CPU in float64.
     ///
     /// # Errors
-    /// It is missing, or in a type that cannot be read.
+    /// A missing tensor, or one of a type that cannot be read.
     fn stored(&self, name: &str) -> Result<Tensor>;
 
     /// The names of the stored tensors that are not in `used`.
@@ -43,11 +43,11 @@ fn check_shape(name: &str, found: &[i64], expected: &[i64]) -> Result<()> {
     if found == expected {
         return Ok(());
     }
-    Err(Error::new(format!("tensor `{name}` has shape {found:?}, but the config calls for {expected:?}"))
+    Err(Error::new(format!("tensor `{name}` has shape {found:?}, but the config requires {expected:?}"))
         .hint("config and weights do not belong together"))
 }
 
-/// Weights that peft adds to a model's own.
+/// The file of peft's additional weights.
 const ADAPTER: &str = "adapter_model.safetensors";
 
 /// The safetensors files of a checkpoint, one or several.
@@ -140,7 +140,7 @@ fn load_stored(file: &SafetensorsFile, name: &str, shape: &[i64], kind: Kind, de
     file.load(name, Some(kind), device)
 }
 
-/// A GGUF file, its tensors renamed and rearranged to what Hugging Face's checkpoint of the same model has.
+/// A GGUF file, its tensors renamed and rearranged as in Hugging Face's checkpoint of the same model.
 pub struct GgufSource<'a> {
     gguf: &'a Gguf,
     architecture: &'static Architecture,
@@ -156,7 +156,7 @@ impl<'a> GgufSource<'a> {
         Ok(Self { gguf, architecture: architecture(gguf)?, config })
     }
 
-    /// Undoes what the converter did to the tensor that Hugging Face calls `name`.
+    /// Undoes the converter's changes to a tensor; `name` is Hugging Face's.
     fn restore(&self, name: &str, tensor: Tensor) -> Result<Tensor> {
         let (config, conversion) = (self.config, self.architecture.conversion);
         if conversion.rotary_permuted && name.contains(".q_proj.") {
@@ -204,7 +204,7 @@ impl WeightSource for GgufSource<'_> {
 
     fn unused(&self, used: &BTreeSet<String>) -> Vec<String> {
         let read: BTreeSet<String> = used.iter().filter_map(|name| self.stored_name(name)).collect();
-        // These go into the config, not into a weight.
+        // These belong to the config and are no weights.
         let has = |wanted: fn(&RopeScaling) -> bool| {
             self.config.layers.iter().filter_map(|layer| layer.rope.as_ref()).any(|rope| wanted(&rope.scaling))
         };
@@ -218,7 +218,7 @@ impl WeightSource for GgufSource<'_> {
     }
 }
 
-/// Weights drawn at random as Hugging Face initialises a model: normal for matrices, norms that do nothing, zero
+/// Random weights as in Hugging Face's initialisation: normal for matrices, 1 (or its equivalent) for norms, zero for
 /// biases.
 #[derive(Debug)]
 pub struct RandomWeights {

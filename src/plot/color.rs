@@ -78,7 +78,7 @@ impl ColorScale {
                 (-most, most)
             }
         };
-        // Equal values still need a range to lie in.
+        // Equal values still need a range around them.
         let margin = if min < max { 0.0 } else { min.abs().max(1.0) * 0.5 };
         Ok(Self { map, min: min - margin, max: max + margin })
     }

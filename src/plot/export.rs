@@ -12,13 +12,13 @@ use kuva::render::render::Scene;
 use crate::error::{Error, Result};
 use crate::file::format_of;
 
-/// Units of the drawing that are an inch on paper, as in SVG.
+/// Units of the drawing per inch on paper, as in SVG.
 const UNITS_PER_INCH: f64 = 96.0;
 /// Pixels of a PNG per unit of the drawing, for screens and print alike.
 const RESOLUTION: f32 = 2.0;
 /// Scenes with a longer side than this are not oversampled, to save memory; those twice as long have single resolution.
 const LARGE: f64 = 1100.0;
-/// Pixels drawn for each pixel of the result, in each direction: the library leaves upright text jagged.
+/// Pixels drawn per pixel of the result, in each direction: the library draws upright text jagged.
 const OVERSAMPLING: usize = 2;
 
 /// A file format that figures can be saved in.
@@ -33,7 +33,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a file's extension stands for.
+    /// The format of a file extension.
     ///
     /// # Errors
     /// No extension, or an unknown one.
@@ -111,6 +111,6 @@ fn smoothed(png: &[u8]) -> std::result::Result<Vec<u8>, Box<dyn std::error::Erro
 /// # Errors
 /// An error of `draw`, or a panic in it.
 pub fn guarded<T>(draw: impl FnOnce() -> Result<T>) -> Result<T> {
-    // Nothing that the closure can leave half-done outlives it.
+    // Nothing that the closure leaves unfinished outlives it.
     catch_unwind(AssertUnwindSafe(draw)).unwrap_or_else(|_| Err(Error::new("the figure could not be drawn")))
 }

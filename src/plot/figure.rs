@@ -1,4 +1,4 @@
-//! A figure of any kind: what the script holds, shows and saves.
+//! A figure of any kind, for scripts to show and save.
 
 use std::fmt;
 use std::path::Path;

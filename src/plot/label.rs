@@ -1,4 +1,4 @@
-//! Text on figures: titles and axis labels, safe for every output; short numbers; how far apart ticks are.
+//! Text on figures: titles and axis labels, safe for every output; short numbers; distances of ticks.
 
 /// The greatest magnitude that can be drawn: differences of larger values could overflow.
 pub const LARGEST: f64 = 1e300;
@@ -21,13 +21,13 @@ impl Labels {
     }
 }
 
-/// `text` as the drawing library takes it literally: it would read `$...$` as mathematics.
+/// `text` escaped for the drawing library, which would read `$...$` as mathematics.
 pub fn literal(text: &str) -> String {
     text.replace('$', "\\$")
 }
 
-/// `text` without control characters and characters that XML forbids, which would otherwise reach the terminal or
-/// spoil an SVG.
+/// `text` without control characters and characters that XML forbids, which would otherwise reach the terminal or break
+/// an SVG.
 pub fn clean(text: &str) -> String {
     let forbidden = |character: char| character.is_control() || matches!(character, '\u{fffe}' | '\u{ffff}');
     let text: String = text.chars().map(|c| if forbidden(c) { ' ' } else { c }).collect();
@@ -50,7 +50,7 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// The values in as many decimals as tell them all apart, the same number for each.
+/// The values with enough decimals to distinguish them all, the same number for each.
 pub fn aligned(values: &[f64]) -> Vec<String> {
     let step = values.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
     let exact = |decimals: &usize| {
@@ -65,8 +65,7 @@ pub fn aligned(values: &[f64]) -> Vec<String> {
     }
 }
 
-/// How many decimals show the greatest of `values` in about three digits, or none if they are better shown in
-/// scientific notation.
+/// Number of decimals that shows the greatest of `values` in about three digits; none if scientific notation is better.
 pub fn decimals(mut values: impl Iterator<Item = f64> + Clone) -> Option<usize> {
     let greatest = values.clone().map(f64::abs).fold(0.0, f64::max);
     match greatest {
@@ -92,7 +91,7 @@ pub fn in_decimals(value: f64, decimals: Option<usize>) -> String {
     }
 }
 
-/// The width of a text in pixels, estimated from above: the drawing library does not give out its font's metrics.
+/// The width of a text in pixels, estimated from above: the drawing library does not report its font's metrics.
 pub fn pixels(text: &str, size: u32) -> f64 {
     let units = |character: char| match character {
         'i' | 'j' | 'l' | 'I' | '.' | ',' | ':' | '\'' | '|' | ' ' | '-' => 0.35,
@@ -118,7 +117,8 @@ pub fn clip(text: &str, width: usize) -> String {
     console::truncate_str(text, width, "…").into_owned()
 }
 
-/// How many ticks apart labels must stand when each needs `extent` and neighbours are `spacing` apart: 1, 2, 5, 10, ...
+/// Number of ticks from one label to the next if each label needs `extent` and neighbouring ticks are `spacing` apart:
+/// 1, 2, 5, 10, ...
 pub fn stride(extent: f64, spacing: f64) -> usize {
     let needed = extent / spacing;
     let mut decade = 1;

@@ -1,5 +1,5 @@
-//! Figures: what they show is described by plain numbers and texts, and the same description is drawn in the terminal,
-//! as SVG, as PDF and as PNG. The drawing library is named in this folder only. No system font is needed.
+//! Figures: plain numbers and texts describe them, and the same description is drawn in the terminal, as SVG, as PDF
+//! and as PNG. Only this folder names the drawing library. No system font is needed.
 
 mod chart;
 mod color;

@@ -1,11 +1,11 @@
-//! What text is drawn for: the width and the colours of an output, and characters in colour.
+//! The screen that text is drawn for: its width and colours, and characters in colour.
 
 use crate::plot::color::Rgb;
 
-/// How many colours an output shows.
+/// The colours of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColorDepth {
-    /// A file, a pipe, or a user who asked for none.
+    /// None: a file, a pipe, or a user who turned colours off.
     None,
     /// The 256 colours of an xterm.
     Indexed,
@@ -13,7 +13,7 @@ pub enum ColorDepth {
     True,
 }
 
-/// What text is drawn for.
+/// The output that text is drawn for.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
     /// Characters per line.

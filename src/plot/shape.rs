@@ -1,4 +1,4 @@
-//! What drawings are made of: texts, lines, boxes and groups, in one style.
+//! The elements of drawings: texts, lines, boxes and groups, in one style.
 
 use kuva::render::color::Color;
 use kuva::render::render::{Primitive, Scene, TextAnchor};
@@ -17,7 +17,7 @@ pub const TICK_LENGTH: f64 = 4.0;
 pub const INK: Rgb = (34, 34, 34);
 pub const BLACK: Rgb = (0, 0, 0);
 pub const WHITE: Rgb = (255, 255, 255);
-/// Whichever of these is there.
+/// The first of these that is installed.
 pub const FONTS: &str = "DejaVu Sans, Verdana, Liberation Sans, Arial, sans-serif";
 
 /// The title in lines no wider than `limit`, as far as its words allow.
@@ -35,7 +35,7 @@ pub fn wrap(title: &str, limit: f64) -> Vec<String> {
     lines
 }
 
-/// How a text is set; by default a tick's.
+/// The style of a text; by default a tick's.
 #[derive(Debug, Clone, Copy)]
 pub struct Style {
     pub size: u32,
@@ -50,7 +50,7 @@ impl Default for Style {
     }
 }
 
-/// Adds a text; an empty one is left out.
+/// Adds a text, unless it is empty.
 pub fn text(scene: &mut Scene, content: &str, x: f64, y: f64, style: Style) {
     if content.is_empty() {
         return;

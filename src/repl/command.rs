@@ -14,7 +14,7 @@ use crate::syntax::scan;
 pub struct Command {
     /// Its name, without the colon.
     pub name: &'static str,
-    /// What it takes, for the help.
+    /// Its arguments, for the help.
     arguments: &'static str,
     /// What it does, in a line.
     summary: &'static str,
@@ -48,7 +48,7 @@ pub const COMMANDS: [Command; 11] = [
 
 const VALUE_WIDTH: usize = 60;
 
-/// Carries out what follows the colon.
+/// Runs the command after the colon.
 pub fn run(repl: &mut Repl, text: &str) -> Flow {
     let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     if let Some(command) = COMMANDS.iter().find(|command| command.name == name) {
@@ -78,7 +78,7 @@ fn help(repl: &mut Repl, name: &str) -> Flow {
         }
         output::line("\n`help()` lists the topics of the reference, `:help TOPIC` a topic's functions.");
         output::line("`ans` is the last value; a `;` at the end keeps a value from being shown.");
-        output::line("Tab completes. Enter goes on while an entry is unfinished; on an empty line it submits.");
+        output::line("Tab completes. Enter continues an unfinished entry; on an empty line it submits.");
         return Flow::Continue;
     }
     if let Some(command) = COMMANDS.iter().find(|command| name.strip_prefix(':') == Some(command.name)) {

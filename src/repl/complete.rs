@@ -1,4 +1,4 @@
-//! What could stand at the cursor: variables, functions, members of the value before a dot, keys of maps, commands,
+//! Completes the text at the cursor: variables, functions, members of the value before a dot, keys of maps, commands,
 //! files inside strings.
 
 use rhai::{Dynamic, Map};
@@ -55,7 +55,7 @@ fn code_candidates(session: &Session, typed: &str) -> (usize, Vec<Pair>) {
     (start, matching(names, word))
 }
 
-/// A function as it is typed: with its parenthesis, and the closing one if it takes nothing more.
+/// A function as it is typed: with its opening parenthesis, and the closing one if it takes no more arguments.
 fn call(entry: &Entry, name: &str, given: usize) -> String {
     match entry.kind {
         Kind::Function if entry.parameters.len() == given => format!("{name}()"),
@@ -114,7 +114,7 @@ fn value(session: &Session, typed: &str, tokens: &[&Token]) -> Option<Dynamic> {
     }
 }
 
-/// The type that a call at the end of the tokens gives, if all functions of its name agree.
+/// The type that a call at the end of the tokens returns, if all functions of its name agree.
 fn result_type(catalog: &Catalog, typed: &str, tokens: &[&Token]) -> Option<String> {
     if tokens.last()?.text(typed) == "]" {
         return None;
@@ -136,7 +136,7 @@ fn result_type(catalog: &Catalog, typed: &str, tokens: &[&Token]) -> Option<Stri
     None
 }
 
-/// Inside a string: what the session's values offer for it, otherwise files.
+/// Inside a string: the completions that the session's values offer, otherwise files.
 fn string_candidates(session: &Session, typed: &str, token: &Token, before: &[Token]) -> (usize, Vec<Pair>) {
     let start = token.range.start + 1;
     let word = typed.get(start..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the line editor asks while an entry is typed: completion, colour, hints from the history, whether it is whole.
+//! Answers the line editor while an entry is typed: completion, colour, hints from the history, whether it is complete.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -55,7 +55,7 @@ impl Highlighter for PromptHelper {
 impl Validator for PromptHelper {
     fn validate(&self, context: &mut ValidationContext) -> Result<ValidationResult> {
         let text = context.input();
-        // Enter on an empty line submits what the parser would never find complete.
+        // Enter on an empty line submits an entry that the parser would never find complete.
         let emptied = text.contains('\n') && text.rsplit('\n').next().is_some_and(|line| line.trim().is_empty());
         Ok(if emptied || input::is_complete(&self.parser, text) {
             ValidationResult::Valid(None)

@@ -1,4 +1,4 @@
-//! Where the entries typed at the prompt are kept.
+//! The history file of the entries typed at the prompt.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub fn path() -> Option<PathBuf> {
     Some(state.or_else(home)?.join("lancet/history"))
 }
 
-/// Adds the latest entry to the file, which is made if need be.
+/// Adds the latest entry to the file; creates it if necessary.
 pub fn append<H: Helper>(editor: &mut Editor<H, DefaultHistory>, path: &Path) -> rustyline::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;

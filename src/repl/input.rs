@@ -17,9 +17,9 @@ use crate::session::{Session, engine};
 
 const PROMPT: &str = "> ";
 
-/// What was read.
+/// The outcome of reading.
 pub enum Line {
-    /// A whole entry.
+    /// A complete entry.
     Entry(String),
     /// Ctrl-C cleared what was typed.
     Cleared,
@@ -29,14 +29,14 @@ pub enum Line {
 
 /// A source of entries.
 pub enum Input {
-    /// The line editor, and the file its history is kept in.
+    /// The line editor, and the file of its history.
     Terminal(Box<Editor<PromptHelper, DefaultHistory>>, Option<PathBuf>),
-    /// Lines of standard input, put together until the parser is content.
+    /// Lines of standard input, joined until the parser finds them complete.
     Piped(Box<Engine>),
 }
 
 impl Input {
-    /// A line editor, or plain lines where the terminal cannot have one.
+    /// A line editor, or plain lines if the terminal does not support one.
     pub fn terminal(session: Rc<RefCell<Session>>) -> Self {
         let color = if output::color_output() { ColorMode::Enabled } else { ColorMode::Disabled };
         let config = Config::builder()
@@ -88,7 +88,7 @@ impl Input {
     }
 }
 
-/// Keeps an entry in the history at once, so that nothing is lost if the program is killed.
+/// Adds an entry to the history at once, so that nothing is lost if the program is killed.
 fn remember(editor: &mut Editor<PromptHelper, DefaultHistory>, path: &mut Option<PathBuf>, text: &str) {
     if text.trim().is_empty() || !editor.add_history_entry(text.trim_end()).unwrap_or(false) {
         return;
@@ -121,7 +121,7 @@ fn read_lines(parser: &Engine) -> Line {
     }
 }
 
-/// Whether `text` is a whole entry: a command, or code that more lines could not complete.
+/// Whether `text` is a complete entry: a command, or code that more lines cannot continue.
 pub fn is_complete(parser: &Engine, text: &str) -> bool {
     text.trim_start().starts_with(':') || !engine::is_incomplete(parser, text)
 }

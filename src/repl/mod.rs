@@ -1,4 +1,4 @@
-//! The prompt: reads entries, evaluates them, shows what they give.
+//! The prompt: reads entries, evaluates them, shows their values.
 
 mod command;
 mod complete;
@@ -37,7 +37,7 @@ struct Repl {
     entries: usize,
 }
 
-/// Reads and evaluates entries until the end of the input; gives the exit code.
+/// Reads and evaluates entries until the end of the input; returns the exit code.
 pub fn run(session: Session) -> u8 {
     let session = Rc::new(RefCell::new(session));
     let mut input = if std::io::stdin().is_terminal() {
@@ -75,7 +75,7 @@ impl Repl {
         self.evaluate(trimmed).0
     }
 
-    /// Evaluates an entry and shows its value; also says how long the evaluation took.
+    /// Evaluates an entry and shows its value; also returns how long the evaluation took.
     fn evaluate(&mut self, text: &str) -> (Flow, Duration) {
         self.entries += 1;
         let name = format!("<repl:{}>", self.entries);
@@ -90,7 +90,7 @@ impl Repl {
         (Flow::Continue, elapsed)
     }
 
-    /// Shows a value or an error. Nothing if it was a value.
+    /// Shows a value or an error. `None` after a value.
     fn finish(&mut self, result: Result<Dynamic, ScriptError>, echo: bool) -> Option<Flow> {
         match result {
             Ok(value) => {

@@ -1,11 +1,11 @@
-//! The script engine: its limits, its output, and how text is compiled.
+//! The script engine: its limits, its output, and the compilation of text.
 
 use rhai::{AST, Dynamic, Engine, LexError, OptimizationLevel, ParseError, ParseErrorType, Position, Scope, Token};
 
 use crate::syntax::{scan, source};
 use crate::{bind, interrupt, output};
 
-/// How deep functions may call each other.
+/// Largest depth of nested calls.
 pub const CALL_LEVELS: usize = 256;
 const EXPRESSION_DEPTH: usize = 128;
 
@@ -23,8 +23,8 @@ pub fn new() -> Engine {
     engine.on_print(output::line);
     engine.on_debug(|text, source, position| output::error_line(&debug_line(text, source, position)));
     bind::register(&mut engine);
-    // A variable that a closure captures is locked while a method of it runs, so that a hook could not mention the model
-    // that runs it. Models and their results never change: methods are called on a handle of their own.
+    // Rhai locks a captured variable while one of its methods runs, so a hook could not use the model that runs it.
+    // Models and their results never change, so each method call gets a handle of its own.
     #[expect(deprecated, reason = "marked so only because it may change")]
     engine.on_var(|name, _, context| {
         let captured = context.scope().get(name).filter(|value| value.is_shared());
@@ -61,7 +61,7 @@ fn debug_line(text: &str, source: Option<&str>, position: Position) -> String {
 /// they can be passed by name.
 ///
 /// # Errors
-/// The first fault of the text.
+/// The first error in the text.
 pub fn compile<'a>(engine: &Engine, text: &str, known: impl Iterator<Item = &'a str>) -> Result<AST, ParseError> {
     let mut names = Scope::new();
     for name in known.map(str::to_owned).chain(scan::declared(text, &["fn"])).chain(["ARGS".to_owned()]) {
@@ -80,14 +80,14 @@ pub fn compile<'a>(engine: &Engine, text: &str, known: impl Iterator<Item = &'a 
     }
 }
 
-/// The fault that a block comment is not closed, which Rhai takes as the end of the text.
+/// The error for a block comment that is not closed, which Rhai takes as the end of the text.
 fn unclosed_comment(text: &str) -> Option<ParseError> {
     let position = source::position(text, scan::unclosed_comment(text)?);
-    let fault = ParseErrorType::BadInput(LexError::Runtime("this comment is not closed".to_owned()));
-    Some(ParseError(fault.into(), position))
+    let error = ParseErrorType::BadInput(LexError::Runtime("this comment is not closed".to_owned()));
+    Some(ParseError(error.into(), position))
 }
 
-/// Whether the parser could go on if more lines followed.
+/// Whether more lines could complete the text.
 pub fn is_incomplete(parser: &Engine, text: &str) -> bool {
     let text = &*source::normalized(text);
     if scan::unclosed_comment(text).is_some() {

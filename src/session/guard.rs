@@ -11,7 +11,7 @@ thread_local! {
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Runs `work`; a panic in it is returned as text, with the place in the program where it happened.
+/// Runs `work`; returns a panic in it as text, with its place in the program.
 ///
 /// # Errors
 /// The panic of `work`.

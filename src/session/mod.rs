@@ -20,10 +20,10 @@ use module::Modules;
 /// Candidates for a string that is being typed as an argument of `method` of `receiver`.
 pub type StringCompletion = fn(receiver: &Dynamic, method: &str) -> Vec<String>;
 
-/// What a session is started for.
+/// The script that a session runs, and its arguments.
 #[derive(Debug, Default, Clone)]
 pub struct Options {
-    /// The script that is run; none at the prompt.
+    /// The script to run; none at the prompt.
     pub script: Option<PathBuf>,
     /// The script's arguments.
     pub arguments: Vec<String>,
@@ -31,10 +31,10 @@ pub struct Options {
     pub text: String,
 }
 
-/// Why an evaluation gave no value.
+/// Why an evaluation returned no value.
 #[derive(Debug)]
 pub enum ScriptError {
-    /// The script is wrong, or something it asked for could not be done.
+    /// The script is wrong, or an operation in it failed.
     Failed(Box<Diagnostic>),
     /// Ctrl-C.
     Interrupted,
@@ -42,7 +42,7 @@ pub enum ScriptError {
     Exit(u8),
 }
 
-/// A live interpreter. It stays on the thread that made it.
+/// A live interpreter. It stays on the thread that created it.
 pub struct Session {
     engine: Engine,
     scope: Scope<'static>,
@@ -51,7 +51,7 @@ pub struct Session {
     modules: Modules,
     context: ScriptContext,
     catalog: OnceCell<Rc<Catalog>>,
-    /// Asked when a string argument is completed at the prompt.
+    /// Complete string arguments at the prompt.
     pub completions: Vec<StringCompletion>,
 }
 
@@ -59,9 +59,9 @@ impl Session {
     /// A fresh session.
     ///
     /// # Errors
-    /// A fault in the standard library.
+    /// An error in the standard library.
     pub fn new(options: Options) -> Result<Self, ScriptError> {
-        // The mode belongs to the thread, and operations that want gradients turn them on for themselves.
+        // The mode belongs to the thread; operations that need gradients turn them on themselves.
         std::mem::forget(tch::no_grad_guard());
         let sources = Rc::new(RefCell::new(SourceMap::default()));
         let modules = Modules::new(sources.clone());
@@ -90,8 +90,8 @@ impl Session {
         }
     }
 
-    /// Evaluates `text`, known as `name` in errors. Variables, functions and imports stay for the next call, also those
-    /// made before an error.
+    /// Evaluates `text`, known as `name` in errors. Variables, functions and imports stay for the next call, including
+    /// those from before an error.
     ///
     /// # Errors
     /// The text cannot be parsed, fails, is interrupted or ends itself.
@@ -112,14 +112,14 @@ impl Session {
         match result {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.explain(name, &error)),
-            Err(panic) => Err(ScriptError::Failed(Box::new(diagnostics::fault(&panic)))),
+            Err(panic) => Err(ScriptError::Failed(Box::new(diagnostics::internal_error(&panic)))),
         }
     }
 
     /// Parses `text` without running it.
     ///
     /// # Errors
-    /// The first fault of the text.
+    /// The first error in the text.
     pub fn check(&mut self, name: &str, text: &str) -> Result<(), ScriptError> {
         self.compile(name, text).map(|_| ())
     }
@@ -138,7 +138,7 @@ impl Session {
         }
     }
 
-    /// What an entry imported under a name stays known under it, also inside functions.
+    /// Makes the modules that an entry imports known under their names from now on, inside functions too.
     fn keep_imports(&mut self, name: &str, entry: &AST) {
         use rhai::{Expr, Stmt};
         for statement in entry.statements() {
@@ -168,7 +168,7 @@ impl Session {
         diagnostic.render(&self.sources.borrow(), color)
     }
 
-    /// What scripts can call, with the functions defined so far.
+    /// Everything scripts can call, including the functions defined so far.
     pub fn catalog(&self) -> Catalog {
         let registered = self.catalog.get_or_init(|| Rc::new(Catalog::of(&self.engine, None)));
         registered.with_functions(&self.functions)

@@ -1,4 +1,5 @@
-//! Where `import` looks: beside the importing file, in `LANCET_PATH`, in the standard library inside the program.
+//! Finds the modules of `import`: beside the importing file, in `LANCET_PATH`, in the standard library inside the
+//! program.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use crate::syntax::source::{self, SourceMap};
 
 static STANDARD_LIBRARY: Dir = include_dir!("$CARGO_MANIFEST_DIR/stdlib");
 
-/// The standard library's file whose content is known everywhere.
+/// The file of the standard library that is known everywhere without an import.
 pub const PRELUDE: &str = "prelude";
 
 type Shareable<T> = Rc<RefCell<T>>;
@@ -32,12 +33,12 @@ struct Found {
 }
 
 impl Modules {
-    /// Modules whose texts are kept in `sources`.
+    /// No modules yet; their texts will go to `sources`.
     pub fn new(sources: Shareable<SourceMap>) -> Self {
         Self { sources, ..Self::default() }
     }
 
-    /// Forgets what was loaded from files, so that the next import reads them again.
+    /// Forgets the modules loaded from files, so that the next import reads them again.
     pub fn forget_files(&self) {
         self.loaded.borrow_mut().retain(|name, _| name.starts_with("std/"));
     }
@@ -50,7 +51,7 @@ impl Modules {
     /// Loads the whole standard library: the prelude for everywhere, the others as `name::`.
     ///
     /// # Errors
-    /// A fault in the library itself.
+    /// An error in the library itself.
     pub fn register_standard(&self, engine: &mut Engine) -> Result<(), Box<EvalAltResult>> {
         for name in standard_names() {
             let module = self.load(engine, standard(name), Position::NONE)?;
@@ -119,7 +120,7 @@ pub fn standard_names() -> impl Iterator<Item = &'static str> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "rhai"))
         .filter_map(|path| path.file_stem().and_then(std::ffi::OsStr::to_str))
         .collect();
-    // The prelude is known to the others.
+    // The others use the prelude.
     names.sort_by_key(|name| (*name != PRELUDE, *name));
     names.into_iter()
 }

@@ -9,7 +9,7 @@ use super::{check_sample, generator};
 use crate::error::{Error, Result};
 use crate::interrupt;
 
-/// How the ends of an interval follow from the resamples.
+/// The method for the ends of an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
     /// Quantiles, shifted for bias and for how the error changes with the estimate.
@@ -35,14 +35,14 @@ impl Method {
     }
 }
 
-/// The choices of an interval.
+/// The settings of an interval.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// The share of such intervals that hold the true value.
+    /// The confidence level: the share of such intervals that contain the true value.
     pub level: f64,
-    /// How many resamples are drawn.
+    /// The number of resamples.
     pub n_resamples: usize,
-    /// How the ends are found.
+    /// The method for the ends.
     pub method: Method,
     /// The seed of the draws.
     pub seed: u64,
@@ -66,7 +66,7 @@ impl Settings {
     }
 }
 
-/// An estimate with its confidence interval. Without any variance, both ends are the estimate.
+/// An estimate with its confidence interval. Without variance, both ends are the estimate.
 #[derive(Debug, Clone, Copy)]
 pub struct Interval {
     /// The lower end.
@@ -152,7 +152,7 @@ pub fn median_interval(sample: &[f64], settings: Settings) -> Result<Interval> {
     interval(estimate, medians, acceleration(left_out.iter().map(|value| mean - value)), settings)
 }
 
-/// A sixth of the skewness of the estimate, from how it moves as each number is left out.
+/// A sixth of the skewness of the estimate, from its changes as each number is left out.
 fn acceleration(influence: impl Iterator<Item = f64>) -> f64 {
     let (cubes, squares) =
         influence.fold((0.0, 0.0), |(cubes, squares), value| (cubes + value.powi(3), squares + value * value));

@@ -42,7 +42,7 @@ fn ascending(values: &[f64]) -> Vec<usize> {
 /// Holm's adjusted p-values, which bound the probability of any false rejection, in the order given.
 ///
 /// # Errors
-/// Something that is not a p-value.
+/// A number that is not a p-value.
 pub fn holm(values: &[f64], scale: Scale) -> Result<Vec<f64>> {
     scale.check(values)?;
     let mut adjusted = values.to_vec();
@@ -57,7 +57,7 @@ pub fn holm(values: &[f64], scale: Scale) -> Result<Vec<f64>> {
 /// Benjamini and Hochberg's adjusted p-values, which bound the share of false rejections, in the order given.
 ///
 /// # Errors
-/// Something that is not a p-value.
+/// A number that is not a p-value.
 pub fn benjamini_hochberg(values: &[f64], scale: Scale) -> Result<Vec<f64>> {
     scale.check(values)?;
     let mut adjusted = values.to_vec();

@@ -1,6 +1,6 @@
 //! Correlation: Pearson's r, Spearman's rho and Kendall's tau-b.
 //!
-//! The correlation with a constant is undefined: coefficient and p-value are NaN, as SciPy gives them.
+//! The correlation with a constant is undefined: coefficient and p-value are NaN, as in SciPy.
 
 use super::distribution::{self, normal_lower, normal_upper};
 use super::probability::{Alternative, Method, Probability};
@@ -9,14 +9,14 @@ use super::{check_pairs, check_sample};
 use crate::error::{Error, Result};
 use crate::interrupt;
 
-/// A correlation and whether it differs from zero.
+/// A correlation with the test against zero.
 #[derive(Debug, Clone, Copy)]
 pub struct Correlation {
     /// The coefficient, from -1 to 1; NaN where one of the samples is constant.
     pub r: f64,
-    /// How many pairs.
+    /// The number of pairs.
     pub n: usize,
-    /// The p-value; NaN where the coefficient is.
+    /// The p-value; NaN if the coefficient is NaN.
     pub p: Probability,
 }
 
@@ -36,7 +36,7 @@ fn is_constant(sample: &[f64]) -> bool {
     sample.iter().all(|value| *value == sample[0])
 }
 
-/// Pearson's r of paired numbers; the p-value holds for normal ones.
+/// Pearson's r of paired numbers; the p-value is correct for normal ones.
 ///
 /// # Errors
 /// Samples of different lengths, with fewer than two numbers, or one that is not finite.
@@ -57,7 +57,7 @@ pub fn spearman(x: &[f64], y: &[f64], alternative: Alternative) -> Result<Correl
 /// Pearson's r of each two rows.
 ///
 /// # Errors
-/// Another number of rows on one side; rows as in [`pearson`].
+/// A different number of rows on one side; rows as in [`pearson`].
 pub fn pearson_rows<'a>(
     x: impl ExactSizeIterator<Item = &'a [f64]>,
     y: impl ExactSizeIterator<Item = &'a [f64]>,
@@ -97,11 +97,11 @@ fn product_moment(x: &[f64], y: &[f64], alternative: Alternative) -> Correlation
     Correlation { r, n: x.len(), p }
 }
 
-/// From here on the number of orders is too large for a float.
+/// The largest number of pairs for which the number of orders fits a float.
 const MOST_EXACT: usize = 170;
 
 /// Kendall's tau-b of paired numbers. [`Method::Auto`] is exact without ties up to 33 pairs, and for orders that agree
-/// or disagree but for one pair.
+/// or disagree except for one pair.
 ///
 /// # Errors
 /// As [`spearman`]; an exact p-value with ties or for too many numbers.
@@ -188,7 +188,7 @@ fn orders_with_at_most(most: f64, n: usize) -> Probability {
     Probability::from_ln(ways.iter().sum::<f64>().ln() - orders)
 }
 
-/// How many pairs stand in descending order; sorts the values.
+/// The number of pairs in descending order; sorts the values.
 fn inversions(values: &mut [f64]) -> f64 {
     if values.len() < 2 {
         return 0.0;

@@ -14,7 +14,7 @@ const ROUNDING: f64 = 1e-14;
 /// Singular values at most this are taken as zero (scikit-learn's `tol`).
 const TOLERANCE: f64 = 1e-4;
 
-/// The directions that separate classes best.
+/// The directions that best separate classes.
 #[derive(Debug)]
 pub struct Discriminant {
     /// The samples along the directions, [sample, component].
@@ -25,15 +25,15 @@ pub struct Discriminant {
     pub scalings: Tensor,
     /// The mean of each class, [class, feature].
     pub means: Tensor,
-    /// How often a training sample is assigned to its own class.
+    /// The share of training samples assigned to their own class.
     pub accuracy: f64,
 }
 
 /// The first `count` discriminant directions of `x` [sample, feature], whose classes are `labels` below `classes`.
-/// There are at most one less than classes.
+/// Their number is at most the number of classes less one.
 ///
 /// # Errors
-/// Not a matrix of finite numbers, labels that do not fit it, fewer than two classes, no more samples than classes,
+/// Not a matrix of finite numbers, labels that do not match it, fewer than two classes, no more samples than classes,
 /// too many components, or samples that do not vary within or between classes.
 pub fn lda(x: &Tensor, labels: &[usize], classes: usize, count: usize) -> Result<Discriminant> {
     let _guard = tch::no_grad_guard();

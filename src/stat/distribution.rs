@@ -1,4 +1,4 @@
-//! Tail probabilities of the normal, Student's t, chi-squared and binomial distributions, right in their far tails.
+//! Tail probabilities of the normal, Student's t, chi-squared and binomial distributions, accurate in their far tails.
 
 use std::f64::consts::{FRAC_2_SQRT_PI, LN_2, SQRT_2, TAU};
 

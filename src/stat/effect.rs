@@ -1,4 +1,4 @@
-//! How large a difference is: Cohen's d, Hedges's g and Cliff's delta.
+//! Effect sizes: Cohen's d, Hedges's g and Cliff's delta.
 
 use super::check_sample;
 use super::special::ln_beta;
@@ -48,8 +48,8 @@ pub fn hedges_g(x: &[f64], y: Option<&[f64]>) -> Result<f64> {
     Ok(d * (ln_ratio - 0.5 * half.ln()).exp())
 }
 
-/// Cliff's delta: the probability that a number of the first sample is larger than one of the second, less that it is
-/// smaller.
+/// Cliff's delta: the probability that a number of the first sample is larger than one of the second, less the
+/// probability that it is smaller.
 ///
 /// # Errors
 /// A sample without numbers, or one that is not finite.

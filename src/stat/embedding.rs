@@ -1,5 +1,5 @@
-//! t-SNE: samples in two dimensions, neighbours beside neighbours. The exact algorithm: the crate's Barnes-Hut
-//! approximation draws from a source that takes no seed.
+//! t-SNE: samples in two dimensions, neighbours close together. The algorithm is exact, because the crate's Barnes-Hut
+//! approximation takes no seed.
 
 use linfa::traits::Transformer;
 use linfa_tsne::TSneParams;
@@ -11,12 +11,12 @@ use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::tensor::raw::numbers;
 
-/// The choices of an embedding.
+/// The settings of an embedding.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// About how many neighbours each sample keeps close.
+    /// The approximate number of neighbours that each sample keeps close.
     pub perplexity: f64,
-    /// How many steps of gradient descent.
+    /// The number of steps of gradient descent.
     pub n_iter: usize,
     /// The seed of the starting positions.
     pub seed: u64,
@@ -28,7 +28,7 @@ impl Default for Settings {
     }
 }
 
-/// Every pair of samples takes memory and time in each step.
+/// A limit, because every pair of samples takes memory and time in each step.
 const MOST_SAMPLES: i64 = 5000;
 
 /// Positions [sample, 2] for `x` [sample, feature].

@@ -1,5 +1,5 @@
 //! Statistics on plain numbers and matrices: tests, intervals, corrections, effect sizes and projections. Names and
-//! results are those of SciPy and scikit-learn, which the tests compare with. Nothing here knows of scripts.
+//! results are those of SciPy and scikit-learn, as the tests check. Nothing here depends on scripts.
 
 pub mod bootstrap;
 pub mod correction;
@@ -25,7 +25,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::error::{Error, Result};
 
-/// The source of every random choice here: the same on every machine for one seed.
+/// The random numbers for a seed, the same on every machine.
 pub fn generator(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
@@ -45,7 +45,7 @@ pub fn check_sample(what: &str, sample: &[f64], least: usize) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless two samples pair up.
+/// Fails unless two samples have the same length.
 ///
 /// # Errors
 /// Different lengths.

@@ -7,16 +7,16 @@ use super::{check_pairs, check_sample, generator};
 use crate::error::{Error, Result};
 use crate::interrupt;
 
-/// The choices of a test.
+/// The settings of a test.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// How many permutations are drawn; if there are no more in all, each is taken once.
+    /// The number of permutations to draw; if there are no more in total, each is taken once.
     pub n_resamples: usize,
     /// The seed of the draws.
     pub seed: u64,
-    /// Whether the samples are paired: then members of a pair change places, else all numbers do.
+    /// Whether the samples are paired: if so, only the members of a pair are exchanged.
     pub paired: bool,
-    /// Which departures count.
+    /// The alternative hypothesis.
     pub alternative: Alternative,
 }
 
@@ -33,13 +33,13 @@ pub struct Permutation {
     pub statistic: f64,
     /// The p-value.
     pub p: Probability,
-    /// How many permutations were taken.
+    /// The number of permutations taken.
     pub n_resamples: usize,
-    /// Whether those were all there are.
+    /// Whether these were all permutations.
     pub exact: bool,
 }
 
-/// Counts of permutations whose statistic is at most, and at least, the one observed.
+/// Counts of permutations whose statistic is at most, and at least, the observed one.
 struct Counts {
     observed: f64,
     tolerance: f64,
@@ -64,7 +64,7 @@ impl Counts {
 /// Whether two samples come from one distribution, by the difference of their means.
 ///
 /// # Errors
-/// Samples without numbers, with one that is not finite, or that do not pair though they should; no permutations.
+/// Samples without numbers, with one that is not finite, or paired ones of different lengths; no permutations.
 pub fn permutation_test(a: &[f64], b: &[f64], settings: Settings) -> Result<Permutation> {
     check_sample("the first sample", a, 1)?;
     check_sample("the second sample", b, 1)?;
@@ -72,7 +72,7 @@ pub fn permutation_test(a: &[f64], b: &[f64], settings: Settings) -> Result<Perm
         return Err(Error::new("`n_resamples` must be at least 1"));
     }
     let (counts, exact) = if settings.paired { paired(a, b, settings)? } else { independent(a, b, settings)? };
-    // Drawn at random, the observed arrangement counts as one of them.
+    // Among random permutations, the observed arrangement counts as one.
     let extra = usize::from(!exact);
     let share = |count: usize| Probability::new((count + extra) as f64 / (counts.total + extra) as f64);
     Ok(Permutation {
@@ -161,7 +161,7 @@ fn independent(a: &[f64], b: &[f64], settings: Settings) -> Result<(Counts, bool
     Ok((counts, false))
 }
 
-/// The number of ways to choose, if it is no more than `most`.
+/// The number of ways to choose, if it is at most `most`.
 fn combinations(total: usize, chosen: usize, most: usize) -> Option<usize> {
     let mut ways: usize = 1;
     for step in 0..chosen.min(total - chosen) {

@@ -1,11 +1,11 @@
-//! Probabilities with their logarithms, so that a p-value far below the smallest float is still a number; which
-//! departures count, and how p-values are found.
+//! Probabilities with their logarithms, so that a p-value far below the smallest float is still a number; alternatives
+//! and methods of tests.
 
 use std::f64::consts::LN_10;
 
 use crate::error::{Result, unknown};
 
-/// A probability with its natural logarithm, which goes on where the plain number has become 0.
+/// A probability with its natural logarithm, which is finite even if the plain number is rounded to 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Probability {
     value: f64,
@@ -13,13 +13,13 @@ pub struct Probability {
 }
 
 impl Probability {
-    /// From the natural logarithm; what rounding puts above 1 becomes 1.
+    /// From the natural logarithm; a value rounded above 1 becomes 1.
     pub fn from_ln(ln: f64) -> Self {
         let ln = if ln > 0.0 { 0.0 } else { ln };
         Self { value: ln.exp(), ln }
     }
 
-    /// From a plain number; what rounding puts above 1 becomes 1.
+    /// From a plain number; a value rounded above 1 becomes 1.
     pub fn new(value: f64) -> Self {
         let value = if value > 1.0 { 1.0 } else { value };
         Self { value, ln: value.ln() }
@@ -40,12 +40,12 @@ impl Probability {
         self.ln
     }
 
-    /// The decimal logarithm, which also tells apart what is 0 as a plain number.
+    /// The decimal logarithm, which also distinguishes probabilities that are 0 as plain numbers.
     pub fn log10(self) -> f64 {
         self.ln / LN_10
     }
 
-    /// That of the opposite, without loss where this is close to 1.
+    /// The complement, without loss of digits if this is close to 1.
     pub fn complement(self) -> Self {
         match self.value > 0.5 {
             true => Self::new(-self.ln.exp_m1()),
@@ -53,7 +53,7 @@ impl Probability {
         }
     }
 
-    /// The sum of two.
+    /// The sum of two probabilities.
     pub fn plus(self, other: Self) -> Self {
         let value = self.value + other.value;
         if value > f64::MIN_POSITIVE {
@@ -64,7 +64,7 @@ impl Probability {
     }
 }
 
-/// Which departures from the null hypothesis count.
+/// The alternative hypothesis: the departures from the null hypothesis that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Alternative {
     /// In either direction.
@@ -77,7 +77,7 @@ pub enum Alternative {
 }
 
 impl Alternative {
-    /// The names that scripts give.
+    /// The names in scripts.
     pub const NAMES: [&str; 3] = ["two-sided", "less", "greater"];
 
     /// The alternative of that name.
@@ -103,10 +103,10 @@ impl Alternative {
     }
 }
 
-/// How the p-value of a test on ranks is found.
+/// The method for the p-value of a test on ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Method {
-    /// Exact where that is cheap and holds; each test says where.
+    /// Exact if cheap and correct; each test documents when.
     #[default]
     Auto,
     /// From the distribution of the statistic without ties.

@@ -1,4 +1,4 @@
-//! A multinomial logistic probe: what can be read linearly from activations, on samples it was not fitted to.
+//! A multinomial logistic probe of activations, tested on samples it was not fitted to.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::interrupt;
 use crate::tensor::Tensor;
 use crate::tensor::raw::numbers;
 
-/// The choices of a probe.
+/// The settings of a probe.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// The share of samples to fit to.
@@ -24,11 +24,11 @@ pub struct Settings {
     pub seed: u64,
     /// The weight of half the squared weights in the loss, which is summed over samples.
     pub l2: f64,
-    /// How many steps the fit takes at most.
+    /// The largest number of steps of the fit.
     pub max_iterations: usize,
-    /// Whether labels are dealt out at random first: the control for what a probe learns by itself.
+    /// Whether to shuffle the labels first: the control for what a probe learns by itself.
     pub shuffle_labels: bool,
-    /// Whether features are brought to mean 0 and variance 1, by those of the training samples, before `l2` is applied.
+    /// Whether to scale features to mean 0 and variance 1 of the training samples before `l2` is applied.
     pub standardize: bool,
 }
 
@@ -41,11 +41,11 @@ impl Default for Settings {
 /// A fitted probe.
 #[derive(Debug)]
 pub struct Probe {
-    /// The share of training samples that it gets right.
+    /// The share of training samples that it classifies correctly.
     pub train_accuracy: f64,
-    /// The share of the other samples that it gets right.
+    /// The share of the other samples that it classifies correctly.
     pub test_accuracy: f64,
-    /// The rows fitted to, ascending.
+    /// The training rows, ascending.
     pub train_rows: Vec<usize>,
     /// The other rows, ascending.
     pub test_rows: Vec<usize>,
@@ -59,7 +59,7 @@ pub struct Probe {
 
 /// The slope of the loss, per training sample, at which the fit stops.
 const SOUGHT: f64 = 1e-7;
-/// The slope that counts as none.
+/// The largest slope that counts as 0.
 const FLAT: f64 = 1e-4;
 
 impl Settings {
@@ -78,7 +78,7 @@ impl Settings {
 /// one group are never on both sides.
 ///
 /// # Errors
-/// Not a matrix of finite numbers, labels or groups that do not fit it, fewer than two groups, fewer than two classes
+/// Not a matrix of finite numbers, labels or groups that do not match it, fewer than two groups, fewer than two classes
 /// among the training samples, or settings out of range.
 pub fn logistic(
     x: &Tensor,
@@ -138,7 +138,7 @@ pub fn logistic(
     })
 }
 
-/// Deals out whole groups in random order: to the test side as long as they fit its share, else to the training side.
+/// Assigns whole groups in random order: to the test side as long as they fit its share, else to the training side.
 fn split(groups: &[usize], train_share: f64, random: &mut impl rand::Rng) -> Result<(Vec<usize>, Vec<usize>)> {
     let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (row, group) in groups.iter().enumerate() {
@@ -226,7 +226,7 @@ impl Loss {
         Ok(gradient)
     }
 
-    /// The parameters of least loss, by L-BFGS, and how steep the loss still is there, per sample.
+    /// The parameters of least loss, by L-BFGS, with the remaining slope of the loss, per sample.
     fn minimum(&self, max_iterations: usize) -> Result<(Parameters, f64)> {
         let (samples, features) = self.x.size2()?;
         let start = vec![0.0; ((features + 1) * self.targets.size2()?.1) as usize];

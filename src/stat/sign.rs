@@ -1,12 +1,12 @@
-//! The exact binomial test, and the sign test that rests on it.
+//! The exact binomial test and the sign test.
 
 use super::check_sample;
 use super::distribution::{binomial_lower, binomial_upper, ln_binomial};
 use super::probability::{Alternative, Probability};
 use crate::error::{Error, Result};
 
-/// Whether `k` successes in `n` trials fit a probability of `p` each. Two-sided, the outcomes that are no likelier
-/// count.
+/// The binomial test of `k` successes in `n` trials with probability `p`. Two-sided, the p-value sums the outcomes that
+/// are at most as likely.
 ///
 /// # Errors
 /// No trials, more successes than trials, or a `p` outside [0, 1].
@@ -42,7 +42,7 @@ pub fn binomial_test(k: u64, n: u64, p: f64, alternative: Alternative) -> Result
     })
 }
 
-/// The first number from `low` for which a condition that stays true holds; `high` if none below it does.
+/// The first number from `low` that meets a monotone condition; `high` if no smaller one does.
 fn first_true(mut low: u64, mut high: u64, condition: impl Fn(u64) -> bool) -> u64 {
     while low < high {
         let middle = low + (high - low) / 2;
@@ -58,15 +58,15 @@ fn first_true(mut low: u64, mut high: u64, condition: impl Fn(u64) -> bool) -> u
 /// The result of a sign test.
 #[derive(Debug, Clone, Copy)]
 pub struct SignTest {
-    /// How many numbers lie above the median tested.
+    /// The number of values above the tested median.
     pub positive: usize,
-    /// How many lie below.
+    /// The number of values below it.
     pub negative: usize,
     /// The p-value.
     pub p: Probability,
 }
 
-/// Whether the median of the population is `median`; numbers equal to it are left out.
+/// The sign test of a population median of `median`; numbers equal to it are left out.
 ///
 /// # Errors
 /// No numbers, or one that is not finite.

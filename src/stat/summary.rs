@@ -15,7 +15,7 @@ pub fn divided(sample: &[f64], exponent: i32) -> Vec<f64> {
     sample.iter().map(|value| libm::scalbn(*value, -exponent)).collect()
 }
 
-/// The mean and the sum of squared deviations from it; equal numbers have none, without rounding.
+/// The mean and the sum of squared deviations from it, which is exactly 0 for equal numbers.
 pub fn moments(sample: &[f64]) -> (f64, f64) {
     let count = sample.len() as f64;
     match sample {
@@ -33,7 +33,7 @@ pub fn mean_and_variance(sample: &[f64]) -> (f64, f64) {
     (mean, squares / (sample.len() as f64 - 1.0))
 }
 
-/// The quantile `share` of a sorted, non-empty sample, between neighbours by straight lines.
+/// The quantile `share` of a sorted, non-empty sample, with linear interpolation.
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share.clamp(0.0, 1.0) * (sorted.len() as f64 - 1.0);
     let at = |index: f64| sorted.get(index as usize).copied().unwrap_or(f64::NAN);
@@ -41,7 +41,7 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     low + (high - low) * place.fract()
 }
 
-/// The middle of a sample, which gets sorted.
+/// The median of a sample; sorts it.
 pub fn median(sample: &mut [f64]) -> f64 {
     sample.sort_by(f64::total_cmp);
     quantile(sample, 0.5)
@@ -66,7 +66,7 @@ pub fn ranks(sample: &[f64]) -> (Vec<f64>, Vec<usize>) {
 /// A sample in numbers.
 #[derive(Debug, Clone)]
 pub struct Summary {
-    /// How many numbers.
+    /// The number of values.
     pub n: usize,
     /// Their mean.
     pub mean: f64,

@@ -14,7 +14,7 @@ use super::{check_sample, generator};
 use crate::error::{Error, Result};
 use crate::interrupt;
 
-/// What pairs are ranked by.
+/// The criterion to rank pairs by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RankBy {
     /// The mean effect of the pair.
@@ -37,20 +37,20 @@ impl RankBy {
     }
 }
 
-/// The choices of an analysis.
+/// The settings of an analysis.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Those of the intervals; their seed is also that of the split.
+    /// The settings of the intervals; their seed is also the seed of the split.
     pub bootstrap: bootstrap::Settings,
-    /// Whether pairs are ranked on one half of the samples and tested on the other.
+    /// Whether to rank pairs on one half of the samples and test them on the other.
     pub split: bool,
-    /// What pairs are ranked by.
+    /// The criterion to rank pairs by.
     pub rank_by: RankBy,
-    /// Whether a single layer counts as the pair of itself and itself, as in the paper's grids.
+    /// Whether a single layer counts as a pair with itself, as in the paper's grids.
     pub diagonal: bool,
-    /// How many pairs are reported, the highest first; all if not given. Corrections count all pairs regardless.
+    /// The number of reported pairs, the highest first; all if not given. Corrections always count all pairs.
     pub top: Option<usize>,
-    /// Pairs whose interaction is fixed by how the patching works, to be left out.
+    /// Pairs to leave out, because the patching itself determines their interaction.
     pub null_sets: Vec<Vec<i64>>,
 }
 
@@ -67,10 +67,10 @@ impl Default for Settings {
     }
 }
 
-/// A p-value, and what it becomes over all pairs tested.
+/// A p-value with its corrections for all tested pairs.
 #[derive(Debug, Clone, Copy)]
 pub struct Corrected {
-    /// As tested.
+    /// Without correction.
     pub p: Probability,
     /// Corrected by Holm's method.
     pub holm: Probability,
@@ -78,7 +78,7 @@ pub struct Corrected {
     pub benjamini_hochberg: Probability,
 }
 
-/// What is found for one pair on the samples it is tested on.
+/// The results for one pair on its test samples.
 #[derive(Debug, Clone)]
 pub struct Pair {
     /// The two layers.
@@ -87,7 +87,7 @@ pub struct Pair {
     pub mean_effect: f64,
     /// The mean interaction with its interval.
     pub interval: Interval,
-    /// How many samples it was tested on.
+    /// The number of test samples.
     pub n: usize,
     /// The share of samples with a positive interaction.
     pub share_positive: f64,
@@ -95,11 +95,11 @@ pub struct Pair {
     pub sign: (SignTest, Corrected),
     /// The signed-rank test of the interaction.
     pub wilcoxon: (Wilcoxon, Corrected),
-    /// The t-test of the interaction against 0. Where t has no value, its p-value is 1.
+    /// The t-test of the interaction against 0. If t is undefined, its p-value is 1.
     pub ttest: (TTest, Corrected),
     /// The paper's t-test of the booleans `f(i, j) >= f(i) + f(j)`.
     pub paper: TTest,
-    /// How many of those booleans are true.
+    /// The number of these booleans that are true.
     pub k: usize,
 }
 
@@ -108,7 +108,7 @@ struct Cell {
     layers: [i64; 2],
     effects: Vec<f64>,
     interactions: Vec<f64>,
-    /// Whether the pair does at least as much as both layers alone.
+    /// Whether the pair's effect is at least the sum of both layers alone.
     at_least: Vec<f64>,
 }
 
@@ -166,7 +166,7 @@ pub fn superadditivity(sets: &[Vec<i64>], effects: &[Vec<f64>], settings: &Setti
     Ok(order.into_iter().zip(intervals).map(report).collect())
 }
 
-/// What the tests say about one pair.
+/// The test results for one pair.
 struct Tested {
     interactions: Vec<f64>,
     sign: SignTest,
@@ -222,7 +222,7 @@ fn check(sets: &[Vec<i64>], effects: &[Vec<f64>], settings: &Settings) -> Result
     Ok(n)
 }
 
-/// A set as a pair of layers; that of a single layer is the layer twice.
+/// A set as a pair of layers; a single layer counts twice.
 fn pair(set: &[i64]) -> Result<[i64; 2]> {
     match *set {
         [layer] => Ok([layer, layer]),
@@ -235,7 +235,7 @@ fn cells(sets: &[Vec<i64>], effects: &[Vec<f64>], settings: &Settings) -> Result
     let mut rows: BTreeMap<[i64; 2], &Vec<f64>> = BTreeMap::new();
     for (set, row) in sets.iter().zip(effects) {
         if rows.insert(pair(set)?, row).is_some() {
-            return Err(Error::new(format!("the set {set:?} is there twice")));
+            return Err(Error::new(format!("the set {set:?} appears twice")));
         }
     }
     let singles: HashMap<i64, &Vec<f64>> =

@@ -24,7 +24,7 @@ impl TTest {
     }
 }
 
-/// Whether the mean of the population is `mean`.
+/// Tests whether the mean of the population is `mean`.
 ///
 /// # Errors
 /// Fewer than two numbers, or one that is not finite.
@@ -38,7 +38,7 @@ pub fn one_sample(sample: &[f64], mean: f64, alternative: Alternative) -> Result
     Ok(TTest::new(found - mean, (variance / count).sqrt(), count - 1.0, alternative))
 }
 
-/// Whether paired samples have the same mean.
+/// Tests whether paired samples have the same mean.
 ///
 /// # Errors
 /// Samples of different lengths, with fewer than two numbers, or one that is not finite.
@@ -50,7 +50,7 @@ pub fn related(a: &[f64], b: &[f64], alternative: Alternative) -> Result<TTest> 
     one_sample(&differences, 0.0, alternative)
 }
 
-/// Whether independent samples have the same mean: Student's test with the variances taken as equal, else Welch's.
+/// Tests whether independent samples have the same mean: Student's test for equal variances, else Welch's.
 ///
 /// # Errors
 /// Fewer than two numbers in a sample, or one that is not finite.
@@ -68,17 +68,16 @@ pub fn independent(a: &[f64], b: &[f64], equal_var: bool, alternative: Alternati
     } else {
         let (part_a, part_b) = (variance_a / count_a, variance_b / count_b);
         let spread = part_a.powi(2) / (count_a - 1.0) + part_b.powi(2) / (count_b - 1.0);
-        // Without variance the degrees of freedom have no value; any will do for an infinite t.
+        // Without variance the degrees of freedom are undefined; any number is correct for an infinite t.
         (part_a + part_b, if spread == 0.0 { 1.0 } else { (part_a + part_b).powi(2) / spread })
     };
     Ok(TTest::new(mean_a - mean_b, square.sqrt(), df, alternative))
 }
 
-/// The population mean that the paper's t-tests of booleans were run against: a percentage, where the booleans are 0 or
-/// 1.
+/// The population mean in the paper's t-tests of booleans: a percentage, although the booleans are 0 or 1.
 pub const PAPER_MEAN: f64 = 50.0;
 
-/// The published t-test of booleans against a mean of 50: t is near -1000 whatever the booleans are.
+/// The published t-test of booleans against a mean of 50: t is near -1000 for any booleans.
 ///
 /// # Errors
 /// Fewer than two numbers, or one that is neither 0 nor 1.

@@ -1,4 +1,4 @@
-//! Wilcoxon's signed-rank test, as `scipy.stats.wilcoxon` (1.17) does it.
+//! Wilcoxon's signed-rank test, as in `scipy.stats.wilcoxon` (1.17).
 
 use super::check_sample;
 use super::distribution::{normal_lower, normal_upper};
@@ -7,10 +7,10 @@ use super::summary::ranks;
 use crate::error::{Error, Result};
 use crate::interrupt;
 
-/// From here on the exact probabilities of single outcomes are below the smallest float.
+/// The largest number for an exact test: beyond it, probabilities of single outcomes are below the smallest float.
 const MOST_EXACT: usize = 1000;
 
-/// What becomes of zeros.
+/// The treatment of zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Zeros {
     /// They are left out.
@@ -22,17 +22,17 @@ pub enum Zeros {
     Split,
 }
 
-/// The choices of a test.
+/// The settings of a test.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Settings {
-    /// Which departures count.
+    /// The alternative hypothesis.
     pub alternative: Alternative,
-    /// How the p-value is found; [`Method::Auto`] is exact up to 50 numbers without zeros and ties, and up to 13 with
+    /// The method for the p-value; [`Method::Auto`] is exact up to 50 numbers without zeros and ties, and up to 13 with
     /// them.
     pub method: Method,
-    /// What becomes of zeros.
+    /// The treatment of zeros.
     pub zeros: Zeros,
-    /// Whether the normal approximation is corrected for continuity.
+    /// Whether to correct the normal approximation for continuity.
     pub correction: bool,
 }
 
@@ -55,13 +55,13 @@ impl Zeros {
 pub struct Wilcoxon {
     /// The sum of the ranks of positive numbers; two-sided, the smaller of that and the sum for negative ones.
     pub statistic: f64,
-    /// How many numbers were ranked.
+    /// The number of ranked values.
     pub n: usize,
     /// The p-value. If all numbers are zero, it is NaN by the normal approximation, unless that splits their ranks.
     pub p: Probability,
 }
 
-/// Whether the distribution that `differences` come from is symmetric around zero.
+/// Tests whether the distribution of `differences` is symmetric around zero.
 ///
 /// # Errors
 /// No numbers, one that is not finite, or an exact test of too many.
@@ -127,7 +127,7 @@ fn score(n: usize, zeros: usize, plus: f64, ties: &[usize], settings: Settings) 
     z - sign * 0.5 / error
 }
 
-/// Both tails from the distribution for `n` numbers without ties; a sum between whole numbers counts as less extreme.
+/// Both tails for `n` numbers without ties; a sum between whole numbers counts as less extreme.
 fn exact(n: usize, plus: f64) -> Result<(Probability, Probability)> {
     if n > MOST_EXACT {
         return Err(Error::new(format!("an exact signed-rank test takes at most {MOST_EXACT} numbers, not {n}"))
@@ -141,7 +141,7 @@ fn exact(n: usize, plus: f64) -> Result<(Probability, Probability)> {
     Ok((at_most(plus.ceil()), at_most(top as f64 - plus.floor())))
 }
 
-/// Both tails from the distribution for these very ranks, ties and all.
+/// Both tails from the distribution of exactly these ranks, with their ties.
 fn conditional(ranks: &[f64], plus: f64) -> Result<(Probability, Probability)> {
     // Mean ranks are whole numbers or halves.
     let doubled = |rank: f64| (rank * 2.0).round() as usize;

@@ -1,4 +1,4 @@
-//! The text of scripts, without an engine: its tokens, and where compiled functions lie in it.
+//! The text of scripts, without an engine: its tokens, and the places of its compiled functions.
 
 pub mod scan;
 pub mod source;

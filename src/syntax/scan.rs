@@ -1,9 +1,9 @@
-//! A scanner that never fails: cuts script text into tokens, also when it is incomplete or wrong. Used to find the token
-//! an error points at, to colour the prompt and to see what is being completed; the parser itself is Rhai's.
+//! A scanner that never fails: cuts script text into tokens, even if it is incomplete or wrong. It finds the token an
+//! error points at, colours the prompt and serves completion; the parser itself is Rhai's.
 
 use std::ops::Range;
 
-/// What a token is.
+/// The kind of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A word of the language.
@@ -23,9 +23,9 @@ pub enum Kind {
 /// A token and the bytes it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it is, in bytes.
+    /// Its place, in bytes.
     pub range: Range<usize>,
 }
 
@@ -67,7 +67,7 @@ pub fn scan(source: &str) -> Vec<Token> {
 }
 
 fn token(first: char, rest: &str) -> (Kind, usize) {
-    // `#!` is Rhai's only in a first line for the shell.
+    // Rhai allows `#!` only in the first line, for the shell.
     if rest.starts_with("//") || rest.starts_with("#!") {
         return (Kind::Comment, rest.find('\n').unwrap_or(rest.len()));
     }
@@ -157,7 +157,7 @@ fn embedded(code: &str) -> usize {
     code.len()
 }
 
-/// The length of `#"..."#`, with as many `#` behind as before.
+/// The length of `#"..."#`, with the same number of `#` on both sides.
 fn raw_string(rest: &str) -> Option<usize> {
     let marks = rest.len() - rest.trim_start_matches('#').len();
     let text = rest.get(marks..)?.strip_prefix('"').filter(|_| marks > 0)?;
@@ -165,7 +165,7 @@ fn raw_string(rest: &str) -> Option<usize> {
     Some(text.find(&end).map_or(rest.len(), |at| marks + 1 + at + end.len()))
 }
 
-/// The length of a comment, which may hold others. None if it is not closed.
+/// The length of a comment, which may contain others. `None` if it is not closed.
 fn block_comment(rest: &str) -> Option<usize> {
     let mut depth = 0_usize;
     let mut at = 0;
@@ -186,9 +186,9 @@ fn block_comment(rest: &str) -> Option<usize> {
     None
 }
 
-/// The byte at which a block comment starts that is not closed.
+/// The first byte of a block comment that is not closed.
 pub fn unclosed_comment(source: &str) -> Option<usize> {
-    // Only the last token can reach to the end.
+    // Only the last token can extend to the end.
     let last = scan(source).pop()?;
     let text = last.text(source);
     (text.starts_with("/*") && block_comment(text).is_none()).then_some(last.range.start)

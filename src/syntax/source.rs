@@ -1,4 +1,4 @@
-//! Every text that was compiled, by name, and where each function in it lies: what errors need to point at their cause.
+//! Every compiled text, by name, and the place of each function in it, so that errors can point at their cause.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ pub struct SourceMap {
 }
 
 impl SourceMap {
-    /// Remembers `text` under `name`, in place of an earlier text of that name.
+    /// Stores `text` under `name`, in place of an earlier text of that name.
     pub fn insert(&mut self, name: &str, text: &str) {
         self.texts.insert(name.to_owned(), text.into());
     }
@@ -47,7 +47,7 @@ impl SourceMap {
         self.texts.get(name).map(AsRef::as_ref)
     }
 
-    /// Remembers where the functions of a compiled text lie.
+    /// Stores the places of the functions in a compiled text.
     pub fn record(&mut self, name: &str, ast: &AST) {
         self.functions.retain(|site| site.source != name);
         self.functions.extend(ast.iter_fn_def().map(|function| FunctionSite {
@@ -59,8 +59,8 @@ impl SourceMap {
         }));
     }
 
-    /// The function `name` in which an error at `position` happened. Rhai's own account of the text it is in, `reported`,
-    /// is right only for named functions of modules, so the place decides among functions of one name.
+    /// The function `name` in which an error at `position` happened. Rhai's name of the text, `reported`, is correct
+    /// only for named functions of modules, so the place decides among functions of one name.
     pub fn function(&self, name: &str, reported: &str, position: Position) -> Option<&FunctionSite> {
         let named = || self.functions.iter().rev().filter(|site| site.name == name);
         named()
@@ -92,8 +92,8 @@ impl SourceMap {
     }
 }
 
-/// A script's text as it is compiled and shown: without a byte order mark, and with line feeds as its line ends.
-/// Rhai counts a lone carriage return as a line end in comments only, so that places would be wrong behind it.
+/// A script's text to compile and show: without a byte order mark, and with line feeds as line ends. Rhai counts a lone
+/// carriage return as a line end in comments only, so later places would be wrong.
 pub fn normalized(text: &str) -> Cow<'_, str> {
     let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
     if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n").into() } else { text.into() }

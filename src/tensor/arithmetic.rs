@@ -1,8 +1,9 @@
-//! Operators between tensors and numbers, with PyTorch's broadcasting and type promotion, and what compares tensors.
+//! Operators between tensors and numbers, with PyTorch's broadcasting and type promotion, and comparisons of tensors.
 
 use tch::Kind;
 
 use super::element::Number;
+use super::place::together;
 use super::shape::broadcast;
 use super::{Tensor, named, refusal};
 use crate::error::{Error, Result};
@@ -20,7 +21,7 @@ impl Operand {
     /// The operand as a tensor to be used beside `other`.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn beside(&self, other: &Tensor) -> Result<Tensor> {
         match self {
             Self::Tensor(tensor) => Ok(tensor.clone()),
@@ -101,7 +102,7 @@ impl Operator {
     /// Applies the operator elementwise. Comparisons give bool tensors.
     ///
     /// # Errors
-    /// Shapes that do not broadcast, and element types the operator isn't for.
+    /// Shapes that do not broadcast, and element types that the operator does not support.
     pub fn apply(self, left: &Operand, right: &Operand) -> Result<Tensor> {
         match (left, right) {
             (Operand::Tensor(left), Operand::Number(Number::Integer(exponent)))
@@ -118,6 +119,7 @@ impl Operator {
 
     fn between(self, left: &Tensor, right: &Tensor) -> Result<Tensor> {
         check_broadcast(self.symbol(), left, right)?;
+        let [left, right] = &together(self.symbol(), [left, right])?;
         let (a, b) = (left.tch(), right.tch());
         let result = match self {
             Self::Add => a.f_add(b),
@@ -211,7 +213,8 @@ impl Tensor {
     pub fn maximum(&self, other: &Operand) -> Result<Self> {
         let other = other.beside(self)?;
         check_broadcast("maximum", self, &other)?;
-        named("maximum", &[self, &other], self.tch().f_maximum(other.tch()))
+        let [left, right] = &together("maximum", [self, &other])?;
+        named("maximum", &[left, right], left.tch().f_maximum(right.tch()))
     }
 
     /// The smaller of two elements each.
@@ -221,7 +224,8 @@ impl Tensor {
     pub fn minimum(&self, other: &Operand) -> Result<Self> {
         let other = other.beside(self)?;
         check_broadcast("minimum", self, &other)?;
-        named("minimum", &[self, &other], self.tch().f_minimum(other.tch()))
+        let [left, right] = &together("minimum", [self, &other])?;
+        named("minimum", &[left, right], left.tch().f_minimum(right.tch()))
     }
 
     /// Moves elements below `min` up to it and those above `max` down to it.
@@ -255,13 +259,14 @@ impl Tensor {
         };
         check_broadcast("where", self, &yes)?;
         check_broadcast("where", self, &no)?;
-        named("where", &[self, &yes, &no], yes.tch().f_where_self(self.tch(), no.tch()))
+        let [condition, yes, no] = &together("where", [self, &yes, &no])?;
+        named("where", &[condition, yes, no], yes.tch().f_where_self(condition.tch(), no.tch()))
     }
 
     /// Whether shape and elements are the same.
     ///
     /// # Errors
-    /// Tensors on different devices.
+    /// Tensors on different GPUs.
     pub fn equal(&self, other: &Self) -> Result<bool> {
         if self.shape() != other.shape() {
             return Ok(false);
@@ -276,7 +281,7 @@ impl Tensor {
     pub fn allclose(&self, other: &Self, tolerance: Tolerance) -> Result<bool> {
         check_broadcast("allclose", self, other)?;
         let kind = if self.kind() == other.kind() && self.kind() != Kind::Bool { None } else { Some(Kind::Double) };
-        let (left, right) = (self.to(kind, None)?, other.to(kind, None)?);
+        let [left, right] = together("allclose", [&self.to(kind, None)?, &other.to(kind, None)?])?;
         left.tch()
             .f_allclose(right.tch(), tolerance.relative, tolerance.absolute, tolerance.equal_nan)
             .map_err(|error| refusal("allclose", &[self, other], error))
@@ -285,7 +290,7 @@ impl Tensor {
     /// Whether any element is true or not zero.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn any_true(&self) -> Result<bool> {
         Ok(named("any", &[self], self.tch().f_any())?.item()? == Number::Bool(true))
     }

@@ -84,7 +84,7 @@ pub fn linspace(start: f64, end: f64, steps: i64, place: Place) -> Result<Tensor
     Tensor::from_elements(&elements, &[steps], Some(place.0), place.1)
 }
 
-/// What `number` gives for the positions from 0 to just below `count`.
+/// The values of `number` at the positions from 0 to just below `count`.
 fn listed<T>(count: f64, number: impl Fn(i64) -> T) -> Result<Vec<T>> {
     let mut numbers = Vec::new();
     numbers
@@ -108,7 +108,7 @@ pub fn eye(size: i64, place: Place) -> Result<Tensor> {
     Ok(tch::Tensor::f_eye(size, place)?.into())
 }
 
-/// Restarts the random numbers, so that what follows can be repeated.
+/// Sets the seed of the random numbers, so that later ones can be repeated.
 pub fn manual_seed(seed: i64) {
     tch::manual_seed(seed);
 }

@@ -1,4 +1,4 @@
-//! Tensors as text: a headline with shape, element type and device, then the elements, abbreviated where they are many.
+//! Tensors as text: a headline with shape, element type and device, then the elements, abbreviated if there are many.
 
 use std::fmt::{self, Display, Formatter};
 

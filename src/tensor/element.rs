@@ -1,4 +1,4 @@
-//! Elements as Rust values: what a tensor is made from and what comes back out of it.
+//! Elements as Rust values: makes tensors from them and reads them back.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -51,7 +51,7 @@ impl Number {
     /// The number as a tensor without dimensions, on the CPU.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn to_tensor(self, kind: Kind) -> Result<Tensor> {
         let tensor = match self {
             Self::Bool(value) => constant(value),
@@ -61,11 +61,11 @@ impl Number {
         Ok(tensor.f_to_kind(kind)?.into())
     }
 
-    /// The number as a tensor without dimensions to compute with beside `other`, which keeps its element type unless it
-    /// holds no floats and the number is one, or no numbers.
+    /// The number as a tensor without dimensions to compute with beside `other`. `other` keeps its element type, except
+    /// integers beside a float and bools beside a number.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn beside(self, other: &Tensor) -> Result<Tensor> {
         // Without dimensions of its own, the number does not widen a tensor that has some; otherwise it must be no
         // wider.
@@ -108,7 +108,7 @@ pub enum Elements {
 }
 
 impl Elements {
-    /// How many there are.
+    /// Their number.
     pub fn len(&self) -> usize {
         match self {
             Self::Bools(values) => values.len(),
@@ -150,7 +150,7 @@ impl Tensor {
     /// The elements in row-major order, copied to main memory.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn elements(&self) -> Result<Elements> {
         fn copy<T: tch::kind::Element + Clone>(tensor: &Tensor, zero: T) -> Result<Vec<T>> {
             let converted = tensor.tch().f_to_kind(T::KIND)?;
@@ -195,7 +195,7 @@ impl Tensor {
     /// The tensor itself if it holds floats, otherwise its numbers as f32.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn as_float(&self) -> Result<Self> {
         if self.is_float() { Ok(self.clone()) } else { self.to(Some(Kind::Float), None) }
     }
@@ -203,7 +203,7 @@ impl Tensor {
     /// The bytes of the elements in row-major order, little-endian.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         let mut bytes = vec![0; self.nbytes()];
         self.tch().f_copy_data_u8(&mut bytes, self.numel()).map_err(|error| refusal("copy", &[self], error))?;

@@ -9,7 +9,7 @@ use crate::error::Result;
 pub struct Function {
     /// The script's name.
     pub name: &'static str,
-    /// What it gives, in one line.
+    /// Its result, in one line.
     pub summary: &'static str,
     apply: fn(&tch::Tensor) -> std::result::Result<tch::Tensor, TchError>,
 }
@@ -18,7 +18,7 @@ impl Function {
     /// The function of each element.
     ///
     /// # Errors
-    /// An element type that the function isn't for.
+    /// An element type that the function does not support.
     pub fn apply(&self, tensor: &Tensor) -> Result<Tensor> {
         named(self.name, &[tensor], (self.apply)(tensor.tch()))
     }

@@ -1,5 +1,5 @@
 //! Picking and replacing elements by position, as PyTorch's `t[...]` does. Positions are checked here because on a GPU
-//! libtorch reports a wrong one only after it has broken the whole process.
+//! libtorch reports a wrong one only after it has corrupted the whole process.
 
 use tch::Kind;
 
@@ -10,7 +10,7 @@ use super::shape::broadcast;
 use super::{Tensor, kind_name, named, refusal};
 use crate::error::{Error, Result};
 
-/// What one dimension is indexed with.
+/// The index of one dimension.
 #[derive(Debug, Clone)]
 pub enum Index {
     /// One position, from the end if negative; the dimension goes.
@@ -25,7 +25,7 @@ pub enum Index {
     Tensor(Tensor),
 }
 
-/// What remains once positions and ranges are applied: a view, and for some of its dimensions the positions to gather.
+/// The rest after positions and ranges are applied: a view, and for some of its dimensions the positions to gather.
 struct View {
     base: tch::Tensor,
     gathers: Vec<Option<tch::Tensor>>,
@@ -147,14 +147,14 @@ impl Tensor {
                 self.shape()
             )));
         }
-        let value = self.storable(&value.into())?;
+        let (mask, value) = (&mask.to(None, Some(self.device()))?, self.storable(&value.into())?);
         named("masked_fill", &[self, mask], self.tch().f_masked_fill_tensor(mask.tch(), value.tch()))
     }
 
     /// For each of these class numbers a row of `classes` elements, 1 at the class and 0 elsewhere, as i64.
     ///
     /// # Errors
-    /// A class number that isn't from 0 to just below `classes`.
+    /// A class number outside 0 to just below `classes`.
     pub fn one_hot(&self, classes: i64) -> Result<Self> {
         if self.numel() > 0 && self.tch().f_min()?.f_double_value(&[])? < 0.0 {
             return Err(Error::new("`one_hot` needs class numbers from 0 on, and some are negative"));

@@ -1,13 +1,15 @@
 //! Products of tensors, and linear algebra on matrices.
 
+use super::place::{all_together, together};
 use super::{Tensor, named, refusal};
 use crate::error::{Error, Result};
 
-/// Contracts tensors as an Einstein summation says, such as `bpd,dv->bpv`.
+/// Contracts tensors by an Einstein summation, such as `bpd,dv->bpv`.
 ///
 /// # Errors
-/// An equation that isn't one, or that doesn't fit the shapes.
+/// An invalid equation, or shapes that do not fit it.
 pub fn einsum(equation: &str, tensors: &[Tensor]) -> Result<Tensor> {
+    let tensors = all_together("einsum", tensors)?;
     let parts: Vec<&tch::Tensor> = tensors.iter().map(Tensor::tch).collect();
     let operands: Vec<&Tensor> = tensors.iter().collect();
     named(&format!("einsum {equation}"), &operands, tch::Tensor::f_einsum(equation, &parts, None::<&[i64]>))
@@ -18,7 +20,7 @@ pub fn einsum(equation: &str, tensors: &[Tensor]) -> Result<Tensor> {
 /// # Errors
 /// Shapes that do not broadcast.
 pub fn cosine_similarity(left: &Tensor, right: &Tensor, dim: i64) -> Result<Tensor> {
-    let (first, second) = (left.as_float()?, right.as_float()?);
+    let [first, second] = together("cosine_similarity", [&left.as_float()?, &right.as_float()?])?;
     named("cosine_similarity", &[left, right], tch::Tensor::f_cosine_similarity(first.tch(), second.tch(), dim, 1e-8))
 }
 
@@ -28,7 +30,8 @@ impl Tensor {
     /// # Errors
     /// Shapes that do not fit.
     pub fn matmul(&self, other: &Self) -> Result<Self> {
-        named("matmul", &[self, other], self.tch().f_matmul(other.tch()))
+        let [left, right] = &together("matmul", [self, other])?;
+        named("matmul", &[left, right], left.tch().f_matmul(right.tch()))
     }
 
     /// The inner product of two vectors.
@@ -36,7 +39,8 @@ impl Tensor {
     /// # Errors
     /// Tensors that are not vectors of one length.
     pub fn dot(&self, other: &Self) -> Result<Self> {
-        named("dot", &[self, other], self.tch().f_dot(other.tch()))
+        let [left, right] = &together("dot", [self, other])?;
+        named("dot", &[left, right], left.tch().f_dot(right.tch()))
     }
 
     /// The outer product of two vectors, a matrix.
@@ -44,7 +48,8 @@ impl Tensor {
     /// # Errors
     /// Tensors that are not vectors.
     pub fn outer(&self, other: &Self) -> Result<Self> {
-        named("outer", &[self, other], self.tch().f_outer(other.tch()))
+        let [left, right] = &together("outer", [self, other])?;
+        named("outer", &[left, right], left.tch().f_outer(right.tch()))
     }
 
     /// The sum of the diagonal of a matrix.
@@ -91,7 +96,8 @@ impl Tensor {
     /// # Errors
     /// A matrix that is not square or is singular, shapes that do not fit.
     pub fn solve(&self, right: &Self) -> Result<Self> {
-        named("solve", &[self, right], tch::Tensor::f_linalg_solve(self.tch(), right.tch(), true))
+        let [left, right] = &together("solve", [self, right])?;
+        named("solve", &[left, right], tch::Tensor::f_linalg_solve(left.tch(), right.tch(), true))
     }
 
     /// The X that brings this matrix times X closest to `right`, the one of least norm among several.
@@ -100,13 +106,14 @@ impl Tensor {
     /// Shapes that do not fit.
     pub fn lstsq(&self, right: &Self) -> Result<Self> {
         self.need_matrix("lstsq")?;
-        let driver = if self.device() == tch::Device::Cpu { "gelsd" } else { "gels" };
+        let [left, right] = &together("lstsq", [self, right])?;
+        let driver = if left.device() == tch::Device::Cpu { "gelsd" } else { "gels" };
         let column = right.ndim() == 1;
         let target = if column { right.unsqueeze(1)? } else { right.clone() };
-        let (solution, _, _, _) = self
+        let (solution, _, _, _) = left
             .tch()
             .f_linalg_lstsq(target.tch(), None, driver)
-            .map_err(|error| refusal("lstsq", &[self, right], error))?;
+            .map_err(|error| refusal("lstsq", &[left, right], error))?;
         let solution = Self::new(solution);
         if column { solution.squeeze(Some(1)) } else { Ok(solution) }
     }

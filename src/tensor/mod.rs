@@ -11,6 +11,7 @@ pub mod generator;
 pub mod index;
 pub mod linalg;
 pub mod order;
+pub mod place;
 pub mod raw;
 pub mod reduce;
 pub mod shape;
@@ -22,7 +23,7 @@ use tch::{Device, Kind, TchError};
 use crate::device::device_name;
 use crate::error::{Error, Result};
 
-/// A tensor with value semantics: cloning shares the storage, and whatever would change it makes a new one.
+/// A tensor with value semantics: cloning shares the storage, and every operation returns a new tensor.
 #[derive(Debug, Clone)]
 pub struct Tensor(Rc<tch::Tensor>);
 

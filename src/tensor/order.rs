@@ -3,7 +3,7 @@
 use super::{Tensor, named, refusal};
 use crate::error::{Error, Result};
 
-/// Elements and where they were along the dimension they were ranked in.
+/// Elements, and their positions along the ranked dimension.
 pub struct Ranked {
     /// The elements.
     pub values: Tensor,
@@ -24,7 +24,7 @@ impl Tensor {
         self.ranked("topk", self.tch().f_topk(count, dim, true, true))
     }
 
-    /// The elements sorted along `dim`, and where they were; equal ones keep their order.
+    /// The elements sorted along `dim`, and their old positions; equal ones keep their order.
     ///
     /// # Errors
     /// A dimension that the tensor does not have.
@@ -44,7 +44,7 @@ impl Tensor {
     /// The different elements, sorted.
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn unique(&self) -> Result<Self> {
         let (values, _, _) =
             self.tch().f_internal_unique2(true, false, false).map_err(|error| refusal("unique", &[self], error))?;
@@ -62,7 +62,7 @@ impl Tensor {
     /// The positions of the elements that are not zero, [count, ndim].
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     pub fn nonzero(&self) -> Result<Self> {
         named("nonzero", &[self], self.tch().f_nonzero())
     }

@@ -12,7 +12,7 @@ use crate::error::Result;
 /// has dimensions and the same kind of numbers keeps its dtype.
 ///
 /// # Errors
-/// Only libtorch's own, such as no memory.
+/// A libtorch error, such as too little memory.
 pub fn constant<T: Element>(value: T) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&[value])?.f_squeeze()?)
 }
@@ -37,7 +37,7 @@ pub fn wide(kind: Kind) -> Kind {
 /// The values in storage of their own.
 ///
 /// # Errors
-/// Only libtorch's own, such as no memory.
+/// A libtorch error, such as too little memory.
 pub fn copy(tensor: &Tensor) -> Result<Tensor> {
     let mut new = tensor.f_empty_like()?;
     new.f_copy_(tensor)?;
@@ -47,7 +47,7 @@ pub fn copy(tensor: &Tensor) -> Result<Tensor> {
 /// All numbers of a tensor as float64, the last dimension fastest.
 ///
 /// # Errors
-/// Only libtorch's own, such as no memory.
+/// A libtorch error, such as too little memory.
 pub fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
     let tensor = tensor.f_to_device_(Device::Cpu, Kind::Double, false, false)?;
     Ok(Vec::<f64>::try_from(&tensor.f_reshape([-1])?)?)
@@ -58,25 +58,25 @@ pub trait Arithmetic {
     /// x + number
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     fn plus(&self, number: f64) -> Result<Tensor>;
 
     /// x - number
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     fn minus(&self, number: f64) -> Result<Tensor>;
 
     /// x · number
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     fn times(&self, number: f64) -> Result<Tensor>;
 
     /// x / number
     ///
     /// # Errors
-    /// Only libtorch's own, such as no memory.
+    /// A libtorch error, such as too little memory.
     fn over(&self, number: f64) -> Result<Tensor>;
 }
 

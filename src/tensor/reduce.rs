@@ -7,7 +7,7 @@ use super::element::Number;
 use super::{Tensor, named};
 use crate::error::{Error, Result};
 
-/// What a reduction runs over, and how.
+/// The dimensions and options of a reduction.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The dimensions to reduce; all of them if `None`.
@@ -56,9 +56,9 @@ impl Settings {
 pub struct Reduction {
     /// The script's name.
     pub name: &'static str,
-    /// What it gives, in one line.
+    /// Its result, in one line.
     pub summary: &'static str,
-    /// What else is worth knowing; may be empty.
+    /// Further details; may be empty.
     pub detail: &'static str,
     /// The options it takes besides `keepdim`.
     pub options: &'static [&'static str],
@@ -69,7 +69,7 @@ impl Reduction {
     /// Reduces a tensor.
     ///
     /// # Errors
-    /// A dimension that isn't there, no elements to reduce where the reduction needs some.
+    /// A dimension that the tensor does not have; no elements for a reduction that needs some.
     pub fn apply(&self, tensor: &Tensor, settings: &Settings) -> Result<Tensor> {
         (self.apply)(tensor, settings)
     }

@@ -1,5 +1,6 @@
 //! Rearranging elements: reshaping, permuting, joining and splitting.
 
+use super::place::all_together;
 use super::{Tensor, named, refusal};
 use crate::error::{Error, Result};
 
@@ -39,15 +40,17 @@ fn join(
     tensors: &[Tensor],
     apply: impl FnOnce(&[&tch::Tensor]) -> std::result::Result<tch::Tensor, tch::TchError>,
 ) -> Result<Tensor> {
-    let (Some(first), parts) = (tensors.first(), tensors.iter().map(Tensor::tch).collect::<Vec<_>>()) else {
+    let tensors = all_together(operation, tensors)?;
+    let Some(first) = tensors.first() else {
         return Err(Error::new(format!("`{operation}` needs at least one tensor")));
     };
+    let parts: Vec<&tch::Tensor> = tensors.iter().map(Tensor::tch).collect();
     let odd = tensors.iter().find(|tensor| tensor.shape() != first.shape()).unwrap_or(first);
     named(operation, &[first, odd], apply(&parts))
 }
 
 impl Tensor {
-    /// The elements in another shape; one length may be -1 and is worked out.
+    /// The elements in another shape; one length may be -1 and is computed.
     ///
     /// # Errors
     /// A shape with another number of elements.
@@ -102,7 +105,7 @@ impl Tensor {
     /// Puts the dimensions in the order `dims`.
     ///
     /// # Errors
-    /// Dimensions that are not each of the tensor's once.
+    /// Dimensions that do not name each of the tensor's exactly once.
     pub fn permute(&self, dims: &[i64]) -> Result<Self> {
         let mut order = dims.iter().map(|&dim| self.resolve_dim(dim)).collect::<Result<Vec<_>>>()?;
         order.sort_unstable();
@@ -163,7 +166,7 @@ impl Tensor {
         named("flip", &[self], self.tch().f_flip(dims))
     }
 
-    /// Moves elements `shift` places on along `dim`; what leaves at the end comes in at the start.
+    /// Moves elements `shift` places forward along `dim`; those that leave at the end come in at the start.
     ///
     /// # Errors
     /// A dimension that the tensor does not have.

@@ -1,5 +1,5 @@
-//! Conversations as text, by the Jinja template that a model comes with. Set up as transformers' `apply_chat_template`
-//! sets up Jinja2.
+//! Conversations as text, by the Jinja template that a model comes with. The environment is that of Jinja2 in
+//! transformers' `apply_chat_template`.
 
 use std::fmt::Write;
 use std::time::SystemTime;
@@ -31,11 +31,12 @@ pub struct Options {
     pub bos_token: String,
     /// The text of the token that ends a text; empty without one.
     pub eos_token: String,
-    /// More variables for the template, such as `date_string` or `enable_thinking`; they win over the ones above.
+    /// More variables for the template, such as `date_string` or `enable_thinking`; they take precedence over the ones
+    /// above.
     pub variables: Map<String, Json>,
 }
 
-/// The conversation as the text that the model was trained on.
+/// The conversation as text in the model's chat format.
 ///
 /// # Errors
 /// A template that cannot be parsed or that fails, also by its own `raise_exception`; the message names the line.
@@ -68,7 +69,8 @@ fn environment() -> std::result::Result<Environment<'static>, minijinja::Error> 
     Ok(environment)
 }
 
-/// Transformers' own `generation` block marks what the assistant says and changes nothing: a condition that holds.
+/// Replaces transformers' own `generation` block, which marks the assistant's text and changes nothing, by an `if
+/// true`.
 fn without_generation_tags(template: &str) -> String {
     let mut text = String::with_capacity(template.len());
     let mut rest = template;
@@ -86,7 +88,7 @@ fn without_generation_tags(template: &str) -> String {
     text + rest
 }
 
-/// The present time, in UTC.
+/// The current time, in UTC.
 fn strftime_now(format: &str) -> std::result::Result<String, minijinja::Error> {
     let mut text = String::new();
     write!(text, "{}", DateTime::<Utc>::from(SystemTime::now()).format(format))

@@ -12,7 +12,7 @@ use crate::gguf::Gguf;
 /// Tokens that end a turn in a conversation; GGUF files name one end token only.
 const TURN_ENDS: [&str; 5] = ["<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>"];
 
-/// A tokenizer with what its files say of special tokens and of conversations.
+/// A tokenizer with its special tokens and its chat template.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -58,7 +58,7 @@ impl Tokenizer {
     /// The tokenizer that is embedded in a GGUF file, or `None` where it has none.
     ///
     /// # Errors
-    /// A vocabulary of an unknown kind or one that is corrupt; the message names the file.
+    /// A vocabulary of an unknown kind, or a damaged one; the message names the file.
     pub fn from_gguf(gguf: &Gguf) -> Result<Option<Self>> {
         let in_file = |error: Error| error.context(format!("`{}`", gguf.path().display()));
         let Some(inner) = vocabulary::tokenizer(gguf).map_err(in_file)? else { return Ok(None) };
@@ -87,7 +87,7 @@ impl Tokenizer {
     /// beginning; special tokens that are written in the text are recognised either way.
     ///
     /// # Errors
-    /// Only the tokenizers library's own.
+    /// An error of the tokenizers library.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<i64>> {
         let encoding = self.inner.encode_fast(text, add_special).map_err(outside)?;
         Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
@@ -157,7 +157,7 @@ impl Tokenizer {
         self.special.pad
     }
 
-    /// The id of the token for what is not in the vocabulary.
+    /// The id of the token for unknown text.
     pub fn unk(&self) -> Option<i64> {
         self.special.unk
     }

@@ -1,5 +1,5 @@
 //! The tokenizer that is embedded in a GGUF file: tokens, merges or scores, and the name of a way to split text into
-//! words. The file holds no more than that, so the rest is as in the Hugging Face tokenizers that it was converted
+//! words. The file holds no more than that; the rest follows the Hugging Face tokenizers that such files are converted
 //! from.
 
 use std::cmp::Reverse;
@@ -37,7 +37,7 @@ const SEPARATOR: &str = "▁";
 /// The embedded tokenizer, or `None` where the file has none.
 ///
 /// # Errors
-/// A kind of vocabulary or a way to split words that is not known, or lists that contradict each other.
+/// An unknown kind of vocabulary or way to split words, or lists that contradict each other.
 pub(super) fn tokenizer(gguf: &Gguf) -> Result<Option<Tokenizer>> {
     let (Some(model), Some(tokens)) = (gguf.string("tokenizer.ggml.model")?, gguf.strings("tokenizer.ggml.tokens")?)
     else {
@@ -135,7 +135,7 @@ impl Vocabulary<'_> {
         let mut ids = Vocab::default();
         for (id, token) in self.tokens.iter().enumerate() {
             let number = u32::try_from(id).map_err(|_| Error::new("there are too many tokens"))?;
-            // Of tokens spelt alike the first is meant; a later one is padding.
+            // Among tokens with the same spelling the first counts; later ones are padding.
             ids.entry(spelling(token, self.kind(id).unwrap_or(NORMAL))).or_insert(number);
         }
         Ok(ids)
@@ -174,14 +174,13 @@ impl Vocabulary<'_> {
             .ok_or_else(|| Error::new(format!("metadata `{key}` is {id}, and there are {} tokens", self.tokens.len())))
     }
 
-    /// Marks the special tokens and sets what is put around a text; `begins` is whether the first special token is
-    /// where the file does not say.
+    /// Marks the special tokens and sets those put around a text; `begins` is the default for the first one.
     fn finish(&self, mut tokenizer: Tokenizer, begins: bool) -> Result<Tokenizer> {
         let of_kind = |wanted: &'static [i64]| {
             let types = self.types.unwrap_or_default().iter();
             types.zip(self.tokens).filter(|(kind, token)| wanted.contains(kind) && !token.is_empty())
         };
-        // Phi-3's special tokens swallow the white space after them, which no metadata says.
+        // Phi-3's special tokens swallow the white space after them; the metadata does not mention it.
         let swallows =
             self.gguf.architecture()? == "phi3" && self.gguf.string("tokenizer.ggml.model")? == Some("llama");
         let swallows = |token: &str| swallows && !matches!(token, "<unk>" | "<s>" | "<|endoftext|>");

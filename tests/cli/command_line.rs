@@ -64,7 +64,7 @@ fn errors_go_to_standard_error() {
     assert_eq!(out(&output), "1\n");
     assert!(err(&output).starts_with("error: there is no function `nope`"), "{}", err(&output));
     assert!(!err(&output).contains('\x1b'), "no colour in a pipe");
-    // A variable that is not known is found before anything runs.
+    // An unknown variable is an error before anything runs.
     lancet().args(["-e", "print(1); nope"]).assert().code(1).stdout("");
 }
 
@@ -213,7 +213,7 @@ fn interrupt(process: u32) {
 fn no_character_is_too_much_for_an_error() {
     let invisible = ['\u{A0}', '\u{2003}', '\u{2029}', '\u{85}', '\u{FEFF}', '\u{200B}', '\u{301}', '\u{1}', '\u{B}'];
     for character in invisible {
-        // Where it may stand, the same character changes neither line nor column.
+        // In comments and strings the character is allowed, and changes neither line nor column.
         let code = format!("/*{character}*/ let e = \"{character}日\";\nlet a{character}= 1;");
         let error = err(&lancet().args(["-e", &code]).assert().code(1).get_output().clone());
         let named = format!("error: the character U+{:04X} is not expected here", u32::from(character));
@@ -248,7 +248,7 @@ fn a_comment_that_is_not_closed_is_an_error_at_its_place() {
         assert!(err(&output).starts_with("error: this comment is not closed"), "{}", err(&output));
         assert!(err(&output).contains("script.rhai:2:1 ]"), "{}", err(&output));
     }
-    // What is wrong before it comes first; what is missing behind it is its doing.
+    // An error before the comment is reported first; an error after it follows from the open comment.
     let before = err(&lancet().args(["-e", "let 1 = 2; /*"]).output().expect("output"));
     assert!(!before.contains("comment"), "{before}");
     let behind = err(&lancet().args(["-e", "if true { /* }"]).output().expect("output"));

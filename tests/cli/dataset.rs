@@ -122,7 +122,7 @@ fn what_is_not_right_is_not_kept() {
     let lacking = archive(&[("tasks/a/task.json", "a")]);
     let cut = whole()[..60].to_vec();
     for (page, archive, message) in [
-        (JSON, other, "`tasks/b/task.json` of `tiny-1.tar.gz` has another content than expected"),
+        (JSON, other, "`tasks/b/task.json` of `tiny-1.tar.gz` does not have the expected content"),
         (JSON, lacking, "`tiny-1.tar.gz` has no `tasks/b/task.json`"),
         (JSON, cut, "the download of `tiny-1.tar.gz` broke off"),
         (JSON, b"no archive".to_vec(), "the download of `tiny-1.tar.gz` broke off"),

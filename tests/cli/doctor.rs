@@ -1,4 +1,4 @@
-//! The doctor's report, over model folders made for the test.
+//! The doctor's report on model folders of the test.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ fn an_absent_checkpoint_is_told_but_is_no_failure() {
     let (healthy, text) = report(hub(folder.path()));
     assert!(healthy, "{text}");
     assert!(line(&text, "cpu").contains("computes correctly"), "{text}");
-    assert!(line(&text, "smollm2").contains("is not there"), "{text}");
+    assert!(line(&text, "smollm2").contains("is missing"), "{text}");
     assert!(text.contains("make setup"), "{text}");
     assert!(line(&text, "hub cache").contains("(0 models)"), "{text}");
 }

@@ -19,11 +19,11 @@ struct Served {
     files: HashMap<&'static str, Vec<u8>>,
     /// The status instead of a file's content.
     refused: HashMap<&'static str, u16>,
-    /// How many answers for a file's content still end in the middle.
+    /// The number of answers that still break off inside a file's content.
     truncated: HashMap<&'static str, usize>,
-    /// Files that are longer than the server says.
+    /// Files longer than their stated length.
     misstated: Vec<&'static str>,
-    /// The file during whose download Ctrl-C is pressed.
+    /// The file whose download Ctrl-C interrupts.
     interrupted: Option<&'static str>,
     requests: Vec<String>,
 }
@@ -207,7 +207,7 @@ fn all_shards_of_an_index_are_fetched() {
     let hub = hub(&server, folder.path());
     assert_error(hub.locate("owner/name", None, true).unwrap_err(), "status 500", "");
 
-    // A download that broke off is not taken for whole, neither by its branch nor by its commit.
+    // A download that broke off does not count as complete, neither by its branch nor by its commit.
     let offline = Hub { offline: true, ..hub.clone() };
     assert_error(offline.locate("owner/name", None, true).unwrap_err(), "not in the cache", "HF_HUB_OFFLINE");
     let error = offline.locate("owner/name", Some(COMMIT), true).unwrap_err();
@@ -283,7 +283,7 @@ fn one_gguf_file_is_chosen_and_several_are_listed() {
     let offline = Hub { offline: true, ..hub.clone() };
     assert_eq!(offline.locate("owner/name", None, true).unwrap(), path);
 
-    // What the cache holds is not the whole repository.
+    // The cache does not contain the whole repository.
     let server = server.with(|served| {
         served.files.insert("q8.gguf", b"eight bits".to_vec());
     });

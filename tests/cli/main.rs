@@ -1,4 +1,4 @@
-//! The program around the scripts: command line, prompt, doctor, set-up, and what it fetches.
+//! The program around the scripts: command line, prompt, doctor, set-up and its downloads.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod support;

@@ -1,4 +1,4 @@
-//! The set-up scripts and the program agree on what is fetched and where it goes.
+//! The set-up scripts and the program agree on the files to fetch and their folders.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a line of Python prints that runs beside the set-up scripts, with exactly these variables set.
+/// The output of a line of Python in the folder of the set-up scripts, with exactly these variables set.
 fn python(code: &str, variables: &[(&str, &str)]) -> String {
     let mut command = Command::new("python3");
     command.current_dir(root().join("setup")).args(["-B", "-c", code]);

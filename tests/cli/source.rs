@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The folders in which a wrong number would go unnoticed.
+/// The folders in which nobody would notice a wrong number.
 const NUMERICAL: [&str; 3] = ["src/model", "src/linear", "src/grid"];
 
 /// The Rust files in a folder and those below it.
@@ -19,7 +19,7 @@ fn code(text: &str) -> String {
     lines.flat_map(str::chars).filter(|character| !character.is_whitespace()).collect()
 }
 
-/// The text behind the bracket that closes the one which `text` begins in.
+/// The text after the bracket that closes the one around the start of `text`.
 fn behind_call(text: &str) -> &str {
     let mut depth = 1;
     for (place, character) in text.char_indices() {
@@ -31,7 +31,7 @@ fn behind_call(text: &str) -> &str {
     ""
 }
 
-/// The places where a default, or nothing, stands in for an element that is not there.
+/// The places where a default, or nothing, replaces a missing element.
 fn defaults(code: &str) -> Vec<&str> {
     let found = code.match_indices(".get(").filter_map(|(place, word)| {
         let mut rest = behind_call(&code[place + word.len()..]);
@@ -63,7 +63,7 @@ fn the_rule_finds_what_it_forbids() {
     }
 }
 
-/// An element that is missing by a bug of ours must stop the run: a default in its place is a wrong number.
+/// An element that is missing because of an internal error must stop the run: a default would give a wrong number.
 #[test]
 fn the_numerical_core_indexes_directly() {
     let mut wrong = Vec::new();

@@ -1,6 +1,6 @@
-//! What the tests of the program share.
+//! Shared by the tests of the program.
 
 use std::sync::RwLock;
 
-/// The Ctrl-C flag belongs to the whole process: a test that raises it runs while no other fetches.
+/// The Ctrl-C flag belongs to the whole process: a test that sets it runs while no other test fetches.
 pub static CTRL_C: RwLock<()> = RwLock::new(());

@@ -1,5 +1,5 @@
-//! The forms in which one model may come, all of which must give the same numbers: other dtypes, shards, names without
-//! their root, tied and old checkpoints, GGUF files; and models drawn at random.
+//! The file formats of one model must all give the same numbers: other dtypes, shards, names without their root, tied
+//! and old checkpoints, GGUF files. Also random models.
 
 use crate::support::checkpoint::Checkpoint;
 use crate::support::{
@@ -10,13 +10,13 @@ use lancet::model::config::Config;
 use lancet::model::language_model::{LanguageModel, LoadOptions};
 use lancet::model::{built_in, family};
 use serde_json::{Value, json};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 fn tokens(model: &LanguageModel) -> Tensor {
     some_tokens(model, 2, 6)
 }
 
-/// A changed checkpoint gives exactly what the tiny model gives.
+/// A changed checkpoint gives exactly the same as the tiny model.
 fn assert_same(name: &str, checkpoint: &Checkpoint) {
     let (ours, original) = (checkpoint.load().unwrap(), tiny(name));
     assert_eq!(logits(&ours, &tokens(&original)), logits(&original, &tokens(&original)), "{name}");
@@ -65,7 +65,7 @@ fn shards_give_what_one_file_gives() {
     }
 }
 
-/// The stored dtype decides only how much was lost before: float64 nothing, the others what rounding takes.
+/// The stored dtype matters only by its rounding; float64 loses nothing.
 #[test]
 fn stored_dtypes_are_read() {
     for (kind, tolerance) in [(Kind::Double, 0.0), (Kind::Half, 2e-2), (Kind::BFloat16, 2e-1)] {
@@ -80,9 +80,9 @@ fn stored_dtypes_are_read() {
         let difference = max_difference(&logits(&model, &tokens(&model)), &logits(&original, &tokens(&original)));
         assert!(difference <= tolerance, "{kind:?}: {difference:e}");
         assert!(tolerance == 0.0 || difference > 0.0);
-        // Read back in the dtype that they are stored in, the weights are those stored.
+        // Loaded in their stored dtype, the weights are unchanged.
         let same = checkpoint.load_with(LoadOptions { kind, ..LoadOptions::default() }).unwrap();
-        assert!(same.decoder.embedding.equal(&checkpoint.tensors["model.embed_tokens.weight"]));
+        assert!(same.decoder.embedding.to_device(Device::Cpu).equal(&checkpoint.tensors["model.embed_tokens.weight"]));
     }
 }
 
@@ -116,7 +116,7 @@ fn gguf_files_give_what_transformers_and_their_folder_give() {
         if name == "tiny_llama" {
             let from_folder = load(&fixture("gguf/tiny_llama").display().to_string(), Kind::Float);
             assert_eq!(logits(&from_folder, expected.get("input_ids")), ours);
-            // How weights would be drawn is the one thing that a GGUF file does not say.
+            // A GGUF file lacks only the distribution of initial weights.
             let initializer_range = from_folder.config().initializer_range;
             assert_eq!(*from_folder.config(), Config { initializer_range, ..from_file.config().clone() });
             let text = "The quick brown fox";
@@ -130,7 +130,7 @@ fn gguf_files_give_what_transformers_and_their_folder_give() {
 fn random_weights_follow_the_seed() {
     let _turn = generator();
     let checkpoint = Checkpoint::of("gemma2");
-    // Only the config: there is nothing to read weights from.
+    // Only the config, without weights.
     checkpoint.write_text("config.json", &checkpoint.config.to_string());
     let drawn = |seed| checkpoint.load_with(LoadOptions { random_seed: Some(seed), ..LoadOptions::default() }).unwrap();
     let (one, again, other) = (drawn(1), drawn(1), drawn(2));
@@ -142,7 +142,7 @@ fn random_weights_follow_the_seed() {
     assert_eq!(one.parameter_count(), tiny("gemma2").parameter_count());
     let deviation = one.decoder.embedding.std(true).double_value(&[]);
     assert!((deviation - one.config().initializer_range).abs() < 0.1 * deviation, "{deviation}");
-    // Norms do nothing yet: Gemma's weights are added to 1, other families' are factors.
+    // Initial norms have no effect: Gemma's weights are added to 1, other families' are factors.
     for name in TINY {
         let checkpoint = Checkpoint::of(name);
         checkpoint.write_text("config.json", &checkpoint.config.to_string());
@@ -154,13 +154,13 @@ fn random_weights_follow_the_seed() {
         let logits = logits(&model, &tokens(&model));
         assert!(logits.isfinite().all().int64_value(&[]) == 1, "{name}");
     }
-    // A script's way, with the default seed 0.
+    // By a script, with the default seed 0.
     let mut session = session();
     session.set_variable("path", checkpoint.path().display().to_string().into());
     let same = r#"
-        let a = load_model(path, #{ device: "cpu", init: "random" });
-        let b = load_model(path, #{ device: "cpu", init: "random", seed: 0 });
-        let c = load_model(path, #{ device: "cpu", init: "random", seed: 7 });
+        let a = load_model(path, #{ device: device, init: "random" });
+        let b = load_model(path, #{ device: device, init: "random", seed: 0 });
+        let c = load_model(path, #{ device: device, init: "random", seed: 7 });
         a.W_E == b.W_E && a.W_E != c.W_E && a.cfg.init_weights
     "#;
     let same = same.replace("a.W_E == b.W_E", "(a.W_E - b.W_E).abs().max().item() == 0.0");
@@ -189,7 +189,7 @@ fn built_in_configs_describe_the_papers_models() {
     let windows: Vec<Option<i64>> = config.layers.iter().map(|layer| layer.window).collect();
     assert_eq!(windows[..4], [Some(4096), Some(4096), Some(4096), None]);
     assert_ne!(config.layers[2].rope, config.layers[3].rope);
-    // Every built-in repository has a config, and nothing else has.
+    // Exactly the built-in repositories have a config.
     for model in lancet::hub::BUILT_IN {
         let in_hub = matches!(model.origin, lancet::hub::Origin::Hub(_));
         assert_eq!(built_in::config(model.name).is_some(), in_hub, "{}", model.name);

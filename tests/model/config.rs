@@ -39,7 +39,7 @@ fn names(case: &Value) -> Vec<String> {
     names
 }
 
-/// What is wrong with how a case is read, if anything.
+/// The error in a case's results, if any.
 fn judge(checkpoint: &mut Checkpoint, base: &Value, case: &Value, expected: &Value) -> Option<String> {
     checkpoint.config = changed(base, case);
     checkpoint.write();

@@ -29,7 +29,7 @@ fn generate_with(model: &LanguageModel, tokens: &Tensor, options: &Generation, m
     rows
 }
 
-/// The most likely next token again and again, each time from a whole run with hooks that `hooks` makes.
+/// Greedy generation, with a whole run for each token and the hooks from `hooks`.
 fn by_whole_runs<'a>(
     model: &LanguageModel,
     tokens: &Tensor,
@@ -39,13 +39,13 @@ fn by_whole_runs<'a>(
     let mut text = tokens.shallow_clone();
     for _ in 0..count {
         let next = logits_with(model, &text, hooks()).select(1, -1).argmax(-1, false);
-        text = Tensor::cat(&[text, next.unsqueeze(1)], 1);
+        text = Tensor::cat(&[text, next.unsqueeze(1).to_device(tch::Device::Cpu)], 1);
     }
     let new = text.narrow(1, tokens.size()[1], count);
     (0..new.size()[0]).map(|row| new.get(row).try_into().unwrap()).collect()
 }
 
-/// Prompts shorter than the sliding windows, texts longer; the long rope's other factors are reached on the way.
+/// Prompts shorter than the sliding windows, texts longer; the generation reaches the long rope's other factors.
 #[test]
 fn greedy_generation_equals_whole_runs_in_every_family() {
     for name in TINY {
@@ -88,7 +88,7 @@ fn the_last_positions_logits_are_those_of_all_positions() {
     }
 }
 
-/// One load of the real model for all that is compared with transformers.
+/// Loads the real model once for all comparisons with transformers.
 #[test]
 fn smollm2_continues_speaks_and_reads_as_in_transformers() {
     let read =
@@ -143,7 +143,7 @@ fn steering_acts_at_every_step() {
         let steered = generate_with(&model, &tokens, &greedy(8), steer());
         assert_eq!(steered, by_whole_runs(&model, &tokens, 8, steer), "{name}");
         assert_ne!(steered, generate(&model, &tokens, &greedy(8)), "{name}: the steering has an effect");
-        // The same by a function, which is given the new positions only.
+        // The same by a function, which gets only the new positions.
         let points = || vec![hook::parse("resid_post.1", config).unwrap()];
         let by_function =
             generate_with(&model, &tokens, &greedy(8), changing(&model, points(), |value| value + &vector));
@@ -151,7 +151,7 @@ fn steering_acts_at_every_step() {
     }
 }
 
-/// A patch at a position of the prompt, counted from either end, is made once and remembered in keys and values.
+/// A patch at a position of the prompt, counted from either end, is applied once and stays in keys and values.
 #[test]
 fn a_patch_in_the_prompt_acts_once() {
     for name in ["olmo2", "mistral", "gpt_neox", "phi3_longrope"] {
@@ -194,7 +194,7 @@ fn functions_see_the_new_positions_of_each_step() {
     assert_eq!(lengths.into_inner(), [4, 1, 1, 1]);
 }
 
-/// libtorch's generator is one for the process, so all that draws is in this one test.
+/// The process shares libtorch's generator, so one test does all sampling.
 #[test]
 fn drawing_follows_the_seed_and_the_limits() {
     let _turn = generator();
@@ -213,10 +213,10 @@ fn drawing_follows_the_seed_and_the_limits() {
     assert_eq!(sampled(1, &|options| options.top_k = Some(1)), best);
     assert_eq!(sampled(2, &|options| options.top_p = Some(1e-9)), best);
     assert_eq!(sampled(3, &|options| options.temperature = 1e-6), best);
-    // Limits that leave everything in change nothing.
+    // Limits that exclude no token change nothing.
     assert_eq!(sampled(4, &|options| options.top_k = Some(1 << 40)), sampled(4, &plain));
     assert_eq!(sampled(4, &|options| options.top_p = Some(1.0)), sampled(4, &plain));
-    // First tokens drawn many times come from the best three, each in about its share.
+    // Many sampled first tokens come from the best three, each with about its probability.
     let prompt = some_tokens(&model, 1, 4).expand([4000, 4], false);
     let options =
         Generation { max_tokens: 1, temperature: 2.0, top_k: Some(3), seed: Some(5), ..Generation::default() };
@@ -225,7 +225,7 @@ fn drawing_follows_the_seed_and_the_limits() {
     let shares = Vec::<f64>::try_from((top / 2.0).softmax(-1, Kind::Double)).unwrap();
     for (id, share) in Vec::<i64>::try_from(ids).unwrap().into_iter().zip(shares) {
         let found = drawn.iter().filter(|drawn| **drawn == id).count() as f64 / drawn.len() as f64;
-        // Four standard deviations and a bit.
+        // A little over four standard deviations.
         assert!((found - share).abs() < 0.035, "id {id}: {found} instead of {share}");
     }
     assert_eq!(drawn.len(), 4000);
@@ -276,7 +276,7 @@ fn stop_ids_end_each_row_by_itself() {
         assert_eq!(row, &free[..first(free)]);
     }
     assert!(stopped[0].len() <= 3 && stopped[0].len() < free[0].len());
-    // At once: nothing is generated.
+    // The first token ends the generation.
     let options = Generation { stop_ids: free.iter().map(|row| row[0]).collect(), ..greedy(10) };
     assert_eq!(generate(&model, &tokens, &options), vec![Vec::<i64>::new(); 2]);
 }
@@ -300,7 +300,7 @@ fn options_out_of_range_are_refused() {
         let message = failure(model.decoder.generate(&tokens, &options, &mut Hooks::none()));
         assert_contains(&message, &[&format!("`{name}`")]);
     }
-    // 32 learned positions: 28 more tokens fit, and one is chosen after the last.
+    // With 32 learned positions, 28 more tokens fit; the last one predicts one more.
     assert_eq!(generate(&model, &tokens, &greedy(29))[0].len(), 29);
     assert_eq!(generate(&model, &tokens, &greedy(40))[0].len(), 29, "it stops where the positions end");
     let long = some_tokens(&model, 1, 33);
@@ -308,7 +308,7 @@ fn options_out_of_range_are_refused() {
     assert_contains(&message, &["33 tokens", "32 learned positions"]);
 }
 
-/// Activations kept from a run with a cache are those of the last step; of a whole run, all.
+/// The activations of a run with a cache are those of the last step, but of a whole run those of all positions.
 #[test]
 fn whole_runs_keep_all_positions() {
     let model = tiny("olmo2");
@@ -324,7 +324,7 @@ fn scripts_generate_ids_from_ids() {
     run_script(
         &mut session,
         r#"
-        let model = load_model(path, #{ device: "cpu" });
+        let model = load_model(path, #{ device: device });
         let one = model.generate([5, 6, 7], #{ max_tokens: 4, stop_ids: [] });
         assert_eq(one.len(), 4);
         let two = model.generate([[5, 6, 7], [7, 6, 5]], #{ max_tokens: 4, stop_ids: [] });

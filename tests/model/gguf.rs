@@ -111,7 +111,7 @@ fn a_type_that_cannot_be_read_is_named() {
 
 #[test]
 fn large_tensors_are_expanded_whole() {
-    // Q8_0 blocks of scale 1 whose values count up; large enough to be shared out among threads, and not evenly.
+    // Q8_0 blocks of scale 1 with ascending values; large enough for several threads, and not evenly divisible.
     let blocks = 40_001_usize;
     let writer = Writer::new("llama").tensor("w", &[32, blocks as u64], 8, 0);
     let mut bytes = writer.bytes();
@@ -186,7 +186,7 @@ fn the_configuration_agrees_with_the_original() {
     for (key, value) in told {
         assert_eq!(Some(value), original.get(key), "{key}");
     }
-    // What is left says nothing about the computation.
+    // The other keys do not affect the computation.
     let untold: Vec<&str> = original.keys().map(String::as_str).filter(|key| !told.contains_key(*key)).collect();
     let idle = ["architectures", "attention_dropout", "dtype", "initializer_range", "pretraining_tp"];
     assert_eq!(untold, [&idle[..], &["transformers_version", "use_cache"]].concat());
@@ -286,7 +286,7 @@ fn configurations_of_other_families_are_translated() {
     assert_eq!(config["partial_rotary_factor"], 1.0);
     assert_eq!(config["sliding_window"], json!(null));
 
-    // OLMo 3 goes by OLMo 2's name; one layer in four sees everything.
+    // OLMo 3 has OLMo 2's name; one layer in four attends to all positions.
     let config = config_json(&decoder("olmo2", 8, 64, 4).open().unwrap()).unwrap();
     assert_eq!((&config["model_type"], &config["num_key_value_heads"]), (&json!("olmo2"), &json!(4)));
     let writer = decoder("olmo2", 8, 64, 4)
@@ -303,7 +303,7 @@ fn configurations_of_other_families_are_translated() {
     let sliding = json!({ "rope_type": "default", "rope_theta": 10000.0 });
     assert_eq!(config["rope_parameters"], json!({ "full_attention": full, "sliding_attention": sliding }));
 
-    // Only the tensors tell of biases.
+    // Only the tensors show the biases.
     let writer = decoder("llama", 1, 64, 4).tensor("blk.0.attn_q.bias", &[1], 0, 0);
     assert_eq!(config_json(&writer.open().unwrap()).unwrap()["attention_bias"], true);
 }
@@ -361,7 +361,7 @@ fn other_files_are_refused() {
         let message = failure(open(&bytes));
         assert!(message.contains(expected), "{message} should say {expected}");
     }
-    // Arrays of arrays of arrays ... and counts that promise more than there is.
+    // Arrays of arrays of arrays ... and counts beyond the end of the file.
     let nested = [9_u32.to_le_bytes().to_vec(), 1_u64.to_le_bytes().to_vec()].concat().repeat(100_000);
     let message = failure(open(&Writer::new("llama").entry("deep", 9, &nested).bytes()));
     assert!(message.contains("`deep`: arrays nested"), "{message}");
@@ -371,7 +371,7 @@ fn other_files_are_refused() {
     assert!(message.contains("/nonexistent.gguf"), "{message}");
 }
 
-/// Opens a file and, if that works, loads all there is: errors are fine, anything worse is not.
+/// Opens a file and loads all its tensors; errors are allowed, panics are not.
 fn exercise(bytes: &[u8]) -> bool {
     let Ok(gguf) = open(bytes) else { return false };
     let _ = config_json(&gguf);

@@ -1,4 +1,4 @@
-//! Hooks: the identities between activations, what each hook point is worth, the order and the errors of hooks, and names.
+//! Hooks: identities between activations, the effect of each hook point, the order and the errors of hooks, and names.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -83,7 +83,7 @@ fn every_hook_point_can_be_changed_and_the_logits_show_it() {
         let clean = logits(&model, &tokens);
         for point in hook::points(model.config()) {
             let uneven = |value: &Tensor| {
-                let ramp = Tensor::arange(value.numel() as i64, (Kind::Float, tch::Device::Cpu)).view_as(value);
+                let ramp = Tensor::arange(value.numel() as i64, (Kind::Float, value.device())).view_as(value);
                 value * (ramp.remainder(3.0) * 0.5 + 0.5)
             };
             let changed = logits_with(&model, &tokens, changing(&model, vec![point], uneven));
@@ -152,7 +152,7 @@ fn a_capture_sees_what_the_hooks_before_it_left() {
     assert!(captured(false) > 0.1);
 }
 
-/// A callback that changes its argument in place, or what was captured earlier, must not reach the weights.
+/// A callback that changes its argument, or an earlier capture, in place must not change the weights.
 #[test]
 fn runs_leave_the_weights_as_they_were() {
     let model = tiny("gpt2");
@@ -181,7 +181,7 @@ fn a_replacement_of_another_shape_is_refused() {
     }
 }
 
-/// A float64 replacement in a float32 model is converted, not refused and not contagious.
+/// A float64 replacement in a float32 model is converted; it is no error and leaves other dtypes unchanged.
 #[test]
 fn a_replacement_of_another_dtype_is_converted() {
     let model = tiny("mistral");
@@ -214,7 +214,7 @@ fn a_hook_that_never_runs_is_an_error() {
     use lancet::model::intervention::{At, Change, Intervention};
     let model = tiny("olmo2");
     let config = model.config();
-    // A position that only a longer generation would reach.
+    // A position beyond this generation.
     let point = hook::parse("blocks.1.hook_resid_post", config).unwrap();
     let never = |position| {
         let mut hooks = Hooks::none();
@@ -360,7 +360,7 @@ fn scripts_hook_by_closure() {
     session.set_variable("path", tiny_path("gemma2").display().to_string().into());
     run_script(
         &mut session,
-        r#"let model = load_model(path, #{ device: "cpu" }); let ids = [[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]];"#,
+        r#"let model = load_model(path, #{ device: device }); let ids = [[3, 1, 4, 1, 5, 9], [2, 6, 5, 3, 5, 8]];"#,
     );
     let scripts = [
         // Doubling by a closure, by a closure with the name, by an intervention.
@@ -369,7 +369,7 @@ fn scripts_hook_by_closure() {
         r#"let seen = []; model.run_with_hooks(ids, [["blocks.*.attn.hook_z", |x, name| { seen.push(name); }]]);
             assert_eq(seen, names_of(0..4));"#,
         r#"assert_eq(model.run_with_hooks(ids, [["mlp_out.1", |x| ()]]), model.forward(ids));"#,
-        // The cache holds what the hooks left.
+        // The cache contains the values after the hooks.
         r#"let run = model.run_with_cache(ids, ["mlp_out.1"], #{ hooks: [zero("mlp_out.1")] });
             assert(run.cache["mlp_out.1"].abs().max().item() == 0.0);"#,
     ];
@@ -401,26 +401,26 @@ fn scripts_hook_by_closure() {
 fn a_change_that_is_not_returned_is_an_error() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
-    run_script(&mut session, "let model = load_model(path, #{ device: \"cpu\" }); let tokens = [1, 2, 3];");
+    run_script(&mut session, "let model = load_model(path, #{ device: device }); let tokens = [1, 2, 3];");
     for function in ["|x| { x[[0, -1]] = 0.0; }", "|x| { x[0][1] = 0.0; }", "|x| { let y = x; y[0] = 0.0; }"] {
         let code = format!("model.run_with_hooks(tokens, [[\"blocks.0.hook_resid_post\", {function}]])");
         let failure = script_failure(&mut session, &code);
         assert!(failure.contains("changes its activation but does not return it"), "{function}: {failure}");
     }
-    // What is only read, or changed in another tensor, needs no return.
+    // A function that only reads, or changes another tensor, needs no return value.
     for function in ["|x| { let n = x.norm(); }", "|x| { let y = x * 1.0; y[0] = 0.0; }"] {
         let code = format!("model.run_with_hooks(tokens, [[\"blocks.0.hook_resid_post\", {function}]]);");
         run_script(&mut session, &code);
     }
 }
 
-/// A hook may use the model that runs it, and a cache may be read while its own keys are gone through.
+/// A hook may use the model that runs it, and a cache may be read in a loop over its own keys.
 #[test]
 fn functions_may_mention_what_calls_them() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
     let script = r#"
-        let model = load_model(path, #{ device: "cpu" });
+        let model = load_model(path, #{ device: device });
         let seen = [];
         model.run_with_hooks([1, 2, 3], [["resid_post.0", |x| { seen.push(model.logit_lens(x).shape); }]]);
         assert_eq(seen, [[1, 3, model.cfg.d_vocab]]);
@@ -437,7 +437,7 @@ fn the_weights_of_scripts_give_the_activations() {
         let mut session = session();
         session.set_variable("path", tiny_path(name).display().to_string().into());
         let script = r#"
-            let model = load_model(path, #{ device: "cpu", dtype: "f64" });
+            let model = load_model(path, #{ device: device, dtype: "f64" });
             let run = model.run_with_cache([3, 1, 4, 1, 5]);
             let cache = run.cache;
             let near = |left, right| assert((left - right).abs().max().item() < 1e-10);
@@ -479,7 +479,7 @@ fn the_weights_of_scripts_give_the_activations() {
 fn an_activation_cannot_become_true_or_false() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
-    run_script(&mut session, "let model = load_model(path, #{ device: \"cpu\" });");
+    run_script(&mut session, "let model = load_model(path, #{ device: device });");
     for function in ["|x| x > 0.0", "|x| x.to(\"i64\")"] {
         let code = format!("model.run_with_hooks([1, 2], [[\"resid_post.0\", {function}]])");
         let failure = script_failure(&mut session, &code);

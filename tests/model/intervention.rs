@@ -1,4 +1,4 @@
-//! Interventions against the same change written out with masks, at every kind of selection, and their errors.
+//! Interventions against the same change by masks, at every kind of selection, and their errors.
 
 use crate::support::{
     assert_contains, capture_all, changing, failure, logits_with, max_difference, run_script, script_failure, session,
@@ -59,7 +59,7 @@ impl Selection {
         mask.expand_as(value)
     }
 
-    /// The selected part of `value`, in the shape in which an intervention is given it.
+    /// The selected part of `value`, in an intervention's shape.
     fn part(&self, point: HookPoint, value: &Tensor) -> Tensor {
         let mut part = value.index_select(0, &Tensor::from_slice(&self.samples()));
         let mut head_dim = point.site.head_dim();
@@ -76,7 +76,7 @@ impl Selection {
     }
 }
 
-/// Every kind of selection; heads only where there are some.
+/// Every kind of selection; heads only if there are any.
 fn selections(heads: Option<i64>) -> Vec<Selection> {
     let positions = [
         At::All,
@@ -101,7 +101,7 @@ fn selections(heads: Option<i64>) -> Vec<Selection> {
 
 /// Values that differ everywhere.
 fn values_like(value: &Tensor) -> Tensor {
-    let ramp = Tensor::arange(value.numel() as i64, (Kind::Float, Device::Cpu)).view_as(value);
+    let ramp = Tensor::arange(value.numel() as i64, (Kind::Float, value.device())).view_as(value);
     (ramp * 0.37).sin()
 }
 
@@ -111,7 +111,7 @@ fn intervened(model: &LanguageModel, tokens: &Tensor, intervention: Intervention
     logits_with(model, tokens, hooks)
 }
 
-/// Every change at every selection of `sites` gives what the mask gives.
+/// Every change at every selection of `sites` gives the same as the mask.
 fn check(name: &str, sites: &[&str]) {
     let model = tiny(name);
     let tokens = some_tokens(&model, BATCH, LENGTH);
@@ -134,7 +134,7 @@ fn check(name: &str, sites: &[&str]) {
                 let Selection { positions, rows, head } = &selection;
                 let what = format!("{name} {site} {change:?} {positions:?} {rows:?} {head:?}");
                 let wanted = whole.where_self(&mask, activation);
-                // The first position sees only itself, whatever it asks for.
+                // The first position attends only to itself, for any query.
                 let idle = match &change {
                     Change::Add(_) => matches!(*site, "q" | "attn_scores"),
                     _ => *site == "q",
@@ -243,7 +243,7 @@ fn scripts_say_positions_in_many_ways() {
     let mut session = session();
     session.set_variable("path", tiny_path("olmo2").display().to_string().into());
     let setup = r#"
-        let model = load_model(path, #{ device: "cpu" });
+        let model = load_model(path, #{ device: device });
         let ids = [[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]];
         let clean = model.forward(ids);
         // The logits after the listed positions of the first MLP's output are set to zero by a closure.

@@ -1,4 +1,4 @@
-//! Tensors that no part of the decoder takes: used, proven redundant, or an error that names them.
+//! Tensors that no part of the decoder uses: proven redundant, or an error that names them.
 
 use crate::support::checkpoint::Checkpoint;
 use crate::support::{assert_contains, failure, logits, max_difference, tiny};
@@ -32,7 +32,7 @@ fn a_tied_unembedding_may_be_stored_if_it_is_the_embedding() {
         let _ = stored.get(3).get(4).fill_(0.5);
         let other = with_tensor(base, unembedding, stored);
         assert_contains(&failure(other.load()), &[unembedding, "tie_word_embeddings"]);
-        // The hint's way out.
+        // The hint's solution.
         let untied = other.with("tie_word_embeddings", json!(false));
         untied.write();
         assert!(!untied.load().expect("untied").config().tied);

@@ -1,9 +1,9 @@
-//! Locally linear maps and paths: exact on every family, complete, and equal to one another however they are computed.
+//! Locally linear maps and paths: exact on every family, complete, and equal to one another for every method.
 
 use std::rc::Rc;
 
 use crate::support::checkpoint::Checkpoint;
-use crate::support::{TINY, generator, load, max_difference, tiny_path};
+use crate::support::{TINY, device, generator, load, max_difference, tiny_path};
 use lancet::linear::map::LinearMap;
 use lancet::linear::operator::{Operator, Step};
 use lancet::linear::path::best::Meeting;
@@ -85,7 +85,10 @@ fn the_backward_pass_gives_what_the_forward_pass_gives() {
         let all = map.totals(to).expect("totals");
         let ids = [7, 0, 11];
         let some = map.totals_of(to, &ids).expect("totals");
-        assert!(max_difference(&all.index_select(1, &Tensor::from_slice(&ids)), &some) < 1e-12, "{name}");
+        assert!(
+            max_difference(&all.index_select(1, &Tensor::from_slice(&ids).to_device(all.device())), &some) < 1e-12,
+            "{name}"
+        );
     }
 }
 
@@ -106,8 +109,7 @@ fn a_logit_is_split_without_remainder_at_every_layer() {
         if model.config().parallel {
             continue;
         }
-        // In sequential blocks, what enters a layer's attention or passes by it goes on through the MLP or passes by
-        // that.
+        // In sequential blocks, a path through or around a layer's attention continues through or around its MLP.
         for layer in 0..map.depth() {
             let heads: f64 = numbers(&flow.head.select(0, layer as i64)).iter().sum();
             assert!(
@@ -222,8 +224,7 @@ fn giving_low_ranking_paths_up_early_changes_no_other() {
 
 fn wide_model(family: &str) -> LanguageModel {
     let _turn = generator();
-    let options =
-        LoadOptions { device: "cpu".into(), kind: Kind::Double, random_seed: Some(3), ..LoadOptions::default() };
+    let options = LoadOptions { device: device(), kind: Kind::Double, random_seed: Some(3), ..LoadOptions::default() };
     let checkpoint = Checkpoint::of(family).with("vocab_size", 1200.into());
     checkpoint.write().load_with(options).expect("a model")
 }
@@ -234,7 +235,7 @@ fn paths_put_together_from_any_pieces_are_the_paths_that_are_followed() {
     for name in TINY {
         let model = double(name);
         let map = frozen(&model);
-        // Nothing leads from some of the positions, or to the end by some of the edges.
+        // Some positions start no path, and some edges lead to no end.
         let request = GraphRequest { from: vec![1, 4, 5], ..request(Edges::TopP(0.7)) };
         let (graph, scored) = all_scores(&map, &request, 5);
         for max_rank in [None, Some(13)] {
@@ -306,13 +307,13 @@ fn a_path_that_overflows_is_an_error() {
     let map = frozen(&model);
     let graph = Graph::new(&map, request(Edges::Argmax)).expect("a graph");
     let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: None };
-    let vectors = Tensor::full([2, model.config().d_model], f64::INFINITY, (Kind::Double, tch::Device::Cpu));
+    let vectors = Tensor::full([2, model.config().d_model], f64::INFINITY, (Kind::Double, model.decoder.device));
     let error = scorer.read_out(&vectors).expect_err("refused");
-    assert!(error.to_string().contains("beyond the numbers"), "{error}");
+    assert!(error.to_string().contains("overflows the model"), "{error}");
 }
 
 #[test]
-fn a_token_that_no_path_leads_from_has_an_empty_table() {
+fn a_token_without_paths_has_an_empty_table() {
     let _guard = tch::no_grad_guard();
     let mut empty = 0;
     for name in TINY {
@@ -365,12 +366,12 @@ fn what_interventions_put_in_completes_the_logits_of_their_run() {
         let part = map.intervention(to).expect("a part").abs().max().double_value(&[]);
         assert!(part > 1e-4, "{name}: the interventions act, {part}");
 
-        // The patch acts at its own position only; what it put in is the vector less what stood there.
+        // The patch acts at its own position only; its contribution is the vector less the replaced residual.
         let put = map.put_in().expect("what was put in");
         assert_eq!(put.iter().map(|(layer, _)| *layer).collect::<Vec<_>>(), [1, 2], "{name}");
         let change = put[0].1.select(0, 0);
         assert!(max_difference(&change.select(0, 2), &(&vector - frozen(&model).residual(1).select(0, 2))) < 1e-11);
-        let elsewhere = Tensor::from_slice(&[0i64, 1, 3, 4, 5]);
+        let elsewhere = Tensor::from_slice(&[0i64, 1, 3, 4, 5]).to_device(change.device());
         assert!(change.index_select(0, &elsewhere).abs().max().double_value(&[]) < 1e-11, "{name}");
 
         let flow = map.flow(7, to).expect("a flow");
@@ -388,7 +389,7 @@ fn what_interventions_put_in_completes_the_logits_of_their_run() {
 }
 
 #[test]
-fn what_lies_behind_the_last_residual_cannot_be_changed_in_a_map() {
+fn nothing_after_the_last_residual_can_be_changed_in_a_map() {
     let model = double("olmo2");
     let mut hooks = Hooks::none();
     let point = HookPoint { site: Site::LnFinalNormalized, layer: 0 };

@@ -1,5 +1,5 @@
-//! Locally linear maps and paths against autograd through transformers and paths multiplied out
-//! (tests/fixtures/linear), and what scripts get of them.
+//! Locally linear maps and paths against autograd through transformers and explicit products of paths
+//! (tests/fixtures/linear), in Rust and in scripts.
 
 use std::rc::Rc;
 
@@ -102,7 +102,7 @@ fn prepared(name: &str) -> lancet::session::Session {
 
 #[test]
 fn a_prediction_of_a_change_of_the_input_is_the_map_itself() {
-    // With nothing changed, map and model agree; and what a change of the last residual adds is linear up to the final
+    // Without a change, map and model agree; and the effect of a change of the last residual is linear up to the final
     // norm.
     for name in ["olmo2", "gpt2", "gpt_neox", "gemma2"] {
         let mut session = prepared(name);
@@ -164,8 +164,7 @@ fn scripts_read_tables_of_paths() {
         "abs(table.explained - 1.0) < 1e-12 && abs(table.remainder) < 1e-12",
         "abs(table.logit.sum().item() - lin.totals(#{ ids: [5] }).sum().item()) < 1e-11",
         "rows[3].positions == table.positions[3].to_array() && rows[3].rank == table.rank[3].item()",
-        // A row is a path: its map makes its own logit.
-        // A row is a path: its map carries as its factors do.
+        // A row is a path, on which `apply` and `matrix` agree.
         "(lin.apply(zeros([model.cfg.d_model]) + 1.0, #{ path: rows[9] }) - lin.matrix(rows[9]).sum(1)).abs().max().item() < 1e-12",
         "lin.paths(#{ answer: 5, keep: \"high_ranking\", max_rank: 10, edges: \"all\", quiet: true }).len()
              == rows.filter(|row| row.rank <= 10).len()",
@@ -176,7 +175,7 @@ fn scripts_read_tables_of_paths() {
     ] {
         assert_eq!(eval(&mut session, law).as_bool(), Ok(true), "{law}");
     }
-    // Per head: the steps of high-ranking paths that it is on, counted from the rows.
+    // Per head: the number of its steps in high-ranking paths, counted from the rows.
     let counted = eval(
         &mut session,
         "{ let high = rows.filter(|row| row.rank <= 100 && row.positions[0] == 4);
@@ -242,7 +241,7 @@ fn what_cannot_be_asked_is_said() {
     for (script, words) in [
         ("model.linearize([3]).paths(#{ answer: 5 })", &["one token"][..]),
         ("model.linearize([[1, 2], [3, 4]])", &["one prompt", "2 were given"]),
-        ("lin.paths(#{ answer: 5, from: 4, to: 2 })", &["position 4", "before it", "looks back only"]),
+        ("lin.paths(#{ answer: 5, from: 4, to: 2 })", &["position 4", "before it", "only looks back"]),
         ("lin.paths(#{ answer: 5, limit: 0 })", &["`limit` is 0"]),
         ("lin.paths(#{ answer: 5, edges: \"all\", limit: 10 })", &["paths", "the limit is 10", "raise `limit`"]),
         ("lin.paths(#{ answer: 5, mode: \"released\" })", &["released mode needs one key-value head per head", "eq3"]),

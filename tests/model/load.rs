@@ -1,4 +1,5 @@
-//! What cannot be loaded or run: each fault is an error that names the file, the tensor or the field, and nothing panics.
+//! Models that cannot be loaded or run: each problem is an error that names the file, the tensor or the field, and
+//! nothing panics.
 
 use crate::support::checkpoint::Checkpoint;
 use crate::support::{
@@ -28,10 +29,10 @@ fn files_that_are_cut_off_are_refused_wherever_the_cut_is() {
     cuts.extend((0..whole.len()).step_by(whole.len() / 23));
     for cut in cuts {
         std::fs::write(&path, &whole[..cut]).unwrap();
-        refused(&checkpoint, &["model.safetensors", "not a whole safetensors file", "fetch it again"]);
+        refused(&checkpoint, &["model.safetensors", "not a complete safetensors file", "fetch it again"]);
     }
     std::fs::write(&path, [&whole[..], &[0; 3]].concat()).unwrap();
-    refused(&checkpoint, &["model.safetensors", "not a whole safetensors file"]);
+    refused(&checkpoint, &["model.safetensors", "not a complete safetensors file"]);
 }
 
 #[test]
@@ -111,12 +112,12 @@ fn tensors_that_do_not_fit_are_named() {
         checkpoint.tensors.insert(name.into(), whole);
     });
     assert_contains(&message, &[name, "I64", "BF16"]);
-    // A layer that the config does not know of, and one too few.
+    // One layer more than in the config, and one fewer.
     let message = changed(&|checkpoint| checkpoint.config["num_hidden_layers"] = json!(2));
     assert_contains(&message, &["9 tensors", "`model.layers.2."]);
     let message = changed(&|checkpoint| checkpoint.config["num_hidden_layers"] = json!(4));
     assert_contains(&message, &["missing", "`model.layers.3."]);
-    // float16 cannot hold what float32 can.
+    // A float32 number beyond float16's range.
     let mut checkpoint = Checkpoint::of("llama2");
     let large = &checkpoint.tensors[name] * 1e6;
     checkpoint.tensors.insert(name.into(), large);
@@ -216,14 +217,14 @@ fn configs_that_mean_something_else_are_refused_by_field() {
         assert_contains(&message, &["config.json"]);
         assert_contains(&message, parts);
     }
-    // The class's own size is taken, and then the weights do not fit.
+    // The class's default size applies, and the weights do not match it.
     let silent = Checkpoint::of("llama2").with("hidden_size", Value::Null);
     refused(silent.write(), &["model.embed_tokens.weight", "[97, 32]", "[97, 4096]"]);
     let uneven = Checkpoint::of("llama2").with("hidden_size", json!(34)).with("head_dim", Value::Null);
     refused(uneven.write(), &["config.json", "`hidden_size` 34", "`num_attention_heads` 4", "`head_dim`"]);
 }
 
-/// Only a GGUF file can bring them.
+/// Only GGUF files may have them.
 #[test]
 fn announced_rotary_divisors_must_be_there() {
     let checkpoint = Checkpoint::of("llama2").with("rope_scaling", json!({ "rope_type": "frequency_factors" }));
@@ -244,7 +245,7 @@ fn folders_without_a_readable_config_are_refused() {
     refused(&checkpoint, &["tokenizer.json"]);
 }
 
-/// Sizes that are possible one by one, but not to hold, must not take the process down.
+/// Sizes that are valid but exceed the memory must not end the process.
 #[test]
 fn sizes_beyond_any_memory_are_an_error() {
     let checkpoint = Checkpoint::of("llama2")
@@ -294,7 +295,7 @@ fn tokens_that_cannot_be_run_are_refused() {
 fn scripts_are_told_what_is_wrong() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama2").display().to_string().into());
-    run_script(&mut session, "let model = load_model(path, #{ device: \"cpu\" }); model.forward([1, 2, 3]);");
+    run_script(&mut session, "let model = load_model(path, #{ device: device }); model.forward([1, 2, 3]);");
     for (script, parts) in [
         (
             "load_model(path, #{ devise: \"cpu\" })",
@@ -330,7 +331,7 @@ fn scripts_are_told_what_is_wrong() {
     }
 }
 
-/// The program ends with 1 and a message on standard error, whatever was wrong.
+/// For every error, the program exits with 1 and a message on standard error.
 #[test]
 fn the_program_reports_and_ends_with_1() {
     let fails = |code: &str, parts: &[&str]| {
@@ -338,7 +339,7 @@ fn the_program_reports_and_ends_with_1() {
         let report = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{code}: {report}");
         assert_contains(&report, parts);
-        assert!(!report.contains("panicked") && !report.contains("a fault inside"), "{report}");
+        assert!(!report.contains("panicked") && !report.contains("an internal error"), "{report}");
     };
     let checkpoint = Checkpoint::of("llama2");
     checkpoint.write();
@@ -346,7 +347,7 @@ fn the_program_reports_and_ends_with_1() {
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, &whole[..1000]).unwrap();
     let load = format!("load_model({:?})", checkpoint.path().display().to_string());
-    fails(&load, &["model.safetensors", "not a whole safetensors file"]);
+    fails(&load, &["model.safetensors", "not a complete safetensors file"]);
     std::fs::write(&path, &whole).unwrap();
     fails(&format!("{load}.forward([97])"), &["token id 97", "0 to 96"]);
     let checkpoint = checkpoint.with("num_hidden_layers", json!(2_000_000_000));

@@ -1,4 +1,5 @@
-//! Models against transformers, PyTorch and laws: loading, running, hooks, patching, grids, linear maps and paths.
+//! Models against transformers, PyTorch and identities: loading, running, hooks, patching, grids, linear maps and
+//! paths.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod support;
@@ -18,5 +19,6 @@ mod not_finite;
 mod parity;
 mod patching;
 mod path_graph;
+mod simulated_gpu;
 mod sweep;
 mod tokenizer;

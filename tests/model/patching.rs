@@ -1,5 +1,5 @@
-//! Activation patching against transformers (see `fixtures/make_patching_fixtures.py`), by the library and by the standard
-//! library's `patching` module, and the facts that hold whatever the weights.
+//! Activation patching against transformers (see `fixtures/make_patching_fixtures.py`), by the library and by the
+//! standard library's `patching` module, and identities that hold for any weights.
 
 use crate::support::{
     Expected, eval, eval_tensor, fixture, logits, logits_with, max_difference, run_script, session, tiny, tiny_path,
@@ -15,7 +15,7 @@ use tch::Tensor;
 const MODELS: &[&str] = &["olmo2", "llama3", "gpt2", "gpt_neox", "gemma2"];
 const POSITIONS: &[(&str, i64)] = &[("pos0", 0), ("poslast", -1)];
 
-/// One model's reference, and what the tests need of it.
+/// One model with its reference.
 struct Case {
     name: &'static str,
     model: LanguageModel,
@@ -110,7 +110,7 @@ fn the_planner_gives_the_reference_grid() {
         }
         session.set_variable("path", tiny_path(case.name).display().to_string().into());
         session.set_variable("answer", case.answer.into());
-        run_script(&mut session, r#"let model = load_model(path, #{ device: "cpu" });"#);
+        run_script(&mut session, r#"let model = load_model(path, #{ device: device });"#);
         for (key, position) in POSITIONS {
             session.set_variable("position", (*position).into());
             // 1: a block pass per state; 3: the last pass is smaller; 4096: all states at once.

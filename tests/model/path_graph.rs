@@ -1,4 +1,4 @@
-//! Graphs of paths: their sums, what pruning leaves, and the files that other programs read.
+//! Graphs of paths: their sums, their pruning, and the files for other programs.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -29,7 +29,7 @@ fn table(name: &str, granularity: Granularity) -> PathTable {
     Plan::new(&map, request, ANSWER, options).expect("a plan").run(&mut |_| Ok(())).expect("paths")
 }
 
-/// Tokens that every format must take care with.
+/// Tokens that every format must escape.
 fn names() -> Names {
     let tokens = ["\n", " \"quoted\\n\" <b>&amp;", " ", "$x$ -> }", "ü\u{0}\t", "end\\"];
     Names {
@@ -196,7 +196,7 @@ fn viewers_find_what_they_look_for_in_the_json() {
         }
         layers.insert(id, ours.layer);
     }
-    // The most influential nodes first: a threshold keeps as many as hold that share.
+    // The most influential nodes first: a threshold keeps the fewest with that share.
     let mut order: Vec<_> =
         nodes.iter().zip(&graph.nodes).map(|(node, ours)| (node["influence"].as_f64(), ours)).collect();
     order.sort_by(|one, other| one.0.expect("a share").total_cmp(&other.0.expect("a share")));

@@ -1,4 +1,4 @@
-//! The sweep planner against the plain way on every family, its store, and sweeps of any hooks.
+//! The sweep planner against single runs on every family, its store, and sweeps of any hooks.
 
 use crate::support::{TINY, load, logits, max_difference, run_script, script_failure, session, tiny_path};
 use lancet::grid::digest::Digests;
@@ -36,7 +36,7 @@ fn double(name: &str) -> LanguageModel {
     load(&tiny_path(name).display().to_string(), Kind::Double)
 }
 
-/// In float64 the order of sums leaves differences near 1e-15, so anything larger is a fault of the plan.
+/// In float64 the order of sums leaves differences near 1e-15, so a larger difference is an error of the plan.
 #[test]
 fn the_plan_equals_the_plain_way_on_every_family() {
     for name in TINY {
@@ -86,7 +86,7 @@ fn samples_may_differ_in_everything() {
     assert!(verified.max_logit_difference < 1e-12, "{verified:?}");
 }
 
-/// Given vectors act as a source whose activations they are.
+/// Given vectors act like a source with these activations.
 #[test]
 fn vectors_stand_for_a_source() {
     for site in [Site::ResidPost, Site::Z] {
@@ -152,7 +152,7 @@ fn released_ranks_beyond_the_limit_score_minus_one() {
     assert_eq!(scores.masked_select(&within), grid.rank.masked_select(&within).to_kind(Kind::Double).reciprocal());
 }
 
-/// The store gives back what was computed, for exactly the samples and the model that were.
+/// The store returns computed cells only for the same samples and the same model.
 #[test]
 fn an_interrupted_grid_goes_on_where_it_stopped() {
     let folder = tempfile::tempdir().expect("folder");
@@ -175,7 +175,7 @@ fn an_interrupted_grid_goes_on_where_it_stopped() {
     assert!(again.plan.to_string().contains("nothing to compute"), "{}", again.plan);
     assert_eq!(again.patched_logit, resumed.patched_logit);
 
-    // Whatever the numbers depend on makes a sample another one.
+    // A change of any input of the numbers makes a different sample.
     let changes: [fn(&mut Request); 5] = [
         |request| request.sources = vec![vec![3, 4, 5, 7]],
         |request| request.answers = vec![6, 7, 8],
@@ -192,7 +192,7 @@ fn an_interrupted_grid_goes_on_where_it_stopped() {
     let other = load(&tiny_path("mistral").display().to_string(), Kind::Float);
     assert_eq!(compute(&other, &request).plan.stored, 0);
 
-    // A damaged file is computed anew.
+    // The cells of a damaged file are computed again.
     for entry in std::fs::read_dir(folder.path()).expect("store") {
         for file in std::fs::read_dir(entry.expect("entry").path()).expect("folder") {
             std::fs::write(file.expect("file").path(), b"cut off").expect("written");
@@ -204,7 +204,7 @@ fn an_interrupted_grid_goes_on_where_it_stopped() {
 }
 
 /// The keys of stored cells and of models are written out field by field, so that nothing but a version changes them.
-/// (The values were computed from the fixture's files by a program of its own, in Python.)
+/// (A separate Python program computed the values from the fixture's files.)
 #[test]
 fn the_keys_of_models_and_cells_are_pinned() {
     let folder = tempfile::tempdir().expect("folder");
@@ -229,7 +229,7 @@ fn the_keys_of_models_and_cells_are_pinned() {
     assert_eq!(names, expected);
 }
 
-/// What cannot be compared fails, with the place and both values, instead of counting as equal.
+/// Values that cannot be compared are an error with the place and both values; they do not count as equal.
 #[test]
 fn verification_fails_on_what_it_cannot_compare() {
     let _guard = tch::no_grad_guard();
@@ -257,18 +257,18 @@ fn verification_fails_on_what_it_cannot_compare() {
     let _ = without_rank.rank.get(1).get(2).fill_(0);
     assert!(failed(&model, &without_rank).contains("rank 0 in the grid"));
 
-    // The grid is whole, and the runs that check it are not.
+    // The grid is complete, and the runs that check it are not.
     let whole = grid();
     model.decoder.final_norm.weight = model.decoder.final_norm.weight.full_like(f64::NAN);
     let error = failed(&model, &whole);
     assert!(error.contains("logit NaN, rank 1 in a run of its own"), "{error}");
 }
 
-/// Logits that are not finite are refused, and what they come from is named.
+/// Logits that are not finite are an error that names their origin.
 #[test]
 fn what_is_not_finite_is_refused_at_its_cause() {
     let _guard = tch::no_grad_guard();
-    // The unembedding is not the embedding, so a damaged row of the one leaves the other as it is.
+    // Unembedding and embedding are not tied, so damage to a row of one does not change the other.
     let mut model = double("qwen3");
     let mut request = request(Site::ResidPost, 0, &[1]);
     let failed = |model: &LanguageModel, request: &Request| {
@@ -294,13 +294,13 @@ fn what_is_not_finite_is_refused_at_its_cause() {
     assert_eq!(failed(&model, &request), "the logits of sample 1 are not finite without a patch");
 }
 
-/// Several items side by side in one batch give what each gives alone.
+/// Several items in one batch give the same as each alone.
 #[test]
 fn a_sweep_of_closures_equals_one_run_per_item() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
     let script = r#"
-        let model = load_model(path, #{ device: "cpu", dtype: "f64" });
+        let model = load_model(path, #{ device: device, dtype: "f64" });
         let prompts = [[1, 2, 3, 4], [5, 6, 7, 8]];
         let hooks = |item| [
             [`blocks.${item}.hook_mlp_out`, |value| value * 0.5],
@@ -325,13 +325,13 @@ fn a_sweep_of_closures_equals_one_run_per_item() {
     run_script(&mut session, script);
 }
 
-/// What `digest` gives is what `patch_grid` patches in, at every site.
+/// `patch_grid` patches in the vectors of `digest`, at every site.
 #[test]
 fn a_digest_stands_for_its_source() {
     let mut session = session();
     session.set_variable("path", tiny_path("olmo2").display().to_string().into());
     let script = r#"
-        let model = load_model(path, #{ device: "cpu", dtype: "f64" });
+        let model = load_model(path, #{ device: device, dtype: "f64" });
         let source = [3, 4, 5, 6];
         for site in ["resid_post", "attn_out", "mlp_out", "z"] {
             let asked = #{ target: [[1, 2, 3]], answer: [5], site: site, sizes: [1], store: false, quiet: true };
@@ -350,7 +350,7 @@ fn a_digest_stands_for_its_source() {
 fn what_cannot_be_done_is_said() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
-    run_script(&mut session, "let model = load_model(path, #{ device: \"cpu\" });");
+    run_script(&mut session, "let model = load_model(path, #{ device: device });");
     for (options, message) in [
         ("#{ source: [1], target: [[1, 2]] }", "`patch_grid` needs `answer`"),
         ("#{ source: [1], target: [[1, 2], [3]], answer: [1] }", "2 targets and 1 answers"),

@@ -26,7 +26,7 @@ fn from_directory(name: &str) -> Tokenizer {
     Tokenizer::from_directory(&fixture(name)).unwrap().unwrap()
 }
 
-/// The model that set-up puts in the cache.
+/// The model that set-up adds to the cache.
 fn smollm2() -> PathBuf {
     let cache = ["LANCET_CACHE", "XDG_CACHE_HOME", "HOME"].into_iter().find_map(|variable| {
         let folder = PathBuf::from(std::env::var_os(variable).filter(|folder| !folder.is_empty())?);
@@ -41,7 +41,7 @@ fn smollm2() -> PathBuf {
     path
 }
 
-/// Every text has the ids that it should have, and they read as the text again.
+/// Every text has the expected ids, which decode to the text.
 fn check(tokenizer: &Tokenizer, cases: &Value, add_special: bool) {
     let cases = cases.as_array().unwrap();
     assert!(cases.len() >= 10);
@@ -83,7 +83,7 @@ fn ways_to_split_words_agree() {
             assert_eq!(tokenizer.decode(&ids).unwrap(), expected, "{name}");
         }
     }
-    // The three do differ.
+    // The three differ.
     assert_ne!(expected["gpt-2"], expected["qwen2"]);
     assert_ne!(expected["gpt-2"], expected["smollm"]);
 }
@@ -146,7 +146,7 @@ fn each_token_reads_with_its_space() {
     let tokens = tokenizer.tokens(&ids).unwrap();
     assert_eq!(tokens[..2], ["a", " big"]);
     assert_eq!(tokens.last().map(String::as_str), Some("<|im_end|>"));
-    // The bytes of a character that is split up.
+    // The bytes of a split character.
     assert!(tokens[2..tokens.len() - 1].iter().any(|token| token.contains('\u{FFFD}')), "{tokens:?}");
     // The decoder drops the first space of a text; a token by itself keeps its own.
     let tokenizer = from_gguf(&fixture("sentencepiece.gguf"));
@@ -176,7 +176,7 @@ fn special_tokens_come_from_the_files_beside_the_tokenizer() {
     assert_eq!(tokenizer.token_to_id("<|eot_id|>"), Some(319));
     let template = tokenizer.chat_template().unwrap();
     assert!(template.contains("add_generation_prompt"), "the one called default, not {template}");
-    // A GGUF file names one end token; the one that ends a turn is known by its name.
+    // A GGUF file names one end token; the end of a turn is recognized by its name.
     let embedded = from_gguf(&fixture("tiny_llama.gguf"));
     assert_eq!(embedded.eos_ids(), [318, 319]);
     assert_eq!(embedded.chat_template(), Some(template));
@@ -256,7 +256,7 @@ fn with_special_tokens(architecture: &str) -> Tokenizer {
 
 #[test]
 fn special_tokens_of_phi_3_swallow_the_space_after_them() {
-    // As microsoft/Phi-3-mini-4k-instruct's tokenizer.json has it (`rstrip`); GGUF files do not say.
+    // As microsoft/Phi-3-mini-4k-instruct's tokenizer.json has it (`rstrip`); GGUF files do not contain it.
     for (architecture, expected) in [("phi3", vec![2, 4, 1, 3, 4]), ("llama", vec![2, 5, 3, 4, 1, 3, 4])] {
         let tokenizer = with_special_tokens(architecture);
         assert_eq!(tokenizer.encode("<|end|>\n a<s> a", false).unwrap(), expected, "{architecture}");

@@ -1,9 +1,9 @@
-//! Runs the code blocks of the README and of the book, and compares what they print with what the pages show.
+//! Runs the code blocks of the README and of the book, and compares their output with the pages.
 //!
 //! - `rhai` blocks of one page share a session, in order. `rhai,error` blocks must fail.
-//! - A `text` block directly after a `rhai` or `sh` block is what that block prints: numbers that are not integers up to
-//!   rounding, `...` on a line of its own stands for any lines. `LANCET_UPDATE_BOOK=NAME` writes the real output into the
-//!   pages whose path contains NAME (`.md` for all).
+//! - A `text` block directly after a `rhai` or `sh` block is its output: numbers that are not integers up to rounding,
+//!   `...` on a line of its own stands for any lines. `LANCET_UPDATE_BOOK=NAME` writes the real output into the pages
+//!   whose path contains NAME (`.md` for all).
 //! - Of `sh` blocks the commands, targets, scripts and options must exist; one with a `text` block is run.
 //! - Blocks marked `ignore`, and `text` blocks marked `sample`, are not run; an HTML comment above them says why.
 
@@ -114,7 +114,7 @@ impl Page {
     }
 }
 
-/// The name of the pages whose outputs are to be written, if any are.
+/// The name of the pages to update, if any.
 fn to_update() -> Option<String> {
     std::env::var("LANCET_UPDATE_BOOK").ok()
 }
@@ -141,7 +141,7 @@ fn pages() -> Vec<Page> {
     paths.into_iter().map(Page::read).collect()
 }
 
-/// A folder to work in: it shows the project's scripts, and the models that set-up has fetched, but no cached results.
+/// A working folder with the project's scripts and the models from set-up, but no cached results.
 fn workplace() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let output = Command::new(env!("CARGO_BIN_EXE_lancet")).args(["-e", "cache_dir()"]).output().expect("lancet runs");
@@ -155,7 +155,7 @@ fn workplace() -> tempfile::TempDir {
     folder
 }
 
-/// Runs a program in the workplace without network; gives what it writes to both streams, in order.
+/// Runs a program in the workplace without network; returns its output on both streams, in order.
 fn run(program: &str, arguments: &[&str], workplace: &Path, input: &str) -> String {
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
     let bin = Path::new(env!("CARGO_BIN_EXE_lancet")).parent().expect("a folder");
@@ -181,11 +181,11 @@ fn run(program: &str, arguments: &[&str], workplace: &Path, input: &str) -> Stri
     reader.read_to_string(&mut text).expect("the output is text");
     sender.join().expect("the input is sent").ok();
     child.wait().expect("the program ends");
-    // Progress, which only slow machines show.
+    // Progress, shown only on slow machines.
     text.lines().filter(|line| !line.contains(" elapsed")).fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// Compares outputs with pages, or collects them to be written into the pages.
+/// Compares outputs with pages, or collects them to update the pages.
 struct Outputs {
     update: bool,
     written: BTreeMap<usize, String>,
@@ -217,7 +217,7 @@ impl Outputs {
     }
 }
 
-/// Whether `actual` is what a page shows.
+/// Whether `actual` matches a page.
 fn matches(expected: &str, actual: &str) -> bool {
     fn lines(text: &str) -> Vec<&str> {
         text.trim_end().lines().map(str::trim_end).collect()
@@ -235,7 +235,8 @@ fn matches(expected: &str, actual: &str) -> bool {
     lines_match(&lines(expected), &lines(actual))
 }
 
-/// Whether two lines are alike but for the last digits of numbers with a decimal point, and the prompt's entry numbers.
+/// Whether two lines are equal except for the last digits of numbers with a decimal point, and the prompt's entry
+/// numbers.
 fn line_matches(expected: &str, actual: &str) -> bool {
     let pieces = |line: &str| {
         let mut pieces: Vec<String> = vec![String::new()];
@@ -331,7 +332,7 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-/// What is wrong with a command line, if anything.
+/// The problem with a command line, if any.
 fn complaint(line: &str, workplace: &Path) -> Option<String> {
     let words = words(line);
     let words: Vec<&str> = words.iter().map(String::as_str).skip_while(|word| is_assignment(word)).collect();

@@ -1,4 +1,4 @@
-//! The help of every function: that there is one, and that its examples run.
+//! Every function has help, and its examples run.
 
 use std::process::Command;
 
@@ -97,7 +97,7 @@ fn options_are_shown_once() {
     }
 }
 
-/// Stricter for tensors, files and what goes with them: each overload has a help of its own.
+/// Stricter for tensors, files and the like: each overload has its own help.
 #[test]
 fn each_form_of_a_tensor_function_says_what_it_does() {
     let mut engine = Engine::new();

@@ -1,4 +1,4 @@
-//! Asking a model behind a URL, against a server on this machine that answers as it is told to.
+//! Queries to a model behind a URL, against a local server with scripted answers.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use assert_cmd::Command;
 use lancet::chat_client::Request;
 use serde_json::{Value, json};
 
-/// What the server does with one request.
+/// The server's reaction to one request.
 #[derive(Clone)]
 enum Answer {
     /// Status, headers and body
@@ -36,14 +36,14 @@ struct Server {
 }
 
 impl Server {
-    /// Gives the answers in turn, the last one for good.
+    /// Gives the answers in turn, then repeats the last one.
     fn new(answers: Vec<Answer>) -> Self {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let log = Arc::clone(&asked);
         std::thread::spawn(move || {
-            // Connections that are not answered stay open.
+            // Unanswered connections stay open.
             let mut waiting = Vec::new();
             for stream in listener.incoming().map_while(Result::ok) {
                 let request = read(&stream);
@@ -93,7 +93,7 @@ fn say(mut stream: TcpStream, status: u16, headers: &str, body: &str) {
         .ok();
 }
 
-/// A chat completion as servers give it.
+/// A chat completion in the servers' format.
 fn completion(text: &str) -> Answer {
     let body = json!({ "id": "1", "choices": [{ "index": 0, "message": { "role": "assistant", "content": text } }] });
     Answer::Say(200, "Content-Type: application/json\r\n", body.to_string())
@@ -120,7 +120,7 @@ fn an_answer_is_its_text() {
     assert_eq!(seen[0].path, "/v1/chat/completions");
     assert_eq!(seen[0].body, asked.body);
     assert!(seen[0].head.to_lowercase().contains("authorization: bearer secret\r\n"), "{}", seen[0].head);
-    // The address may be given whole, and ends in a slash or not.
+    // The address may be complete, with or without a final slash.
     for url in [format!("{}/", server.url), format!("{}/chat/completions", server.url)] {
         assert!(request(&url).send().is_ok());
     }

@@ -1,4 +1,4 @@
-//! What is shown for each kind of error: one script and one snapshot each.
+//! The report of each kind of error: one script and one snapshot each.
 
 use std::process::Command;
 
@@ -35,11 +35,11 @@ fn no_cut_of_a_script_is_too_much() {
             let text = std::fs::read_to_string(&file).expect("text");
             let mut session = session();
             for (at, _) in text.char_indices() {
-                // Both ends: what is being typed, and what a cut at the start leaves; line ends of either kind.
+                // Text cut at the end, as during typing, and at the start; line ends of either kind.
                 for part in [text[..at].to_owned(), text[at..].to_owned(), text[at..].replace('\n', "\r\n")] {
                     let name = file.display().to_string();
                     if let Err(ScriptError::Failed(diagnostic)) = session.eval(&name, &part) {
-                        assert!(!diagnostic.message.contains("a fault inside"), "{part}");
+                        assert!(!diagnostic.message.contains("an internal error"), "{part}");
                         assert!(session.render(&diagnostic, true).contains(&diagnostic.message), "{part}");
                     }
                 }

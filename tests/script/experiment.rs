@@ -117,7 +117,7 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-/// Every figure is there as SVG, PDF and PNG, every table as CSV and LaTeX that compiles.
+/// Every figure is saved as SVG, PDF and PNG, every table as CSV and LaTeX that compiles.
 fn complete(name: &str, out: &Path) {
     let with = |extension: &str, others: &[&str]| {
         let found = entries_with(out, extension);
@@ -243,7 +243,7 @@ fn activation_patching_reports_what_it_measured() {
     assert_eq!((&summary["samples"], &summary["verified"]["rank_differences"]), (&json!(3), &json!(0)));
 }
 
-/// Files below a folder, with when each was last written.
+/// Files below a folder with their modification times.
 fn written(folder: &Path) -> std::collections::BTreeMap<std::path::PathBuf, std::time::SystemTime> {
     let mut found = std::collections::BTreeMap::new();
     for entry in std::fs::read_dir(folder).expect("folder").map(|entry| entry.expect("entry").path()) {
@@ -284,7 +284,7 @@ fn an_interrupted_experiment_computes_only_what_is_missing_or_damaged() {
     let values = cache.path().join("values");
     let before = written(&values);
     assert!(before.len() > 20, "one file for each position of each sample: {}", before.len());
-    // One is gone, one cut short, one changed in a digit.
+    // One is deleted, one truncated, one changed in a digit.
     let files: Vec<_> = before.keys().cloned().collect();
     std::fs::remove_file(&files[0]).expect("removed");
     std::fs::write(&files[1], "{").expect("written");
@@ -322,7 +322,7 @@ fn the_bench_compares_ways_in_one_run() {
     }
 }
 
-/// Against paths that were multiplied out elsewhere, in the form in which the peer prints its own.
+/// Against explicit products of paths, in the peer's output format.
 #[test]
 fn the_bench_of_paths_compares_them_with_its_peers() {
     let folder = tempfile::tempdir().expect("folder");
@@ -374,7 +374,7 @@ fn names_that_cannot_work_are_refused_before_the_work() {
     }
 }
 
-/// The scripts of tests/scripts/stdlib say themselves what must hold.
+/// The scripts of tests/scripts/stdlib contain their own assertions.
 #[test]
 fn numbers_and_the_standard_library_behave() {
     let folder = tempfile::tempdir().expect("folder");

@@ -1,5 +1,5 @@
-//! The numbers of the experiments on a small random model: against runs and paths counted one by one (by
-//! tests/scripts/experiment/naive.rhai), against formulas written out here, and against answers that are known.
+//! The numbers of the experiments on a small random model: against single runs and paths (by
+//! tests/scripts/experiment/naive.rhai), against explicit formulas, and against known answers.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::{run, small_model};
 
-/// The model, the folder for results, and what was computed the slow way.
+/// The model, the folder for results, and the results of the slow computation.
 struct Bench {
     model: TempDir,
     out: TempDir,
@@ -97,7 +97,7 @@ fn name_of(i: usize, j: usize) -> String {
     format!("({i}, {j})")
 }
 
-/// The sets of one and two of the four layers, as a grid has them in order.
+/// The sets of one and two of the four layers, in a grid's order.
 fn sets() -> Vec<(usize, usize)> {
     (0..4).flat_map(|i| (i..4).map(move |j| (i, j))).collect()
 }
@@ -165,7 +165,7 @@ fn superadditivity_gives_the_interactions_of_single_runs() {
         close(number(&row, "effect_rr"), mean(&effects(&naive, &name_of(i, j), "rr")), "the paper's ranking");
         for metric in ["rr", "logit"] {
             let row = only(&sound, &[("pair", &name_of(i, j)), ("metric", metric)]);
-            // Three of the five samples, whichever the halves are.
+            // Three of the five samples, for any halves.
             let all = interaction(&naive, (i, j), metric);
             let halves = (0..32_u32).filter(|chosen| chosen.count_ones() == 3).map(|chosen| {
                 let kept: Vec<f64> =
@@ -283,7 +283,7 @@ fn experiments_with_paths_count_what_enumeration_counts() {
     }
 }
 
-/// A layer in which a task has no activity has no correlation, and nothing that is computed from it.
+/// A layer without activity in a task has no correlation, and no value derived from it.
 #[test]
 fn a_layer_without_activity_is_left_out_of_circuit_selection() {
     let bench = Bench::new();
@@ -305,7 +305,7 @@ fn a_layer_without_activity_is_left_out_of_circuit_selection() {
     assert!(html.contains("<td class=\"number\"></td>"), "an undefined number is blank");
 }
 
-/// The labels of half of the samples are what the model answers; those of the others no model answers.
+/// The labels of half of the samples are the model's answers; no model gives those of the others.
 #[test]
 fn competence_counts_right_answers() {
     let bench = Bench::new();
@@ -343,14 +343,14 @@ fn competence_counts_right_answers() {
     assert_eq!((number(&row, "ema"), number(&row, "ia")), (0.5, in_scope));
 }
 
-/// The first line of an answer as competence compares it.
+/// The first line of an answer, normalized as in competence.
 fn normalized(answer: &str) -> String {
     let line = answer.trim().lines().next().unwrap_or_default();
     let plain = line.replace(['.', ',', ';', ':', '!', '?', '\'', '"', '(', ')'], " ");
     plain.to_lowercase().trim().to_owned()
 }
 
-/// Pinned from a run that was looked at: 32 rephrasings to train on and 8 to test on, of 32 dimensions.
+/// Pinned from an inspected run: 32 rephrasings to train on and 8 to test on, of 32 dimensions.
 #[test]
 fn geometry_reports_what_its_probes_reach() {
     let bench = Bench::new();

@@ -1,11 +1,11 @@
-//! The LaTeX of every kind of table: its text, and that a TeX engine compiles it where the machine has one.
+//! The LaTeX of every kind of table: its text, and its compilation if a TeX engine is installed.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::session;
 
-/// Characters that mean something to LaTeX, numbers of every form, and blanks.
+/// Characters special to LaTeX, numbers of every form, and blanks.
 const TABLES: &str = r#"
     let empty = table(["only_column"]);
     empty.save(join_path(folder, "empty.tex"));
@@ -38,7 +38,7 @@ fn tables_are_latex_that_compiles() {
     compile(folder.path(), &names);
 }
 
-/// Compiles a document with all tables with the first engine on the path; without one there is nothing to do.
+/// Compiles a document of all tables with the first engine on the path; does nothing without one.
 pub fn compile(folder: &Path, names: &[&str]) {
     let inputs: String = names.iter().map(|name| format!("\\input{{{name}.tex}}\n\n")).collect();
     let document = format!(

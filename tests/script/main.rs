@@ -1,4 +1,4 @@
-//! Scripts: the shipped ones, the examples of the help, what errors say, and the functions beside those on models.
+//! Scripts: the shipped ones, the examples of the help, error messages, and the functions that need no model.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod support;

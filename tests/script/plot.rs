@@ -1,4 +1,4 @@
-//! Figures: their text in the terminal, their SVG and PNG files, and what they refuse.
+//! Figures: their text in the terminal, their SVG and PNG files, and their errors.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -154,7 +154,7 @@ fn png_shows_cells_where_the_svg_has_them() {
     let side = attribute(cells[0], "width");
     let at = |x: f64, y: f64| pixels[(y * scale) as usize * width + (x * scale) as usize];
     let color = |cell: &str| at(attribute(cell, "x") + side / 2.0, attribute(cell, "y") + side / 2.0);
-    // Row by row without the blanks: the greatest value comes first, the least last.
+    // Row by row without the blanks: the largest value first, the smallest last.
     let (greatest, least) = (color(cells[0]), color(cells[5]));
     assert!(greatest[0] > greatest[2] && least[2] > least[0], "{greatest:?} {least:?}");
     // The first cell of row 1 is blank: it lies left of that row's first number.
@@ -336,7 +336,7 @@ fn wrong_charts_are_refused() {
     insta::assert_snapshot!(messages.join("\n"));
 }
 
-/// What scripts see.
+/// Figures in scripts.
 mod script {
     use rhai::{Dynamic, Scope};
 
@@ -438,7 +438,7 @@ mod script {
         scope.push("path", path.to_string_lossy().into_owned());
         engine().run_with_scope(&mut scope, "heatmap([[1, 2]]).save(path);").unwrap();
         assert!(std::fs::read(&path).unwrap().starts_with(b"\x89PNG"));
-        // Nothing else is left in the folder.
+        // The folder contains nothing else.
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 

@@ -1,4 +1,4 @@
-//! What the tests of scripts share.
+//! Shared by the tests of scripts.
 
 #[path = "../support/engine.rs"]
 mod engine;

@@ -1,4 +1,4 @@
-//! Task files and their data: BIG-bench's layouts, tables in every format, and what is said of broken ones.
+//! Task files and their data: BIG-bench's layouts, tables in every format, and the errors of broken ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ fn the_layouts_of_bigbench_are_one_task() {
                 load(&changed(folder.path(), &format!("bigbench/{name}"), |fields| fields["data"] = json!(data)))
             })
             .collect();
-        // The queries and answers of the table that the fixtures were made of.
+        // The queries and answers of the fixtures' original table.
         let table = load(&root().join(format!("scripts/tasks/{name}.json")));
         let expected: Vec<(String, String)> = pairs(&table)
             .into_iter()
@@ -108,7 +108,7 @@ fn a_table_can_be_in_any_format() {
     }
 }
 
-/// What is wrong with data, beyond what tests/errors shows.
+/// Errors in data, in addition to tests/errors.
 #[test]
 fn broken_data_is_refused_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
@@ -130,7 +130,7 @@ fn broken_data_is_refused_with_its_place() {
             "[{\"query\": \"big\",\n\"adj_comp\": [1]}]",
             "a.json:1`: `adj_comp` is neither a text nor a number",
         ),
-        ("a.parquet", "PAR1", "a.parquet`: not a whole parquet file"),
+        ("a.parquet", "PAR1", "a.parquet`: not a complete parquet file"),
         ("a.txt", "", "a.txt`: unknown file extension"),
     ] {
         fs::write(folder.path().join(name), text).unwrap();
@@ -145,9 +145,9 @@ fn broken_data_is_refused_with_its_place() {
     for (record, message) in [
         (json!({"question": "Is it?"}), "neither `input` nor `inputs`"),
         (json!({"input": 3, "target": "yes"}), "the input is not a text"),
-        (json!({"input": "Is it?", "target_scores": {"yes": 1, "no": 1}}), "no answer is right"),
-        (json!({"input": "Is it?", "target_scores": {"yes": "1"}}), "no answer is right"),
-        (json!({"inputs": "Q: Is it?\nA:", "targets": []}), "no answer is right"),
+        (json!({"input": "Is it?", "target_scores": {"yes": 1, "no": 1}}), "no answer is correct"),
+        (json!({"input": "Is it?", "target_scores": {"yes": "1"}}), "no answer is correct"),
+        (json!({"inputs": "Q: Is it?\nA:", "targets": []}), "no answer is correct"),
         (json!({"input": "Is it?", "target": ["perhaps"]}), "the answer `perhaps` is not one of `answers`: yes, no"),
         (json!({"input": " ", "target": ["yes"]}), "the query is empty"),
         (json!({"input": "Is it?", "target": ""}), "the answer is empty"),

@@ -1,4 +1,4 @@
-//! Tensors as scripts see them: against PyTorch's values, and the behaviour scripts in `scripts/tensor`.
+//! Tensors in scripts: against PyTorch's values, and the behaviour scripts in `scripts/tensor`.
 
 use std::path::{Path, PathBuf};
 
@@ -117,7 +117,7 @@ fn scripts_behave() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// What we save, the reference implementation accepts and reads as it was meant.
+/// The reference implementation reads our files with the same content.
 #[test]
 fn saved_tensors_are_valid_safetensors() {
     let scratch = tempfile::tempdir().unwrap();
@@ -143,7 +143,7 @@ fn saved_tensors_are_valid_safetensors() {
     assert_eq!(read("bytes"), ("U8".to_owned(), vec![3], vec![1, 2, 3]));
 }
 
-/// libtorch appends dozens of frames to every message, of which no user may see one.
+/// libtorch appends dozens of frames to every message; users must not see them.
 #[test]
 fn no_message_shows_a_backtrace() {
     let scripts = [

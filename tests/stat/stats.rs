@@ -18,7 +18,7 @@ fn script_value(value: &Value) -> Dynamic {
     }
 }
 
-/// What scripts find: the inputs of the fixtures as arrays.
+/// The variables for scripts: the inputs of the fixtures as arrays.
 fn scope(reference: &Value) -> Scope<'static> {
     let mut scope = Scope::new();
     for (name, value) in reference["inputs"].as_object().unwrap() {
@@ -46,7 +46,7 @@ fn number(value: &Dynamic) -> f64 {
         .unwrap_or_else(|| panic!("{value} is not a number"))
 }
 
-/// Where `got` differs from what is expected; maps may hold more than that.
+/// The differences between `got` and the expected value; maps may have more fields.
 fn difference(got: &Dynamic, wanted: &Value, relative: f64, absolute: f64) -> Option<String> {
     match wanted {
         Value::Object(fields) => {
@@ -175,7 +175,7 @@ fn elements(value: &Dynamic) -> (Vec<i64>, Vec<f64>) {
     (tensor.shape(), Vec::<f64>::try_from(&flat).unwrap())
 }
 
-/// The largest difference, relative to the largest value; each column may have the other sign where `signs` is set.
+/// The largest difference, relative to the largest value; with `signs`, each column may have the other sign.
 fn tensor_difference(got: &Dynamic, wanted: &Value, signs: bool) -> f64 {
     let (shape, mut got) = elements(got);
     let wanted = flat(wanted);
@@ -223,7 +223,7 @@ fn probes_are_scikit_learns() {
     let scope = scope(&reference);
     for (key, wanted) in reference["matrices"]["probe"].as_object().unwrap() {
         let [name, l2, standardize] = key.split(' ').collect::<Vec<_>>().try_into().unwrap();
-        // Of two groups, the one with a fifth of the rows is tested on.
+        // Of two groups, the one with a fifth of the rows is the test side.
         let script = format!(
             "let x = tensor({name}, #{{ dtype: \"f64\" }});
              let groups = labels.map(|label| 0) + labels.extract(0..15).map(|label| 1);
@@ -312,7 +312,7 @@ fn embeddings_keep_groups_apart_and_depend_on_the_seed_alone() {
 
 #[test]
 fn pairs_are_not_ranked_by_the_samples_that_test_them() {
-    // On sample s only the s-th pair has an effect, so a pair ranks first by a sample that must not count for it.
+    // On sample s only the s-th pair has an effect, so a pair ranks first by a sample that its test must not include.
     let script = r#"
         let sets = []; let effects = [];
         for i in 0..9 { sets.push([i]); effects.push([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]); }
@@ -344,7 +344,7 @@ fn pairs_are_not_ranked_by_the_samples_that_test_them() {
 
 #[test]
 fn intervals_hold_the_mean_as_often_as_they_say() {
-    // Means of 12 exponential numbers: BCa is known to fall somewhat short of its level there, percentile by more.
+    // Means of 12 exponential numbers: BCa is known to be somewhat below its level there, percentile further below.
     let script = r#"
         let state = 12345; let held = #{ BCa: 0, percentile: 0 };
         for trial in 0..300 {
@@ -451,7 +451,7 @@ fn faults_say_what_would_be_right() {
         ("stats::superadditivity([[0], [0, 1]], [[1, 2], [3, 4]], #{ split: false })", "effect of layer 1 alone"),
         ("stats::superadditivity([[0], [1]], [[1, 2], [3, 4]])", "at least 4 samples, not 2; `split: false`"),
         ("stats::superadditivity([[0], [1]], [[1, 2], [3, 4]], #{ split: false })", "no pair with an interaction"),
-        ("stats::superadditivity([[0], [0]], [[1, 2], [3, 4]], #{ split: false })", "is there twice"),
+        ("stats::superadditivity([[0], [0]], [[1, 2], [3, 4]], #{ split: false })", "appears twice"),
         ("stats::superadditivity([[0, 1, 2]], [[1, 2]], #{ split: false })", "not a set of one or two layers"),
         ("stats::superadditivity([0], [[1, 2]], #{ split: false })", "must be an array of layers, not integer"),
     ] {

@@ -1,4 +1,4 @@
-//! What the tests of statistics share.
+//! Shared by the tests of statistics.
 
 #[path = "../support/engine.rs"]
 mod engine;

@@ -3,7 +3,7 @@
 use lancet::bind;
 use rhai::{Engine, EvalAltResult, Map};
 
-/// An engine with the functions that scripts find.
+/// An engine with the functions for scripts.
 pub fn engine() -> Engine {
     let mut engine = Engine::new();
     engine.set_max_expr_depths(128, 128).set_max_call_levels(256);

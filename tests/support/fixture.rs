@@ -1,4 +1,4 @@
-//! Where the fixtures are.
+//! The paths of fixtures.
 
 use std::path::{Path, PathBuf};
 

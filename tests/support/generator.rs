@@ -1,4 +1,4 @@
-//! libtorch's generator of random numbers, which the tests of a process share.
+//! libtorch's generator of random numbers, shared by the tests of a process.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,4 +1,4 @@
-//! Whether an SVG is one.
+//! Checks that an SVG is well formed.
 
 /// Fails unless every element that is opened is closed in order, and text holds no bare `<` or `&`.
 pub fn assert_well_formed(svg: &str) {

@@ -1,4 +1,4 @@
-//! Error messages as one line, and what a text must contain.
+//! Error messages as one line, and checks of a text's parts.
 
 /// An error and its hint, in one line.
 pub fn failure<T>(result: lancet::error::Result<T>) -> String {

@@ -92,7 +92,7 @@ pub fn named(name: &str) -> Result<&'static Dataset> {
     })
 }
 
-/// Where the file of a data set, `dataset/file`, is or will be.
+/// The path of a data set's file, named `dataset/file`, whether fetched or not.
 ///
 /// # Errors
 /// A path that leads elsewhere, or no folder for caches.
@@ -118,12 +118,12 @@ impl Datasets {
     /// files.
     ///
     /// # Errors
-    /// No variable and no home folder say where caches go.
+    /// No variable and no home folder for caches.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
 
-    /// The same with the variables that `lookup` gives.
+    /// The same, with variables from `lookup`.
     ///
     /// # Errors
     /// As for [`Datasets::from_env`].
@@ -135,7 +135,7 @@ impl Datasets {
         })
     }
 
-    /// Writes what can be fetched and what is there already.
+    /// Lists the data sets and which of their files are fetched.
     ///
     /// # Errors
     /// `out` cannot be written.
@@ -163,7 +163,7 @@ impl Datasets {
             (false, _) => "not fetched".to_owned(),
             (true, false) => "broken".to_owned(),
             (true, true) => match record::read(&path) {
-                Ok(records) => format!("there, {} examples", records.len()),
+                Ok(records) => format!("fetched, {} examples", records.len()),
                 Err(error) => error.to_string(),
             },
         }
@@ -175,7 +175,7 @@ impl Datasets {
     }
 
     /// Fetches the missing files of a data set and returns its folder. The archive is read as it arrives; only the
-    /// listed files are extracted, and written once all of them have passed their check.
+    /// listed files are extracted, and they are written once all of them have passed their check.
     ///
     /// # Errors
     /// Downloads that are forbidden or fail, files that are not the expected ones, Ctrl-C.
@@ -219,7 +219,7 @@ fn extract(archive: impl Read, dataset: &Dataset) -> Result<Vec<(&DataFile, Vec<
         entry.by_ref().take(LONGEST_FILE).read_to_end(&mut bytes).map_err(broken)?;
         if format!("{:x}", Sha256::digest(&bytes)) != file.sha256 {
             return Err(Error::new(format!(
-                "`{}` of `{}` has another content than expected",
+                "`{}` of `{}` does not have the expected content",
                 file.member, dataset.archive
             ))
             .hint("its SHA-256 differs; nothing was written"));
@@ -236,7 +236,7 @@ fn extract(archive: impl Read, dataset: &Dataset) -> Result<Vec<(&DataFile, Vec<
 
 const MEGABYTE: u64 = 1_000_000;
 
-/// Counts what is read, and stops after Ctrl-C.
+/// Counts the bytes read, and stops after Ctrl-C.
 struct Metered {
     content: Box<dyn Read>,
     bar: Progress,

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::error::{Error, Result};
 
-/// Preferred is JSON; many mirrors have HTML only.
+/// JSON is preferred; many mirrors have HTML only.
 const FORMATS: &str = "application/vnd.pypi.simple.v1+json, text/html;q=0.1";
 /// Largest page read, in bytes.
 const LONGEST_PAGE: u64 = 64 << 20;
@@ -41,7 +41,7 @@ impl Index {
         let parsed = Url::parse(&format!("{}/", address.trim_end_matches('/')))
             .map_err(|error| Error::new(format!("the package index `{address}` is not a valid address: {error}")))
             .map_err(|error| error.hint("set `PIP_INDEX_URL` to one such as https://example.org/simple"))?;
-        // The system's certificates, as organisations put their own there.
+        // The system's certificates: organisations add their own there.
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let agent = Agent::config_builder()
             .tls_config(tls)
@@ -56,7 +56,7 @@ impl Index {
     /// The address of an archive among the files of a package.
     ///
     /// # Errors
-    /// An index that cannot be reached, or does not have it.
+    /// An index that cannot be reached, or that does not have the archive.
     pub fn find(&self, package: &str, archive: &str) -> Result<Url> {
         let page = self.address.join(&format!("{package}/")).map_err(|error| unreadable(&self.address, &error))?;
         let mut answer = self

@@ -1,4 +1,4 @@
-//! Which package index pip asks: by its variable, its configuration files, or its own default.
+//! The package index that pip uses, from its variable, its configuration files or its own default.
 //! <https://pip.pypa.io/en/stable/topics/configuration/>
 
 use std::fs;
@@ -24,7 +24,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads `PIP_INDEX_URL`, and the variables that say where pip's configuration files are.
+    /// Reads `PIP_INDEX_URL` and the variables that locate pip's configuration files.
     pub fn from_variables(lookup: &impl Fn(&str) -> Option<String>) -> Self {
         Self { variable: cache::variable(lookup, "PIP_INDEX_URL"), files: files(lookup) }
     }
@@ -44,12 +44,13 @@ impl Settings {
     }
 }
 
-/// The configuration files in pip's order: global, user, virtual environment, `PIP_CONFIG_FILE`. Later ones overrule.
+/// The configuration files in pip's order: global, user, virtual environment, `PIP_CONFIG_FILE`. Later ones take
+/// precedence.
 fn files(lookup: &impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     let variable = |name: &str| cache::variable(lookup, name);
     let named = variable("PIP_CONFIG_FILE");
     if named.as_deref() == Some("/dev/null") {
-        // pip's way to switch all files off.
+        // pip's way to ignore all files.
         return Vec::new();
     }
     let home = variable("HOME").map(PathBuf::from);
@@ -66,7 +67,8 @@ fn files(lookup: &impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     files
 }
 
-/// The index that configuration files name, if one does. A section overrules a less specific one in any file.
+/// The index that configuration files name, if one does. A section takes precedence over a less specific one in any
+/// file.
 fn configured(files: &[PathBuf]) -> Result<Option<String>> {
     let files = files.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
     let of_section = |section: &&str| {

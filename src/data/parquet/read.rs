@@ -40,7 +40,7 @@ impl Iterator for Parquet {
     }
 }
 
-/// Runs a part of the reader, which panics on some damaged files.
+/// Runs a part of the reader and turns its panics, which some damaged files cause, into errors.
 fn guarded<T>(path: &Path, read: impl FnOnce() -> std::result::Result<T, ParquetError>) -> Result<T> {
     let outcome = match catch_unwind(AssertUnwindSafe(read)) {
         Ok(Ok(value)) => return Ok(value),
@@ -48,5 +48,5 @@ fn guarded<T>(path: &Path, read: impl FnOnce() -> std::result::Result<T, Parquet
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the file is damaged".to_owned(),
     };
-    Err(Error::new(format!("`{}`: not a whole parquet file: {outcome}", path.display())))
+    Err(Error::new(format!("`{}`: not a complete parquet file: {outcome}", path.display())))
 }

@@ -17,7 +17,7 @@ use crate::interrupt;
 /// Rows buffered per row group. Readers fetch and skip whole groups.
 const GROUP_ROWS: usize = 1 << 17;
 
-/// What a column holds.
+/// The type of a column's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnType {
     /// 64-bit integers.
@@ -52,7 +52,7 @@ pub enum Column {
 }
 
 impl Column {
-    /// What it holds.
+    /// The type of its values.
     pub fn column_type(&self) -> ColumnType {
         match self {
             Self::Integer(_) => ColumnType::Integer,
@@ -151,7 +151,7 @@ impl Writer {
     /// Adds rows: one batch of values per column, in the columns' order, all of one length.
     ///
     /// # Errors
-    /// Columns that do not fit, Ctrl-C, and whatever stops the writing.
+    /// Columns that do not fit, Ctrl-C, a failure to write.
     pub fn append(&mut self, batch: Vec<Column>) -> Result<()> {
         interrupt::check()?;
         self.fits(&batch).map_err(|error| error.context(format!("`{}`", self.path.display())))?;
@@ -164,7 +164,7 @@ impl Writer {
     /// Writes the rest of the rows and gives the file its name.
     ///
     /// # Errors
-    /// Whatever stops the writing.
+    /// A failure to write.
     pub fn finish(mut self) -> Result<()> {
         if self.pending_rows() > 0 {
             self.write_group()?;
@@ -206,7 +206,7 @@ impl Writer {
     }
 }
 
-/// A column in the file's schema. Nothing may be absent; a list is the three-level group that the format asks for.
+/// A column in the file's schema. Values are required; a list is the format's three-level group.
 fn field(name: &str, kind: ColumnType) -> std::result::Result<TypePtr, ParquetError> {
     let plain = |name: &str, physical: Physical, logical: Option<LogicalType>| {
         Type::primitive_type_builder(name, physical)
@@ -265,8 +265,8 @@ fn write_values<T: DataType>(
     column.close()
 }
 
-/// How the values of lists fall to rows: per value, or empty list, whether there is a value, and whether it goes on
-/// with the list of the value before. <https://parquet.apache.org/docs/file-format/nestedencoding/>
+/// How the values of lists divide into rows: per value, or per empty list, whether there is a value, and whether it
+/// continues the previous value's list. <https://parquet.apache.org/docs/file-format/nestedencoding/>
 struct Levels {
     definition: Vec<i16>,
     repetition: Vec<i16>,

@@ -55,7 +55,7 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// A number in math mode, so that its minus is one and its exponent is raised; any other text escaped.
+/// A number in math mode, so that it has a true minus sign and a raised exponent; any other text escaped.
 fn number(text: &str) -> String {
     match text.trim() {
         "inf" => return "$\\infty$".into(),

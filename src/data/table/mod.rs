@@ -15,7 +15,7 @@ use crate::format::{self, Item};
 
 pub use html::escape as escape_html;
 
-/// What one cell holds.
+/// The value of one cell.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cell {
     /// Nothing.
@@ -54,7 +54,7 @@ impl Cell {
         }
     }
 
-    /// Numbers come before truths, truths before texts, blanks last; -0.0 is below 0.0.
+    /// Numbers come before booleans, booleans before texts, blanks last; -0.0 is below 0.0.
     fn compare(&self, other: &Self) -> Ordering {
         let class = |cell: &Self| match cell {
             _ if cell.is_blank() => 3,
@@ -82,7 +82,7 @@ impl Cell {
     }
 }
 
-/// One column: its name for programs, its header for people, and how its numbers are laid out.
+/// One column: its name for programs, its header for people, and the format of its numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
     /// The name, which rows and CSV files use.
@@ -105,7 +105,7 @@ impl Table {
     /// A table without rows.
     ///
     /// # Errors
-    /// No columns, two of one name, or a format that is not one.
+    /// No columns, two columns of one name, or an invalid format.
     pub fn new(title: String, columns: Vec<Column>) -> Result<Self> {
         if columns.is_empty() {
             return Err(Error::new("a table needs at least one column"));
@@ -196,10 +196,10 @@ impl Table {
         Ok(sorted)
     }
 
-    /// Writes the table to a file in the format that its extension names; missing folders are made.
+    /// Writes the table to a file in the format of its extension; missing folders are created.
     ///
     /// # Errors
-    /// An extension other than `.csv`, `.tex` and `.html`, or whatever stops the writing.
+    /// An extension other than `.csv`, `.tex` and `.html`, or a failure to write the file.
     pub fn save(&self, path: &Path) -> Result<()> {
         type Write = fn(&Table, &Path) -> Result<()>;
         let formats: [(&str, Write); 3] = [
@@ -224,7 +224,7 @@ impl Table {
             .collect()
     }
 
-    /// Whether a column holds numbers, which are shown at its right edge.
+    /// Whether a column holds numbers, and so is aligned to the right.
     fn is_numeric(&self, place: usize) -> bool {
         let cells = || self.rows.iter().map(|row| &row[place]).filter(|cell| !matches!(cell, Cell::Empty));
         self.columns[place].format.is_some() || (cells().next().is_some() && cells().all(Cell::is_number))

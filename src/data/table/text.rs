@@ -8,7 +8,7 @@ use super::Table;
 use crate::error::Result;
 
 impl Table {
-    /// The table as text, its lines at most `width` columns where they can be; without a width nothing is wrapped.
+    /// The table as text, its lines at most `width` columns wide where possible; without a width nothing is wrapped.
     ///
     /// # Errors
     /// A number that its column's format cannot lay out.

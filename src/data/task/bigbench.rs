@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::data::record::Record;
 use crate::error::Result;
 
-/// The query of a record, with runs of white space made single spaces, and its right answers.
+/// The query of a record, with each run of white space replaced by one space, and its correct answers.
 ///
 /// # Errors
-/// A record without a query or a right answer.
+/// A record without a query or a correct answer.
 pub fn question(record: &Record) -> Result<(String, Vec<String>)> {
     let (query, answers) = match (record.fields.get("input"), record.fields.get("inputs")) {
         (Some(Value::String(input)), _) => (input.as_str(), own_answers(record)),
@@ -23,7 +23,7 @@ pub fn question(record: &Record) -> Result<(String, Vec<String>)> {
         }
     };
     let answers = answers.ok_or_else(|| {
-        record.error("no answer is right: there are no targets, or no choice scores higher than another")
+        record.error("no answer is correct: there are no targets, or no choice scores higher than another")
     })?;
     Ok((query.split_whitespace().collect::<Vec<_>>().join(" "), answers))
 }
@@ -45,7 +45,7 @@ fn hub_answers(record: &Record) -> Option<Vec<String>> {
     })
 }
 
-/// A text, a number, or several of them; nothing where there are none.
+/// A text, a number, or a list of them; `None` for an empty list.
 fn texts(value: &Value) -> Option<Vec<String>> {
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.trim().to_owned()),
@@ -59,7 +59,7 @@ fn texts(value: &Value) -> Option<Vec<String>> {
     (!texts.is_empty()).then_some(texts)
 }
 
-/// The first choice of the highest score, if it is higher than another's.
+/// The first choice with the highest score, unless all choices score the same.
 fn best<'a>(choices: impl Iterator<Item = (&'a str, Option<f64>)>) -> Option<Vec<String>> {
     let choices: Vec<(&str, f64)> = choices.map(|(choice, score)| Some((choice, score?))).collect::<Option<_>>()?;
     let highest = choices.iter().map(|(_, score)| *score).fold(f64::NEG_INFINITY, f64::max);
@@ -68,8 +68,8 @@ fn best<'a>(choices: impl Iterator<Item = (&'a str, Option<f64>)>) -> Option<Vec
     (highest > lowest || choices.len() == 1).then(|| vec![(*choice).trim().to_owned()])
 }
 
-/// The question of a prompt in BIG-bench's default form: what stands after `Q: ` and before the choices and `A:`, each
-/// at the start of a line. For tasks of another form, `replace` removes the text around it.
+/// The question of a prompt in BIG-bench's default form: the text between `Q: ` and the choices or `A:`, each at the
+/// start of a line. For tasks of another form, `replace` removes the text around it.
 fn without_prompt(prompt: &str) -> &str {
     let start = if prompt.starts_with("Q: ") { Some(0) } else { prompt.find("\nQ: ").map(|place| place + 1) };
     let question = start.and_then(|place| prompt.get(place + "Q: ".len()..)).unwrap_or(prompt);

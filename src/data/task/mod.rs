@@ -34,7 +34,7 @@ const FIELDS: &[&str] = &[
     "responses",
 ];
 
-/// In front of the name of a data file: the folder of what `lancet data` fetches.
+/// Stands before the name of a data file for the folder where `lancet data` puts its files.
 const FETCHED: &str = "{data}/";
 
 /// A task with its samples.
@@ -44,31 +44,31 @@ pub struct Task {
     pub name: String,
     /// The name in figures.
     pub title: String,
-    /// What the model is told.
+    /// The instruction to the model.
     pub instruction: String,
     /// The file that the samples come from.
     pub data: PathBuf,
     /// The column of the answers.
     pub column: String,
-    /// The text that asks a query, with `{query}`.
+    /// The template of a question, with `{query}`.
     pub query_template: String,
-    /// The text of a solved example, with `{query}` and `{answer}`.
+    /// The template of a solved example, with `{query}` and `{answer}`.
     pub example_template: String,
-    /// What stands between a question and its answer, such as a space.
+    /// The text between a question and its answer, such as a space.
     pub answer_prefix: String,
-    /// The queries that are shown as solved examples.
+    /// The queries of the solved examples.
     pub examples: Vec<String>,
     /// The column whose text must be one token for a sample to be used.
     pub one_token_column: Option<String>,
     /// Other wordings of the instruction.
     pub rephrasings: Option<Rephrasings>,
-    /// What an answer must be to fit the instruction, in words for a judge.
+    /// A judge's criterion for an answer that fits the instruction.
     pub judge: Option<String>,
     /// All answers that fit the instruction, where they can be listed.
     pub responses: Option<Vec<String>>,
     /// The samples in the data's order, each query once.
     pub samples: Vec<Sample>,
-    /// How many records were left out because they ask a query again.
+    /// Number of records left out because they repeat a query.
     pub repeated: usize,
 }
 
@@ -85,7 +85,8 @@ pub struct Rephrasings {
 ///
 /// # Errors
 /// A file that is not JSON; a field that is missing, unknown, given twice or of the wrong type; a template without its
-/// places; missing data, or data that does not fit. The message names the file, the line and, if known, the column.
+/// placeholders; missing data, or data that does not fit. The message names the file, the line and, if known, the
+/// column.
 pub fn load(path: &Path) -> Result<Task> {
     let text = file::read_text(path)?;
     let source = Source::new(path, &text);
@@ -130,7 +131,7 @@ fn template(fields: &Members, name: &str, places: &[&str]) -> Result<String> {
     }
 }
 
-/// The file that a field names: beside the task file, or in the folder of what was fetched.
+/// The file that a field names: beside the task file, or in the folder of fetched data.
 fn named_file(path: &Path, fields: &Members, field: &str) -> Result<PathBuf> {
     let name = required(fields, field)?;
     let found = match name.strip_prefix(FETCHED) {
@@ -171,7 +172,7 @@ fn examples(source: &Source, fields: &Members, task: &Task) -> Result<Vec<String
     Ok(given.into_iter().map(|(query, _)| query).collect())
 }
 
-/// The error for a word that a field does not know.
+/// The error for an unknown word in a field.
 fn unknown_word(fields: &Members, name: &str, word: &str, known: &[&str]) -> Error {
     let unknown = error::unknown(name, word, known);
     fields.error(name, &unknown.to_string()).hint(unknown.hint_text().unwrap_or_default())

@@ -10,18 +10,18 @@ use crate::data::json::Members;
 use crate::data::record::{self, Record};
 use crate::error::{Error, Result};
 
-/// One query with its right answer.
+/// One query with its correct answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sample {
-    /// What is asked, for the templates' `{query}`.
+    /// The query, for the templates' `{query}`.
     pub query: String,
-    /// The right answer.
+    /// The correct answer.
     pub answer: String,
     /// The record that it comes from.
     pub record: Record,
 }
 
-/// How samples are made of records, as the task file says.
+/// The task file's rules for making samples from records.
 pub(super) struct Rules {
     format: Format,
     query_column: String,
@@ -41,12 +41,12 @@ enum Format {
     BigBench,
 }
 
-/// Which of the right answers is taken, and how it is written.
+/// Which of the correct answers to take, and how to write it.
 enum Answers {
     First,
     /// The first that consists of digits.
     Number,
-    /// The first that is listed, as what it is listed with.
+    /// The first listed answer, replaced by its listed text.
     Listed(Vec<(String, String)>),
 }
 
@@ -122,7 +122,7 @@ impl Answers {
     }
 }
 
-/// The samples of a data file, each query once, and how many records ask a query again.
+/// The samples of a data file, each query once, and the number of records that repeat a query.
 pub(super) fn read(path: &Path, rules: &Rules) -> Result<(Vec<Sample>, usize)> {
     let columns = match rules.format {
         Format::Table => {
@@ -166,7 +166,7 @@ fn records<'a>(path: &Path, mut columns: impl Iterator<Item = &'a str>) -> Resul
     }
 }
 
-/// The text in a column. A number counts as what it is written as.
+/// The text in a column. A number counts as the text of its digits.
 fn text(record: &Record, column: &str) -> Result<String> {
     match record.fields.get(column) {
         Some(Value::String(text)) => Ok(text.clone()),

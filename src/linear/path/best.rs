@@ -1,6 +1,6 @@
 //! The paths of highest answer logit in a graph too large to enumerate: prefixes and suffixes meet at a middle layer,
-//! where a path's logit is the product of the prefix's vector and the suffix's covector. Only what a bound, the product
-//! of their lengths, shows to be too low is left out.
+//! where a path's logit is the product of the prefix's vector and the suffix's covector. The search skips only pairs
+//! whose bound, the product of their lengths, is too low.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
@@ -13,12 +13,13 @@ use super::score::{Prefixes, Score, Scorer, TOGETHER, beyond_dtype};
 use super::walk::Walk;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::parts::in_parts;
 use crate::tensor::raw::numbers;
 
 /// Vectors per side of a block of products.
 const BLOCK: usize = 2048;
 
-/// Where the halves of paths meet, and the work that takes.
+/// Where the halves of paths meet, and the work to match them.
 #[derive(Debug, Clone, Copy)]
 pub struct Meeting {
     /// They meet at the nodes before this layer
@@ -86,13 +87,10 @@ impl Meeting {
 /// Every path prefix that ends before layer `middle`, with its end and vector.
 fn prefixes_to(scorer: &Scorer, middle: usize) -> Result<(Vec<Path>, Prefixes)> {
     let prefixes: Vec<Path> = Walk::new(scorer.graph, middle).collect();
-    let (mut positions, mut vectors) = (Vec::new(), Vec::new());
-    for block in prefixes.chunks(TOGETHER) {
-        let ends = scorer.vectors(block, middle)?.0;
-        positions.extend(ends.positions);
-        vectors.push(ends.vectors);
-    }
-    Ok((prefixes, Prefixes { positions, vectors: Tensor::f_cat(&vectors, 0)? }))
+    let ends = in_parts(&prefixes, TOGETHER, |block| Ok(scorer.vectors(block, middle)?.0))?;
+    let vectors: Vec<&Tensor> = ends.iter().map(|ends| &ends.vectors).collect();
+    let vectors = Tensor::f_cat(&vectors, 0)?;
+    Ok((prefixes, Prefixes { positions: ends.into_iter().flat_map(|ends| ends.positions).collect(), vectors }))
 }
 
 /// A path with its answer logit, ordered so that the lowest logit is the greatest.
@@ -128,7 +126,7 @@ struct Best {
 }
 
 impl Best {
-    /// The logit that a path must exceed to be among the best; None as long as any is.
+    /// The logit that a path must exceed to be among the best; None as long as there is room for any path.
     fn bar(&self) -> Option<f64> {
         self.heap.peek().filter(|_| self.heap.len() >= self.count).map(|lowest| lowest.logit)
     }

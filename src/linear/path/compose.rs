@@ -12,6 +12,7 @@ use super::score::{Scored, Scorer, TOGETHER};
 use super::walk::Walk;
 use crate::error::Result;
 use crate::interrupt;
+use crate::parts::for_parts;
 
 /// Paths whose vectors are held at once for each segment.
 const VECTORS: usize = 1 << 12;
@@ -19,7 +20,7 @@ const VECTORS: usize = 1 << 12;
 /// Pieces applied at once.
 const PIECES: usize = 128;
 
-/// Most paths that one block of prefixes should lead to.
+/// Paths ahead at which a block of prefixes is full.
 const BLOCK: f64 = (1u64 << 18) as f64;
 
 /// Composes and scores all paths of a graph, block by block.
@@ -114,8 +115,8 @@ fn fold(scorer: &Scorer, from: usize, until: usize) -> Result<Segment> {
     folded.collect()
 }
 
-/// Carries what has arrived before the first of `segments` through all of them, in every way, and scores the whole
-/// paths.
+/// Carries the paths that have arrived before `segments` through all of them, in every possible way, and scores the
+/// complete paths.
 fn carry(scorer: &Scorer, segments: &[Segment], arrived: Arrived, scored: &mut Scored) -> Result<()> {
     interrupt::check()?;
     if arrived.paths.is_empty() {
@@ -136,11 +137,12 @@ fn carry(scorer: &Scorer, segments: &[Segment], arrived: Arrived, scored: &mut S
         let parts = pieces.edges.chunks(PIECES).zip(pieces.targets.chunks(PIECES)).zip(&pieces.matrices);
         for ((edges, targets), matrices) in parts {
             let matrices = matrices.f_transpose(0, 1)?;
-            for here in here.chunks((VECTORS / edges.len()).max(1)) {
-                interrupt::check()?;
+            let work = |here: &[(u32, &Path)]| {
                 let index = scorer.index(here.iter().map(|(row, _)| *row))?;
-                let products = vectors.f_index_select(0, &index)?.f_matmul(&matrices)?;
-                next.vectors.push(products.f_view([-1, size])?);
+                Ok(vectors.f_index_select(0, &index)?.f_matmul(&matrices)?.f_view([-1, size])?)
+            };
+            for_parts(&here, VECTORS / edges.len(), work, |here, products| {
+                next.vectors.push(products);
                 for (_, path) in here {
                     next.positions.extend(targets);
                     next.paths.extend(edges.iter().map(|edges| Path {
@@ -148,10 +150,11 @@ fn carry(scorer: &Scorer, segments: &[Segment], arrived: Arrived, scored: &mut S
                         edges: path.edges.iter().chain(edges).copied().collect(),
                     }));
                 }
-                if next.paths.len() >= VECTORS {
-                    carry(scorer, rest, take(&mut next), scored)?;
+                match next.paths.len() {
+                    0..VECTORS => Ok(()),
+                    _ => carry(scorer, rest, take(&mut next), scored),
                 }
-            }
+            })?;
         }
     }
     carry(scorer, rest, next, scored)

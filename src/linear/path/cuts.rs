@@ -6,7 +6,7 @@ use super::prune::Count;
 use super::score::Scorer;
 
 /// The most elements of one segment's matrices: this, or for a large model a share of its layers' weights. It bounds
-/// the memory, whatever the number of paths.
+/// the memory for any number of paths.
 const ELEMENTS: f64 = (1u64 << 25) as f64;
 const SHARE_OF_WEIGHTS: f64 = 0.125;
 
@@ -69,7 +69,7 @@ impl Cuts {
             ways = at_start;
             let pieces: Count = ways.iter().sum();
             let elements = pieces * size * size;
-            // Through the MLP once per piece behind the layer, along an edge once per piece in front of it.
+            // Through the MLP once per piece after the layer, along an edge once per piece before it.
             folding += size * (after * rest + pieces * values);
             (elements <= most).then(|| Self {
                 layers: before.layers.iter().copied().chain([layer]).collect(),

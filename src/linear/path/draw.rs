@@ -7,7 +7,7 @@ use rand_chacha::rand_core::SeedableRng;
 use super::graph::{Graph, Path};
 use super::prune::Count;
 
-/// `count` paths of a graph in order, drawn uniformly with replacement; none of a graph without paths.
+/// `count` paths of a graph in order, drawn uniformly with replacement; none if the graph has no paths.
 pub fn draw(graph: &Graph, count: usize, seed: u64) -> Vec<Path> {
     if graph.count() == 0.0 {
         return Vec::new();

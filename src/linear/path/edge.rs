@@ -9,9 +9,9 @@ pub struct Edge {
     pub source: u32,
     /// Position where it arrives
     pub target: u32,
-    /// The heads that lead along it, one bit each
+    /// The heads along it, one bit each
     pub heads: u128,
-    /// Whether the residual stream does
+    /// Whether the residual stream goes along it
     pub residual: bool,
 }
 

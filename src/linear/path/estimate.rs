@@ -1,4 +1,4 @@
-//! What computing paths would take, known before it starts: how many there are, the work, the memory, the time.
+//! Estimates the cost of computing paths before it starts: their number, the work, the memory, the time.
 
 use std::time::{Duration, Instant};
 
@@ -15,12 +15,12 @@ use crate::model::decoder::Decoder;
 /// Upper bound, usually met, on the share of high-ranking paths.
 const HIGH_RANKING: f64 = 0.1;
 
-/// What a selection of paths would take.
+/// The cost of computing a selection of paths.
 #[derive(Debug, Clone, Copy)]
 pub struct Estimate {
     /// Paths in the graph
     pub paths: f64,
-    /// Paths that are computed; for a search, halves of paths
+    /// Paths to compute; for a search, halves of paths
     pub computed: f64,
     /// Products of halves, in a search
     pub products: f64,
@@ -30,7 +30,7 @@ pub struct Estimate {
     pub bytes: f64,
     /// Seconds at the rate measured for matrix products of these sizes
     pub seconds: f64,
-    /// The paths asked for, or all where fewer are there: what the table will count
+    /// Paths that the table will count: the number asked for, or all if the graph has fewer
     pub asked: f64,
     /// What `computed` counts
     unit: &'static str,
@@ -40,7 +40,7 @@ impl Estimate {
     /// Estimates the work of a method.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn new(scorer: &Scorer, options: &TableOptions, method: &Method) -> Result<Self> {
         let decoder = scorer.map.decoder();
         let config = &decoder.config;
@@ -61,7 +61,7 @@ impl Estimate {
         let block = TOGETHER as f64 * element * (3.0 * config.d_mlp as f64 + 6.0 * model + 2.0 * width);
         let (unit, asked, computed, products, operations, bytes) = match method {
             Method::Compose(cuts) => {
-                // While a segment's matrices are folded, those of the layer behind are held too.
+                // While a segment's matrices are folded, those of the layer after it are held too.
                 let bytes = block + rows(paths) + 2.0 * element * cuts.elements;
                 ("paths", paths, paths, 0.0, cuts.operations + paths * read_out, bytes)
             }
@@ -103,7 +103,7 @@ impl Estimate {
         )))
     }
 
-    /// Refuses to compute what the free memory of `device` does not hold.
+    /// Refuses work that does not fit in the free memory of `device`.
     ///
     /// # Errors
     /// More memory would be needed.
@@ -119,7 +119,7 @@ fn tokens_compared(vocabulary: f64, max_rank: Option<i64>) -> f64 {
     max_rank.map_or(vocabulary, |most| until_abandoned(most as f64).min(vocabulary))
 }
 
-/// A count for people.
+/// A count for display.
 fn amount(count: f64) -> String {
     if count < 1e7 { format!("{count:.0}") } else { format!("{count:.2e}") }
 }

@@ -1,4 +1,4 @@
-//! Path tables as files: CSV or parquet, one row per path, written as the paths come.
+//! Path tables as files: CSV or parquet, one row per path, written while paths are computed.
 
 use std::io::Error as IoError;
 use std::path::{Path as FilePath, PathBuf};
@@ -20,7 +20,7 @@ const COLUMNS: [(&str, ColumnType); 5] = [
     ("rank", ColumnType::Integer),
 ];
 
-/// What a path table is written as.
+/// The format of a path table's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Csv,
@@ -29,8 +29,8 @@ enum Format {
 
 const FORMATS: &[(&str, Format)] = &[("csv", Format::Csv), ("parquet", Format::Parquet)];
 
-/// A file of paths in the making. It appears under its name with [`finish`](Self::finish); dropped before that, it
-/// leaves nothing behind.
+/// A file of paths that is being written. [`finish`](Self::finish) gives it its name; dropped before that, it leaves
+/// nothing behind.
 pub struct PathFile {
     path: PathBuf,
     rows: Rows,
@@ -61,7 +61,7 @@ impl PathFile {
     /// Adds rows.
     ///
     /// # Errors
-    /// A path whose rank is not known; whatever the disk raises.
+    /// A path whose rank is not known; an I/O error.
     pub fn append(&mut self, block: PathBlock) -> Result<()> {
         match &mut self.rows {
             Rows::Parquet(writer) => writer.append(columns(block)?),
@@ -85,7 +85,7 @@ impl PathFile {
     /// Puts the finished file in its place.
     ///
     /// # Errors
-    /// Whatever the disk raises.
+    /// An I/O error.
     pub fn finish(self) -> Result<()> {
         match self.rows {
             Rows::Parquet(writer) => writer.finish(),
@@ -100,7 +100,7 @@ impl PathFile {
 /// Writes the paths that a table holds.
 ///
 /// # Errors
-/// A file name that ends in neither .csv nor .parquet; a table that does not hold its paths; whatever the disk raises.
+/// A file name that ends in neither .csv nor .parquet; a table that does not hold its paths; an I/O error.
 pub fn write(path: &FilePath, table: &PathTable) -> Result<()> {
     let held = table.held()?;
     let mut file = PathFile::create(path)?;

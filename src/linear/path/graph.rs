@@ -19,10 +19,10 @@ pub struct Path {
     pub edges: Box<[u32]>,
 }
 
-/// The edges of all layers, without those that do not lead to the end.
+/// The edges of all layers that lead to the end.
 #[derive(Debug)]
 pub struct Graph {
-    /// Which paths it has
+    /// The request for its paths
     pub request: GraphRequest,
     layers: Vec<Vec<Edge>>,
     tensors: Vec<EdgeTensors>,
@@ -98,7 +98,7 @@ impl Graph {
     /// The edges numbered in `numbers` as tensors, and where they come from, int64 [row].
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn crossing(&self, layer: usize, numbers: &[u32]) -> Result<(Crossing, Tensor)> {
         let tensors = &self.tensors[layer];
         let numbers: Vec<i64> = numbers.iter().map(|number| i64::from(*number)).collect();

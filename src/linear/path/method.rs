@@ -1,10 +1,10 @@
-//! How a selection of paths is computed, decided before anything is.
+//! The method for a selection of paths, chosen before any is computed.
 
 use super::best::Meeting;
 use super::cuts::Cuts;
 use super::score::Scorer;
 
-/// Which paths are computed.
+/// Which paths to compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selection {
     /// All
@@ -23,7 +23,7 @@ pub enum Selection {
     },
 }
 
-/// How they are computed.
+/// How to compute them.
 #[derive(Debug, Clone)]
 pub enum Method {
     /// All paths are composed from pieces between cuts

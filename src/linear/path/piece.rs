@@ -7,8 +7,8 @@ use tch::Tensor;
 
 use super::score::{Scorer, TOGETHER};
 use crate::error::Result;
-use crate::interrupt;
 use crate::linear::norm::At;
+use crate::parts::in_parts;
 
 /// The pieces of all paths between two layers.
 #[derive(Debug)]
@@ -56,16 +56,14 @@ impl Pieces {
             let arriving = self.starts.iter().enumerate().filter(|(_, position)| **position == edge.target);
             steps.extend(arriving.map(|(piece, _)| (piece, number, edge.source)));
         }
-        let mut covectors = Vec::new();
-        for steps in steps.chunks((TOGETHER / each).max(1)) {
-            interrupt::check()?;
+        let covectors = in_parts(&steps, TOGETHER / each, |steps| {
             let rows = steps.iter().flat_map(|(piece, ..)| (piece * each..(piece + 1) * each).map(|row| row as u32));
             let rows = scorer.index(rows)?;
             let numbers: Vec<u32> = steps.iter().flat_map(|(_, number, _)| repeat_n(*number, each)).collect();
             let (crossing, source) = scorer.graph.crossing(layer, &numbers)?;
             let (mixed, with_mlp) = (mixed.f_index_select(0, &rows)?, with_mlp.f_index_select(0, &rows)?);
-            covectors.push(part.cross_transposed((&mixed, &with_mlp), &crossing, &source)?);
-        }
+            part.cross_transposed((&mixed, &with_mlp), &crossing, &source)
+        })?;
         let edges = |(piece, number, _): &(usize, u32, u32)| {
             [*number].into_iter().chain(self.edges[*piece].iter().copied()).collect()
         };
@@ -80,15 +78,13 @@ impl Pieces {
     /// share.
     fn behind_mlp(&self, scorer: &Scorer, layer: usize, each: usize) -> Result<(Tensor, Tensor)> {
         let part = scorer.map.layer(layer);
-        let here: Vec<u32> = self.starts.iter().flat_map(|position| repeat_n(*position, each)).collect();
-        let (mut mixed, mut with_mlp) = (Vec::new(), Vec::new());
-        for (number, here) in here.chunks(TOGETHER).enumerate() {
-            interrupt::check()?;
-            let covectors = self.covectors.f_narrow(0, (number * TOGETHER) as i64, here.len() as i64)?;
-            let back = part.pull_back(&covectors, At::Rows(&scorer.index(here.iter().copied())?))?;
-            mixed.push(back.0);
-            with_mlp.push(back.1);
-        }
+        let here: Vec<(u32, u32)> =
+            (0..).zip(self.starts.iter().flat_map(|position| repeat_n(*position, each))).collect();
+        let back = in_parts(&here, TOGETHER, |here| {
+            let covectors = self.covectors.f_narrow(0, i64::from(here[0].0), here.len() as i64)?;
+            part.pull_back(&covectors, At::Rows(&scorer.index(here.iter().map(|(_, position)| *position))?))
+        })?;
+        let (mixed, with_mlp): (Vec<Tensor>, Vec<Tensor>) = back.into_iter().unzip();
         Ok((Tensor::f_cat(&mixed, 0)?, Tensor::f_cat(&with_mlp, 0)?))
     }
 }

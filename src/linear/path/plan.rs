@@ -1,4 +1,4 @@
-//! Paths planned before they are computed: their graph, the method, and what it would take.
+//! Plans paths before they are computed: their graph, the method, and its cost.
 
 use super::compose::Composer;
 use super::draw::draw;
@@ -11,7 +11,7 @@ use super::table::{PathTable, TableOptions, Tally};
 use crate::error::Result;
 use crate::linear::map::LinearMap;
 
-/// Some paths that are kept, as soon as they are scored.
+/// Some of the paths to keep, handed over as soon as they are scored.
 #[derive(Debug, Clone, Copy)]
 pub struct PathBlock<'a> {
     /// The graph whose edges they follow
@@ -34,7 +34,7 @@ pub struct Plan<'a> {
     answer: i64,
     options: TableOptions,
     method: Method,
-    /// What that would take
+    /// Its cost
     pub estimate: Estimate,
 }
 
@@ -71,7 +71,7 @@ impl<'a> Plan<'a> {
         self.estimate.check_limit(limit)
     }
 
-    /// Refuses what the device's free memory does not hold.
+    /// Refuses work that does not fit in the device's free memory.
     ///
     /// # Errors
     /// More memory would be needed.
@@ -79,10 +79,10 @@ impl<'a> Plan<'a> {
         self.estimate.check_memory(self.map.decoder().device)
     }
 
-    /// Computes the paths. Those that are kept go to `sink` too, as soon as they are scored.
+    /// Computes the paths. Hands the paths to keep to `sink` too, as soon as they are scored.
     ///
     /// # Errors
-    /// A path that overflows the model's dtype; interruption; whatever `sink` raises.
+    /// A path that overflows the model's dtype; interruption; an error raised by `sink`.
     pub fn run(self, sink: Sink) -> Result<PathTable> {
         let scorer = self.scorer();
         let mut tally = Tally::new(&scorer, self.options)?;

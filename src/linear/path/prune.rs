@@ -1,4 +1,4 @@
-//! Which edges are on a path, and how many paths pass each node.
+//! The edges on paths, and the number of paths through each node.
 
 use super::edge::Edge;
 
@@ -24,8 +24,8 @@ pub fn prune(layers: &mut [Vec<Edge>], length: usize, to: usize) -> Vec<Vec<Coun
     ways
 }
 
-/// For every layer, the last node's included, and position, the number of ways there from the positions that `starts`
-/// counts.
+/// For every layer, the last node's included, and position, the number of ways there from `starts`, the number of ways
+/// that start at each position.
 pub fn ways_from(layers: &[Vec<Edge>], starts: Vec<Count>) -> Vec<Vec<Count>> {
     let mut reached = vec![starts];
     for (layer, edges) in layers.iter().enumerate() {

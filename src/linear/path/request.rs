@@ -1,4 +1,4 @@
-//! Which paths are asked for: where they start and end, and which edges they may follow.
+//! The request for paths: where they start and end, and which edges they may follow.
 
 use tch::Device;
 
@@ -21,7 +21,7 @@ pub enum Edges {
     TopP(f64),
 }
 
-/// What a path's map is.
+/// The map of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The paper's Eq. 3: heads weighted by their attention, the residual stream from a position to itself only
@@ -30,7 +30,7 @@ pub enum Mode {
     Released,
 }
 
-/// What one step of a path is.
+/// The granularity of a path's steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Granularity {
     /// From token to token, along all of the edge's heads at once
@@ -55,16 +55,15 @@ pub struct GraphRequest {
 }
 
 impl GraphRequest {
-    /// Refuses a request that has no graph in `map`, except for [`Self::check_mode`] and [`Self::check_memory`].
+    /// Refuses a request that has no graph in `map`; [`Self::check_mode`] and [`Self::check_memory`] check the rest.
     ///
     /// # Errors
     /// A prompt of one token, no or a wrong position, a start after the end; a share outside 0 to 1; more than 128
     /// heads.
     pub fn check(&self, map: &LinearMap) -> Result<()> {
         if map.length() < 2 {
-            return Err(
-                Error::new("the prompt is one token, and has no paths between tokens").hint("give at least two tokens")
-            );
+            return Err(Error::new("the prompt is one token, so it has no paths between tokens")
+                .hint("give at least two tokens"));
         }
         if self.from.is_empty() {
             return Err(Error::new("there is no position for paths to start from"));
@@ -77,7 +76,7 @@ impl GraphRequest {
                     "paths cannot lead from position {source} to {}, which is before it",
                     self.to
                 ))
-                .hint("attention looks back only: paths start where they end, or before"));
+                .hint("attention only looks back: paths start where they end, or before"));
             }
         }
         if let Edges::TopP(share) = self.edges

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::linear::map::LinearMap;
 use crate::linear::norm::At;
+use crate::parts::in_parts;
 use crate::tensor::raw::{numbers, wide};
 
 /// The number of paths computed together, and so the block within which neighbours share work.
@@ -96,13 +97,12 @@ impl Scorer<'_> {
     /// # Errors
     /// A path that overflows the model's dtype; interruption.
     pub fn scores(&self, paths: &[Path]) -> Result<Vec<Score>> {
-        let mut scores = Vec::with_capacity(paths.len());
-        for block in paths.chunks(TOGETHER) {
+        let scores = in_parts(paths, TOGETHER, |block| {
             let (ends, rows) = self.vectors(block, self.graph.depth())?;
             let distinct = self.read_out(&ends.vectors)?;
-            scores.extend(rows.into_iter().map(|row| distinct[row]));
-        }
-        Ok(scores)
+            Ok(rows.into_iter().map(|row| distinct[row]).collect::<Vec<_>>())
+        })?;
+        Ok(scores.concat())
     }
 
     /// The vectors of paths' prefixes that are `length` edges long, and the row of each path's prefix. Neighbours that
@@ -111,7 +111,7 @@ impl Scorer<'_> {
     /// # Errors
     /// Interruption.
     pub fn vectors(&self, paths: &[Path], length: usize) -> Result<(Prefixes, Vec<usize>)> {
-        // From how many edges on each path differs from the one before it; 0 is another source.
+        // For each path, 1 + the number of first edges shared with the one before it; 0 if the source differs.
         let differs: Vec<usize> = once(0)
             .chain(paths.windows(2).map(|pair| {
                 let (one, next) = (&pair[0], &pair[1]);
@@ -170,10 +170,10 @@ impl Scorer<'_> {
         (values, operations(config.n_heads * config.d_head + 2 * config.d_mlp))
     }
 
-    /// Numbers as an index tensor.
+    /// Row numbers as an index tensor.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn index(&self, numbers: impl Iterator<Item = u32>) -> Result<Tensor> {
         self.map.index(&numbers.map(i64::from).collect::<Vec<_>>())
     }
@@ -181,7 +181,7 @@ impl Scorer<'_> {
 
 /// The error for a path whose logit is not finite.
 pub fn beyond_dtype() -> Error {
-    Error::new("a path's contribution is beyond the numbers of the model's dtype").hint("load the model in f32 or bf16")
+    Error::new("a path's contribution overflows the model's dtype").hint("load the model in f32 or bf16")
 }
 
 /// Vectors at the end of paths compared with the unembedding.
@@ -189,7 +189,7 @@ impl Scorer<'_> {
     /// The scores of paths that have reached the end, [row, d_model].
     ///
     /// # Errors
-    /// A vector with infinities or NaN, since no token would be ahead of its answer; interruption.
+    /// A vector with infinity or NaN (no token would be ahead of its answer); interruption.
     pub fn read_out(&self, vectors: &Tensor) -> Result<Vec<Score>> {
         let to = self.graph.request.to;
         let vectors = self.map.frozen().final_norm.linear(vectors, At::Rows(&self.map.index(&[to])?))?;
@@ -229,19 +229,20 @@ impl Scorer<'_> {
         let every = |table: &Tensor| -> Result<Tensor> { Ok(table.f_slice(0, first, None::<i64>, stride)?) };
         let rows = vectors.size()[0];
         let step = (LOGITS * stride / self.map.config().d_vocab).max(1);
-        let mut counts = Vec::with_capacity(rows as usize);
-        for start in (0..rows).step_by(step as usize) {
-            let count = step.min(rows - start);
+        let rows: Vec<i64> = (0..rows).collect();
+        let counts = in_parts(&rows, step as usize, |rows| {
+            let (start, count) = (rows[0], rows.len() as i64);
             let mut logits = self.project(&vectors.f_narrow(0, start, count)?, &every, secants)?;
             let own = answers.f_narrow(0, start, count)?;
             if self.answer % stride == first {
-                // Products of other sizes round otherwise: the answer must not be ahead of itself.
+                // Products of other sizes round differently: the answer must not be ahead of itself.
                 logits.f_narrow(1, self.answer / stride, 1)?.f_copy_(&own)?;
             }
-            // In place, and summed as floats, which is exact for so few: several times as fast as through integers.
-            counts.extend(numbers(&logits.f_gt_tensor_(&own)?.f_sum_dim_intlist(1, false, None::<Kind>)?)?);
-        }
-        Ok(counts)
+            // In place, and summed as floats, which is exact for counts this small: several times as fast as with
+            // integers.
+            numbers(&logits.f_gt_tensor_(&own)?.f_sum_dim_intlist(1, false, None::<Kind>)?)
+        })?;
+        Ok(counts.concat())
     }
 
     /// Logits of some tokens, those that `pick` takes from a table by token, in float32 at least.

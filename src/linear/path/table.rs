@@ -1,4 +1,4 @@
-//! Paths with their scores: those that are kept, and what is counted of all.
+//! Paths with their scores: the paths kept, and counts over all of them.
 
 use tch::Kind;
 
@@ -31,7 +31,7 @@ impl TableOptions {
     }
 }
 
-/// What is known of the paths from one position.
+/// Counts and sums over the paths from one position.
 #[derive(Debug, Clone)]
 pub struct Start {
     /// The position
@@ -40,13 +40,13 @@ pub struct Start {
     pub paths: Count,
     /// Number of paths computed
     pub computed: u64,
-    /// Number of those that are high-ranking
+    /// Number of the computed paths that are high-ranking
     pub high_ranking: u64,
-    /// Sum of the answer's logits of those computed
+    /// Sum of the answer's logits over the computed paths
     pub logit: f64,
-    /// Sum of the answer's logits of those that are high-ranking
+    /// Sum of the answer's logits over the high-ranking paths
     pub high_logit: f64,
-    /// Sum of the answer's logits of all paths of the graph, by dynamic programming
+    /// Sum of the answer's logits over all paths of the graph, by dynamic programming
     pub graph_logit: f64,
     /// What the source token contributes to the answer's logit along all edges
     pub total: f64,
@@ -54,7 +54,7 @@ pub struct Start {
     pub head_use: Vec<u64>,
 }
 
-/// What is counted while paths are computed, and the paths that are held.
+/// Counts while paths are computed, and the paths held.
 #[derive(Debug)]
 pub struct Tally {
     options: TableOptions,
@@ -89,7 +89,7 @@ pub struct PathTable {
 }
 
 impl Tally {
-    /// Nothing counted yet.
+    /// Starts with nothing counted.
     ///
     /// # Errors
     /// Interruption.
@@ -117,7 +117,7 @@ impl Tally {
         Ok(Self { options, place, starts, kept: 0, held: Vec::new(), n_heads })
     }
 
-    /// Counts scored paths, and returns those that are kept.
+    /// Counts scored paths, and returns those to keep.
     pub fn count(&mut self, graph: &Graph, scored: Scored) -> Vec<(Path, Score)> {
         for (source, (paths, logit)) in scored.abandoned {
             self.starts[self.place[source as usize]].count(paths, logit);
@@ -138,7 +138,7 @@ impl Tally {
         kept
     }
 
-    /// Holds paths that are kept, if the options ask for it.
+    /// Holds the paths kept, if the options ask for it.
     pub fn hold(&mut self, kept: Vec<(Path, Score)>) {
         if self.options.hold {
             self.held.extend(kept);
@@ -147,10 +147,10 @@ impl Tally {
 }
 
 impl PathTable {
-    /// The table of what a tally has counted of the paths of a map's graph.
+    /// The table of a finished tally over the paths of a map's graph.
     ///
     /// # Errors
-    /// Whatever libtorch refuses.
+    /// A libtorch error.
     pub fn new(map: &LinearMap, graph: Graph, answer: i64, tally: Tally) -> Result<Self> {
         let probabilities = map.logits(graph.request.to)?.f_softmax(0, Kind::Double)?;
         Ok(Self {
@@ -204,7 +204,7 @@ impl PathTable {
         (self.starts.iter().map(part).sum(), self.starts.iter().map(|start| start.total).sum())
     }
 
-    /// What is known of the paths from one position.
+    /// The counts and sums over the paths from one position.
     ///
     /// # Errors
     /// A position from which no paths were asked for.

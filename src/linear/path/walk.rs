@@ -42,7 +42,7 @@ impl Iterator for Walk<'_> {
 
     fn next(&mut self) -> Option<Path> {
         loop {
-            // The deepest choice that can be changed is; those below it start again.
+            // Advances the deepest choice that has a next one; the choices below it start again.
             while let Some(last) = self.choices.last_mut() {
                 *last += 1;
                 match self.current() {

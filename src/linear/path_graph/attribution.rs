@@ -61,7 +61,7 @@ struct PruningSettings {
     explained: f64,
 }
 
-/// The state that a viewer starts in.
+/// A viewer's initial state.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct View {
@@ -101,7 +101,7 @@ struct ViewerLink {
 /// Writes the graph; its slug, by which viewers find it, is the file's name.
 ///
 /// # Errors
-/// Whatever the disk raises.
+/// An I/O error.
 pub fn write(path: &FilePath, graph: &PathGraph) -> Result<()> {
     let slug = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
     let document = document(graph, slug);
@@ -156,7 +156,7 @@ fn document(graph: &PathGraph, slug: String) -> Document {
     }
 }
 
-/// The model's name for viewers: of one loaded from a folder, the folder's name.
+/// The model's name for viewers; for a model loaded from a folder, the folder's name.
 fn scan(model: &str) -> &str {
     model.rfind(['/', '\\']).map_or(model, |place| &model[place + 1..])
 }

@@ -72,7 +72,7 @@ fn number(value: f64) -> String {
     quoted(&value.to_string())
 }
 
-/// A quoted string: quotes escaped, and backslashes too, which would begin an escape in a label.
+/// A quoted string: quotes escaped, and backslashes too, since labels have escapes of their own.
 fn quoted(text: &str) -> String {
     let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     format!("\"{}\"", clean.replace('\\', "\\\\").replace('"', "\\\""))

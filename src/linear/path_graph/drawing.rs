@@ -3,14 +3,11 @@
 use super::{PathGraph, label};
 use crate::plot::{Labels, Lattice, Link, Point};
 
-/// What is to be drawn.
+/// The drawing of a path graph.
 pub fn lattice(graph: &PathGraph) -> Lattice {
     let answer = label(&graph.names.answer);
-    let title = format!(
-        "Paths to {answer}: {} of them, {:.0}% of their influence in sight",
-        graph.total.paths,
-        graph.explained * 100.0
-    );
+    let title =
+        format!("{} paths to {answer}, {:.0}% of their influence shown", graph.total.paths, graph.explained * 100.0);
     let points = graph.nodes.iter().map(|node| Point {
         row: node.layer,
         column: node.position as usize,

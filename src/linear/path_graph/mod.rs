@@ -87,7 +87,7 @@ pub struct PathGraph {
     pub n_layers: usize,
     /// Position where paths end
     pub to: i64,
-    /// What was left out
+    /// Which paths counted, and the thresholds it was pruned by
     pub pruning: Pruning,
     /// All paths that count, before pruning
     pub total: Share,
@@ -95,7 +95,7 @@ pub struct PathGraph {
     pub nodes: Vec<PathNode>,
     /// By layer, source, target
     pub edges: Vec<PathEdge>,
-    /// The influence of the paths all of whose nodes and edges are left
+    /// The influence of the paths that pruning left whole
     pub explained: f64,
 }
 
@@ -121,7 +121,7 @@ impl PathGraph {
     /// The graph of a table's paths.
     ///
     /// # Errors
-    /// A threshold out of 0 to 1; no paths that count, or none with an answer's logit other than 0; nothing left.
+    /// A threshold outside 0 to 1; no paths that count, or all of them with an answer's logit of 0; nothing left.
     pub fn new(table: &PathTable, names: Names, pruning: Pruning) -> Result<Self> {
         pruning.check()?;
         let paths = counted(table, pruning.high_ranking_only)?;
@@ -156,7 +156,7 @@ impl PathGraph {
     /// `.json` (for attribution graph viewers, see `attribution`).
     ///
     /// # Errors
-    /// Another name; a prompt too long to draw; whatever the disk raises.
+    /// An unknown file extension; a prompt too long to draw; an I/O error.
     pub fn save(&self, path: &FilePath) -> Result<()> {
         match file::format_of(path, FORMATS)? {
             Format::Drawing(format) => {
@@ -170,13 +170,13 @@ impl PathGraph {
         }
     }
 
-    /// A token of the prompt as a label: without the space before it, nothing invisible.
+    /// A token of the prompt as a label, without the space before it and without invisible characters.
     fn label(&self, position: u32) -> String {
         label(&self.names.tokens[position as usize])
     }
 }
 
-/// `text` without spaces around it, control characters written out; what is nothing but space is quoted.
+/// `text` without spaces around it, control characters written out; quoted if it is all white space.
 fn label(text: &str) -> String {
     let trimmed = text.trim();
     if trimmed.is_empty() {
@@ -205,7 +205,7 @@ fn counted(table: &PathTable, high_ranking_only: bool) -> Result<Vec<(&Path, f64
     Ok(paths)
 }
 
-/// Whether all edges, and so all nodes, of a path are left.
+/// Whether pruning left all edges, and so all nodes, of a path.
 fn is_left(table: &PathTable, path: &Path, edges: &BTreeMap<EdgeKey, PathEdge>) -> bool {
     let mut steps = table.graph.edges_of(path).enumerate();
     steps.all(|(layer, edge)| edges.contains_key(&(layer, edge.source, edge.target)))

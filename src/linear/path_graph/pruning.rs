@@ -1,4 +1,4 @@
-//! What is left out of a graph of paths: nodes and edges of little influence, and what they cut off.
+//! Prunes a graph of paths: leaves out nodes and edges of little influence, and the parts they cut off.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,7 +6,7 @@ use super::{EdgeKey, NodeKey, PathEdge, Share};
 use crate::error::{Error, Result};
 use crate::plot::short;
 
-/// Which paths count, and what is left out.
+/// Which paths count, and the thresholds for leaving out nodes and edges.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pruning {
     /// Only paths with a rank up to the table's `max_rank` count
@@ -18,7 +18,7 @@ pub struct Pruning {
 }
 
 impl Pruning {
-    /// Refuses thresholds that are no shares.
+    /// Refuses thresholds outside 0 to 1.
     ///
     /// # Errors
     /// A threshold below 0 or above 1.

@@ -1,4 +1,4 @@
-//! What transformers' config classes take where a config.json is silent, from `config_classes.json` (written by
+//! The defaults of transformers' config classes, from `config_classes.json` (written by
 //! tests/fixtures/make_config_classes.py).
 
 use std::collections::BTreeMap;
@@ -18,14 +18,14 @@ pub(super) struct ConfigClass {
     nullable: Vec<String>,
     /// The default bases of the rotary frequencies: `global` for all layers, `local` for layers with a sliding window
     default_theta: BTreeMap<String, f64>,
-    /// The fields that have a second name, by that
+    /// The fields with a second name, by that name
     #[serde(default)]
     aliases: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
 struct Table {
-    /// The fields that every config class has
+    /// The fields of every config class
     common: Vec<String>,
     /// The settings of generation
     generation: Vec<String>,
@@ -42,8 +42,8 @@ pub(super) fn config_class(model_type: &str) -> &'static ConfigClass {
     TABLE.classes.get(model_type).unwrap_or_else(|| panic!("config_classes.json has no `{model_type}`"))
 }
 
-/// Whether a field is one that all config classes share, or a setting of generation. None of them changes the numbers,
-/// but for `is_encoder_decoder`.
+/// Whether a field belongs to all config classes or is a setting of generation. None of them changes the numbers,
+/// except `is_encoder_decoder`.
 pub(super) fn is_common(field: &str) -> bool {
     TABLE.common.iter().chain(&TABLE.generation).any(|name| name == field) && field != "is_encoder_decoder"
 }
@@ -54,7 +54,7 @@ impl ConfigClass {
         self.fields.contains_key(field)
     }
 
-    /// What the field is where it is not given; None where that is null, or for a field that the class does not have.
+    /// The field's default; `None` if that is null, or for a field that the class does not have.
     pub fn default(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).filter(|value| !value.is_null())
     }

@@ -1,4 +1,4 @@
-//! Typed access to the fields of a config.json. A field that is missing is what transformers' config class takes; a wrong
+//! Typed access to the fields of a config.json. A missing field has the default of transformers' config class; a wrong
 //! one, or one that nothing reads, is an error that names it.
 
 use std::cell::RefCell;
@@ -13,12 +13,12 @@ use crate::model::config::Activation;
 /// Upper bound on a size; products of two stay far from overflow.
 const LARGEST: i64 = 1 << 24;
 
-/// Upper bound on the number of layers, which are described before their weights are looked for.
+/// Upper bound on the number of layers, because they are described before their weights are found.
 const MOST_LAYERS: i64 = 1 << 12;
 
-/// Fields that change no number, besides those that all of transformers' config classes share.
+/// Fields that change no number, in addition to the common ones of all transformers' config classes.
 const HARMLESS: &[&str] = &[
-    // Dropout, which only training has
+    // Dropout, only in training
     "attention_dropout",
     "attn_pdrop",
     "classifier_dropout",
@@ -26,14 +26,14 @@ const HARMLESS: &[&str] = &[
     "hidden_dropout",
     "resid_pdrop",
     "summary_first_dropout",
-    // Heads that a language model does not have
+    // Heads of other than language models
     "num_labels",
     "_num_labels",
     "summary_activation",
     "summary_proj_to_labels",
     "summary_type",
     "summary_use_proj",
-    // How transformers computes the same numbers
+    // Implementations of the same numbers in transformers
     "_attn_implementation",
     "_attn_implementation_autoset",
     "attn_implementation",
@@ -55,7 +55,7 @@ const HARMLESS: &[&str] = &[
     "sep_token_id",
     "tokenizer_class",
     "unk_token_id",
-    // Where a checkpoint comes from
+    // Origin of the checkpoint
     "_commit_hash",
     "_name_or_path",
     "auto_map",
@@ -71,7 +71,7 @@ const HARMLESS: &[&str] = &[
     "unsloth_version",
 ];
 
-/// Fields whose one harmless value says that something is not in use. No class of the supported families reads them.
+/// Fields with the only supported value, which turns a feature off. No class of the supported families reads them.
 const HARMLESS_AS: &[(&str, Value)] = &[
     ("add_cross_attention", Value::Bool(false)),
     ("attention_bias", Value::Bool(false)),
@@ -88,15 +88,15 @@ const HARMLESS_AS: &[(&str, Value)] = &[
 /// The fields of a config, or of an object in it. Every read of a field goes through [`Fields::given`].
 pub(super) struct Fields {
     given: Map<String, Value>,
-    /// What is taken for what is not given; None for an object in a config
+    /// The class with the defaults of missing fields; `None` for an object in a config
     class: Option<&'static ConfigClass>,
-    /// What stands before a field's name in messages
+    /// The prefix of a field's name in messages
     prefix: String,
     read: RefCell<BTreeSet<String>>,
 }
 
 impl Fields {
-    /// A config, with what `class` takes for what is not given.
+    /// A config, with the defaults of `class` for missing fields.
     pub fn of_class(given: Map<String, Value>, class: &'static ConfigClass) -> Self {
         Self { given, class: Some(class), prefix: String::new(), read: RefCell::default() }
     }
@@ -106,17 +106,17 @@ impl Fields {
         Self { given, class: None, prefix: format!("{name}."), read: RefCell::default() }
     }
 
-    /// The class that stands in for what is not given; None for an object in a config.
+    /// The class with the defaults of missing fields; `None` for an object in a config.
     pub fn class(&self) -> Option<&'static ConfigClass> {
         self.class
     }
 
-    /// A field as messages name it.
+    /// A field's name in messages.
     pub fn name(&self, key: &str) -> String {
         format!("{}{key}", self.prefix)
     }
 
-    /// A field that is there, null or not. A second name of the field has precedence, as in transformers.
+    /// A field of the config, null or not. A second name of the field has precedence, as in transformers.
     pub fn given(&self, key: &str) -> Option<&Value> {
         let alias = self.class.and_then(|class| class.alias(key));
         for name in alias.into_iter().chain([key]) {
@@ -125,7 +125,7 @@ impl Fields {
         alias.and_then(|alias| self.given.get(alias)).or_else(|| self.given.get(key))
     }
 
-    /// A field's value: what is given, or what the class takes. None where that is null.
+    /// A field's value: the given one or the class's default. `None` if that is null.
     fn get(&self, key: &str) -> Result<Option<&Value>> {
         match (self.given(key), self.class) {
             (None, Some(class)) => Ok(class.default(key)),
@@ -179,7 +179,7 @@ impl Fields {
         self.optional_number(key)?.ok_or_else(|| self.missing(key))
     }
 
-    /// A number that is there and then not null, or None where it is not there.
+    /// A number that must not be null, or `None` if it is missing.
     pub fn given_number(&self, key: &str) -> Result<Option<f64>> {
         match self.given(key) {
             None => Ok(None),
@@ -192,7 +192,7 @@ impl Fields {
         self.typed(key, "true or false", Value::as_bool)?.ok_or_else(|| self.missing(key))
     }
 
-    /// True or false where the class has the field, else false.
+    /// True or false if the class has the field, else false.
     pub fn flag_of_class(&self, key: &str) -> Result<bool> {
         if self.class.is_some_and(|class| class.has(key)) { self.flag(key) } else { Ok(false) }
     }
@@ -237,7 +237,7 @@ impl Fields {
         Ok(self.typed("eos_token_id", "an integer or an array of integers", ids)?.unwrap_or_default())
     }
 
-    /// Fails unless a field, where it is there, is `used`: one that transformers passes over.
+    /// Fails if a field that transformers ignores is given and differs from `used`.
     pub fn agrees(&self, key: &str, used: f64) -> Result<()> {
         match self.optional_number(key)? {
             Some(given) if given != used => {
@@ -247,7 +247,7 @@ impl Fields {
         }
     }
 
-    /// Fails on a field that nothing has read and that is not known to change no number. Called when all is read.
+    /// Fails on an unread field unless it is known to change no number. To be called after all fields are read.
     pub fn refuse_unread(&self) -> Result<()> {
         let read = self.read.borrow();
         for (key, value) in &self.given {
@@ -275,7 +275,7 @@ impl Fields {
     }
 }
 
-/// A value as it is in the file, without what is inside.
+/// A value as in the file, without its contents.
 fn shown(value: &Value) -> String {
     match value {
         Value::Object(_) => "{…}".to_owned(),
@@ -289,7 +289,7 @@ pub(super) fn unsupported(key: &str, value: impl std::fmt::Display, hint: &str) 
     Error::new(format!("config field `{key}` = {value} is not supported")).hint(hint.to_owned())
 }
 
-/// Fails unless `value` can be a size.
+/// Fails unless `value` is a possible size.
 fn positive(key: &str, value: i64) -> Result<i64> {
     let largest = if matches!(key, "num_hidden_layers" | "n_layer") { MOST_LAYERS } else { LARGEST };
     if (1..=largest).contains(&value) {
@@ -298,7 +298,7 @@ fn positive(key: &str, value: i64) -> Result<i64> {
     Err(Error::new(format!("config field `{key}` is {value}, which is not a possible size")))
 }
 
-/// `d_model` / `n_heads`, where no field gives the size of a head.
+/// `d_model` / `n_heads`, for configs without the size of a head.
 pub(super) fn head_size((model_key, d_model): (&str, i64), (heads_key, n_heads): (&str, i64)) -> Result<i64> {
     if d_model % n_heads == 0 {
         return Ok(d_model / n_heads);

@@ -35,7 +35,7 @@ const NAMING: Naming = Naming {
 
 fn gemma(model_type: &str, fields: &Fields) -> Result<Config> {
     let config = descendant(model_type, fields, "hidden_activation")?;
-    // Early files have Gemma 1's name of the activation too, which transformers passes over.
+    // Early files also have Gemma 1's name of the activation, which transformers ignores.
     let _ = fields.given("hidden_act");
     Ok(Config {
         norm: NormKind::RmsPlusOne,
@@ -47,39 +47,39 @@ fn gemma(model_type: &str, fields: &Fields) -> Result<Config> {
     })
 }
 
-/// Every second layer sees everything.
+/// Every second layer attends to all positions.
 fn gemma2(fields: &Fields) -> Result<Config> {
     let config = gemma("gemma2", fields)?;
     let rope = rotary::rope(fields, &rotary::LLAMA, extent(&config))?;
     let window = fields.optional_size("sliding_window")?;
     if let Some(window) = window {
-        // A second name in early files, which transformers passes over.
+        // A second name in early files, which transformers ignores.
         fields.agrees("sliding_window_size", window as f64)?;
     }
     let layers = sliding(fields, &config, window, |layer| (layer + 1) % 2 != 0, &LayerRopes::same(rope))?;
     Ok(Config { attention_soft_cap: fields.optional_number("attn_logit_softcapping")?, layers, ..config })
 }
 
-/// Every sixth layer sees everything, unless `sliding_window_pattern` says otherwise; the others have a rotary
-/// embedding with a base of its own.
+/// Every sixth layer, or the one of `sliding_window_pattern`, attends to all positions; the others have a rotary
+/// embedding with its own base.
 fn gemma3(fields: &Fields) -> Result<Config> {
     let config = gemma("gemma3_text", fields)?;
     let ropes = rotary::ropes_by_layer(fields, Some("rope_local_base_freq"), extent(&config))?;
     let window = fields.optional_size("sliding_window")?;
     let period = fields.optional_size("sliding_window_pattern")?.unwrap_or(6);
-    // transformers writes this name and does not read it.
+    // transformers writes this name but does not read it.
     if fields.array("layer_types")?.is_none() {
         fields.agrees("_sliding_window_pattern", period as f64)?;
     } else {
         let _ = fields.given("_sliding_window_pattern");
     }
-    // The class has this cap and the code does not use it.
+    // The class has this cap, but the code does not use it.
     let _ = fields.optional_number("attn_logit_softcapping")?;
     let layers = sliding(fields, &config, window, |layer| (layer + 1) % period != 0, &ropes)?;
     Ok(Config { query_key_norm: QueryKeyNorm::Head, layers, ..config })
 }
 
-/// Early files leave out what all Gemma 2 models share: both soft caps and the window.
+/// Early files omit the common values of all Gemma 2 models: both soft caps and the window.
 fn gemma2_in_gguf(file: &Metadata) -> Result<Json> {
     let mut config = gemma_in_gguf(file, "gemma2", 46)?;
     let window = file.optional_integer("attention.sliding_window")?.unwrap_or(4096);
@@ -102,8 +102,8 @@ fn gemma3_in_gguf(file: &Metadata) -> Result<Json> {
     Ok(config)
 }
 
-/// The file does not say how attention is scaled. By llama.cpp's rule it is by the head's size, except in the 27B
-/// model, which is known by its number of layers, `largest`.
+/// The scale of attention, which the file does not contain. By llama.cpp's rule it follows from the head's size, except
+/// in the 27B model, recognized by its number of layers, `largest`.
 fn gemma_in_gguf(file: &Metadata, model_type: &str, largest: i64) -> Result<Json> {
     let mut config = descendant_in_gguf(file, model_type)?;
     let head_dim = file.integer("attention.key_length")?;

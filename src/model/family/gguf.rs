@@ -1,6 +1,5 @@
-//! GGUF files of every family: Hugging Face's config.json from the file's metadata, weights' names, and what
-//! llama.cpp's converter changed in the weights. Names as in gguf-py's tensor_mapping.py, changes as in
-//! convert_hf_to_gguf.py.
+//! GGUF files of every family: Hugging Face's config.json from the file's metadata, weights' names, and the changes of
+//! llama.cpp's converter to the weights. Names as in gguf-py's tensor_mapping.py, changes as in convert_hf_to_gguf.py.
 
 use std::fmt::Display;
 
@@ -12,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::gguf::{Gguf, Value};
 use crate::model::naming::{AttentionNaming, MlpNaming, Naming, NormNaming};
 
-/// The tensor that holds the divisors of Llama 3's rotary frequencies.
+/// The tensor with the divisors of Llama 3's rotary frequencies.
 pub const ROTARY_DIVISORS: &str = "rope_freqs.weight";
-/// The tensors that hold the divisors of longrope's frequencies, in long and in short texts.
+/// The tensors with the divisors of longrope's frequencies, in long and in short texts.
 pub const LONG_FACTORS: &str = "rope_factors_long.weight";
 /// See [`LONG_FACTORS`].
 pub const SHORT_FACTORS: &str = "rope_factors_short.weight";
@@ -24,11 +23,11 @@ pub const SHORT_FACTORS: &str = "rope_factors_short.weight";
 pub struct Architecture {
     /// llama.cpp's name
     pub name: &'static str,
-    /// The names of the weights in the checkpoint that was converted
+    /// The names of the weights in the original checkpoint
     pub naming: Naming,
     /// The converter's changes of the weights
     pub conversion: Conversion,
-    /// The config.json of the checkpoint that was converted
+    /// The config.json of the original checkpoint
     pub(super) config: fn(&Metadata) -> Result<Json>,
 }
 
@@ -48,7 +47,7 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    /// Nothing is changed.
+    /// No change.
     pub const NONE: Self =
         Self { rotary_permuted: false, norm_plus_one: false, linear_layout: false, qkv_split: false };
 }
@@ -61,7 +60,7 @@ pub fn find(name: &str) -> Option<&'static Architecture> {
 /// The architecture of a file.
 ///
 /// # Errors
-/// A file that names none, or one that is not supported.
+/// A missing architecture, or one that is not supported.
 pub fn architecture(gguf: &Gguf) -> Result<&'static Architecture> {
     let name = gguf.architecture()?;
     find(name).ok_or_else(|| {
@@ -71,11 +70,11 @@ pub fn architecture(gguf: &Gguf) -> Result<&'static Architecture> {
     })
 }
 
-/// The `config.json` of the checkpoint that the file was converted from, as far as metadata and tensors give it.
+/// The `config.json` of the original checkpoint, as far as metadata and tensors determine it.
 ///
-/// Two things are not as in Hugging Face's files. `rope_scaling` is `{"rope_type": "frequency_factors"}` where the file
-/// has a tensor `rope_freqs.weight` (Llama 3.1 and later): each inverse frequency is divided by its factor. And sliding
-/// windows are always spelled out as `layer_types`.
+/// Two fields differ from Hugging Face's files. `rope_scaling` is `{"rope_type": "frequency_factors"}` if the file has
+/// a tensor `rope_freqs.weight` (Llama 3.1 and later): each inverse frequency is divided by its factor. And sliding
+/// windows are always written as `layer_types`.
 ///
 /// # Errors
 /// An architecture that is not supported, or a required key that is missing or of the wrong type.
@@ -133,7 +132,7 @@ impl<'a> Metadata<'a> {
         self.gguf.boolean(&self.key(name))
     }
 
-    /// The number of embeddings stored; the metadata may count differently or not at all.
+    /// The number of stored embeddings; the metadata may have another number or none.
     fn vocabulary_size(&self) -> Result<i64> {
         match self.gguf.shape("token_embd.weight").as_deref() {
             Some([size, _]) => Ok(*size),
@@ -149,7 +148,7 @@ impl<'a> Metadata<'a> {
         Ok(heads)
     }
 
-    /// What configs of every architecture hold.
+    /// The common fields of every architecture's config.
     pub fn common(&self, model_type: &str) -> Result<Json> {
         if self.optional_integer("expert_count")?.unwrap_or(0) > 0 {
             return Err(self.error("mixtures of experts are not supported"));
@@ -206,7 +205,7 @@ pub(super) fn share(rotary: i64, head_dim: i64) -> f64 {
     if (head_dim as f64 * share) as i64 == rotary { share } else { share.next_up() }
 }
 
-/// Sets a field to what a file says, if it does.
+/// Sets a field to the file's value, if there is one.
 pub(super) fn set(config: &mut Json, field: &str, value: Option<impl Into<Json>>) {
     if let Some(value) = value {
         config[field] = value.into();
@@ -276,9 +275,9 @@ fn layer_names(naming: &Naming) -> Vec<(&'static str, &'static str)> {
     names
 }
 
-/// Undoes what llama.cpp's converter does to the query and key projections of Llama models: it interleaves the two
-/// halves of each head's rotary dimensions, where Hugging Face does not. `tensor` is a weight `[heads *
-/// head_dim, in]` or a bias `[heads * head_dim]`; `heads` counts query heads for the query and key heads for the key.
+/// Undoes a change of llama.cpp's converter to the query and key projections of Llama models: it interleaves the two
+/// halves of each head's rotary dimensions. `tensor` is a weight `[heads * head_dim, in]` or a bias `[heads *
+/// head_dim]`; `heads` counts query heads for the query and key heads for the key.
 ///
 /// # Errors
 /// A first dimension that does not divide into `heads` of even size.

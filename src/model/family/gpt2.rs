@@ -50,7 +50,7 @@ fn gpt2(fields: &Fields) -> Result<Config> {
     };
     let config = Config::new("gpt2", sizes);
     let scaled = fields.flag("scale_attn_weights")?;
-    // Old files count the positions under this name too.
+    // Old files also give the number of positions under this name.
     fields.agrees("n_ctx", config.n_ctx as f64)?;
     Ok(Config {
         activation: fields.activation("activation_function")?,

@@ -1,4 +1,4 @@
-//! Llama 2 and 3, and Mistral; and what the configs of their descendants (OLMo, Gemma, Qwen, Phi-3) share with them.
+//! Llama 2 and 3, and Mistral; and the fields that configs of their descendants (OLMo, Gemma, Qwen, Phi-3) share.
 //! Sources: transformers' configuration_llama.py, configuration_mistral.py, and llama.cpp's convert_hf_to_gguf.py.
 
 use serde_json::{Value as Json, json};
@@ -23,7 +23,7 @@ pub(super) const GGUF: Architecture = Architecture {
     conversion: Conversion { rotary_permuted: true, ..Conversion::NONE },
 };
 
-/// The names of Llama's weights, from which its descendants differ in few.
+/// The names of Llama's weights, most of which its descendants share.
 pub(super) const NAMING: Naming = Naming {
     root: "model.",
     embedding: "embed_tokens",
@@ -90,12 +90,12 @@ pub(super) fn descendant(model_type: &str, fields: &Fields, activation: &str) ->
     })
 }
 
-/// What a rotary embedding has to cover.
+/// The sizes that a rotary embedding has to cover.
 pub(super) fn extent(config: &Config) -> Extent {
     Extent { d_head: config.d_head, n_ctx: config.n_ctx }
 }
 
-/// Layers that see everything.
+/// Layers that attend to all positions.
 pub(super) fn full_attention(config: &Config, rope: Rope) -> Vec<LayerAttention> {
     one_window(config, None, rope)
 }
@@ -105,7 +105,7 @@ pub(super) fn one_window(config: &Config, window: Option<i64>, rope: Rope) -> Ve
     vec![LayerAttention { window, rope: Some(rope) }; config.n_layers as usize]
 }
 
-/// Layers of which some see `window` positions. `slides` tells which do where `layer_types` does not.
+/// Layers of which some attend to `window` positions; `slides` selects them if `layer_types` is missing.
 pub(super) fn sliding(
     fields: &Fields,
     config: &Config,
@@ -125,7 +125,7 @@ pub(super) fn sliding(
     sliding.into_iter().map(layer).collect()
 }
 
-/// For each layer, whether `layer_types` says that it has a sliding window.
+/// For each layer, whether it has a sliding window by `layer_types`.
 fn layer_types(fields: &Fields, n_layers: i64) -> Result<Option<Vec<bool>>> {
     let Some(types) = fields.array("layer_types")? else { return Ok(None) };
     if types.len() as i64 != n_layers {

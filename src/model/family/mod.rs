@@ -1,8 +1,8 @@
-//! The families that can be loaded. The file of a family holds everything that is particular to it: the fields of its
+//! The families that can be loaded. The file of a family contains everything specific to it: the fields of its
 //! config.json with its defaults, its tensors' names, its keys in a GGUF file. One decoder computes all of them.
 //!
-//! A new family is a file beside the others and an entry in [`FAMILIES`] (and in [`ARCHITECTURES`], if llama.cpp has
-//! it).
+//! A new family is a file beside the others and an entry in [`FAMILIES`] (and in [`ARCHITECTURES`], if llama.cpp
+//! supports it).
 
 mod config_class;
 mod fields;
@@ -82,7 +82,7 @@ pub fn find(model_type: &str) -> Result<&'static Family> {
 }
 
 /// Reads Hugging Face's config.json, or its equivalent made from a GGUF file. A field that would change the numbers in
-/// a way the decoder does not know is an error that names it.
+/// an unsupported way is an error that names it.
 ///
 /// # Errors
 /// A `model_type` or a field that is not supported, is missing or has the wrong type; each is named.

@@ -35,7 +35,7 @@ fn olmo2(fields: &Fields) -> Result<Config> {
     Ok(Config { layers: full_attention(&config, rope), ..config })
 }
 
-/// Every fourth layer sees everything; only its frequencies are scaled.
+/// Every fourth layer attends to all positions; only its frequencies are scaled.
 fn olmo3(fields: &Fields) -> Result<Config> {
     let config = olmo("olmo3", fields)?;
     let ropes = rotary::ropes_by_layer(fields, None, extent(&config))?;
@@ -49,7 +49,7 @@ fn in_gguf(file: &Metadata) -> Result<Json> {
         return descendant_in_gguf(file, "olmo2");
     };
     let mut config = descendant_in_gguf(file, "olmo3")?;
-    // transformers 5 takes another base for layers with a sliding window unless it is spelled out.
+    // transformers 5 has another default base for layers with a sliding window.
     let theta = config["rope_theta"].take();
     let mut full = config["rope_scaling"].take();
     if full.is_null() {

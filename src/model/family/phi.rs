@@ -39,7 +39,7 @@ fn in_gguf(file: &Metadata) -> Result<Json> {
     let head_dim = head_dim.ok_or_else(|| file.error("heads without a size"))?;
     let rotary = file.optional_integer("rope.dimension_count")?.unwrap_or(head_dim);
     config["partial_rotary_factor"] = share(rotary, head_dim).into();
-    // The converter writes 0 where there is no window.
+    // The converter writes 0 for no window.
     config["sliding_window"] = json!(file.optional_integer("attention.sliding_window")?.filter(|window| *window > 0));
     let original = file.optional_integer("rope.scaling.original_context_length")?;
     config["original_max_position_embeddings"] = match original {

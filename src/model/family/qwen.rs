@@ -26,7 +26,7 @@ pub(super) const GGUF_QWEN3: Architecture = Architecture {
 };
 
 fn qwen2(fields: &Fields) -> Result<Config> {
-    // Its code has these biases whatever the config says.
+    // Its code has these biases for every config.
     Ok(Config { query_key_value_bias: true, ..qwen("qwen2", fields)? })
 }
 
@@ -34,7 +34,7 @@ fn qwen3(fields: &Fields) -> Result<Config> {
     Ok(Config { query_key_norm: QueryKeyNorm::Head, ..qwen("qwen3", fields)? })
 }
 
-/// Layers from `max_window_layers` on have a sliding window, if `use_sliding_window` says so.
+/// With `use_sliding_window`, layers from `max_window_layers` on have a sliding window.
 fn qwen(model_type: &str, fields: &Fields) -> Result<Config> {
     let config = descendant(model_type, fields, "hidden_act")?;
     let rope = rotary::rope(fields, &rotary::LLAMA, extent(&config))?;

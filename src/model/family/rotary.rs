@@ -11,23 +11,23 @@ use crate::model::config::{Rope, RopeScaling};
 /// Fields of a rotary embedding that change no number.
 const HARMLESS: &[&str] = &["finetuned"];
 
-/// What is particular to a family's rotary embedding.
+/// The specifics of a family's rotary embedding.
 pub(super) struct Style {
-    /// The field of the base, where `rope_parameters` has none
+    /// The field of the base if `rope_parameters` has none
     pub theta: &'static str,
-    /// The field of the share of a head's dimensions that are rotated, where `rope_parameters` has none
+    /// The field of the rotated share of a head's dimensions if `rope_parameters` has none
     pub fraction: &'static str,
-    /// What the share is where no field says; None for a family that always rotates all
+    /// The share if there is no such field; `None` for a family that always rotates all
     pub default_fraction: Option<f64>,
-    /// Fields that transformers 4 wrote as copies of `theta` and `fraction`, and that are not read
+    /// Fields that transformers 4 wrote as copies of `theta` and `fraction`; they are not read
     pub copies: Option<(&'static str, &'static str)>,
-    /// Whether every scaling is longrope, by whatever name
+    /// Whether every scaling is longrope, under any name
     pub only_long: bool,
     /// Fields that change nothing in texts
     pub harmless: &'static [&'static str],
 }
 
-/// Llama's, which most families share.
+/// The specifics of Llama, shared by most families.
 pub(super) const LLAMA: Style = Style {
     theta: "rope_theta",
     fraction: "partial_rotary_factor",
@@ -39,20 +39,20 @@ pub(super) const LLAMA: Style = Style {
 
 /// The rotary embeddings of a model with sliding windows.
 pub(super) struct LayerRopes {
-    /// Of layers that see everything
+    /// For layers that attend to all positions
     pub full: Rope,
-    /// Of layers with a sliding window
+    /// For layers with a sliding window
     pub sliding: Rope,
 }
 
 impl LayerRopes {
-    /// One for all layers.
+    /// The same for all layers.
     pub fn same(rope: Rope) -> Self {
         Self { full: rope.clone(), sliding: rope }
     }
 }
 
-/// What a head and a text can hold.
+/// The sizes of a head and of a text.
 #[derive(Clone, Copy)]
 pub(super) struct Extent {
     pub d_head: i64,
@@ -65,8 +65,9 @@ pub(super) fn rope(fields: &Fields, style: &Style, extent: Extent) -> Result<Rop
     if let (Some(scaling), Some(parameters)) = (scaling, parameters)
         && scaling != parameters
     {
-        return Err(Error::new("config fields `rope_scaling` and `rope_parameters` are different")
-            .hint("delete the one that does not hold"));
+        return Err(
+            Error::new("config fields `rope_scaling` and `rope_parameters` are different").hint("delete the wrong one")
+        );
     }
     let name = if scaling.is_some() { "rope_scaling" } else { "rope_parameters" };
     let parameters = Fields::of_object(scaling.or(parameters).cloned().unwrap_or_default(), name);
@@ -78,15 +79,15 @@ pub(super) fn rope(fields: &Fields, style: &Style, extent: Extent) -> Result<Rop
     one.read(theta)
 }
 
-/// The rotary embeddings of a family that has one for each kind of layer. `local_theta` is the field of the base for
-/// layers with a sliding window where `rope_parameters` has none.
+/// The rotary embeddings of a family that has one for each kind of layer. If `rope_parameters` has no base for layers
+/// with a sliding window, it is the field `local_theta`.
 pub(super) fn ropes_by_layer(fields: &Fields, local_theta: Option<&str>, extent: Extent) -> Result<LayerRopes> {
     let all = Fields::of_object(fields.object("rope_parameters")?.cloned().unwrap_or_default(), "rope_parameters");
     let of = |layers: &str| Ok::<_, Error>(all.object(layers)?.cloned().unwrap_or_default());
     let (mut full, sliding) = (of("full_attention")?, of("sliding_attention")?);
     all.refuse_unread()?;
     if let Some(scaling) = fields.object("rope_scaling")? {
-        // As in transformers, where `rope_scaling` must say `rope_type`: an older `type` does not win.
+        // As in transformers, only a `rope_type` in `rope_scaling` takes effect, not an older `type`.
         full.entry("rope_type").or_insert_with(|| "default".into());
         full.extend(scaling.clone());
     }
@@ -121,7 +122,7 @@ fn class(fields: &Fields) -> Result<&'static ConfigClass> {
     fields.class().ok_or_else(|| Error::new("a rotary embedding without a config class"))
 }
 
-/// One rotary embedding on the way from a config.
+/// One rotary embedding while it is read from a config.
 struct One<'a> {
     fields: &'a Fields,
     parameters: Fields,
@@ -146,7 +147,7 @@ impl One<'_> {
         Ok(Rope { theta, dim, exponent_dim, scaling })
     }
 
-    /// The share of a head's dimensions that are rotated, and the field that says so.
+    /// The rotated share of a head's dimensions, with its field.
     fn fraction(&self) -> Result<(String, f64)> {
         const KEY: &str = "partial_rotary_factor";
         let outer_key = self.style.fraction;
@@ -162,8 +163,8 @@ impl One<'_> {
         Ok((name, fraction))
     }
 
-    /// How many of a head's dimensions are rotated, and what the exponents of the frequencies are divided by. These
-    /// differ where a share of the head is an odd number: transformers rotates one more.
+    /// The number of rotated dimensions of a head, and the divisor of the frequencies' exponents. These differ if the
+    /// share of the head is an odd number: transformers rotates one more.
     fn dimensions(&self, name: &str, fraction: f64) -> Result<(i64, i64)> {
         let exponent_dim = (self.extent.d_head as f64 * fraction) as i64;
         let dim = exponent_dim + exponent_dim % 2;
@@ -182,7 +183,7 @@ impl One<'_> {
             "su" | "yarn" if self.style.only_long => "longrope",
             other => other,
         };
-        // Read for every kind: older files have it beside the scaling, and it is idle without one.
+        // Read for every kind: older files have it beside the scaling, and it has no effect without one.
         let original = self.original_context()?;
         if matches!(kind, "yarn" | "longrope") && dim != exponent_dim {
             return Err(unsupported(
@@ -203,7 +204,7 @@ impl One<'_> {
                 original_context: original,
             },
             "yarn" => self.yarn(original)?,
-            // The loader fills the divisors in from the file's own tensor.
+            // The loader takes the divisors from the file's tensor.
             "frequency_factors" => RopeScaling::Divisors(Vec::new()),
             other => return Err(self.unknown(other, "default, linear, llama3, yarn, longrope")),
         })
@@ -213,7 +214,7 @@ impl One<'_> {
         unsupported(&self.parameters.name("rope_type"), format!("\"{kind}\""), &format!("supported: {known}"))
     }
 
-    /// The length of texts that the model was trained with before its frequencies were scaled.
+    /// The length of training texts before the frequencies were scaled.
     fn original_context(&self) -> Result<f64> {
         const KEY: &str = "original_max_position_embeddings";
         let inner = self.parameters.given_number(KEY)?;
@@ -227,7 +228,7 @@ impl One<'_> {
             Some(Value::Null) => self.extent.n_ctx as f64 / original_context,
             _ => parameters.number("factor")?,
         };
-        // transformers takes 0 for nothing here.
+        // transformers treats 0 as missing here.
         let turns = |key: &str, default: f64| {
             Ok::<_, Error>(parameters.optional_number(key)?.filter(|turns| *turns != 0.0).unwrap_or(default))
         };

@@ -1,4 +1,4 @@
-//! What lines, bars, points and histograms show, checked.
+//! The checked data of lines, bars, points and histograms.
 
 pub mod scene;
 pub mod text;
@@ -19,16 +19,16 @@ pub struct Series {
     pub values: Vec<f64>,
 }
 
-/// How lines are drawn, beside their points.
+/// The style of lines.
 #[derive(Debug, Clone, Default)]
 pub struct LineStyle {
     /// Half the length of each point's error bar, by the name of its series; NaN draws none.
     pub errors: Vec<Series>,
     /// Texts below the points, which then stand at equal distances; numbers if empty.
     pub names: Vec<String>,
-    /// Which points, by place, have a vertical line through them.
+    /// The places of the points with a vertical line through them.
     pub marks: Vec<usize>,
-    /// Whether the vertical axis is logarithmic. What is not above 0 is left out.
+    /// Whether the vertical axis is logarithmic. Values not above 0 are left out.
     pub is_logarithmic: bool,
 }
 
@@ -62,7 +62,7 @@ impl Chart {
         Ok(Self { labels: labels.cleaned(), content: Content::Lines { x, series, style: LineStyle::default() } })
     }
 
-    /// Lines in another style; other charts stay as they are.
+    /// Lines in another style; leaves other charts unchanged.
     ///
     /// # Errors
     /// Errors of an unknown series, marks and names that do not fit the points, no point above 0 on a logarithmic axis.
@@ -75,7 +75,7 @@ impl Chart {
             if own.is_logarithmic {
                 let values = series.iter_mut().flat_map(|series| &mut series.values);
                 values.filter(|value| **value <= 0.0).for_each(|value| *value = f64::NAN);
-                check_drawn(x, series).map_err(|error| error.hint("a logarithmic axis shows what is above 0"))?;
+                check_drawn(x, series).map_err(|error| error.hint("a logarithmic axis shows only values above 0"))?;
             }
         }
         Ok(self)
@@ -126,8 +126,8 @@ impl Chart {
         Ok(Self { labels: labels.cleaned(), content: Content::Points { groups: found } })
     }
 
-    /// How many of `values` fall into each of `bins` equal intervals; by default their number grows with the square
-    /// root of the number of values, up to 50. NaN is not counted.
+    /// The number of `values` in each of `bins` equal intervals; by default their number grows with the square root of
+    /// the number of values, up to 50. NaN is not counted.
     ///
     /// # Errors
     /// No values, infinities, no bins or more than 1000.
@@ -185,7 +185,7 @@ impl Chart {
         &self.labels
     }
 
-    /// What it holds, in words.
+    /// Its size in words.
     pub fn size(&self) -> String {
         match &self.content {
             Content::Lines { x, series, .. } => format!("{} series of {} points", series.len(), x.len()),
@@ -254,7 +254,7 @@ fn check_drawn(x: &[f64], series: &[Series]) -> Result<()> {
     if series.iter().any(drawn) { Ok(()) } else { Err(Error::new("there is no point to draw")) }
 }
 
-/// NaN passes: it means that there is no value.
+/// Accepts NaN, which stands for a missing value.
 fn check_finite(what: &str, values: &[f64]) -> Result<()> {
     match values.iter().position(|value| value.abs() > LARGEST) {
         Some(index) => Err(Error::new(format!("{what}: entry {index} is infinite or too large to draw"))),

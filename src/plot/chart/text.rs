@@ -1,5 +1,4 @@
-//! Charts in characters: the plotting library's terminal drawing, with the series told apart by their characters where
-//! there are no colours.
+//! Charts in characters: the plotting library's terminal drawing. Without colours, each series has its own character.
 
 use kuva::backend::terminal::TerminalBackend;
 use kuva::render::theme::Theme;
@@ -9,10 +8,10 @@ use crate::plot::color::{Rgb, series_colors};
 use crate::plot::label::{clip, columns, stride};
 use crate::plot::screen::{ColorDepth, Glyph, Screen, painted};
 
-/// What stands for the first, second, ... series without colours: in lines and points, and in bars.
+/// The characters of the first, second, ... series without colours: in lines and points, and in bars.
 const MARKS: [char; 7] = ['o', 'x', '+', '*', '#', '@', '%'];
 const FILLS: [char; 7] = ['█', '░', '▓', '▒', '#', '+', '.'];
-/// The size of a character in units of the drawing, such that the text's own size comes out as one character.
+/// The size of a character in units of the drawing, chosen so that a letter of the drawing takes one character.
 const CHARACTER: (f64, f64) = (7.0, 14.0);
 
 /// The chart as lines of text, 40 to 100 columns wide, with the legend below.
@@ -50,7 +49,7 @@ pub fn text(chart: &Chart, screen: Screen) -> String {
     lines.join("\n")
 }
 
-/// The names cut to the room that each bar has; where that is little, only every second, fifth, tenth, ... name.
+/// The names cut to the width of each bar; if that is small, only every second, fifth, tenth, ... name.
 fn bar_names(names: &[String], width: usize) -> Vec<String> {
     let room = width / names.len().max(1);
     let longest = names.iter().map(|name| columns(name)).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What a heatmap shows: a grid of values, some of which may be blank, and how to colour and name them.
+//! The checked data of a heatmap: a grid of values (NaN is blank), their colours and their names.
 
 pub mod scene;
 pub mod text;
@@ -10,7 +10,7 @@ use crate::plot::label::{LARGEST, Labels, clean, short};
 /// The most rows, and the most columns, that a heatmap can have.
 const MOST_CELLS: usize = 1024;
 
-/// Everything about a heatmap but its values; the default leaves every choice to the values.
+/// The options of a heatmap; the defaults derive every choice from the values.
 #[derive(Debug, Clone, Default)]
 pub struct HeatmapOptions {
     /// Title and axis labels.
@@ -27,7 +27,7 @@ pub struct HeatmapOptions {
     pub marks: Vec<(usize, usize)>,
     /// Whether each cell shows its number.
     pub annotate: bool,
-    /// What the colours mean.
+    /// The meaning of the colours.
     pub color_label: String,
 }
 

@@ -11,7 +11,7 @@ use crate::plot::shape::{
     outline, paint, start_group, text, wrap,
 };
 
-/// The longer side of the grid where the number of cells does not limit their size.
+/// The longer side of the grid, unless the size of the cells is at its limit.
 const GRID_SIDE: f64 = 440.0;
 const BAR_WIDTH: f64 = 16.0;
 const BAR_STEPS: u32 = 128;
@@ -87,7 +87,7 @@ impl Layout {
         let bar_text_width = widest(&aligned(&heatmap.scale().ticks()));
         let bar_height = grid_height.max(90.0);
 
-        // Margins that the texts beside the grid need.
+        // Margins for the texts beside the grid.
         let label_space = |label: &str| if label.is_empty() { 0.0 } else { f64::from(LABEL_SIZE) + GAP };
         let mut left = MARGIN + label_space(&labels.y) + y_ticks.width + TICK_LENGTH + GAP;
         let beside_bar = BAR_WIDTH + TICK_LENGTH + GAP + bar_text_width + label_space(color_label) + MARGIN;
@@ -212,7 +212,7 @@ fn draw_cells(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: f
     scene.add(Primitive::RectBatch { x, y, w: side.clone(), h: side, fills });
     scene.add(Primitive::GroupEnd);
 
-    // One size for all, such that the widest number stays within its cell.
+    // One size for all, so that the widest number fits its cell.
     let widest = numbers.iter().map(|(number, ..)| pixels(number, TICK_SIZE)).fold(1.0, f64::max);
     let size = (f64::from(TICK_SIZE) * ((cell - 3.0) / widest).min(1.0)).floor().max(5.0) as u32;
     for (number, cell_left, cell_top, color) in numbers {
@@ -258,7 +258,7 @@ fn draw_bar(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, height: f
     outline(scene, left, top, BAR_WIDTH, height, INK, 1.0);
 }
 
-/// The column ticks: side by side, or upright when they are names that would not fit so.
+/// The column ticks: side by side, or upright if they are names too long for that.
 fn x_ticks(heatmap: &Heatmap, cell: f64) -> Ticks {
     let texts = tick_texts(heatmap.columns(), |column| heatmap.x_tick(column));
     let widest = widest(&texts);

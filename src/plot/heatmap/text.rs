@@ -1,4 +1,4 @@
-//! Heatmaps in characters: coloured blocks where the terminal has colours, shading characters where it has none.
+//! Heatmaps in characters: coloured blocks if the terminal has colours, else shading characters.
 
 use crate::plot::color::{ColorScale, is_light};
 use crate::plot::heatmap::Heatmap;
@@ -9,10 +9,10 @@ use crate::plot::screen::{ColorDepth, Glyph, Screen, painted};
 const SHADES: [char; 9] = ['.', ':', '~', '=', '+', '*', '#', '%', '@'];
 /// The longest tick text, in columns.
 const TICK_COLUMNS: usize = 16;
-/// More rows than this are drawn two to a line where there are colours.
+/// More rows than this are drawn two to a line if there are colours.
 const TALL: usize = 40;
 
-/// The grid as it is shown: each shown cell is the mean of `bin` × `bin` cells, and some characters wide.
+/// The grid on the screen: each shown cell is the mean of `bin` × `bin` cells and `cell` characters wide.
 struct Grid<'a> {
     heatmap: &'a Heatmap,
     bin: usize,
@@ -91,7 +91,7 @@ impl<'a> Grid<'a> {
         Self { heatmap, bin, rows, columns: columns_shown, cell, halved, depth, numbers }
     }
 
-    /// The mean of the cells that one shown cell stands for, or none if all of them are blank.
+    /// The mean of the cells behind one shown cell, or none if all of them are blank.
     fn value(&self, row: usize, column: usize) -> Option<f64> {
         let span = |index: usize| index * self.bin..(index + 1) * self.bin;
         let cells = span(row).flat_map(|row| span(column).map(move |column| (row, column)));
@@ -123,7 +123,7 @@ impl<'a> Grid<'a> {
         let marked = self.bin == 1 && self.heatmap.options().marks.contains(&(row, column));
         let content = if let Some(decimals) = self.numbers {
             let number = in_decimals(value, decimals);
-            // The brackets that mark the cell go around its number where there is room.
+            // The brackets of a marked cell go around its number if there is room.
             let number = if marked && columns(&number) + 2 <= self.cell { format!("[{number}]") } else { number };
             format!("{number:>width$}", width = self.cell)
         } else if marked && self.cell > 1 {
@@ -157,7 +157,7 @@ fn shade(scale: &ColorScale, value: f64) -> char {
     SHADES.get(level).copied().unwrap_or(' ')
 }
 
-/// What the colours or characters mean, in lines of at most `width` columns.
+/// The legend of the colours or characters, in lines of at most `width` columns.
 fn legend(name: &str, heatmap: &Heatmap, width: usize, depth: ColorDepth) -> Vec<String> {
     let scale = heatmap.scale();
     if depth != ColorDepth::None {

@@ -1,4 +1,4 @@
-//! What a lattice shows: points on a grid of rows and columns, and links that lead from one row to the next.
+//! The data of a lattice: points on a grid of rows and columns, and links from one row to the next.
 
 mod scene;
 
@@ -8,7 +8,7 @@ use crate::plot::label::{Labels, clean};
 /// The most rows, and the most columns, that a lattice can have.
 const MOST: usize = 1024;
 
-/// A point of the grid that stands out. Its colour is the value's sign.
+/// A highlighted point of the grid. Its colour shows the value's sign.
 #[derive(Debug, Clone)]
 pub struct Point {
     /// Its row.
@@ -23,7 +23,7 @@ pub struct Point {
     pub note: String,
 }
 
-/// A link from a column of one row to one of the next row. Its colour is the value's sign.
+/// A link from a column of one row to one of the next row. Its colour shows the value's sign.
 #[derive(Debug, Clone)]
 pub struct Link {
     /// The row that it starts from.
@@ -49,15 +49,15 @@ pub struct Lattice {
     pub columns: Vec<String>,
     /// The number of rows.
     pub rows: usize,
-    /// The points that stand out.
+    /// The highlighted points.
     pub points: Vec<Point>,
     /// The links between rows.
     pub links: Vec<Link>,
     /// A column and its name above the grid.
     pub above: Option<(usize, String)>,
-    /// What values of either sign mean, positive first.
+    /// The meaning of either sign, positive first.
     pub signs: (String, String),
-    /// What sizes and widths mean.
+    /// The meaning of sizes and widths.
     pub size_label: String,
 }
 
@@ -75,7 +75,7 @@ impl Lattice {
         if all_there { Ok(()) } else { Err(Error::new("a point or link is outside the lattice")) }
     }
 
-    /// Without control characters in any text.
+    /// A copy without control characters in any text.
     fn cleaned(&self) -> Self {
         let mut cleaned = self.clone();
         cleaned.labels = cleaned.labels.cleaned();

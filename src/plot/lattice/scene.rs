@@ -11,7 +11,7 @@ use crate::plot::shape::{
     FONTS, GAP, INK, LABEL_SIZE, LINE_HEIGHT, MARGIN, Style, TICK_SIZE, TITLE_SIZE, paint, start_group, text, wrap,
 };
 
-/// The sides of a grid whose rows and columns are neither few nor many.
+/// The sides of a grid, unless it has few or many rows or columns.
 const GRID_WIDTH: f64 = 880.0;
 const GRID_HEIGHT: f64 = 640.0;
 /// The longest name drawn, in characters.
@@ -166,9 +166,9 @@ fn shade(value: f64, share: f64) -> Rgb {
     (mix(red), mix(green), mix(blue))
 }
 
-/// What colours and widths mean, in one line.
+/// The legend of colours and widths, in one line.
 struct Legend {
-    /// Width and colour of a sample line, and what it stands for; a text alone has no sample.
+    /// Width and colour of a sample line, and its meaning; a text alone has no sample.
     entries: Vec<(Option<(f64, Rgb)>, String)>,
 }
 

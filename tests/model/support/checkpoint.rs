@@ -1,4 +1,4 @@
-//! A checkpoint in the making: a tiny model's config and tensors, changed and written to a folder of its own.
+//! Builds a checkpoint: changes a tiny model's config and tensors and writes them to a separate folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,9 +8,9 @@ use lancet::model::language_model::{LanguageModel, LoadOptions};
 use serde_json::Value;
 use tch::Tensor;
 
-use super::{one_thread, tiny_path};
+use super::{device, one_thread, tiny_path};
 
-/// Config and tensors, and the folder that they are written to.
+/// Config and tensors, and the folder to write them to.
 pub struct Checkpoint {
     pub config: Value,
     pub tensors: BTreeMap<String, Tensor>,
@@ -46,7 +46,7 @@ impl Checkpoint {
         self
     }
 
-    /// Writes the tensors whose names are chosen.
+    /// Writes the tensors with the chosen names.
     pub fn write_tensors(&self, file: &str, chosen: impl Fn(&str) -> bool) {
         let tensors: Vec<_> = self.tensors.iter().filter(|(name, _)| chosen(name)).collect();
         Tensor::write_safetensors(&tensors, self.path().join(file)).expect("written");
@@ -68,7 +68,7 @@ impl Checkpoint {
         self
     }
 
-    /// What loading the folder as it is gives.
+    /// The result of loading the folder.
     pub fn load(&self) -> Result<LanguageModel> {
         self.load_with(LoadOptions::default())
     }
@@ -76,6 +76,6 @@ impl Checkpoint {
     /// The same with options, on the CPU.
     pub fn load_with(&self, options: LoadOptions) -> Result<LanguageModel> {
         one_thread();
-        LanguageModel::load(&self.path().display().to_string(), &LoadOptions { device: "cpu".into(), ..options })
+        LanguageModel::load(&self.path().display().to_string(), &LoadOptions { device: device(), ..options })
     }
 }

@@ -1,8 +1,8 @@
-//! GGUF files in the making, byte by byte.
+//! Builds GGUF files byte by byte.
 
 use lancet::gguf::Gguf;
 
-/// A GGUF file in the making: metadata first, then tensor descriptions.
+/// A GGUF file to build: metadata first, then tensor descriptions.
 pub struct Writer {
     pub version: u32,
     pub metadata: Vec<Vec<u8>>,

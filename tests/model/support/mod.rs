@@ -1,6 +1,8 @@
-//! What the tests of models share: loading, capturing, comparing, scripts.
+//! Shared by the tests of models: loading, capturing, comparing, scripts.
 
 pub mod checkpoint;
+#[path = "../../support/device.rs"]
+mod device;
 #[path = "../../support/fixture.rs"]
 mod fixture;
 #[path = "../../support/generator.rs"]
@@ -8,6 +10,8 @@ mod generator;
 pub mod gguf;
 #[path = "../../support/session.rs"]
 mod session;
+#[path = "../../support/simulated_gpu.rs"]
+pub mod simulated_gpu;
 #[path = "../../support/svg.rs"]
 pub mod svg;
 #[path = "../../support/text.rs"]
@@ -23,11 +27,11 @@ use lancet::model::hook::{self, HookPoint};
 use lancet::model::language_model::{LanguageModel, LoadOptions};
 use lancet::model::run::{Action, Callback, Hooks};
 use lancet::session::{ScriptError, Session};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
+pub use device::device;
 pub use fixture::fixture;
 pub use generator::generator;
-pub use session::session;
 pub use text::{assert_contains, failure};
 
 /// The tiny models below tests/fixtures/models.
@@ -50,16 +54,23 @@ pub const TINY: &[&str] = &[
     "qwen3",
 ];
 
-/// Leaves libtorch one thread: the tests run beside each other, and the sums of tiny models are too small to share.
+/// Limits libtorch to one thread: tests run in parallel, and tiny models are too small for several threads.
 pub fn one_thread() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| tch::set_num_threads(1));
 }
 
-/// Loads a model on the CPU.
+/// An interpreter for scripts, in which `device` is the tests' device.
+pub fn session() -> Session {
+    let mut session = session::session();
+    session.set_variable("device", device().into());
+    session
+}
+
+/// Loads a model on the tests' device.
 pub fn load(id: &str, kind: Kind) -> LanguageModel {
     one_thread();
-    let options = LoadOptions { device: "cpu".into(), kind, ..LoadOptions::default() };
+    let options = LoadOptions { device: device(), kind, ..LoadOptions::default() };
     LanguageModel::load(id, &options).unwrap_or_else(|error| panic!("loading {id}: {error}"))
 }
 
@@ -73,9 +84,9 @@ pub fn tiny(name: &str) -> LanguageModel {
     load(&tiny_path(name).display().to_string(), Kind::Float)
 }
 
-/// Token ids [batch, pos] that look random and are always the same.
+/// Pseudorandom token ids [batch, pos], always the same.
 pub fn some_tokens(model: &LanguageModel, batch: i64, length: i64) -> Tensor {
-    let count = Tensor::arange(batch * length, (Kind::Int64, tch::Device::Cpu));
+    let count = Tensor::arange(batch * length, (Kind::Int64, Device::Cpu));
     (count * 37 + 11).remainder(model.config().d_vocab).reshape([batch, length])
 }
 
@@ -84,7 +95,7 @@ pub fn replace<'a>(mut change: impl FnMut(&Tensor) -> Tensor + 'a) -> Callback<'
     Box::new(move |_: &HookPoint, value: &Tensor| Ok(Some(change(value))))
 }
 
-/// Hooks that replace the values at `points` by what `change` makes of them.
+/// Hooks that apply `change` to the values at `points`.
 pub fn changing<'a>(
     model: &LanguageModel,
     points: Vec<HookPoint>,
@@ -95,7 +106,7 @@ pub fn changing<'a>(
     hooks
 }
 
-/// All positions' logits, run with `hooks`, each of which must take place.
+/// All positions' logits of a run with `hooks`, which must all be called.
 pub fn logits_with(model: &LanguageModel, tokens: &Tensor, mut hooks: Hooks) -> Tensor {
     let _guard = tch::no_grad_guard();
     let logits = model.decoder.forward(tokens, Logits::All, &mut hooks).expect("the run succeeds");
@@ -108,7 +119,7 @@ pub fn logits(model: &LanguageModel, tokens: &Tensor) -> Tensor {
     logits_with(model, tokens, Hooks::none())
 }
 
-/// What a script gives, which must succeed.
+/// The value of a script, which must succeed.
 pub fn eval(session: &mut Session, text: &str) -> rhai::Dynamic {
     session.eval("test", text).unwrap_or_else(|error| panic!("{text}: {error:?}"))
 }
@@ -118,7 +129,7 @@ pub fn run_script(session: &mut Session, text: &str) {
     let _ = eval(session, text);
 }
 
-/// The tensor that a script gives.
+/// The tensor that a script returns.
 pub fn eval_tensor(session: &mut Session, text: &str) -> Tensor {
     eval(session, text).cast::<lancet::tensor::Tensor>().share()
 }
@@ -149,7 +160,7 @@ pub fn max_difference(ours: &Tensor, theirs: &Tensor) -> f64 {
         eprintln!("shapes differ: {:?} and {:?}", ours.size(), theirs.size());
         return f64::INFINITY;
     }
-    let (ours, theirs) = (ours.to_kind(Kind::Double), theirs.to_kind(Kind::Double));
+    let [ours, theirs] = [ours, theirs].map(|tensor| tensor.to_device(Device::Cpu).to_kind(Kind::Double));
     let same_infinity = ours.isinf().logical_and(&ours.eq_tensor(&theirs));
     let difference = (&ours - &theirs).abs().masked_fill(&same_infinity, 0.0);
     difference.nan_to_num(f64::INFINITY, f64::INFINITY, f64::INFINITY).max().double_value(&[])
