@@ -1,5 +1,6 @@
 //! The decoder: embedding, blocks, final norm, unembedding.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
@@ -14,6 +15,7 @@ use super::run::Hooks;
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::output::error_line;
 use crate::tensor::raw::constant;
 
 /// The positions to compute logits at.
@@ -51,6 +53,8 @@ pub struct Decoder {
     pub unembedding: Linear,
     /// The distinct rotary embeddings of the layers
     pub ropes: Vec<Rope>,
+    /// Whether a text was longer than those that the model was trained with
+    pub outran: Cell<bool>,
 }
 
 /// Keys and values of the positions seen so far, one entry per layer.
@@ -116,6 +120,7 @@ impl Decoder {
         let prompt = cache.as_ref().map_or(length, |cache| if cache.prompt == 0 { length } else { cache.prompt });
         let window = Window { start, length, prompt };
         self.check_length(start + length)?;
+        self.warn_of_length(start + length);
         hooks.begin(window);
         let pass = self.pass(window)?;
         let mut x = self.embed(tokens, start, hooks)?;
@@ -254,6 +259,18 @@ impl Decoder {
                 .hint(format!("this model has {} learned positions", self.config.n_ctx)));
         }
         Ok(())
+    }
+
+    /// Warns, once for a model, of a text that is longer than those that it was trained with: rotary positions go on, but
+    /// what they give is untested.
+    fn warn_of_length(&self, length: i64) {
+        let trained = self.config.n_ctx;
+        if length > trained && !self.outran.replace(true) {
+            error_line(&format!(
+                "warning: a text has {length} tokens, and the model was trained with {trained} at most \
+                 (`max_position_embeddings`); this is said once"
+            ));
+        }
     }
 
     /// Every weight once.

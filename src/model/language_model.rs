@@ -9,13 +9,16 @@ use super::config::{Config, RopeScaling};
 use super::decoder::Decoder;
 use super::family::gguf::ROTARY_DIVISORS;
 use super::family::gguf_keys;
+use super::family::multimodal;
 use super::fingerprint::fingerprint;
-use super::source::{Checkpoint, GgufSource, RandomWeights};
+use super::source::{Checkpoint, GgufSource, RandomWeights, WeightSource};
+use super::text_part::TextPart;
 use super::{built_in, family, load};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
 use crate::hub::{self, Located};
+use crate::output::error_line;
 use crate::text::tokenizer::Tokenizer;
 
 /// How to load a model.
@@ -77,10 +80,26 @@ impl LanguageModel {
             }
             Located::Directory(directory) => {
                 let path = directory.join("config.json");
-                let config = family::parse(&read_json(&path)?)
-                    .map_err(|error| error.context(format!("`{}`", path.display())))?;
+                let json = read_json(&path)?;
                 let tokenizer = Tokenizer::from_directory(&directory)?;
-                Self::build(id, config, tokenizer, Weights::Directory(&directory), options, device)
+                let in_config = |error: Error| error.context(format!("`{}`", path.display()));
+                let (config, weights) = match multimodal::find(&json) {
+                    None => {
+                        let config = family::parse(&json).map_err(in_config)?;
+                        let checkpoint = want_weights.then(|| Checkpoint::open(&directory)).transpose()?;
+                        (config, checkpoint.map(|checkpoint| Box::new(checkpoint) as Box<dyn WeightSource>))
+                    }
+                    Some(kind) => {
+                        let part = want_weights.then(|| TextPart::open(&directory, kind)).transpose()?;
+                        let stores_unembedding = part.as_ref().map(|part| part.contains("lm_head.weight"));
+                        let text = kind.text_config(&json, stores_unembedding).and_then(|text| family::parse(&text));
+                        let left_out = part.as_ref().map_or("its other parts".into(), TextPart::left_out);
+                        error_line(&format!("note: of `{id}`, only the text part is loaded, without {left_out}"));
+                        (text.map_err(in_config)?, part.map(|part| Box::new(part) as Box<dyn WeightSource>))
+                    }
+                };
+                let weights = weights.map_or(Weights::Absent, |source| Weights::Checkpoint(&directory, source));
+                Self::build(id, config, tokenizer, weights, options, device)
             }
         }
     }
@@ -102,8 +121,8 @@ impl LanguageModel {
                 let described = config.clone();
                 load::decoder(config, &GgufSource::new(gguf, &described)?, options.kind, device)?
             }
-            (None, Weights::Directory(directory)) => {
-                load::decoder(config, &Checkpoint::open(directory)?, options.kind, device)
+            (None, Weights::Checkpoint(directory, source)) => {
+                load::decoder(config, source.as_ref(), options.kind, device)
                     .map_err(|error| error.context(format!("`{}`", directory.display())))?
             }
             (None, Weights::Absent) => {
@@ -227,7 +246,7 @@ impl LanguageModel {
 
 enum Weights<'a> {
     Gguf(&'a Gguf),
-    Directory(&'a Path),
+    Checkpoint(&'a Path, Box<dyn WeightSource>),
     Absent,
 }
 

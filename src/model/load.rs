@@ -1,5 +1,6 @@
 //! Puts a decoder together from its config and a source of weights.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use tch::{Device, Kind, Tensor};
@@ -67,6 +68,7 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
         blocks,
         final_norm,
         ropes,
+        outran: Cell::new(false),
     })
 }
 

@@ -23,4 +23,5 @@ pub mod naming;
 pub mod rope;
 pub mod run;
 pub mod source;
+pub mod text_part;
 pub mod window;

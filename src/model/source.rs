@@ -104,6 +104,13 @@ impl Checkpoint {
     }
 }
 
+impl Checkpoint {
+    /// The names of all stored tensors, in alphabetical order.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.index.keys()
+    }
+}
+
 impl WeightSource for Checkpoint {
     fn contains(&self, name: &str) -> bool {
         self.index.contains_key(name)

@@ -15,6 +15,7 @@ mod leftover;
 mod linear;
 mod linear_reference;
 mod load;
+mod multimodal;
 mod not_finite;
 mod parity;
 mod patching;

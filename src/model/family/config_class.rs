@@ -54,6 +54,11 @@ impl ConfigClass {
         self.fields.contains_key(field)
     }
 
+    /// The names of its own fields.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.fields.keys().map(String::as_str)
+    }
+
     /// The field's default; `None` if that is null, or for a field that the class does not have.
     pub fn default(&self, field: &str) -> Option<&Value> {
         self.fields.get(field).filter(|value| !value.is_null())

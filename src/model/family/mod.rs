@@ -11,6 +11,7 @@ pub mod gguf;
 pub mod gguf_keys;
 mod gpt2;
 mod llama;
+pub mod multimodal;
 mod neox;
 mod olmo;
 mod phi;
@@ -52,6 +53,9 @@ const FAMILIES: &[Family] = &[
     phi::PHI3,
 ];
 
+/// Families that exist only as the text part of multimodal models.
+const TEXT_PARTS: &[Family] = &[qwen::QWEN3_VL_TEXT];
+
 /// Every architecture of llama.cpp that can be read, in the order in which users see them.
 const ARCHITECTURES: &[Architecture] = &[
     llama::GGUF,
@@ -75,8 +79,9 @@ pub fn model_types() -> Vec<&'static str> {
 /// # Errors
 /// A `model_type` that is not supported; the hint lists those that are.
 pub fn find(model_type: &str) -> Result<&'static Family> {
-    FAMILIES.iter().find(|family| family.model_type == model_type).ok_or_else(|| {
-        let hint = format!("supported: {}", model_types().join(", "));
+    FAMILIES.iter().chain(TEXT_PARTS).find(|family| family.model_type == model_type).ok_or_else(|| {
+        let multimodal: Vec<&str> = multimodal::KINDS.iter().map(|kind| kind.model_type).collect();
+        let hint = format!("supported: {}; of {} the text part", model_types().join(", "), multimodal.join(", "));
         fields::unsupported("model_type", format!("\"{model_type}\""), &hint)
     })
 }
