@@ -162,12 +162,18 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
     write_atomic(path, |file| file.write_all(text.as_bytes()))
 }
 
-/// The text of a file.
+/// The text of a file, without a byte order mark.
 ///
 /// # Errors
 /// A file that cannot be read, or whose bytes are not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(|error| Error::io(path, &error))?;
+    let mut bytes = fs::read(path).map_err(|error| Error::io(path, &error))?;
+    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
+        return Err(Error::new(format!("`{}` is UTF-16 text", path.display())).hint("convert it to UTF-8"));
+    }
+    if bytes.starts_with("\u{FEFF}".as_bytes()) {
+        bytes.drain(..3);
+    }
     String::from_utf8(bytes).map_err(|error| {
         Error::new(format!(
             "`{}` is not UTF-8 text: byte {} is wrong",
@@ -216,6 +222,20 @@ pub fn make_dir(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_of_another_encoding_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text.csv");
+        for bytes in [b"\xFF\xFEa\0".as_slice(), b"\xFE\xFF\0a"] {
+            fs::write(&path, bytes).unwrap();
+            assert!(read_text(&path).unwrap_err().to_string().contains("UTF-16"));
+            assert!(crate::data::csv::read(&path, b',').unwrap_err().to_string().contains("UTF-16"));
+            assert!(crate::data::json::read_lines(&path).unwrap_err().to_string().contains("UTF-16"));
+        }
+        fs::write(&path, b"a\xFF").unwrap();
+        assert!(read_text(&path).unwrap_err().to_string().contains("byte 1"));
+    }
 
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> =

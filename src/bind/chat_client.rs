@@ -91,7 +91,7 @@ mod functions {
     /// (256), `temperature` (0), `extra` (a map of more fields of the request; `()` takes one out), `api_key_env` (the
     /// name of the environment variable that holds the key; without it no key is sent), `timeout` (60 seconds for each
     /// attempt), `attempts` (4: after status 429 or 5xx, or a broken connection, the server is asked again), `store`
-    /// (false; true: answers are kept in Lancet's cache and not asked for twice; or a folder).
+    /// (false; true: answers are cached and not asked for twice; or a folder).
     ///
     /// # Errors
     /// No connection, a non-2xx status (with the server's message), a timeout, an answer that is not a chat

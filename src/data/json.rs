@@ -1,6 +1,7 @@
 //! Reads JSON with errors that name line and column, and objects member by member, so that unknown and repeated members
 //! are refused.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 
@@ -13,13 +14,30 @@ use crate::error::{Error, Result, nearest};
 use crate::file;
 use crate::interrupt;
 
+/// What is nested deeper is refused, as serde_json does.
+const DEEPEST: usize = 128;
+
 /// The value in a JSON file.
 ///
 /// # Errors
-/// A file that cannot be read, or is not JSON; the message names line and column.
+/// A file that cannot be read, is not JSON, or holds what [`Source::value`] refuses; the message names line and column.
 pub fn read(path: &Path) -> Result<Value> {
-    let text = file::read_text(path)?;
-    Source::new(path, &text).parse()
+    decode(path, &file::read_text(path)?)
+}
+
+/// The value in a JSON text, which messages call `path`.
+///
+/// # Errors
+/// As for [`read`].
+pub fn decode(path: &Path, text: &str) -> Result<Value> {
+    let source = Source::new(path, text);
+    source.value(source.whole()?)
+}
+
+/// A JSON text, not yet read.
+fn raw(text: &str) -> serde_json::Result<&RawValue> {
+    // Whoever reads the values says more exactly what is wrong.
+    serde_json::from_str(text).map_err(|error| serde_json::from_str::<Value>(text).err().unwrap_or(error))
 }
 
 /// The values in a file of JSON lines, each with the number of its line. Blank lines are skipped.
@@ -33,11 +51,11 @@ pub fn read_lines(path: &Path) -> Result<Vec<(usize, Value)>> {
     for (index, line) in source.text.lines().enumerate() {
         interrupt::check()?;
         if !line.trim().is_empty() {
-            let value = serde_json::from_str(line).map_err(|error| {
+            let raw = raw(line).map_err(|error| {
                 let column = characters(line, error.column().saturating_sub(1)) + 1;
                 at(path, index + 1, column, &bare_message(&error))
             })?;
-            values.push((index + 1, value));
+            values.push((index + 1, source.value(raw)?));
         }
     }
     Ok(values)
@@ -72,12 +90,12 @@ impl<'a> Source<'a> {
         Self { path, text: text.strip_prefix('\u{feff}').unwrap_or(text) }
     }
 
-    /// Parses the whole text.
+    /// The whole text, not yet read.
     ///
     /// # Errors
-    /// Text that is not JSON, or not of this type; the message names line and column.
-    pub fn parse<T: Deserialize<'a>>(&self) -> Result<T> {
-        serde_json::from_str(self.text).map_err(|error| {
+    /// Text that is not JSON; the message names line and column.
+    pub fn whole(&self) -> Result<&'a RawValue> {
+        raw(self.text).map_err(|error| {
             let line = self.text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
             let column = characters(line, error.column().saturating_sub(1)) + 1;
             at(self.path, error.line().max(1), column, &bare_message(&error))
@@ -94,12 +112,58 @@ impl<'a> Source<'a> {
         }
         let read = Pairs.deserialize(&mut serde_json::Deserializer::from_str(object.get()));
         let entries = read.map_err(|error| self.error_at(object, &bare_message(&error)))?;
-        for (place, (name, value)) in entries.iter().enumerate() {
-            if entries.iter().take(place).any(|(earlier, _)| earlier == name) {
+        let mut names = HashSet::new();
+        for (name, value) in &entries {
+            if !names.insert(name.as_str()) {
                 return Err(self.error(self.key_offset(name, value), &format!("{what} has `{name}` twice")));
             }
         }
         Ok(Members { source: *self, what, object, entries })
+    }
+
+    /// The value of a part of this text.
+    ///
+    /// # Errors
+    /// An object with a name twice, an integer beyond 64 bits, a number beyond the floats, a text with half a surrogate
+    /// pair, more than 128 levels; the message names line and column.
+    pub fn value(&self, part: &'a RawValue) -> Result<Value> {
+        self.nested(part, 0)
+    }
+
+    fn nested(&self, part: &'a RawValue, depth: usize) -> Result<Value> {
+        let text = part.get();
+        if depth > DEEPEST {
+            return Err(self.error_at(part, &format!("values are nested more than {DEEPEST} deep")));
+        }
+        let failed = |error: serde_json::Error| self.error_at(part, &bare_message(&error));
+        match text.bytes().next() {
+            Some(b'{') => {
+                interrupt::check()?;
+                let members = self.members(part, "an object")?.entries.into_iter();
+                let members = members.map(|(name, value)| Ok((name, self.nested(value, depth + 1)?)));
+                members.collect::<Result<_>>().map(Value::Object)
+            }
+            Some(b'[') => {
+                interrupt::check()?;
+                let items: Vec<&'a RawValue> = serde_json::from_str(text).map_err(failed)?;
+                items.into_iter().map(|item| self.nested(item, depth + 1)).collect::<Result<_>>().map(Value::Array)
+            }
+            Some(b'-' | b'0'..=b'9') => self.number(part),
+            _ => serde_json::from_str(text).map_err(failed),
+        }
+    }
+
+    fn number(&self, part: &RawValue) -> Result<Value> {
+        let text = part.get();
+        let float = text.contains(['.', 'e', 'E']).then(|| text.parse::<f64>().unwrap_or(f64::INFINITY));
+        match (float, text.parse::<i64>()) {
+            (None, Ok(integer)) => Ok(integer.into()),
+            (None, Err(_)) => Err(self
+                .error_at(part, &format!("the integer {text} takes more than 64 bits"))
+                .hint("write it as a text, or with a decimal point, which keeps 15 digits")),
+            (Some(float), _) if float.is_finite() => Ok(float.into()),
+            (Some(_), _) => Err(self.error_at(part, &format!("the number {text} is beyond the floats"))),
+        }
     }
 
     /// The line at which a part of this text starts, from 1.

@@ -76,7 +76,7 @@ fn lines(path: &Path) -> Result<Vec<Record>> {
 fn examples(path: &Path) -> Result<Vec<Record>> {
     let text = file::read_text(path)?;
     let source = Source::new(path, &text);
-    let whole: &RawValue = source.parse()?;
+    let whole = source.whole()?;
     let items = if whole.get().starts_with('[') {
         serde_json::from_str::<Vec<&RawValue>>(whole.get()).ok()
     } else {
@@ -89,10 +89,8 @@ fn examples(path: &Path) -> Result<Vec<Record>> {
     })?;
     let record = |item: &RawValue| {
         interrupt::check()?;
-        match serde_json::from_str(item.get()) {
-            Ok(Value::Object(fields)) => {
-                Ok(Record { place: format!("{}:{}", path.display(), source.line(item)), fields })
-            }
+        match source.value(item)? {
+            Value::Object(fields) => Ok(Record { place: format!("{}:{}", path.display(), source.line(item)), fields }),
             _ => Err(source.error_at(item, "each record must be an object")),
         }
     };
@@ -107,7 +105,8 @@ fn rows(path: &Path) -> Result<Vec<Record>> {
     parquet::open(path)?.enumerate().map(record).collect()
 }
 
-/// A parquet value as JSON; values without a JSON form are null, as absent ones are.
+/// A parquet value as JSON: dates, times and decimals as they are written. Bytes have no JSON form and are null, as what
+/// is absent.
 fn value(field: &Field) -> Value {
     match field {
         Field::Bool(value) => Value::from(*value),
@@ -119,6 +118,7 @@ fn value(field: &Field) -> Value {
         Field::UShort(value) => Value::from(*value),
         Field::UInt(value) => Value::from(*value),
         Field::ULong(value) => Value::from(*value),
+        Field::Float16(value) => Value::from(f64::from(*value)),
         Field::Float(value) => Value::from(*value),
         Field::Double(value) => Value::from(*value),
         Field::Str(text) => Value::from(text.as_str()),
@@ -126,6 +126,7 @@ fn value(field: &Field) -> Value {
         Field::Group(row) => {
             Value::Object(row.get_column_iter().map(|(name, field)| (name.clone(), value(field))).collect())
         }
-        _ => Value::Null,
+        Field::Null | Field::Bytes(_) => Value::Null,
+        other => Value::from(other.to_string()),
     }
 }

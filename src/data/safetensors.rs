@@ -11,6 +11,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::{Map, Value};
 use tch::{Device, Kind};
 
+use super::json;
 use crate::error::{Error, Result};
 use crate::file::write_atomic;
 use crate::interrupt;
@@ -175,8 +176,10 @@ fn read_header(file: &[u8]) -> Result<(Metadata, usize)> {
     let (header, data) = parts.and_then(|length| rest.split_at_checked(length)).ok_or_else(|| {
         Error::new(format!("a header of {length} bytes in {}, so it is not a safetensors file or cut off", file.len()))
     })?;
-    let mut entries: Map<String, Value> =
-        serde_json::from_slice(header).map_err(|error| Error::new(format!("its header is not JSON ({error})")))?;
+    let not_json = |error: &dyn std::fmt::Display| Error::new(format!("its header is not JSON ({error})"));
+    let header = std::str::from_utf8(header).map_err(|error| not_json(&error))?;
+    let header = json::decode(Path::new("header"), header).map_err(|error| not_json(&error))?;
+    let Value::Object(mut entries) = header else { return Err(not_json(&"it is not an object")) };
     let texts = match entries.remove(METADATA) {
         Some(texts) => Some(
             serde_json::from_value(texts)

@@ -10,13 +10,17 @@ use std::rc::Rc;
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use indicatif::{ProgressBar, ProgressStyle};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::snapshot::{INDEX, WEIGHTS, shards};
 use super::{Hub, Located, Wanted};
 use crate::error::{Error, Result};
-use crate::file::is_plain;
+use crate::file::{is_plain, make_dir};
 use crate::gguf::part;
 use crate::interrupt;
+
+/// The characters that an address does not contain as they are: all but letters, digits and `-._~/`.
+const ADDRESS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// The small files of a model, fetched if the repository has them.
 const SMALL_FILES: &[&str] = &[
@@ -32,7 +36,7 @@ impl Hub {
     /// Fetches the files of `wanted` that are not in the cache.
     pub(super) fn download(&self, wanted: &Wanted) -> Result<Located> {
         let api = self.api().map_err(|error| wanted.explain(error, None))?;
-        let asked = api.repo(wanted.repo(&wanted.revision));
+        let asked = api.repo(wanted.repo(&utf8_percent_encode(&wanted.revision, ADDRESS).to_string()));
         let info = guarded(|| asked.info())?.map_err(|error| wanted.explain(error, None))?;
         if !is_plain(&info.sha) {
             return Err(Error::new(format!("the hub gave `{}` as the commit of `{}`", info.sha, wanted.id)));
@@ -128,8 +132,15 @@ impl Fetch<'_> {
         }
         let meter = Meter::new();
         let expected = Rc::clone(&meter.size);
-        let path = guarded(|| self.repo.download_with_progress(name, meter))?
+        // The client puts a name into the address as it is, and the address's name into the cache.
+        let encoded = utf8_percent_encode(name, ADDRESS).to_string();
+        let fetched = guarded(|| self.repo.download_with_progress(&encoded, meter))?
             .map_err(|error| self.wanted.explain(error, Some(name)))?;
+        let path = self.folder.join(name);
+        if encoded != name {
+            make_dir(path.parent().unwrap_or(&self.folder))?;
+            std::fs::rename(&fetched, &path).map_err(|error| Error::io(&path, &error))?;
+        }
         let blob = path.canonicalize().map_err(|error| Error::io(&path, &error))?;
         let length = blob.metadata().map_err(|error| Error::io(&blob, &error))?.len();
         if length == expected.get() {

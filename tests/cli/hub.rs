@@ -80,7 +80,9 @@ fn answer(mut stream: TcpStream, served: &mut Served) {
         return;
     }
     let prefix = format!("/owner/name/resolve/{COMMIT}/");
-    let Some((name, content)) = path.strip_prefix(&prefix).and_then(|name| served.files.get_key_value(name)) else {
+    let asked = path.strip_prefix(&prefix);
+    let plain = asked.map(|name| percent_encoding::percent_decode_str(name).decode_utf8().unwrap());
+    let Some((name, content)) = plain.and_then(|name| served.files.get_key_value(&*name)) else {
         return refuse(stream, if path.starts_with("/api/models/private/") { 401 } else { 404 });
     };
     if let Some(status) = served.refused.get(name) {
@@ -94,8 +96,9 @@ fn answer(mut stream: TcpStream, served: &mut Served) {
     let stated = content.len() + usize::from(served.misstated.contains(name));
     write!(
         stream,
-        "HTTP/1.1 206 Partial Content\r\nx-repo-commit: {COMMIT}\r\netag: \"{name}-etag\"\r\nContent-Length: {}\r\n\
+        "HTTP/1.1 206 Partial Content\r\nx-repo-commit: {COMMIT}\r\netag: \"{}-etag\"\r\nContent-Length: {}\r\n\
          Content-Range: bytes {start}-{}/{stated}\r\nConnection: close\r\n\r\n",
+        asked.unwrap().replace('/', "-"),
         end - start,
         end - 1,
     )
@@ -441,5 +444,31 @@ fn variables_say_where_models_are() {
     assert_eq!(hub.models, Path::new("/caches/lancet/models"));
     for (value, offline) in [("1", true), ("TRUE", true), ("yes", true), ("0", false), ("", false)] {
         assert_eq!(read(&[("HF_HUB_OFFLINE", value)]).offline, offline, "{value}");
+    }
+}
+
+#[test]
+fn names_with_any_characters_are_asked_for_and_kept_as_they_are() {
+    let _turn = CTRL_C.read().unwrap();
+    for (name, address) in [
+        ("x y.gguf", "x%20y.gguf"),
+        ("sub/a#b?c%20&+.gguf", "sub/a%23b%3Fc%2520%26%2B.gguf"),
+        ("größe 日/x~.gguf", "gr%C3%B6%C3%9Fe%20%E6%97%A5/x~.gguf"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = Server::new(&[(name, "bits")]);
+        let path = snapshot(folder.path()).join(name);
+        let id = format!("owner/name/{name}");
+        assert_eq!(hub(&server, folder.path()).locate(&id, None, true).unwrap(), Located::Gguf(path.clone()));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "bits");
+        let requests = server.requests();
+        assert!(
+            requests.iter().any(|request| request.ends_with(&format!("/resolve/{COMMIT}/{address}"))),
+            "{requests:?}"
+        );
+        // Found in the cache, also without the hub.
+        let offline = Hub { offline: true, ..hub(&server, folder.path()) };
+        assert_eq!(offline.locate(&id, Some(COMMIT), true).unwrap(), Located::Gguf(path));
+        assert!(server.requests().is_empty());
     }
 }

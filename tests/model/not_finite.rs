@@ -28,7 +28,7 @@ fn logits_with_nan_are_measured_by_nothing() {
             &["prompt 0", "not finite", "item 1"],
         ),
         (
-            "model.patch_grid(#{ source: [1, 2], target: [[3, 4]], answer: [5], position: -1,
+            "model.patch_grid(#{ target: [[3, 4]], answer: [5], position: -1,
                 vectors: model.digest([1, 2]).map(|vector| vector * nan) })",
             &["infinity or NaN at layer 0"],
         ),

@@ -38,6 +38,10 @@ fn guess(text: String) -> Dynamic {
     if let Ok(integer) = text.parse::<i64>() {
         return integer.into();
     }
+    // A float would not hold all digits of a larger integer.
+    if text.trim_start_matches(['+', '-']).bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.into();
+    }
     let numeric =
         text.contains(|character: char| character.is_ascii_digit()) || ["NaN", "inf", "-inf"].contains(&&*text);
     match text.parse::<f64>() {

@@ -79,6 +79,7 @@ pub fn from_json(value: Value) -> Result<Dynamic> {
         Value::Bool(value) => value.into(),
         Value::Number(number) => match number.as_i64() {
             Some(integer) => integer.into(),
+            None if number.is_u64() => return Err(Error::new(format!("{number} is more than an integer can hold"))),
             None => number.as_f64().map_or(Dynamic::UNIT, Dynamic::from),
         },
         Value::String(text) => text.into(),

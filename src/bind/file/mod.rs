@@ -51,7 +51,7 @@ fn save(path: &str, tensors: &Map, options: Map) -> Result<()> {
 
 #[export_module(manifest)]
 mod file_functions {
-    /// The text of a file, which must be UTF-8.
+    /// The text of a file, which must be UTF-8; a byte order mark at its start is left out.
     #[rhai_fn(return_raw, volatile)]
     pub fn read_text(path: &str) -> ScriptResult<String> {
         Ok(file::read_text(Path::new(path))?)
@@ -193,20 +193,23 @@ mod data_functions {
 
     /// The value of a JSON text; null becomes `()`, and a number is an integer if it is written as one.
     ///
+    /// # Errors
+    /// Text that is not JSON, a name that an object has twice, an integer beyond 64 bits.
+    ///
     /// # Example
     /// ```rhai
     /// assert_eq(json_decode(`{"a": [1, null]}`), #{ a: [1, ()] });
     /// ```
     #[rhai_fn(return_raw)]
     pub fn json_decode(text: &str) -> ScriptResult<Dynamic> {
-        let value = serde_json::from_str(text).map_err(|error| Error::new(format!("not JSON: {error}")))?;
-        Ok(json::from_json(value)?)
+        Ok(json_file::decode(Path::new("the text"), text).and_then(json::from_json)?)
     }
 
     /// The value in a JSON file; null becomes `()`, and a number is an integer if it is written as one.
     ///
     /// # Errors
-    /// A file that is not JSON; the message names the line and the column.
+    /// A file that is not JSON, a name that an object has twice, an integer beyond 64 bits; the message names the line and
+    /// the column.
     #[rhai_fn(return_raw, volatile)]
     pub fn read_json(path: &str) -> ScriptResult<Dynamic> {
         Ok(json_file::read(Path::new(path)).and_then(json::from_json)?)
@@ -215,7 +218,7 @@ mod data_functions {
     /// The values in a file of JSON lines, one JSON value a line, as an array. Blank lines are passed over.
     ///
     /// # Errors
-    /// A line that is not JSON; the message names the line and the column.
+    /// A line that `read_json` would refuse; the message names the line and the column.
     ///
     /// # Example
     /// ```rhai
@@ -230,6 +233,9 @@ mod data_functions {
 
     /// The rows of a parquet file, an array of maps from column name to value. Lists are arrays, what is absent is
     /// `()`.
+    ///
+    /// # Errors
+    /// A file that is not whole, a column that is there twice, an integer that takes more than 63 bits and a sign.
     ///
     /// # Example
     /// ```rhai
@@ -298,10 +304,11 @@ mod data_functions {
 
     /// The rows of a CSV file, an array of maps from column name to string; the first line names the columns.
     ///
-    /// Options: `numbers` (true turns cells that are written as numbers into numbers), `delimiter` (`,`).
+    /// Options: `numbers` (true turns cells that are written as numbers into numbers, but leaves integers beyond 64 bits
+    /// as text), `delimiter` (`,`).
     ///
     /// # Errors
-    /// No header line, or a row with more or fewer cells than it; the message names the line.
+    /// No header line, a row with more or fewer cells than it, a quote that is not closed; the message names the line.
     #[rhai_fn(return_raw, volatile)]
     pub fn read_csv(path: &str, options: Map) -> ScriptResult<Array> {
         Ok(csv::read_rows(path, options)?)

@@ -1,13 +1,15 @@
 //! Reading the rows of a parquet file.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
-use parquet::file::reader::SerializedFileReader;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Row;
 use parquet::record::reader::RowIter;
+use parquet::schema::types::Type;
 
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -21,11 +23,26 @@ pub struct Parquet {
 /// Opens a parquet file.
 ///
 /// # Errors
-/// A file that cannot be read or is not a parquet file.
+/// A file that cannot be read or is not a parquet file; a column that is there twice.
 pub fn open(path: &Path) -> Result<Parquet> {
     let file = File::open(path).map_err(|error| Error::io(path, &error))?;
-    let rows = guarded(path, || Ok(RowIter::from_file_into(Box::new(SerializedFileReader::new(file)?))))?;
+    let reader = guarded(path, || SerializedFileReader::new(file))?;
+    if let Some(name) = repeated(reader.metadata().file_metadata().schema()) {
+        return Err(Error::new(format!("`{}` has the column `{name}` twice", path.display())));
+    }
+    let rows = guarded(path, || Ok(RowIter::from_file_into(Box::new(reader))))?;
     Ok(Parquet { path: path.to_path_buf(), rows })
+}
+
+/// A name that two columns of one group have, which a row could hold once only.
+fn repeated(group: &Type) -> Option<&str> {
+    let fields = if group.is_group() { group.get_fields() } else { &[] };
+    let mut names = HashSet::new();
+    fields
+        .iter()
+        .map(|field| field.name())
+        .find(|name| !names.insert(*name))
+        .or_else(|| fields.iter().find_map(|field| repeated(field)))
 }
 
 impl Iterator for Parquet {

@@ -90,7 +90,7 @@ pub struct Rephrasings {
 pub fn load(path: &Path) -> Result<Task> {
     let text = file::read_text(path)?;
     let source = Source::new(path, &text);
-    let fields = source.members(source.parse()?, "the task")?;
+    let fields = source.members(source.whole()?, "the task")?;
     fields.only(FIELDS)?;
     let rules = Rules::new(&fields)?;
     let mut task = Task {
