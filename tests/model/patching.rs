@@ -94,6 +94,7 @@ fn interventions_give_the_reference_grid() {
             assert_close(&format!("{} {key}", case.name), &grid, case.expected.get(&format!("{key}.logits")), 5e-5);
             let answer = grid.narrow(1, case.answer, 1);
             let ranks = grid.gt_tensor(&answer).sum_dim_intlist([1].as_slice(), false, tch::Kind::Int64) + 1;
+            let ranks = ranks.to_device(tch::Device::Cpu);
             assert_eq!(ranks, *case.expected.get(&format!("{key}.answer_rank")), "{} {key} ranks", case.name);
         }
     }
