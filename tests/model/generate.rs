@@ -145,8 +145,12 @@ fn steering_acts_at_every_step() {
         assert_ne!(steered, generate(&model, &tokens, &greedy(8)), "{name}: the steering has an effect");
         // The same by a function, which gets only the new positions.
         let points = || vec![hook::parse("resid_post.1", config).unwrap()];
-        let by_function =
-            generate_with(&model, &tokens, &greedy(8), changing(&model, points(), |value| value + &vector));
+        let by_function = generate_with(
+            &model,
+            &tokens,
+            &greedy(8),
+            changing(&model, points(), |value| value + vector.to_device(value.device())),
+        );
         assert_eq!(by_function, steered, "{name}");
     }
 }

@@ -49,7 +49,7 @@ impl Selection {
             let mut shape = vec![1; value.dim()];
             shape[dim as usize] = size;
             let flags: Vec<bool> = (0..size).map(|index| chosen.contains(&index)).collect();
-            Tensor::from_slice(&flags).reshape(&shape)
+            Tensor::from_slice(&flags).reshape(&shape).to_device(value.device())
         };
         let mut mask = among(point.site.position_dim(), &self.places()).logical_and(&among(0, &self.samples()));
         if let (Some(head), Some(dim)) = (self.head, point.site.head_dim()) {
@@ -61,7 +61,7 @@ impl Selection {
 
     /// The selected part of `value`, in an intervention's shape.
     fn part(&self, point: HookPoint, value: &Tensor) -> Tensor {
-        let mut part = value.index_select(0, &Tensor::from_slice(&self.samples()));
+        let mut part = value.index_select(0, &Tensor::from_slice(&self.samples()).to_device(value.device()));
         let mut head_dim = point.site.head_dim();
         let mut position_dim = point.site.position_dim();
         if let (Some(head), Some(dim)) = (self.head, head_dim.take()) {
@@ -71,7 +71,9 @@ impl Selection {
         match self.positions {
             At::All => part,
             At::One(_) => part.select(position_dim, self.places()[0]),
-            At::Several(_) => part.index_select(position_dim, &Tensor::from_slice(&self.places())),
+            At::Several(_) => {
+                part.index_select(position_dim, &Tensor::from_slice(&self.places()).to_device(value.device()))
+            }
         }
     }
 }

@@ -43,7 +43,9 @@ fn contributions_and_flows_are_those_of_autograd() {
         compare("bias_contribution", &map.bias(to).expect("a bias"));
         compare("node_flow", &flow.node);
         compare("head_flow", &flow.head);
-        let biases = Tensor::cat(&[&flow.attention_bias + &flow.mlp_bias, Tensor::from_slice(&[flow.final_bias])], 0);
+        let layers = &flow.attention_bias + &flow.mlp_bias;
+        let last = Tensor::from_slice(&[flow.final_bias]).to_device(layers.device());
+        let biases = Tensor::cat(&[layers, last], 0);
         compare("bias_flow", &biases.flip([0]).cumsum(0, Kind::Double).flip([0]));
     }
 }

@@ -74,7 +74,7 @@ fn smollm2_matches_in_float32_and_float64() {
             let what = |name: &str| format!("smollm2 {prompt} {prefix}{name}");
             let key = |name: &str| expected.get(&format!("{prompt}.{prefix}{name}"));
             assert_close(&what("logits_last"), &logits.select(0, -1), key("logits_last"), logit_tolerance);
-            let sample = logits.index_select(1, expected.get("vocab_sample"));
+            let sample = logits.index_select(1, &expected.get("vocab_sample").to_device(logits.device()));
             assert_close(&what("logits_sample"), &sample, key("logits_sample"), logit_tolerance);
             for layer in [0, 7, 15, 29] {
                 let hook = format!("blocks.{layer}.hook_resid_post");
