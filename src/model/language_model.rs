@@ -129,7 +129,8 @@ impl LanguageModel {
                 return Err(Error::new(format!("`{id}` has no weights")).hint("load it with `init: \"random\"`"));
             }
         };
-        if let Some(size) = tokenizer.as_ref().map(Tokenizer::vocab_size)
+        // Tokens added later may lie beyond the embeddings, as Gemma 3's for images do; running one is refused.
+        if let Some(size) = tokenizer.as_ref().map(Tokenizer::base_size)
             && size as i64 > decoder.config.d_vocab
         {
             return Err(Error::new(format!(

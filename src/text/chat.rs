@@ -2,35 +2,29 @@
 //! transformers' `apply_chat_template`.
 
 use std::fmt::Write;
-use std::time::SystemTime;
 
-use chrono::{DateTime, Utc};
+use chrono::Local;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
-use minijinja::{AutoEscape, Environment, ErrorKind};
-use serde::Serialize;
+use minijinja::value::{ArgType, Kwargs, Serde, ValueKind};
+use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, escape_formatter};
 use serde_json::{Map, Value as Json};
 
+use super::python::{self, JsonOptions};
 use crate::error::{Error, Result};
 
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant` in most templates.
-    pub role: String,
-    /// The text of the turn.
-    pub content: String,
-}
+/// The steps that a template may take: a conversation of a thousand turns needs far fewer.
+const FUEL: u64 = 10_000_000;
+
+/// One turn of a conversation: `role`, `content`, and whatever else the template reads, such as `name` or `tool_calls`.
+pub type Message = Map<String, Json>;
 
 /// The inputs of a template besides the messages.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Ends the text where the assistant's answer begins.
     pub add_generation_prompt: bool,
-    /// The text of the token that begins a text; empty without one.
-    pub bos_token: String,
-    /// The text of the token that ends a text; empty without one.
-    pub eos_token: String,
+    /// The texts of special tokens by name, such as `bos_token`; a name without a token is undefined.
+    pub special_tokens: Map<String, Json>,
     /// More variables for the template, such as `date_string` or `enable_thinking`; they take precedence over the ones
     /// above.
     pub variables: Map<String, Json>,
@@ -45,13 +39,11 @@ pub fn render(template: &str, messages: &[Message], options: &Options) -> Result
     let template = without_generation_tags(template);
     let template = environment.template_from_str(&template).map_err(|error| describe(&error))?;
     let mut variables = Map::new();
-    let messages = serde_json::to_value(messages).map_err(|error| Error::new(error.to_string()))?;
-    variables.insert("messages".into(), messages);
+    variables.insert("messages".into(), messages.iter().cloned().map(Json::Object).collect());
     variables.insert("tools".into(), Json::Null);
     variables.insert("documents".into(), Json::Null);
     variables.insert("add_generation_prompt".into(), options.add_generation_prompt.into());
-    variables.insert("bos_token".into(), options.bos_token.as_str().into());
-    variables.insert("eos_token".into(), options.eos_token.as_str().into());
+    variables.extend(options.special_tokens.clone());
     variables.extend(options.variables.clone());
     template.render(Serde(variables)).map_err(|error| describe(&error))
 }
@@ -62,10 +54,12 @@ fn environment() -> std::result::Result<Environment<'static>, minijinja::Error> 
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.add_function("raise_exception", |message: String| -> std::result::Result<String, minijinja::Error> {
-        Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        Err(invalid(message))
     });
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", to_json);
+    environment.set_formatter(print);
+    environment.set_fuel(Some(FUEL));
     Ok(environment)
 }
 
@@ -88,57 +82,45 @@ fn without_generation_tags(template: &str) -> String {
     text + rest
 }
 
-/// The current time, in UTC.
+/// The current local time.
 fn strftime_now(format: &str) -> std::result::Result<String, minijinja::Error> {
     let mut text = String::new();
-    write!(text, "{}", DateTime::<Utc>::from(SystemTime::now()).format(format))
-        .map_err(|_| minijinja::Error::new(ErrorKind::InvalidOperation, format!("`{format}` is not a time format")))?;
+    write!(text, "{}", Local::now().format(format)).map_err(|_| invalid(format!("`{format}` is not a time format")))?;
     Ok(text)
 }
 
-/// JSON as Python's `json.dumps` writes it: a space after colons and commas, and nothing escaped for HTML.
+/// transformers' `tojson`.
 fn to_json(Serde(value): Serde<Json>, options: Kwargs) -> std::result::Result<String, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let _: Option<bool> = options.get("ensure_ascii")?;
+    let separators: Option<Vec<String>> = options.get("separators")?;
+    let separators = match separators.as_deref() {
+        None => None,
+        Some([comma, colon]) => Some((comma.clone(), colon.clone())),
+        Some(_) => return Err(invalid("`separators` of `tojson` are two texts".into())),
+    };
+    let json = JsonOptions {
+        ensure_ascii: options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        indent: options.get("indent")?,
+        separators,
+        sort_keys: options.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+    };
     options.assert_all_used()?;
-    let mut text = String::new();
-    write_json(&value, indent, 0, &mut text);
-    Ok(text)
+    python::json(&value, &json).map_err(|error| invalid(error.to_string()))
 }
 
-fn write_json(value: &Json, indent: Option<usize>, depth: usize, text: &mut String) {
-    let line = |depth: usize, text: &mut String| {
-        if let Some(indent) = indent {
-            text.push('\n');
-            text.push_str(&" ".repeat(indent * depth));
-        }
-    };
-    let comma = if indent.is_some() { "," } else { ", " };
-    match value {
-        Json::Array(items) if !items.is_empty() => {
-            text.push('[');
-            for (i, item) in items.iter().enumerate() {
-                text.push_str(if i > 0 { comma } else { "" });
-                line(depth + 1, text);
-                write_json(item, indent, depth + 1, text);
-            }
-            line(depth, text);
-            text.push(']');
-        }
-        Json::Object(entries) if !entries.is_empty() => {
-            text.push('{');
-            for (i, (key, item)) in entries.iter().enumerate() {
-                text.push_str(if i > 0 { comma } else { "" });
-                line(depth + 1, text);
-                text.push_str(&Json::from(key.as_str()).to_string());
-                text.push_str(": ");
-                write_json(item, indent, depth + 1, text);
-            }
-            line(depth, text);
-            text.push('}');
-        }
-        other => text.push_str(&other.to_string()),
+/// Prints a value as Jinja2 does: with Python's `str`.
+fn print(
+    output: &mut Output,
+    state: &mut State,
+    value: &minijinja::Value,
+) -> std::result::Result<(), minijinja::Error> {
+    match (value.kind(), Serde::<Json>::from_value(Some(value))) {
+        (ValueKind::String | ValueKind::Undefined, _) | (_, Err(_)) => escape_formatter(output, state, value),
+        (_, Ok(Serde(json))) => output.write_str(&python::text(&json)).map_err(minijinja::Error::from),
     }
+}
+
+fn invalid(message: String) -> minijinja::Error {
+    minijinja::Error::new(ErrorKind::InvalidOperation, message)
 }
 
 fn describe(error: &minijinja::Error) -> Error {

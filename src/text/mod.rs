@@ -2,5 +2,6 @@
 //! templates.
 
 pub mod chat;
+pub mod python;
 pub mod tokenizer;
 mod vocabulary;

@@ -1,9 +1,11 @@
 //! A model's tokenizer: text to token ids and back.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use serde_json::Value as Json;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json};
+use tokenizers::AddedToken;
 
 use super::vocabulary;
 use crate::error::{Error, Result};
@@ -44,11 +46,12 @@ impl Tokenizer {
         // The library panics on some files whose lists contradict each other.
         let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
         let broken = |reason: &str| Error::new(format!("`{}` is not a tokenizer: {reason}", path.display()));
-        let inner = match parsed {
+        let mut inner = match parsed {
             Ok(parsed) => parsed.map_err(|error| broken(&error.to_string()))?,
             Err(_) => return Err(broken("its lists contradict each other")),
         };
         let files = Files::read(directory)?;
+        files.add_tokens(&mut inner)?;
         let mut tokenizer = Self::new(inner)?;
         tokenizer.special = files.special_tokens(&tokenizer.inner);
         tokenizer.chat_template = files.chat_template(directory)?;
@@ -142,6 +145,22 @@ impl Tokenizer {
         self.inner.get_vocab_size(true)
     }
 
+    /// The number of tokens without added ones.
+    pub fn base_size(&self) -> usize {
+        self.inner.get_vocab_size(false)
+    }
+
+    /// The texts of the special tokens, by the names that chat templates use: `bos_token`, `eos_token`, `unk_token` and
+    /// `pad_token`, as far as there are such tokens.
+    ///
+    /// # Errors
+    /// A special token whose id no token has.
+    pub fn special_texts(&self) -> Result<Map<String, Json>> {
+        let special = [("bos", self.bos()), ("eos", self.eos()), ("unk", self.unk()), ("pad", self.pad())];
+        let texts = special.into_iter().filter_map(|(name, id)| Some((format!("{name}_token"), id?)));
+        texts.map(|(name, id)| Ok((name, self.decode(&[id])?.into()))).collect()
+    }
+
     /// The id of the token that begins a text.
     pub fn bos(&self) -> Option<i64> {
         self.special.bos
@@ -180,8 +199,34 @@ impl SpecialTokens {
     }
 }
 
+/// How a side file describes an added token.
+#[derive(Debug, Deserialize)]
+#[serde(default)]
+struct Added {
+    content: String,
+    single_word: bool,
+    lstrip: bool,
+    rstrip: bool,
+    normalized: bool,
+    special: bool,
+}
+
+impl Default for Added {
+    fn default() -> Self {
+        Self {
+            content: String::new(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: false,
+            special: true,
+        }
+    }
+}
+
 /// The files beside `tokenizer.json`; `null` for one that is missing.
 struct Files {
+    added_tokens: Json,
     tokenizer_config: Json,
     special_tokens_map: Json,
     generation_config: Json,
@@ -199,11 +244,58 @@ impl Files {
             serde_json::from_str(&text).map_err(|error| Error::new(format!("`{}`: {error}", path.display())))
         };
         Ok(Self {
+            added_tokens: read("added_tokens.json")?,
             tokenizer_config: read("tokenizer_config.json")?,
             special_tokens_map: read("special_tokens_map.json")?,
             generation_config: read("generation_config.json")?,
             config: read("config.json")?,
         })
+    }
+
+    /// Adds the tokens that only the side files hold, as transformers does.
+    fn add_tokens(&self, tokenizer: &mut tokenizers::Tokenizer) -> Result<()> {
+        let mut tokens: BTreeMap<usize, Added> = BTreeMap::new();
+        for (content, id) in self.added_tokens.as_object().into_iter().flatten() {
+            let id = id.as_u64().ok_or_else(|| Error::new(format!("`added_tokens.json`: `{content}` has no id")))?;
+            tokens.insert(id as usize, Added { content: content.clone(), ..Added::default() });
+        }
+        for (id, token) in self.tokenizer_config["added_tokens_decoder"].as_object().into_iter().flatten() {
+            let broken = |reason: String| {
+                Error::new(format!("`tokenizer_config.json`: token `{id}` of `added_tokens_decoder`: {reason}"))
+            };
+            let number = id.parse().map_err(|_| broken("its id is not a number".into()))?;
+            tokens.insert(number, Added::deserialize(token).map_err(|error| broken(error.to_string()))?);
+        }
+        for (id, added) in tokens {
+            let next = tokenizer.get_vocab_size(true);
+            match tokenizer.token_to_id(&added.content) {
+                Some(known) if known as usize == id => {}
+                None if id == next => {
+                    let token = AddedToken {
+                        content: added.content,
+                        single_word: added.single_word,
+                        lstrip: added.lstrip,
+                        rstrip: added.rstrip,
+                        normalized: added.normalized,
+                        special: added.special,
+                    };
+                    let special = token.special;
+                    let added =
+                        if special { tokenizer.add_special_tokens([token]) } else { tokenizer.add_tokens([token]) };
+                    added.map_err(outside)?;
+                }
+                known => {
+                    let elsewhere =
+                        known.map_or(format!("the next id is {next}"), |known| format!("it has id {known}"));
+                    return Err(Error::new(format!(
+                        "a file beside `tokenizer.json` gives the token `{}` the id {id}, but in `tokenizer.json` {elsewhere}",
+                        added.content
+                    ))
+                    .hint("the files do not belong together: save the tokenizer again with transformers"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// By name in the tokenizer's files first, else by id in the model's.

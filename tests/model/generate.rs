@@ -105,10 +105,8 @@ fn smollm2_continues_speaks_and_reads_as_in_transformers() {
         assert_eq!(model.tokenizer().unwrap().decode(&new[0]).unwrap(), prompt["greedy_text"].as_str().unwrap());
     }
     for (name, chat) in expected["chat"].as_object().unwrap() {
-        let text_of = |message: &Value, key: &str| message[key].as_str().unwrap().to_owned();
         let messages = chat["messages"].as_array().unwrap().iter();
-        let messages: Vec<Message> =
-            messages.map(|m| Message { role: text_of(m, "role"), content: text_of(m, "content") }).collect();
+        let messages: Vec<Message> = messages.map(|message| message.as_object().unwrap().clone()).collect();
         let options = chat::Options { add_generation_prompt: true, ..chat::Options::default() };
         let template = model.tokenizer().unwrap().chat_template().unwrap();
         let rendered = chat::render(template, &messages, &options).unwrap();

@@ -8,7 +8,7 @@ use lancet::gguf::Gguf;
 use lancet::model::language_model::{LanguageModel, LoadOptions};
 use lancet::text::chat::{Message, Options, render};
 use lancet::text::tokenizer::Tokenizer;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json as value};
 
 fn fixture(name: &str) -> PathBuf {
     support::fixture(&format!("gguf/{name}"))
@@ -264,20 +264,17 @@ fn special_tokens_of_phi_3_swallow_the_space_after_them() {
 }
 
 fn messages(value: &Value) -> Vec<Message> {
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let each = value.as_array().unwrap().iter();
-    each.map(|message| Message { role: text(&message["role"]), content: text(&message["content"]) }).collect()
+    value.as_array().unwrap().iter().map(|message| message.as_object().unwrap().clone()).collect()
 }
 
 #[test]
 fn conversations_read_as_transformers_writes_them() {
     let cases = json("chat.json");
-    assert_eq!(cases.as_array().unwrap().len(), 9);
+    assert_eq!(cases.as_array().unwrap().len(), 12);
     for case in cases.as_array().unwrap() {
         let name = &case["name"];
         let options = Options {
-            bos_token: "<s>".to_owned(),
-            eos_token: "</s>".to_owned(),
+            special_tokens: messages(&value!([{ "bos_token": "<s>", "eos_token": "</s>" }])).remove(0),
             variables: case["variables"].as_object().unwrap().clone(),
             ..Options::default()
         };
@@ -297,7 +294,7 @@ fn the_models_own_template_opens_an_answer() {
     let tokenizer = from_gguf(&smollm2());
     let template = tokenizer.chat_template().unwrap();
     assert_eq!(template, json("chat.json")[0]["template"]);
-    let question = [Message { role: "user".to_owned(), content: "Hi".to_owned() }];
+    let question = messages(&value!([{ "role": "user", "content": "Hi" }]));
     let open = Options { add_generation_prompt: true, ..Options::default() };
     let opened = render(template, &question, &open).unwrap();
     assert_eq!(
@@ -314,6 +311,80 @@ fn templates_know_the_day() {
     assert!(days[0] >= 2025 && (1..=12).contains(&days[1]) && (1..=31).contains(&days[2]), "{rendered}");
     let message = failure(render("\n{{ strftime_now('%Q!') }}", &[], &Options::default()));
     assert!(message.contains("line 2") && message.contains("time format"), "{message}");
+}
+
+/// Kiritimati is 14 hours ahead of UTC, and never on its day and hour.
+#[test]
+fn templates_know_the_local_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("tokenizer.json", &json("tiny_llama/tokenizer.json").to_string());
+    write("chat_template.jinja", "{{ strftime_now('%H') }}");
+    let config = value!({ "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
+        "intermediate_size": 8, "vocab_size": 400 });
+    write("config.json", &config.to_string());
+    let code = format!(
+        "print(load_model(\"{}\", #{{ init: \"random\" }}).apply_chat_template([#{{ role: \"user\", content: \"\" }}]));",
+        folder.path().display()
+    );
+    let hour = |zone: &str| -> i64 {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lancet"));
+        let output = command.args(["-e", &code]).env("TZ", zone).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout);
+        printed.trim().parse().unwrap_or_else(|_| panic!("{printed}{}", String::from_utf8_lossy(&output.stderr)))
+    };
+    // The two runs may lie on both sides of an hour's end.
+    let ahead = (hour("Pacific/Kiritimati") - hour("UTC")).rem_euclid(24);
+    assert!([13, 14, 15].contains(&ahead), "{ahead}");
+}
+
+/// As Gemma 3's token for images: the tokenizer has 320 tokens and the model 319 embeddings.
+#[test]
+fn added_tokens_may_lie_beyond_the_embeddings() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    write("tokenizer.json", json("tiny_llama/tokenizer.json").to_string());
+    let config = value!({ "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1,
+        "intermediate_size": 8, "vocab_size": 319 });
+    write("config.json", config.to_string());
+    let options = LoadOptions { random_seed: Some(0), ..LoadOptions::default() };
+    let model = LanguageModel::load(&folder.path().display().to_string(), &options).unwrap();
+    let ids = model.encode("Hi<|eot_id|>", false).unwrap();
+    assert_eq!(ids.last(), Some(&319));
+    let message = failure(model.decoder.tokens(&[ids]));
+    assert!(message.contains("319") && message.contains("out of range"), "{message}");
+}
+
+#[test]
+fn templates_that_never_end_are_stopped() {
+    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}";
+    let message = failure(render(endless, &[], &Options::default()));
+    assert!(message.contains("fuel"), "{message}");
+    let message = failure(render("{{ [1] | tojson(indent=1000000000000) }}", &[], &Options::default()));
+    assert!(message.contains("at most 64"), "{message}");
+}
+
+#[test]
+fn tokens_of_the_files_beside_the_tokenizer_count() {
+    let own = json("tiny_llama/tokenizer.json");
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, value: &Value| std::fs::write(folder.path().join(name), value.to_string()).unwrap();
+    let read = || Tokenizer::from_directory(folder.path()).map(Option::unwrap);
+    write("tokenizer.json", &own);
+    let size = read().unwrap().vocab_size();
+    let decoder =
+        value!({ "added_tokens_decoder": { (size.to_string()): { "content": "<tool_call>", "special": true } } });
+    for (name, file) in [("added_tokens.json", value!({ "<tool_call>": size })), ("tokenizer_config.json", decoder)] {
+        write(name, &file);
+        let tokenizer = read().unwrap();
+        assert_eq!(tokenizer.token_to_id("<tool_call>"), Some(size as i64), "{name}");
+        let around = |text: &str| tokenizer.encode(text, false).unwrap();
+        assert_eq!(around("a<tool_call>b"), [around("a"), vec![size as i64], around("b")].concat(), "{name}");
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    write("added_tokens.json", &value!({ "<tool_call>": size + 1 }));
+    let message = failure(read());
+    assert!(message.contains("<tool_call>") && message.contains(&format!("the next id is {size}")), "{message}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Models in scripts: loading, tokens, running with caches and hooks, generating, weights.
 
+mod chat;
 mod grid;
 pub mod hooks;
 mod intervention;

@@ -4,14 +4,13 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, ImmutableString, Map};
 use tch::Kind;
 
-use super::Model;
+use super::{Model, chat};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::model::language_model::LanguageModel;
 use crate::tensor::Tensor;
-use crate::text::chat::{self, Message};
 
 /// Prompts as a script gives them: text, ids, several of either, or a tensor of ids. Returns one row of ids per prompt.
 ///
@@ -83,44 +82,6 @@ fn to_array(ids: Vec<i64>) -> Array {
     ids.into_iter().map(Dynamic::from).collect()
 }
 
-fn messages(array: &Array) -> Result<Vec<Message>> {
-    let text = |map: &Map, key: &str| -> Result<String> {
-        map.get(key).and_then(|value| value.clone().into_string().ok()).ok_or_else(|| {
-            Error::new(format!("a message has no text `{key}`")).hint("#{ role: \"user\", content: \"...\" }")
-        })
-    };
-    array
-        .iter()
-        .map(|item| match item.read_lock::<Map>() {
-            Some(map) => Ok(Message { role: text(&map, "role")?, content: text(&map, "content")? }),
-            None => Err(expected("each message", "a map #{ role, content }", item)),
-        })
-        .collect()
-}
-
-fn render(model: &LanguageModel, array: &Array, options: Map) -> Result<String> {
-    let (variables, add_generation_prompt) = Options::read("apply_chat_template", options, |options| {
-        Ok((options.map("variables")?, options.boolean("add_generation_prompt")?.unwrap_or(true)))
-    })?;
-    let tokenizer = model.tokenizer()?;
-    let template = tokenizer.chat_template().ok_or_else(|| {
-        Error::new(format!("`{}` has no chat template", model.name)).hint("a base model is prompted with plain text")
-    })?;
-    let text_of = |id: Option<i64>| -> Result<String> { id.map_or(Ok(String::new()), |id| tokenizer.decode(&[id])) };
-    let variables = match variables {
-        Some(map) => serde_json::from_str(&rhai::format_map_as_json(&map))
-            .map_err(|_| Error::new("option `variables` holds something that is not plain data"))?,
-        None => serde_json::Map::new(),
-    };
-    let chat = chat::Options {
-        add_generation_prompt,
-        bos_token: text_of(tokenizer.bos())?,
-        eos_token: text_of(tokenizer.eos())?,
-        variables,
-    };
-    chat::render(template, &messages(array)?, &chat)
-}
-
 fn text_or_texts(model: &LanguageModel, text: &Dynamic, add_special: bool) -> Result<Array> {
     if let Some(texts) = text.read_lock::<Array>() {
         return texts.iter().map(|text| text_or_texts(model, text, add_special).map(Dynamic::from)).collect();
@@ -189,9 +150,13 @@ pub mod functions {
     }
 
     /// Renders a conversation, an array of `#{ role, content }`, as the text that the model was trained on, up to the
-    /// start of the assistant's answer.
+    /// start of the assistant's answer. The template gets every further field of a message, such as `name` or
+    /// `tool_calls`; `content` may be a list of parts.
     ///
-    /// Options: `add_generation_prompt` (true), `variables` (a map of further variables for the template).
+    /// Options: `add_generation_prompt` (true), `variables` (a map of further variables for the template, such as
+    /// `tools`). A map of a script has no order of its own: the keys of JSON schemas come in the order that transformers
+    /// writes (`type`, `function`, `name`, `description`, `parameters`, ...), the others by name. Give `tools` as JSON
+    /// text to keep another order.
     ///
     /// # Example
     /// ```rhai
@@ -201,6 +166,6 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn apply_chat_template(model: &mut Model, conversation: Array, options: Map) -> ScriptResult<String> {
-        Ok(render(model.get(), &conversation, options)?)
+        Ok(chat::render(model.get(), &conversation, options)?)
     }
 }
