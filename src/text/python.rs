@@ -1,7 +1,5 @@
 //! Values as Python writes them: `str` for what a template prints, `json.dumps` for `tojson`.
 
-use std::fmt::Write;
-
 use serde_json::Value as Json;
 
 use crate::error::{Error, Result};
@@ -93,8 +91,7 @@ fn quoted(string: &str, ensure_ascii: bool) -> String {
     }
     let mut text = String::with_capacity(quoted.len());
     for character in quoted.chars() {
-        // Python escapes DEL only where a character is beyond ASCII, and it is not.
-        if character.is_ascii() {
+        if character.is_ascii() && character != '\x7f' {
             text.push(character);
         } else {
             for unit in character.encode_utf16(&mut [0; 2]) {
@@ -139,10 +136,12 @@ fn repr_of_string(string: &str) -> String {
             '\r' => text.push_str("\\r"),
             '\t' => text.push_str("\\t"),
             character if character == quote => text.extend(['\\', character]),
-            character if character.is_control() => {
-                let code = u32::from(character);
-                // Writing to a string cannot fail.
-                let _ = write!(text, "\\x{code:02x}");
+            ' ' => text.push(' '),
+            character if character.is_control() || character.is_whitespace() => {
+                text.push_str(&match u32::from(character) {
+                    code @ 0..=0xff => format!("\\x{code:02x}"),
+                    code => format!("\\u{code:04x}"),
+                });
             }
             character => text.push(character),
         }
@@ -200,5 +199,9 @@ mod tests {
             "{'b': [1, 2.0, 1e+16, 1.5e-05, 0.0001, 123456789.125], 'a': \"é😀\\n'\", 'c': [None, True], 'd': {}}"
         );
         assert_eq!(text(&json!("it's")), "it's");
+        let rare = json!(["\u{a0}\u{2028}\u{1}\u{7f}"]);
+        assert_eq!(text(&rare), "['\\xa0\\u2028\\x01\\x7f']");
+        let ascii = JsonOptions { ensure_ascii: true, ..JsonOptions::default() };
+        assert_eq!(super::json(&rare, &ascii).unwrap(), "[\"\\u00a0\\u2028\\u0001\\u007f\"]");
     }
 }
