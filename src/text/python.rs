@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 const MOST_INDENT: i64 = 64;
 
 /// The options of `json.dumps` that transformers' `tojson` takes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct JsonOptions {
     /// Whether characters beyond ASCII are written as `\uXXXX`
     pub ensure_ascii: bool,
@@ -18,12 +18,6 @@ pub struct JsonOptions {
     pub separators: Option<(String, String)>,
     /// Whether keys are sorted
     pub sort_keys: bool,
-}
-
-impl Default for JsonOptions {
-    fn default() -> Self {
-        Self { ensure_ascii: false, indent: None, separators: None, sort_keys: false }
-    }
 }
 
 /// The JSON of a value as `json.dumps` writes it.
