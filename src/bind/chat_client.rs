@@ -12,8 +12,8 @@ use super::error::ScriptResult;
 use super::file::to_json;
 use super::module;
 use super::option::Options;
-use super::topic::Topic;
 use crate::cache::{self, Cache};
+use crate::catalog::topic::Topic;
 use crate::chat_client::Request;
 use crate::error::{Error, Result};
 

@@ -3,7 +3,7 @@
 
 use rhai::{Engine, FuncRegistration};
 
-use super::topic::Topic;
+use crate::catalog::topic::Topic;
 
 /// Registers the comparisons.
 pub fn register(engine: &mut Engine) {

@@ -3,8 +3,8 @@
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, Map};
 
-use super::topic::Topic;
 use super::{handle, module};
+use crate::catalog::topic::Topic;
 use crate::tensor::Tensor;
 
 /// Containers are broken into lines to stay within this many characters.

@@ -6,7 +6,7 @@ use rhai::{Dynamic, Engine, FuncRegistration};
 
 use super::linear::{Linear, PathGraphHandle, Paths};
 use super::model::{Cache, GridHandle, Model, Planned};
-use super::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::data::table::Table;
 use crate::plot::Figure;
 use crate::progress::Progress;

@@ -23,7 +23,6 @@ pub mod script_args;
 pub mod stat;
 pub mod table;
 pub mod tensor;
-pub mod topic;
 pub mod utility;
 pub mod watch;
 

@@ -4,10 +4,8 @@
 use rhai::plugin::{ModuleManifest, NativeCallContext, PluginFunc, RhaiResult};
 use rhai::{Dynamic, Engine, FnNamespace, FuncMetadata, FuncRegistration, Map, Module, RhaiFunc, Shared};
 
-use super::topic::Topic;
-
-/// The name of a last parameter that may be left out.
-pub const OPTIONS: &str = "options";
+use crate::catalog::OPTIONS;
+use crate::catalog::topic::Topic;
 
 /// Registers a module's functions, which belong to `topic`, for all scripts.
 pub fn register(engine: &mut Engine, topic: Topic, manifest: &'static ModuleManifest) {

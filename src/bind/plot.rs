@@ -11,7 +11,7 @@ use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::module;
 use crate::bind::option::Options;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::plot::{Chart, ColorMap, Figure, Heatmap, HeatmapOptions, Labels, LineStyle, Screen, Series, short};
 use crate::tensor::Tensor;

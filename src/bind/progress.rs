@@ -5,7 +5,7 @@ use rhai::plugin::*;
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::module;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 

@@ -11,7 +11,7 @@ use super::handle::Handle;
 use super::module;
 use super::option::Options;
 use super::tensor::convert::number;
-use super::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::data::table::{Cell, Column, Table, escape_html};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;

@@ -7,7 +7,7 @@ use super::convert::{expected, number};
 use super::display::literal;
 use super::error::ScriptResult;
 use super::module;
-use super::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::format::{Item, format};
 use crate::tensor::Tensor;

@@ -3,16 +3,19 @@
 
 mod page;
 mod reference;
+pub mod topic;
 mod types;
 
 use std::rc::Rc;
 
 use rhai::{AST, Engine, FnAccess, FuncInfo, NativeCallContext, ScriptFnMetadata};
 
-use crate::bind::module::OPTIONS;
-use crate::bind::topic::Topic;
+use topic::Topic;
 
 pub use types::script_type;
+
+/// The name of a function's last parameter that may be left out.
+pub const OPTIONS: &str = "options";
 
 /// How an entry is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

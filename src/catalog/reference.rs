@@ -4,8 +4,8 @@ use std::fmt::Write;
 use std::path::Path;
 
 use super::page::{by_doc, fullest};
+use super::topic::Topic;
 use super::{Catalog, Entry};
-use crate::bind::topic::Topic;
 use crate::error::Result;
 use crate::file;
 

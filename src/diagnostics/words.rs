@@ -7,8 +7,8 @@ use super::parse::lower_first;
 use super::{Explanation, Site, call, nearest, parse};
 use crate::bind::display::display;
 use crate::catalog::{Kind, script_type};
-use crate::session::{engine::CALL_LEVELS, module};
 use crate::syntax::scan;
+use crate::syntax::{CALL_LEVELS, standard_library};
 
 /// Explains the root of an error.
 pub fn explain(error: &EvalAltResult, site: &Site) -> Explanation {
@@ -111,7 +111,7 @@ pub fn unknown_variable(name: &str, site: &Site) -> Explanation {
 pub fn unknown_module(name: &str, site: &Site) -> Explanation {
     let imported = site.token().starts_with(['"', '`']);
     if imported {
-        let standard: Vec<String> = module::standard_names().map(|name| format!("std/{name}")).collect();
+        let standard: Vec<String> = standard_library::names().map(|name| format!("std/{name}")).collect();
         let near = nearest(name, standard.iter().map(String::as_str)).map(|near| format!("did you mean `{near}`?"));
         return Explanation::new(format!("there is no module `{name}`")).label("not found").hint(near.unwrap_or_else(
             || {

@@ -256,7 +256,7 @@ impl Gguf {
     }
 
     /// Loads a tensor to the CPU in PyTorch's shape: quantised ones as f32, others in their stored type. The
-    /// converter's changes are not undone here; see [`Conversion`](crate::model::family::gguf::Conversion).
+    /// converter's changes are not undone here; the model's families do that.
     ///
     /// # Errors
     /// An unknown name, or a storage type that cannot be read.

@@ -2,11 +2,9 @@
 
 use rhai::{AST, Dynamic, Engine, LexError, OptimizationLevel, ParseError, ParseErrorType, Position, Scope, Token};
 
-use crate::syntax::{scan, source};
+use crate::syntax::{CALL_LEVELS, scan, source};
 use crate::{bind, interrupt, output};
 
-/// Largest depth of nested calls.
-pub const CALL_LEVELS: usize = 256;
 const EXPRESSION_DEPTH: usize = 128;
 
 /// The stack that calls of that depth need in a build without optimisation.

@@ -6,16 +6,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use include_dir::{Dir, include_dir};
 use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
 
 use super::engine;
 use crate::syntax::source::{self, SourceMap};
-
-static STANDARD_LIBRARY: Dir = include_dir!("$CARGO_MANIFEST_DIR/stdlib");
-
-/// The file of the standard library that is known everywhere without an import.
-pub const PRELUDE: &str = "prelude";
+use crate::syntax::standard_library::{self, PRELUDE};
 
 type Shareable<T> = Rc<RefCell<T>>;
 
@@ -53,7 +48,7 @@ impl Modules {
     /// # Errors
     /// An error in the library itself.
     pub fn register_standard(&self, engine: &mut Engine) -> Result<(), Box<EvalAltResult>> {
-        for name in standard_names() {
+        for name in standard_library::names() {
             let module = self.load(engine, standard(name), Position::NONE)?;
             if name == PRELUDE {
                 engine.register_global_module(module);
@@ -112,22 +107,8 @@ impl ModuleResolver for Modules {
     }
 }
 
-/// The names of the standard library's modules.
-pub fn standard_names() -> impl Iterator<Item = &'static str> {
-    let mut names: Vec<&'static str> = STANDARD_LIBRARY
-        .files()
-        .map(include_dir::File::path)
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rhai"))
-        .filter_map(|path| path.file_stem().and_then(std::ffi::OsStr::to_str))
-        .collect();
-    // The others use the prelude.
-    names.sort_by_key(|name| (*name != PRELUDE, *name));
-    names.into_iter()
-}
-
 fn standard(name: &str) -> Option<Found> {
-    let file = STANDARD_LIBRARY.get_file(format!("{name}.rhai"))?;
-    Some(Found { name: format!("std/{name}.rhai"), text: file.contents_utf8()?.to_owned() })
+    Some(Found { name: format!("std/{name}.rhai"), text: standard_library::text(name)?.to_owned() })
 }
 
 fn find(source: Option<&str>, path: &str) -> Option<Found> {
@@ -158,7 +139,7 @@ mod tests {
 
     #[test]
     fn each_standard_module_stands_alone() {
-        for name in standard_names() {
+        for name in standard_library::names() {
             let mut engine = crate::session::engine::new();
             let modules = Modules::default();
             engine.set_module_resolver(modules.clone());

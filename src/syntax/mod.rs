@@ -1,4 +1,8 @@
-//! The text of scripts, without an engine: its tokens, and the places of its compiled functions.
+//! The text of scripts, without an engine: its tokens, the places of its compiled functions, the standard library.
 
 pub mod scan;
 pub mod source;
+pub mod standard_library;
+
+/// Largest depth of nested calls.
+pub const CALL_LEVELS: usize = 256;

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use tokenizers::AddedToken;
 
@@ -199,31 +198,6 @@ impl SpecialTokens {
     }
 }
 
-/// How a side file describes an added token.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-struct Added {
-    content: String,
-    single_word: bool,
-    lstrip: bool,
-    rstrip: bool,
-    normalized: bool,
-    special: bool,
-}
-
-impl Default for Added {
-    fn default() -> Self {
-        Self {
-            content: String::new(),
-            single_word: false,
-            lstrip: false,
-            rstrip: false,
-            normalized: false,
-            special: true,
-        }
-    }
-}
-
 /// The files beside `tokenizer.json`; `null` for one that is missing.
 struct Files {
     added_tokens: Json,
@@ -254,34 +228,34 @@ impl Files {
 
     /// Adds the tokens that only the side files hold, as transformers does.
     fn add_tokens(&self, tokenizer: &mut tokenizers::Tokenizer) -> Result<()> {
-        let mut tokens: BTreeMap<usize, Added> = BTreeMap::new();
+        let mut tokens: BTreeMap<usize, AddedToken> = BTreeMap::new();
         for (content, id) in self.added_tokens.as_object().into_iter().flatten() {
             let id = id.as_u64().ok_or_else(|| Error::new(format!("`added_tokens.json`: `{content}` has no id")))?;
-            tokens.insert(id as usize, Added { content: content.clone(), ..Added::default() });
+            tokens.insert(id as usize, AddedToken::from(content, true));
         }
         for (id, token) in self.tokenizer_config["added_tokens_decoder"].as_object().into_iter().flatten() {
             let broken = |reason: String| {
                 Error::new(format!("`tokenizer_config.json`: token `{id}` of `added_tokens_decoder`: {reason}"))
             };
             let number = id.parse().map_err(|_| broken("its id is not a number".into()))?;
-            tokens.insert(number, Added::deserialize(token).map_err(|error| broken(error.to_string()))?);
+            let content = token["content"].as_str().ok_or_else(|| broken("it has no `content`".into()))?;
+            let flag = |name: &str| token[name].as_bool();
+            let mut added = AddedToken::from(content, flag("special").unwrap_or(false))
+                .single_word(flag("single_word").unwrap_or(false))
+                .lstrip(flag("lstrip").unwrap_or(false))
+                .rstrip(flag("rstrip").unwrap_or(false));
+            added.normalized = flag("normalized").unwrap_or(added.normalized);
+            tokens.insert(number, added);
         }
         for (id, added) in tokens {
             let next = tokenizer.get_vocab_size(true);
             match tokenizer.token_to_id(&added.content) {
                 Some(known) if known as usize == id => {}
                 None if id == next => {
-                    let token = AddedToken {
-                        content: added.content,
-                        single_word: added.single_word,
-                        lstrip: added.lstrip,
-                        rstrip: added.rstrip,
-                        normalized: added.normalized,
-                        special: added.special,
+                    let added = match added.special {
+                        true => tokenizer.add_special_tokens([added]),
+                        false => tokenizer.add_tokens([added]),
                     };
-                    let special = token.special;
-                    let added =
-                        if special { tokenizer.add_special_tokens([token]) } else { tokenizer.add_tokens([token]) };
                     added.map_err(outside)?;
                 }
                 known => {

@@ -1,5 +1,6 @@
 //! Rules on the source that no lint checks.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -74,4 +75,35 @@ fn the_numerical_core_indexes_directly() {
         }
     }
     assert!(wrong.is_empty(), "index directly, or refuse what a user can cause:\n{}", wrong.join("\n"));
+}
+
+/// The folders or files directly below `src` that the code of each of them imports.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in files(&root).into_iter().filter(|file| file.extension().is_some_and(|extension| extension == "rs")) {
+        let below = file.strip_prefix(&root).unwrap();
+        let from = below.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
+        let code = code(&fs::read_to_string(&file).unwrap());
+        let named = code.split("crate::").skip(1).flat_map(|rest| match rest.strip_prefix('{') {
+            Some(group) => group.split('}').next().unwrap_or_default().split(',').collect(),
+            None => vec![rest],
+        });
+        let named = named.map(|name| name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>());
+        imports.entry(from.clone()).or_default().extend(named.filter(|name| *name != from));
+    }
+    imports
+}
+
+#[test]
+fn no_two_folders_import_each_other() {
+    let imports = imports();
+    assert!(imports["bind"].contains("tensor") && imports["session"].contains("bind"), "imports are found");
+    let both: Vec<String> = imports
+        .iter()
+        .flat_map(|(one, named)| named.iter().map(move |other| (one, other)))
+        .filter(|(one, other)| one < other && imports.get(*other).is_some_and(|back| back.contains(*one)))
+        .map(|(one, other)| format!("{one} and {other}"))
+        .collect();
+    assert!(both.is_empty(), "{}", both.join(", "));
 }

@@ -9,7 +9,7 @@ const PLENTY: u64 = 8 << 30;
 
 /// Whether this process is one that [`passes`] started.
 fn is_simulated() -> bool {
-    std::env::var_os("LANCET_TEST_DEVICE").is_some()
+    std::env::var_os("SIMULATED_CUDA_BYTES").is_some()
 }
 
 /// Runs tests of this file's program again, on a simulated GPU.

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use lancet::bind;
-use lancet::bind::topic::Topic;
+use lancet::catalog::topic::Topic;
 use rhai::Engine;
 use serde_json::Value;
 

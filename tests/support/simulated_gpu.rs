@@ -52,12 +52,16 @@ fn make(source: &Path, target: &Path, make: impl FnOnce(&Path)) {
 }
 
 fn compile(source: &Path, libtorch: &Path, library: &Path) {
+    // The libraries for GPUs come without the headers, which are those of the libtorch that was built with.
+    let built_with = std::env::var_os("LIBTORCH").map(PathBuf::from).unwrap_or_default();
+    let headers = [libtorch.with_file_name("include"), built_with.join("include")];
+    let headers = headers.iter().find(|folder| folder.join("torch/library.h").is_file()).expect("libtorch's headers");
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
     let output = Command::new(compiler)
         .args(["-O1", "-std=c++17", "-fPIC", "-shared", "-w", "-ltorch_cpu", "-lc10", "-o"])
         .arg(library)
         .arg(source)
-        .arg(format!("-I{}", libtorch.with_file_name("include").display()))
+        .arg(format!("-I{}", headers.display()))
         .arg(format!("-L{}", libtorch.display()))
         .output()
         .expect("a C++ compiler, as for Lancet itself");

@@ -23,7 +23,7 @@ use super::model::hooks::{Caller, with_hooks};
 use super::model::{answers, prompts};
 use super::module;
 use super::option::Options;
-use super::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::linear::map::LinearMap;
 use crate::model::run::Hooks;

@@ -63,9 +63,6 @@ fn variable((name, value): (&rhai::Identifier, &Dynamic)) -> Result<(String, Jso
 
 fn message(item: &Dynamic) -> Result<Message> {
     const HINT: &str = "#{ role: \"user\", content: \"...\" }";
-    if !item.is_map() {
-        return Err(expected("each message", "a map #{ role, content }", item));
-    }
     let Json::Object(message) = in_order(to_json(item)?) else {
         return Err(expected("each message", "a map #{ role, content }", item));
     };

@@ -24,7 +24,7 @@ use super::handle::Handle;
 use super::map::map;
 use super::module;
 use super::option::Options;
-use super::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::model::hook;
 use crate::model::language_model::{LanguageModel, LoadOptions};

@@ -10,7 +10,7 @@ use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
 use crate::bind::tensor::convert::tensor;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::stat::correlation::{self, Correlation};
 use crate::stat::probability::{Alternative, Method};

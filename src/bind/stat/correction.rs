@@ -7,7 +7,7 @@ use super::sample;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
 use crate::bind::option::Options;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::Result;
 use crate::stat::correction::{self, Scale};
 

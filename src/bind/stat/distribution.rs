@@ -6,7 +6,7 @@ use super::count;
 use super::hypothesis::number;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::stat::distribution;
 

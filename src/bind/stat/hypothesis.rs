@@ -8,7 +8,7 @@ use crate::bind::error::ScriptResult;
 use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::stat::probability::Alternative;
 use crate::stat::probability::Method;

@@ -9,7 +9,7 @@ use crate::bind::error::ScriptResult;
 use crate::bind::map::map;
 use crate::bind::module;
 use crate::bind::option::Options;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::Result;
 use crate::stat::bootstrap::{self, Interval, Method};
 use crate::stat::permutation;

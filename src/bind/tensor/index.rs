@@ -10,7 +10,7 @@ use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::module;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::index::Index;

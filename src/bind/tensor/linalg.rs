@@ -6,7 +6,7 @@ use rhai::{Array, Dynamic, Engine, Map};
 use super::convert::tensors;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::tensor::{Tensor, linalg};
 
 /// Registers the functions.

@@ -5,7 +5,7 @@ use rhai::{Dynamic, Engine, Map};
 
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::order::Ranked;

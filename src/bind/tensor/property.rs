@@ -7,7 +7,7 @@ use super::convert::{dtype_or_device, from_number, only_place};
 use super::to_nested;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::device::device_name;
 use crate::tensor::{Tensor, kind_name};
 

@@ -8,7 +8,7 @@ use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
 use crate::bind::option::Options;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::reduce::{self, REDUCTIONS, Reduction, Settings};

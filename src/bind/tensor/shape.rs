@@ -7,7 +7,7 @@ use super::convert::{lengths, tensors};
 use crate::bind::convert::integers;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
-use crate::bind::topic::Topic;
+use crate::catalog::topic::Topic;
 use crate::error::Result;
 use crate::tensor::{Tensor, shape};
 
