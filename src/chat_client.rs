@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use ureq::Agent;
 use ureq::http::Uri;
 
+use crate::access;
 use crate::error::{Error, Result};
 use crate::{file, interrupt};
 
@@ -53,12 +54,13 @@ impl Request {
     /// seconds, or after what the server's `Retry-After` says, a minute at most.
     ///
     /// # Errors
-    /// An invalid address, or one beyond this machine while the network is off; no connection; a non-2xx status; a
+    /// An invalid address, one beyond this machine while the network is off, or one that the running script may not
+    /// connect to; no connection; a non-2xx status; a
     /// timeout; an answer that is not a chat completion; Ctrl-C.
     pub fn send(&self) -> Result<String> {
         let uri = self.address()?;
         let cached = self.cache_path(&uri);
-        if let Some(text) = cached.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) {
+        if let Some(text) = cached.as_ref().and_then(|path| file::read_text(path).ok()) {
             return Ok(text);
         }
         let mut attempt = 1;
@@ -95,6 +97,8 @@ impl Request {
             return Err(Error::new(format!("`{}` is not on this machine, and the network is off", self.url))
                 .hint("unset `HF_HUB_OFFLINE` or leave out `--offline`"));
         }
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        access::check_host(host(&uri), port)?;
         Ok(uri)
     }
 
@@ -174,8 +178,13 @@ impl Request {
     }
 }
 
+/// The host of an address; that of version 6 stands without brackets.
+fn host(uri: &Uri) -> &str {
+    uri.host().unwrap_or_default().trim_matches(['[', ']'])
+}
+
 fn on_this_machine(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let host = host(uri);
     host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 

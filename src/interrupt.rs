@@ -1,30 +1,46 @@
-//! The Ctrl-C flag. Set by the signal handler, read by the interpreter and by every native loop.
+//! The request to stop an evaluation: by Ctrl-C or at the end of its time. Read by the interpreter and by every native
+//! loop.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::{Error, Result};
 
-static PENDING: AtomicBool = AtomicBool::new(false);
+const NONE: u8 = 0;
+const CTRL_C: u8 = 1;
+const TIME: u8 = 2;
 
-/// Asks the running evaluation to stop. Returns true if it had been asked already.
+static PENDING: AtomicU8 = AtomicU8::new(NONE);
+
+/// Asks the running evaluation to stop, as Ctrl-C does. Returns true if Ctrl-C had asked already.
 pub fn request() -> bool {
-    PENDING.swap(true, Ordering::Relaxed)
+    PENDING.swap(CTRL_C, Ordering::Relaxed) == CTRL_C
+}
+
+/// Asks the running evaluation to stop because its time is over.
+pub fn time_out() {
+    // Ctrl-C stays what ended it.
+    let _ = PENDING.compare_exchange(NONE, TIME, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 /// Forgets an earlier request; called before each evaluation.
 pub fn clear() {
-    PENDING.store(false, Ordering::Relaxed);
+    PENDING.store(NONE, Ordering::Relaxed);
 }
 
 /// Whether the running evaluation has been asked to stop.
 pub fn is_pending() -> bool {
-    PENDING.load(Ordering::Relaxed)
+    PENDING.load(Ordering::Relaxed) != NONE
+}
+
+/// Whether the evaluation was asked to stop because its time is over.
+pub fn is_timed_out() -> bool {
+    PENDING.load(Ordering::Relaxed) == TIME
 }
 
 /// Fails when the evaluation has been asked to stop; native loops call this once a turn.
 ///
 /// # Errors
-/// [`Error::Interrupted`] after Ctrl-C.
+/// [`Error::Interrupted`] after Ctrl-C or at the end of the time.
 pub fn check() -> Result<()> {
     if is_pending() { Err(Error::Interrupted) } else { Ok(()) }
 }

@@ -4,6 +4,8 @@
 //! Only `session`, `bind`, `catalog`, `diagnostics` and `repl` may name `rhai`; the other modules know nothing of
 //! scripts.
 
+pub mod access;
+pub mod allocator;
 pub mod bind;
 pub mod cache;
 pub mod catalog;
@@ -21,7 +23,9 @@ pub mod grid;
 pub mod hub;
 pub mod identity;
 pub mod interrupt;
+pub mod limits;
 pub mod linear;
+pub mod memory;
 pub mod model;
 pub mod output;
 pub mod parts;

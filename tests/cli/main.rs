@@ -3,10 +3,12 @@
 
 mod support;
 
+mod access;
 mod command_line;
 mod dataset;
 mod doctor;
 mod hub;
+mod limits;
 mod repl;
 mod setup;
 mod source;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{fixture, run, small_model};
+use crate::support::{fixture, run, run_with, small_model};
 use assert_cmd::Command;
 use serde_json::{Value, json};
 
@@ -211,7 +211,8 @@ fn a_judge_behind_a_url_is_asked_once_per_answer() {
     let out_text = out.display().to_string();
     let with_judge = ["--out", &out_text, "--judge", &url, "--judge-model", "any"];
     for _ in 0..2 {
-        let printed = run("scripts/competence.rhai", &[&arguments[..], &with_judge].concat(), folder.path());
+        let arguments = [&arguments[..], &with_judge].concat();
+        let printed = run_with(&["--allow", "net=127.0.0.1"], "scripts/competence.rhai", &arguments, folder.path());
         assert!(
             printed.contains("IA 50% of 2 judged") && printed.contains("neither yes nor no to 1 of 3"),
             "{printed}"

@@ -28,12 +28,22 @@ pub fn small_model() -> tempfile::TempDir {
 
 /// Runs a script of the project and returns what it printed.
 pub fn run(script: &str, arguments: &[&str], cache: &Path) -> String {
+    run_with(&[], script, arguments, cache)
+}
+
+/// The same with options of Lancet itself.
+pub fn run_with(options: &[&str], script: &str, arguments: &[&str], cache: &Path) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
     if !script.starts_with("examples") {
         command.env("LANCET_CACHE", cache);
     }
-    let output =
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", script]).args(arguments).output().expect("runs");
+    let output = command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(options)
+        .args(["run", script])
+        .args(arguments)
+        .output()
+        .expect("runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{script}: {}\n{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
