@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 use ureq::Agent;
 use ureq::http::Uri;
 use ureq::http::header::LOCATION;
-use url::Url;
 
 use crate::error::{Error, Result};
 use crate::http::{self, GLANCE};
@@ -103,7 +102,7 @@ impl Request {
             return Err(Error::new(format!("`{}` is not the address of a server", http::shown(&self.url)))
                 .hint("give it with its version, such as http://127.0.0.1:8000/v1"));
         };
-        if Url::parse(&text).is_ok_and(|address| http::has_credentials(&address)) {
+        if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(Error::new(format!("the address of `{}` holds a name or password", http::shown(&self.url)))
                 .hint("take it out, and name the environment variable that holds the key with `api_key_env`"));
         }

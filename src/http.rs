@@ -201,7 +201,7 @@ pub fn shown(address: &str) -> String {
 }
 
 /// Whether an address holds a name or a password.
-pub fn has_credentials(address: &Url) -> bool {
+fn has_credentials(address: &Url) -> bool {
     !address.username().is_empty() || address.password().is_some()
 }
 

@@ -90,7 +90,7 @@ fn is_whole(blob: &Path, stated: &Stated) -> Result<bool> {
     match Checksum::named(&stated.etag, length) {
         Some(mut checksum) => {
             checksum.read(blob, &mut file)?;
-            Ok(checksum.is_right())
+            Ok(checksum.into_verdict())
         }
         None => Ok(stated.length.is_some()),
     }
