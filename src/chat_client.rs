@@ -11,8 +11,8 @@ use ureq::http::Uri;
 use ureq::http::header::LOCATION;
 
 use crate::error::{Error, Result};
-use crate::http::{self, GLANCE};
-use crate::{file, interrupt};
+use crate::interrupt::{self, GLANCE};
+use crate::{file, http};
 
 /// The longest wait that a server may ask for before the next attempt.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! HTTP requests that Ctrl-C ends at once. Names, passwords and tokens are sent to one server only, and never shown.
 
 use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -17,8 +17,8 @@ use url::Url;
 use crate::error::{Error, Result};
 use crate::interrupt;
 
-/// How often to check for Ctrl-C while waiting.
-pub const GLANCE: Duration = Duration::from_millis(50);
+/// The stack of a thread that waits for the network, in bytes.
+const STACK: usize = 2 << 20;
 /// The most redirects followed for one request.
 const MOST_REDIRECTS: usize = 10;
 /// The bytes that are read at a time, and the blocks read ahead.
@@ -38,32 +38,18 @@ pub fn settings() -> ConfigBuilder<AgentScope> {
         .max_redirects_will_error(false)
 }
 
-/// Runs `work` on a thread of its own, so that Ctrl-C need not wait for it.
+/// Runs `work` so that Ctrl-C need not wait for it.
 ///
 /// # Errors
 /// Ctrl-C; no thread.
 pub fn watched<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let (done, outcome) = sync_channel(1);
-    // After Ctrl-C nobody receives the outcome.
-    start(move || drop(done.send(work())))?;
-    receive(&outcome)?.ok_or_else(|| Error::new("the HTTP client failed"))
+    // The client has its own timeouts.
+    interrupt::watched(STACK, Duration::MAX, work)
 }
 
 fn start(work: impl FnOnce() + Send + 'static) -> Result<()> {
     let started = std::thread::Builder::new().name("http".into()).spawn(work);
     started.map(drop).map_err(|error| Error::new(format!("no thread can be started: {error}")))
-}
-
-/// The next value, or `None` where no more will come.
-fn receive<T>(values: &Receiver<T>) -> Result<Option<T>> {
-    loop {
-        interrupt::check()?;
-        match values.recv_timeout(GLANCE) {
-            Ok(value) => return Ok(Some(value)),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(None),
-        }
-    }
 }
 
 /// Asks one server, and follows where it leads.
@@ -261,7 +247,7 @@ impl Read for Content {
         if self.block.position() == self.block.get_ref().len() as u64
             && let Some(blocks) = &self.blocks
         {
-            let next = receive(blocks).map_err(io::Error::other)?;
+            let next = interrupt::receive(blocks).map_err(io::Error::other)?;
             let next = next.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))?;
             if next.is_empty() {
                 self.blocks = None;

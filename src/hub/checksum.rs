@@ -34,7 +34,7 @@ impl Checksum {
     }
 
     /// Whether the content so far is the stated one.
-    pub(super) fn into_verdict(self) -> bool {
+    pub(super) fn matches(self) -> bool {
         let found = self.digest.finalize();
         found.iter().map(|byte| format!("{byte:02x}")).collect::<String>() == self.expected
     }
@@ -84,7 +84,7 @@ pub fn verify(cache: &Path) -> Result<Verified> {
             };
             let mut file = File::open(&path).map_err(|error| Error::io(&path, &error))?;
             checksum.read(&path, &mut file)?;
-            if checksum.into_verdict() {
+            if checksum.matches() {
                 verified.whole += 1;
             } else {
                 verified.broken.push(path);

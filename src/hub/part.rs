@@ -76,7 +76,7 @@ impl<'a> Part<'a> {
     /// Fetches the bytes from `start` on. Returns whether the whole is right.
     fn resume(&mut self, start: u64, checksum: Checksum) -> Result<bool> {
         if self.source.stated.length == Some(start) {
-            return Ok(checksum.into_verdict());
+            return Ok(checksum.matches());
         }
         let Source { remote, name, stated } = self.source;
         let response = match remote.open(stated, start)? {
@@ -135,7 +135,7 @@ impl<'a> Part<'a> {
             self.bar.set_position(received);
         }
         if received == length {
-            return Ok(checksum.is_none_or(Checksum::into_verdict));
+            return Ok(checksum.is_none_or(Checksum::matches));
         }
         self.bar.abandon();
         let size = if received > length { format!("more than {length}") } else { received.to_string() };

@@ -12,8 +12,7 @@ use super::part::{Part, Source};
 use super::remote::{Remote, Stated};
 use crate::error::{Error, Result};
 use crate::file::{failure, make_dir};
-use crate::http::GLANCE;
-use crate::interrupt;
+use crate::interrupt::{self, GLANCE};
 
 /// The transfers of one commit's files.
 pub(super) struct Transfer<'a> {
@@ -90,7 +89,7 @@ fn is_whole(blob: &Path, stated: &Stated) -> Result<bool> {
     match Checksum::named(&stated.etag, length) {
         Some(mut checksum) => {
             checksum.read(blob, &mut file)?;
-            Ok(checksum.into_verdict())
+            Ok(checksum.matches())
         }
         None => Ok(stated.length.is_some()),
     }

@@ -168,11 +168,8 @@ fn answer(mut stream: TcpStream, served: &mut Served) {
         None => "200 OK".to_owned(),
     };
     let length = stated - start;
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\nETag: \"{etag}\"\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
-    )
-    .ok();
+    write!(stream, "HTTP/1.1 {status}\r\nETag: \"{etag}\"\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")
+        .ok();
     if is_head {
         return;
     }

@@ -38,7 +38,11 @@ fn the_token_reaches_no_other_server() {
     let hub = Hub { token: Some(TOKEN.into()), ..hub(&server, folder.path()) };
     hub.locate("owner/name", None, true).unwrap();
     assert_eq!(weights(folder.path()).as_deref(), Some(WEIGHTS.1));
-    assert!(server.heads().len() >= 5 && server.heads().iter().all(|head| head.contains(TOKEN)), "{:?}", server.heads());
+    assert!(
+        server.heads().len() >= 5 && server.heads().iter().all(|head| head.contains(TOKEN)),
+        "{:?}",
+        server.heads()
+    );
     assert!(store.heads().len() >= 2 && !store.heads().concat().contains(TOKEN), "{:?}", store.heads());
 }
 
