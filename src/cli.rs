@@ -87,7 +87,11 @@ enum Command {
         name: Option<String>,
     },
     /// Check this machine: libraries, devices, memory
-    Doctor,
+    Doctor {
+        /// Compare every file of the hub's cache with its checksum
+        #[arg(long)]
+        verify: bool,
+    },
 }
 
 /// How `lancet` ended.
@@ -234,21 +238,24 @@ fn run_command(command: Command, bounds: Bounds) -> Result<u8, u8> {
             output::line(text.trim_end());
             Ok(Code::SUCCESS)
         }
-        Command::Data { name } => match data(name.as_deref()) {
-            Ok(()) => Ok(Code::SUCCESS),
-            Err(_) if output::is_closed() => Ok(Code::SUCCESS),
-            Err(Error::Interrupted) => {
-                output::error_line("interrupted");
-                Err(Code::INTERRUPTED)
-            }
-            Err(error) => Err(complain(&error)),
-        },
-        Command::Doctor => match doctor::run(&mut output::Stdout) {
+        Command::Data { name } => data(name.as_deref()).map_or_else(|error| stopped(&error), |()| Ok(Code::SUCCESS)),
+        Command::Doctor { verify } => match doctor::run(&mut output::Stdout, verify) {
             Ok(true) => Ok(Code::SUCCESS),
             Ok(false) => Err(Code::FAILURE),
-            Err(_) if output::is_closed() => Ok(Code::SUCCESS),
-            Err(error) => Err(complain(&error)),
+            Err(error) => stopped(&error),
         },
+    }
+}
+
+/// Reports what stopped a command other than a script, and returns the exit code.
+fn stopped(error: &Error) -> Result<u8, u8> {
+    match error {
+        _ if output::is_closed() => Ok(Code::SUCCESS),
+        Error::Interrupted => {
+            output::error_line("interrupted");
+            Err(Code::INTERRUPTED)
+        }
+        error => Err(complain(error)),
     }
 }
 

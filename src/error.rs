@@ -50,6 +50,17 @@ impl Error {
         }
     }
 
+    /// The same error with `***` in the place of a `secret`, wherever it stands.
+    pub fn without(self, secret: &str) -> Self {
+        match self {
+            Self::Invalid { message, hint } if !secret.is_empty() => Self::Invalid {
+                message: message.replace(secret, "***"),
+                hint: hint.map(|hint| hint.replace(secret, "***")),
+            },
+            other => other,
+        }
+    }
+
     /// An operating-system error on `path`.
     pub fn io(path: &Path, error: &std::io::Error) -> Self {
         Self::new(format!("`{}`: {error}", path.display()))

@@ -142,8 +142,8 @@ fn write_through(target: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result
     buffer.flush()
 }
 
-/// The error for a file: one of ours, passed on by a writer, or the system's with a hint.
-fn failure(path: &Path, error: io::Error) -> Error {
+/// The error for a file that cannot be written: one of ours, passed on by a writer, or the system's with a hint.
+pub fn failure(path: &Path, error: io::Error) -> Error {
     let kind = error.kind();
     match error.downcast::<Error>() {
         Ok(ours) => ours.context(format!("`{}`", path.display())),

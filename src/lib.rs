@@ -20,6 +20,7 @@ pub mod file;
 pub mod format;
 pub mod gguf;
 pub mod grid;
+pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod interrupt;

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value as Json};
 use tokenizers::AddedToken;
 
-use super::vocabulary;
+use super::{post_processor, vocabulary};
 use crate::error::{Error, Result};
 use crate::file;
 use crate::gguf::Gguf;
@@ -50,6 +50,10 @@ impl Tokenizer {
             Ok(parsed) => parsed.map_err(|error| broken(&error.to_string()))?,
             Err(_) => return Err(broken("its lists contradict each other")),
         };
+        let incomplete = inner.get_post_processor().map(post_processor::token_without_ids).transpose();
+        if let Some(token) = incomplete.map_err(|error| broken(&error.to_string()))?.flatten() {
+            return Err(broken(&format!("its post-processor names `{token}`, which is not among its special tokens")));
+        }
         let files = Files::read(directory)?;
         files.add_tokens(&mut inner)?;
         let mut tokenizer = Self::new(inner)?;

@@ -142,6 +142,19 @@ fn links_and_dots_lead_to_what_they_lead_to() {
 }
 
 #[test]
+fn links_in_the_caches_lead_on() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("cache")).unwrap();
+    std::os::unix::fs::symlink("../elsewhere", place.path("cache/models")).unwrap();
+    let cache = place.path("cache").display().to_string();
+    assert_eq!(place.allowed(&format!("print(read_text(\"{cache}/models/secret.txt\"))"), &[], &[]), "secret\n");
+    let elsewhere = place.elsewhere();
+    place.refused(&format!("write_text(\"{cache}/models/x\", \"\")"), &format!("write={elsewhere}/x"));
+    let code = format!("read_text(\"{cache}/models/../elsewhere/secret.txt\")");
+    place.refused(&code, &format!("read={elsewhere}/secret.txt"));
+}
+
+#[test]
 fn the_network_and_the_environment_are_closed() {
     let place = Place::new();
     let ask = "chat_completion(\"http://127.0.0.1:1/v1\", #{ model: \"m\", messages: [], attempts: 1 })";

@@ -1,6 +1,7 @@
 //! The program around the scripts: command line, prompt, doctor, set-up and its downloads.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod fake_hub;
 mod support;
 
 mod access;
@@ -12,3 +13,4 @@ mod limits;
 mod repl;
 mod setup;
 mod source;
+mod transfer;

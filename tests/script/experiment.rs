@@ -189,9 +189,13 @@ fn same_numbers(one: &Path, other: &Path) {
     let read = |path: &Path| std::fs::read_to_string(path).expect("a CSV file");
     let (left, right) = (read(one), read(other));
     assert_eq!(left.lines().count(), right.lines().count(), "{}", one.display());
-    for (left, right) in left.lines().flat_map(|line| line.split(',')).zip(right.lines().flat_map(|line| line.split(','))) {
+    for (left, right) in
+        left.lines().flat_map(|line| line.split(',')).zip(right.lines().flat_map(|line| line.split(',')))
+    {
         let close = match (left.parse::<f64>(), right.parse::<f64>()) {
-            (Ok(left), Ok(right)) => (left - right).abs() <= 1e-9 * left.abs().max(1.0) || left.is_nan() && right.is_nan(),
+            (Ok(left), Ok(right)) => {
+                (left - right).abs() <= 1e-9 * left.abs().max(1.0) || left.is_nan() && right.is_nan()
+            }
             _ => left == right,
         };
         assert!(close, "{}: {left} on the CPU, {right} on the GPU", one.display());
