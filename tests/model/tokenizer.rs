@@ -356,6 +356,82 @@ fn added_tokens_may_lie_beyond_the_embeddings() {
 }
 
 #[test]
+fn tokens_of_the_files_beside_the_tokenizer_count() {
+    let own = json("tiny_llama/tokenizer.json");
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, value: &Value| std::fs::write(folder.path().join(name), value.to_string()).unwrap();
+    let read = || Tokenizer::from_directory(folder.path()).map(Option::unwrap);
+    write("tokenizer.json", &own);
+    let size = read().unwrap().vocab_size();
+    let decoder =
+        value!({ "added_tokens_decoder": { (size.to_string()): { "content": "<tool_call>", "special": true } } });
+    for (name, file) in [("added_tokens.json", value!({ "<tool_call>": size })), ("tokenizer_config.json", decoder)] {
+        write(name, &file);
+        let tokenizer = read().unwrap();
+        assert_eq!(tokenizer.token_to_id("<tool_call>"), Some(size as i64), "{name}");
+        let around = |text: &str| tokenizer.encode(text, false).unwrap();
+        assert_eq!(around("a<tool_call>b"), [around("a"), vec![size as i64], around("b")].concat(), "{name}");
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+    }
+    write("added_tokens.json", &value!({ "<tool_call>": size + 1 }));
+    let message = failure(read());
+    assert!(message.contains("<tool_call>") && message.contains(&format!("the next id is {size}")), "{message}");
+}
+
+#[test]
+fn broken_templates_are_errors_with_their_line() {
+    for (template, line) in [
+        ("\n{% if %}", 2),
+        ("{{ messages", 1),
+        ("\n\n{% for m in messages %}", 3),
+        ("\n{{ nothing.at.all }}", 2),
+        ("{{ 1 | nofilter }}", 1),
+        ("\n\n{{ [1] | tojson(separators=1) }}", 3),
+        ("{% include 'other' %}", 1),
+    ] {
+        let message = failure(render(template, &[], &Options { variables: Map::new(), ..Options::default() }));
+        assert!(message.contains(&format!("line {line}")), "{template}: {message}");
+    }
+}
+/// Gemma's runs of spaces, whether they are written as spaces or as SentencePiece's marks, and typed in either way.
+#[test]
+fn runs_of_spaces_are_tokens_however_a_file_spells_them() {
+    for spelling in ["new", "old", "mixed"] {
+        check(
+            &from_gguf(&fixture(&format!("gemma_spaces_{spelling}.gguf"))),
+            &json("tokens.json")["gemma_spaces"],
+            false,
+        );
+    }
+}
+
+/// A file like `name` whose metadata key `key` has another name of the same length.
+fn without_key(name: &str, key: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = std::fs::read(fixture(name)).unwrap();
+    let at = bytes.windows(key.len()).position(|window| window == key.as_bytes()).unwrap();
+    bytes[at..at + key.len()].copy_from_slice(format!("quantize.{}", "x".repeat(key.len() - 9)).as_bytes());
+    std::fs::write(folder.path().join("model.gguf"), bytes).unwrap();
+    folder
+}
+
+/// Without `tokenizer.ggml.pre` the way to split words is not guessed; the hint's way out works.
+#[test]
+fn a_file_that_does_not_say_how_words_are_split_is_refused() {
+    let load = |folder: &tempfile::TempDir| {
+        let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
+        LanguageModel::load(&folder.path().join("model.gguf").display().to_string(), &options)
+    };
+    let folder = without_key("tiny_llama.gguf", "tokenizer.ggml.pre");
+    let message = support::failure(load(&folder));
+    support::assert_contains(&message, &["`tokenizer.ggml.pre`", "put the model's `tokenizer.json` beside the file"]);
+    std::fs::copy(fixture("tiny_llama/tokenizer.json"), folder.path().join("tokenizer.json")).unwrap();
+    let (ours, own) = (load(&folder).unwrap(), from_gguf(&fixture("tiny_llama.gguf")));
+    let text = "It's 1234567 o'clock, naïve café";
+    assert_eq!(ours.encode(text, false).unwrap(), own.encode(text, false).unwrap());
+}
+
+#[test]
 fn a_post_processor_that_names_an_unknown_token_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let piece = value!({ "SpecialToken": { "id": "[CLS]", "type_id": 0 } });
