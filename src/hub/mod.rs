@@ -6,10 +6,10 @@ mod download;
 mod part;
 mod remote;
 mod snapshot;
+mod timeout;
 mod transfer;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hf_hub::{Cache as HubCache, Repo, RepoType};
 
@@ -20,6 +20,7 @@ use snapshot::Snapshot;
 
 pub use checksum::{Verified, verify};
 pub use snapshot::shards;
+pub use timeout::Timeouts;
 
 /// Where the files of a model are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,21 +121,6 @@ pub struct Hub {
     pub timeouts: Timeouts,
 }
 
-/// How long the hub may take for each step: to be found, to be connected, to answer, and to send more.
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    /// Where the answer is a description.
-    pub question: Duration,
-    /// Where it is a file.
-    pub content: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self { question: Duration::from_secs(30), content: Duration::from_secs(30) }
-    }
-}
-
 impl Hub {
     /// Reads `LANCET_CACHE`, `XDG_CACHE_HOME`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the token file
     /// that the hub's own tools write), `HF_HUB_OFFLINE`, `HF_HUB_ETAG_TIMEOUT` and `HF_HUB_DOWNLOAD_TIMEOUT`.
@@ -157,27 +143,13 @@ impl Hub {
         };
         let token_file = std::fs::read_to_string(shared.join("token")).ok();
         let token = variable("HF_TOKEN").or(token_file).map(|token| token.trim().to_owned());
-        let usual = Timeouts::default();
-        let seconds = |name: &str, usual: Duration| match variable(name) {
-            None => Ok(usual),
-            Some(text) => match text.trim().parse() {
-                Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
-                _ => {
-                    Err(Error::new(format!("`{name}` is `{text}`")).hint("give a whole number of seconds, such as 30"))
-                }
-            },
-        };
-        let timeouts = Timeouts {
-            question: seconds("HF_HUB_ETAG_TIMEOUT", usual.question)?,
-            content: seconds("HF_HUB_DOWNLOAD_TIMEOUT", usual.content)?,
-        };
         Ok(Self {
             models: Cache::from_variables(&lookup)?.models(),
             cache: variable("HF_HUB_CACHE").map_or_else(|| shared.join("hub"), PathBuf::from),
             endpoint: variable("HF_ENDPOINT").map(|address| address.trim_end_matches('/').to_owned()),
             token: token.filter(|token| !token.is_empty()),
             offline: cache::is_offline(&lookup),
-            timeouts,
+            timeouts: Timeouts::from_variables(&lookup)?,
         })
     }
 

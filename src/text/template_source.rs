@@ -51,7 +51,7 @@ fn word(tag: &str, from: usize, words: &[&str]) -> Option<usize> {
             None if depth == 0 && !is_part(last) => {
                 let rest = &tag[place..];
                 let is_word = |word: &&str| rest.strip_prefix(*word).is_some_and(|rest| !rest.starts_with(is_part));
-                if words.iter().any(|word| is_word(word)) {
+                if words.iter().any(is_word) {
                     return Some(place);
                 }
             }

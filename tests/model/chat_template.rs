@@ -71,6 +71,15 @@ fn sizes_that_no_conversation_needs_are_refused() {
     assert_eq!(rendered("{{ 'aba'.replace('a', 'xy') }}{{ ', '.join(['a', 'b']) }}"), "xybxya, b");
 }
 
+/// Neither writing nor freeing a nesting as deep as the steps allow ends the process.
+#[test]
+fn deep_nestings_fit_on_the_stack() {
+    let rows = "{% for i in range(900) %}{% for j in range(900) %}{% set n.x = [n.x] %}{% endfor %}{% endfor %}";
+    let template = format!("{{% set n = namespace(x=[]) %}}{rows}{{{{ (n.x ~ '')|length }}}}");
+    let brackets = 2 * (900 * 900 + 1);
+    assert_eq!(render(&template, &[], &Options::default()).unwrap(), brackets.to_string());
+}
+
 #[test]
 fn a_loop_over_nothing_is_refused_as_in_jinja() {
     let message = failure("{% if true %}\n{%- for x in tools -%}{{ x }}{% endfor %}{% endif %}");
