@@ -61,7 +61,6 @@ fn sizes_that_no_conversation_needs_are_refused() {
         (&format!("{nested}{{{{ n.x }}}}"), "more than 500 deep"),
         (&format!("{nested}{{{{ n.x|tojson }}}}"), "more than 500 deep"),
         (&doubled("{{ (n.x ~ '')|length }}"), "takes more than 512.00 MiB"),
-        (&doubled("{{ n.x|sum(start=[])|length }}"), "chat template"),
         ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "recursion"),
     ] {
         let message = failure(template);
