@@ -8,6 +8,10 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+use crate::interrupt;
+
+/// Bytes of a large file that are read or written from one look for Ctrl-C to the next.
+const PIECE: usize = 16 << 20;
 
 /// Writes a file through `write`. The bytes go to a temporary file in the same folder, which replaces `path` once they
 /// are on disk. Missing folders are created. If `path` is a device or a pipe, the bytes go straight to it.
@@ -35,6 +39,8 @@ pub struct Draft {
     target: PathBuf,
     permissions: Option<Permissions>,
     buffer: BufWriter<NamedTempFile>,
+    /// The bytes since the file was last brought to the disk.
+    unsaved: usize,
 }
 
 impl Draft {
@@ -73,6 +79,7 @@ impl Draft {
             target: target.to_path_buf(),
             permissions: fs::metadata(target).ok().map(|metadata| metadata.permissions()),
             buffer: BufWriter::new(builder.tempfile_in(&folder)?),
+            unsaved: 0,
         })
     }
 
@@ -92,8 +99,18 @@ impl Draft {
 }
 
 impl Write for Draft {
+    /// Writes a piece, and now and then brings those before it to the disk: all at the end would take long, and Ctrl-C
+    /// would wait.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.write(bytes)
+        if self.unsaved >= PIECE {
+            interrupt::check().map_err(io::Error::other)?;
+            self.buffer.flush()?;
+            self.buffer.get_ref().as_file().sync_data()?;
+            self.unsaved = 0;
+        }
+        let written = self.buffer.write(&bytes[..bytes.len().min(PIECE)])?;
+        self.unsaved += written;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -118,6 +135,7 @@ pub fn checksum(path: &Path) -> Result<String> {
         let mut digest = Sha256::new();
         let mut block = vec![0; 1 << 20];
         loop {
+            interrupt::check().map_err(io::Error::other)?;
             match file.read(&mut block)? {
                 0 => return Ok(format!("{:x}", digest.finalize())),
                 length => digest.update(block.get(..length).unwrap_or_default()),
@@ -162,12 +180,22 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
     write_atomic(path, |file| file.write_all(text.as_bytes()))
 }
 
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let failed = |error| Error::io(path, &error);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    while Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut bytes).map_err(failed)? > 0 {
+        interrupt::check()?;
+    }
+    Ok(bytes)
+}
+
 /// The text of a file, without a byte order mark.
 ///
 /// # Errors
 /// A file that cannot be read, or whose bytes are not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
-    let mut bytes = fs::read(path).map_err(|error| Error::io(path, &error))?;
+    let mut bytes = read_bytes(path)?;
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
         return Err(Error::new(format!("`{}` is UTF-16 text", path.display())).hint("convert it to UTF-8"));
     }

@@ -1,7 +1,6 @@
 //! One live interpreter: its variables, functions and imports, carried from one entry to the next.
 
 pub mod engine;
-mod guard;
 pub mod module;
 
 use std::cell::{OnceCell, RefCell};
@@ -14,7 +13,7 @@ use crate::bind::script::ScriptContext;
 use crate::catalog::Catalog;
 use crate::diagnostics::{self, Diagnostic};
 use crate::syntax::source::{self, SourceMap};
-use crate::{interrupt, output, progress};
+use crate::{guard, interrupt, output, progress};
 use module::Modules;
 
 /// Candidates for a string that is being typed as an argument of `method` of `receiver`.
@@ -110,6 +109,8 @@ impl Session {
             return Err(ScriptError::Exit(code));
         }
         match result {
+            // A native call may have ended before it noticed.
+            Ok(Ok(_)) if interrupt::is_pending() => Err(ScriptError::Interrupted),
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.explain(name, &error)),
             Err(panic) => Err(ScriptError::Failed(Box::new(diagnostics::internal_error(&panic)))),
