@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -12,8 +12,7 @@ use ureq::http::header::LOCATION;
 
 use crate::access;
 use crate::error::{Error, Result};
-use crate::interrupt::{self, GLANCE};
-use crate::{file, http};
+use crate::{file, http, interrupt};
 
 /// The longest wait that a server may ask for before the next attempt.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -79,7 +78,7 @@ impl Request {
             match self.attempt(&uri) {
                 Ok(text) => break text,
                 Err(Failure::Passing(_, wait)) if attempt < self.attempts => {
-                    pause(wait.unwrap_or(Duration::from_secs(1 << (attempt - 1).min(6))).min(LONGEST_WAIT))?;
+                    interrupt::sleep(wait.unwrap_or(Duration::from_secs(1 << (attempt - 1).min(6))).min(LONGEST_WAIT))?;
                     attempt += 1;
                 }
                 Err(Failure::Passing(error, _)) if attempt > 1 => {
@@ -238,14 +237,4 @@ fn host(uri: &Uri) -> &str {
 fn on_this_machine(uri: &Uri) -> bool {
     let host = host(uri);
     host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-}
-
-/// Waits, checking for Ctrl-C.
-fn pause(wait: Duration) -> Result<()> {
-    let start = Instant::now();
-    while let Some(left) = wait.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) {
-        interrupt::check()?;
-        std::thread::sleep(left.min(GLANCE));
-    }
-    interrupt::check()
 }

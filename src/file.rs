@@ -10,6 +10,10 @@ use tempfile::NamedTempFile;
 
 use crate::access;
 use crate::error::{Error, Result};
+use crate::interrupt;
+
+/// Bytes of a large file that are read or written from one look for Ctrl-C to the next.
+const PIECE: usize = 16 << 20;
 
 /// Writes a file through `write`. The bytes go to a temporary file in the same folder, which replaces `path` once they
 /// are on disk. Missing folders are created. If `path` is a device or a pipe, the bytes go straight to it.
@@ -38,6 +42,8 @@ pub struct Draft {
     target: PathBuf,
     permissions: Option<Permissions>,
     buffer: BufWriter<NamedTempFile>,
+    /// The bytes since the file was last brought to the disk.
+    unsaved: usize,
 }
 
 impl Draft {
@@ -77,6 +83,7 @@ impl Draft {
             target: target.to_path_buf(),
             permissions: fs::metadata(target).ok().map(|metadata| metadata.permissions()),
             buffer: BufWriter::new(builder.tempfile_in(&folder)?),
+            unsaved: 0,
         })
     }
 
@@ -96,8 +103,18 @@ impl Draft {
 }
 
 impl Write for Draft {
+    /// Writes a piece, and now and then brings those before it to the disk: all at the end would take long, and Ctrl-C
+    /// would wait.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.buffer.write(bytes)
+        if self.unsaved >= PIECE {
+            interrupt::check().map_err(io::Error::other)?;
+            self.buffer.flush()?;
+            self.buffer.get_ref().as_file().sync_data()?;
+            self.unsaved = 0;
+        }
+        let written = self.buffer.write(&bytes[..bytes.len().min(PIECE)])?;
+        self.unsaved += written;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -122,6 +139,7 @@ pub fn checksum(path: &Path) -> Result<String> {
         let mut digest = Sha256::new();
         let mut block = vec![0; 1 << 20];
         loop {
+            interrupt::check().map_err(io::Error::other)?;
             match file.read(&mut block)? {
                 0 => return Ok(format!("{:x}", digest.finalize())),
                 length => digest.update(block.get(..length).unwrap_or_default()),
@@ -180,8 +198,13 @@ pub fn open(path: &Path) -> Result<File> {
 /// # Errors
 /// A file that the running script may not read or that cannot be read; the message names it.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
-    access::check_read(path)?;
-    fs::read(path).map_err(|error| Error::io(path, &error))
+    let failed = |error| Error::io(path, &error);
+    let mut file = open(path)?;
+    let mut bytes = Vec::new();
+    while Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut bytes).map_err(failed)? > 0 {
+        interrupt::check()?;
+    }
+    Ok(bytes)
 }
 
 /// Maps a file into memory.

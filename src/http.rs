@@ -15,7 +15,8 @@ use ureq::{Agent, Body};
 use url::Url;
 
 use crate::error::{Error, Result};
-use crate::interrupt::{self, Bounds};
+use crate::interrupt;
+use crate::worker::{self, Bounds};
 
 /// The stack of a thread that waits for the network, in bytes.
 const STACK: usize = 2 << 20;
@@ -44,7 +45,7 @@ pub fn settings() -> ConfigBuilder<AgentScope> {
 /// Ctrl-C; no thread.
 pub fn watched<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     // The client has its own timeouts.
-    interrupt::watched(Bounds { stack: STACK, memory: usize::MAX, time: Duration::MAX }, work)
+    worker::run(Bounds::stack(STACK), work)
 }
 
 fn start(work: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -247,7 +248,7 @@ impl Read for Content {
         if self.block.position() == self.block.get_ref().len() as u64
             && let Some(blocks) = &self.blocks
         {
-            let next = interrupt::receive(blocks).map_err(io::Error::other)?;
+            let next = worker::receive(blocks).map_err(io::Error::other)?;
             let next = next.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))?;
             if next.is_empty() {
                 self.blocks = None;

@@ -1,14 +1,9 @@
 //! The request to stop an evaluation: by Ctrl-C or at the end of its time. Read by the interpreter and by every native
 //! loop.
 
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
-use indicatif::HumanBytes;
-
-use crate::allocator;
 use crate::error::{Error, Result};
 
 const NONE: u8 = 0;
@@ -54,64 +49,15 @@ pub fn check() -> Result<()> {
 /// How often to check for Ctrl-C while waiting.
 pub const GLANCE: Duration = Duration::from_millis(50);
 
-/// What work on another thread may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Bytes of stack.
-    pub stack: usize,
-    /// Bytes besides.
-    pub memory: usize,
-    /// How long it takes.
-    pub time: Duration,
-}
-
-/// Runs `work` on a thread of its own, so that Ctrl-C need not wait for it. After Ctrl-C, or beyond its bounds, the
-/// thread is left alone.
+/// Waits.
 ///
 /// # Errors
-/// Ctrl-C; work that takes more than its bounds; no thread.
-///
-/// # Panics
-/// As `work` does.
-pub fn watched<T: Send + 'static>(bounds: Bounds, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+/// [`Error::Interrupted`] after Ctrl-C or at the end of the time.
+pub fn sleep(time: Duration) -> Result<()> {
     let start = Instant::now();
-    let (done, outcome) = sync_channel(1);
-    let full = done.clone();
-    let confined = move || {
-        // After Ctrl-C nobody receives the outcome.
-        allocator::confine(bounds.memory, move || drop(full.send(None)));
-        drop(done.send(Some(work())));
-    };
-    let started = std::thread::Builder::new().stack_size(bounds.stack).spawn(confined);
-    let thread = started.map_err(|error| Error::new(format!("no thread can be started: {error}")))?;
-    loop {
+    while let Some(left) = time.checked_sub(start.elapsed()) {
         check()?;
-        match outcome.recv_timeout(GLANCE) {
-            Ok(Some(value)) => return Ok(value),
-            Ok(None) => return Err(Error::new(format!("it takes more than {}", HumanBytes(bounds.memory as u64)))),
-            Err(RecvTimeoutError::Timeout) if start.elapsed() < bounds.time => {}
-            Err(RecvTimeoutError::Timeout) => {
-                return Err(Error::new(format!("it takes longer than {} seconds", bounds.time.as_secs())));
-            }
-            Err(RecvTimeoutError::Disconnected) => match thread.join() {
-                Err(panic) => resume_unwind(panic),
-                Ok(()) => return Err(Error::new("a thread ended without its result")),
-            },
-        }
+        std::thread::sleep(left.min(GLANCE));
     }
-}
-
-/// The next value from another thread, or `None` where no more will come.
-///
-/// # Errors
-/// Ctrl-C.
-pub fn receive<T>(values: &Receiver<T>) -> Result<Option<T>> {
-    loop {
-        check()?;
-        match values.recv_timeout(GLANCE) {
-            Ok(value) => return Ok(Some(value)),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return Ok(None),
-        }
-    }
+    check()
 }

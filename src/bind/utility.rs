@@ -1,5 +1,7 @@
 //! Small functions for any script: number formats, defaults, assertions, the environment.
 
+use std::time::Duration;
+
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
 
@@ -11,6 +13,7 @@ use crate::access;
 use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::format::{Item, format};
+use crate::interrupt;
 use crate::tensor::Tensor;
 
 /// Registers the functions.
@@ -212,6 +215,20 @@ mod utility_functions {
     #[rhai_fn(name = "log")]
     pub fn integer_log(x: i64) -> f64 {
         (x as f64).ln()
+    }
+
+    /// Waits for a number of seconds. Ctrl-C ends the wait.
+    #[rhai_fn(name = "sleep", return_raw, volatile)]
+    pub fn sleep(seconds: f64) -> ScriptResult<()> {
+        let time = Duration::try_from_secs_f64(seconds)
+            .map_err(|_| Error::new(format!("`sleep` cannot wait for {seconds} seconds")))?;
+        Ok(interrupt::sleep(time)?)
+    }
+
+    /// Waits for a number of seconds. Ctrl-C ends the wait.
+    #[rhai_fn(name = "sleep", return_raw, volatile)]
+    pub fn integer_sleep(seconds: i64) -> ScriptResult<()> {
+        sleep(seconds as f64)
     }
 
     /// Sorts an array in place by a function of two items.

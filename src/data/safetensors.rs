@@ -19,6 +19,8 @@ use crate::tensor::{Tensor, kind_name};
 const METADATA: &str = "__metadata__";
 /// The header is padded so that the data is aligned to this many bytes.
 const ALIGNMENT: usize = 8;
+/// Elements that are copied from one look for Ctrl-C to the next.
+const PIECE: usize = 1 << 24;
 /// As in the reference implementation; a longer header counts as damage.
 const LONGEST_HEADER: usize = 100_000_000;
 
@@ -128,8 +130,21 @@ impl SafetensorsFile {
         // SAFETY: the bytes are in bounds, aligned and as many as shape and type require (`read_header` has checked
         // it), and the borrowed tensor does not outlive this function: the function returns a copy.
         let borrowed = unsafe { tch::Tensor::f_from_blob(bytes.as_ptr(), &shape, &strides, stored, Device::Cpu) }?;
-        Ok(borrowed.f_to_device_(device, kind, false, true)?)
+        copied(&borrowed, kind, device)
     }
+}
+
+/// A copy, in pieces, so that Ctrl-C need not wait for a large one.
+fn copied(tensor: &tch::Tensor, kind: Kind, device: Device) -> Result<tch::Tensor> {
+    let copy = tch::Tensor::f_empty(tensor.size(), (kind, device))?;
+    let (from, to) = (tensor.f_view(-1)?, copy.f_view(-1)?);
+    let length = from.numel() as i64;
+    for start in (0..length).step_by(PIECE) {
+        interrupt::check()?;
+        let piece = (PIECE as i64).min(length - start);
+        to.f_narrow(0, start, piece)?.f_copy_(&from.f_narrow(0, start, piece)?)?;
+    }
+    Ok(copy)
 }
 
 fn contiguous_strides(shape: &[i64]) -> Vec<i64> {

@@ -1,7 +1,6 @@
 //! Writes scenes as SVG, PDF and PNG.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use kuva::backend::pdf::{PageSize, PdfBackend};
@@ -11,6 +10,11 @@ use kuva::render::render::Scene;
 
 use crate::error::{Error, Result};
 use crate::file::format_of;
+use crate::guard;
+use crate::worker::{self, Bounds};
+
+/// The stack for drawing: the library may recurse into what it draws.
+const STACK_BYTES: usize = 64 << 20;
 
 /// Units of the drawing per inch on paper, as in SVG.
 const UNITS_PER_INCH: f64 = 96.0;
@@ -45,9 +49,9 @@ impl Format {
 /// The file that shows the scene.
 ///
 /// # Errors
-/// A scene that the drawing library fails on.
-pub fn render(format: Format, scene: impl FnOnce() -> Scene) -> Result<Vec<u8>> {
-    guarded(|| {
+/// A scene that the drawing library fails on; Ctrl-C.
+pub fn render(format: Format, scene: impl FnOnce() -> Scene + Send + 'static) -> Result<Vec<u8>> {
+    draw(move || {
         let scene = scene();
         let longer_side = scene.width.max(scene.height);
         match format {
@@ -106,11 +110,11 @@ fn smoothed(png: &[u8]) -> std::result::Result<Vec<u8>, Box<dyn std::error::Erro
     Ok(file)
 }
 
-/// Runs code of the drawing library; a panic in it becomes an error.
+/// Runs code of the drawing library, which Ctrl-C leaves behind.
 ///
 /// # Errors
-/// An error of `draw`, or a panic in it.
-pub fn guarded<T>(draw: impl FnOnce() -> Result<T>) -> Result<T> {
-    // Nothing that the closure leaves unfinished outlives it.
-    catch_unwind(AssertUnwindSafe(draw)).unwrap_or_else(|_| Err(Error::new("the figure could not be drawn")))
+/// An error of `work`, or a panic in it; Ctrl-C.
+pub fn draw<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    worker::run(Bounds::stack(STACK_BYTES), || guard::catch(work))?
+        .unwrap_or_else(|panic| Err(Error::new(format!("the figure could not be drawn: {panic}"))))
 }

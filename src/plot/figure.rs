@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::error::Result;
 use crate::plot::chart::{self, Chart};
@@ -19,7 +19,7 @@ enum Content {
 
 /// A figure; cloning shares it.
 #[derive(Debug, Clone)]
-pub struct Figure(Rc<Content>);
+pub struct Figure(Arc<Content>);
 
 impl Figure {
     /// Writes the figure to `path`, as SVG, PDF or PNG by its extension; folders are created. An existing file is
@@ -37,7 +37,8 @@ impl Figure {
     /// # Errors
     /// A figure that the drawing library fails on.
     pub fn render(&self, format: Format) -> Result<Vec<u8>> {
-        export::render(format, || match &*self.0 {
+        let content = self.0.clone();
+        export::render(format, move || match &*content {
             Content::Heatmap(heatmap) => heatmap::scene::scene(heatmap),
             Content::Chart(chart) => chart.scene(),
         })
@@ -48,22 +49,23 @@ impl Figure {
     /// # Errors
     /// A chart that the drawing library fails on.
     pub fn text(&self, screen: Screen) -> Result<String> {
-        match &*self.0 {
+        let content = self.0.clone();
+        export::draw(move || match &*content {
             Content::Heatmap(heatmap) => Ok(heatmap::text::text(heatmap, screen)),
-            Content::Chart(chart) => export::guarded(|| Ok(chart::text::text(chart, screen))),
-        }
+            Content::Chart(chart) => Ok(chart::text::text(chart, screen)),
+        })
     }
 }
 
 impl From<Heatmap> for Figure {
     fn from(heatmap: Heatmap) -> Self {
-        Self(Rc::new(Content::Heatmap(heatmap)))
+        Self(Arc::new(Content::Heatmap(heatmap)))
     }
 }
 
 impl From<Chart> for Figure {
     fn from(chart: Chart) -> Self {
-        Self(Rc::new(Content::Chart(chart)))
+        Self(Arc::new(Content::Chart(chart)))
     }
 }
 

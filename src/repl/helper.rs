@@ -4,21 +4,24 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rhai::Engine;
 use rustyline::completion::{Completer, Pair};
 use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::HistoryHinter;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Context, Helper, Hinter, Result};
 
-use super::{complete, highlight, input};
-use crate::session::{Session, engine};
+use super::entry::Entry;
+use super::{complete, highlight};
+use crate::session::Session;
+
+/// The bytes of the longest text in colours.
+const LONGEST_PAINTED: usize = 10_000;
 
 /// The line editor's view of the session.
 #[derive(Helper, Hinter)]
 pub struct PromptHelper {
     session: Rc<RefCell<Session>>,
-    parser: Engine,
+    entry: RefCell<Entry>,
     #[rustyline(Hinter)]
     hinter: HistoryHinter,
 }
@@ -26,7 +29,7 @@ pub struct PromptHelper {
 impl PromptHelper {
     /// Helps with entries for `session`.
     pub fn new(session: Rc<RefCell<Session>>) -> Self {
-        Self { session, parser: engine::parser(), hinter: HistoryHinter::new() }
+        Self { session, entry: RefCell::new(Entry::new()), hinter: HistoryHinter::new() }
     }
 }
 
@@ -40,16 +43,21 @@ impl Completer for PromptHelper {
 
 impl Highlighter for PromptHelper {
     fn highlight<'l>(&self, line: &'l str, _: usize) -> Cow<'l, str> {
-        if line.starts_with(':') { Cow::Borrowed(line) } else { Cow::Owned(highlight::paint(line)) }
+        if is_plain(line) { Cow::Borrowed(line) } else { Cow::Owned(highlight::paint(line)) }
     }
 
     fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
         Cow::Owned(format!("\x1b[2m{hint}\x1b[0m"))
     }
 
-    fn highlight_char(&self, _: &str, _: usize, kind: CmdKind) -> bool {
-        kind != CmdKind::MoveCursor
+    fn highlight_char(&self, line: &str, _: usize, kind: CmdKind) -> bool {
+        kind != CmdKind::MoveCursor && !is_plain(line)
     }
+}
+
+/// Whether a text is shown without colours: a command, or one so long that painting it for each key takes long.
+fn is_plain(line: &str) -> bool {
+    line.starts_with(':') || line.len() > LONGEST_PAINTED
 }
 
 impl Validator for PromptHelper {
@@ -57,7 +65,7 @@ impl Validator for PromptHelper {
         let text = context.input();
         // Enter on an empty line submits an entry that the parser would never find complete.
         let emptied = text.contains('\n') && text.rsplit('\n').next().is_some_and(|line| line.trim().is_empty());
-        Ok(if emptied || input::is_complete(&self.parser, text) {
+        Ok(if emptied || self.entry.borrow_mut().is_complete(text) {
             ValidationResult::Valid(None)
         } else {
             ValidationResult::Incomplete

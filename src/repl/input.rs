@@ -5,15 +5,15 @@ use std::io::BufRead;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use rhai::Engine;
 use rustyline::error::ReadlineError;
 use rustyline::history::DefaultHistory;
 use rustyline::{Cmd, ColorMode, CompletionType, Config, Editor, EventHandler, KeyCode, KeyEvent, Modifiers};
 
+use super::entry::Entry;
 use super::helper::PromptHelper;
 use super::history;
 use crate::output;
-use crate::session::{Session, engine};
+use crate::session::Session;
 
 const PROMPT: &str = "> ";
 
@@ -32,7 +32,7 @@ pub enum Input {
     /// The line editor, and the file of its history.
     Terminal(Box<Editor<PromptHelper, DefaultHistory>>, Option<PathBuf>),
     /// Lines of standard input, joined until the parser finds them complete.
-    Piped(Box<Engine>),
+    Piped(Box<Entry>),
 }
 
 impl Input {
@@ -65,7 +65,7 @@ impl Input {
 
     /// Lines of standard input.
     pub fn piped() -> Self {
-        Self::Piped(Box::new(engine::parser()))
+        Self::Piped(Box::new(Entry::new()))
     }
 
     /// The next entry.
@@ -83,7 +83,7 @@ impl Input {
                     Line::End
                 }
             },
-            Self::Piped(parser) => read_lines(parser),
+            Self::Piped(entry) => read_lines(entry),
         }
     }
 }
@@ -101,7 +101,7 @@ fn remember(editor: &mut Editor<PromptHelper, DefaultHistory>, path: &mut Option
     }
 }
 
-fn read_lines(parser: &Engine) -> Line {
+fn read_lines(entry: &mut Entry) -> Line {
     let mut text = String::new();
     loop {
         let mut line = String::new();
@@ -115,13 +115,8 @@ fn read_lines(parser: &Engine) -> Line {
             }
         }
         text.push_str(&line);
-        if is_complete(parser, &text) {
+        if entry.is_complete(&text) {
             return Line::Entry(text);
         }
     }
-}
-
-/// Whether `text` is a complete entry: a command, or code that more lines cannot continue.
-pub fn is_complete(parser: &Engine, text: &str) -> bool {
-    text.trim_start().starts_with(':') || !engine::is_incomplete(parser, text)
 }

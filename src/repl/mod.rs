@@ -2,6 +2,7 @@
 
 mod command;
 mod complete;
+mod entry;
 mod helper;
 mod highlight;
 mod history;

@@ -1,7 +1,8 @@
 //! The script engine: its limits, its output, and the compilation of text.
 
-use rhai::{AST, Dynamic, Engine, LexError, OptimizationLevel, ParseError, ParseErrorType, Position, Scope, Token};
+use rhai::{AST, Engine, LexError, OptimizationLevel, ParseError, ParseErrorType, Position, Scope, Token};
 
+use super::nesting::Nesting;
 use crate::limits::{self, Limits};
 use crate::syntax::{scan, source};
 use crate::{bind, interrupt, output};
@@ -28,12 +29,14 @@ pub fn new(limits: &Limits) -> Engine {
     engine.on_print(output::line);
     engine.on_debug(|text, source, position| output::error_line(&debug_line(text, source, position)));
     bind::register(&mut engine);
+    let nesting = Nesting::default();
     // Rhai locks a captured variable while one of its methods runs, so a hook could not use the model that runs it.
     // Models and their results never change, so each method call gets a handle of its own.
     #[expect(deprecated, reason = "marked so only because it may change")]
-    engine.on_var(|name, _, context| {
-        let captured = context.scope().get(name).filter(|value| value.is_shared());
-        Ok(captured.filter(|value| bind::handle::is_immutable(value)).map(Dynamic::flatten_clone))
+    engine.on_var(move |name, _, context| {
+        let Some(value) = context.scope().get(name) else { return Ok(None) };
+        nesting.check(value)?;
+        Ok((value.is_shared() && bind::handle::is_immutable(value)).then(|| value.flatten_clone()))
     });
     engine
 }

@@ -1,10 +1,11 @@
 //! One live interpreter: its variables, functions and imports, carried from one entry to the next.
 
 pub mod engine;
-mod guard;
 pub mod module;
+mod nesting;
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -15,8 +16,9 @@ use crate::bind::script::ScriptContext;
 use crate::catalog::Catalog;
 use crate::diagnostics::{self, Diagnostic};
 use crate::limits::Limits;
+use crate::syntax::scan;
 use crate::syntax::source::{self, SourceMap};
-use crate::{interrupt, output, progress};
+use crate::{guard, interrupt, output, progress};
 use module::Modules;
 
 /// Candidates for a string that is being typed as an argument of `method` of `receiver`.
@@ -52,7 +54,10 @@ pub enum ScriptError {
 pub struct Session {
     engine: Engine,
     scope: Scope<'static>,
-    functions: AST,
+    /// The names of the variables and functions so far.
+    names: HashSet<String>,
+    /// The functions of all entries, and the statements of the one that runs.
+    program: AST,
     sources: Rc<RefCell<SourceMap>>,
     modules: Modules,
     context: ScriptContext,
@@ -85,7 +90,8 @@ impl Session {
         let session = Self {
             engine,
             scope: Scope::new(),
-            functions: AST::empty(),
+            names: HashSet::new(),
+            program: AST::empty(),
             sources,
             modules,
             context,
@@ -110,18 +116,22 @@ impl Session {
         access::enter(self.access.clone());
         let _watch = self.limits.start();
         let entry = self.compile(name, text)?;
-        let mut program = self.functions.merge(&entry);
-        program.set_source(name);
-        self.functions = program.clone_functions_only();
-        let (engine, scope) = (&self.engine, &mut self.scope);
-        let result = guard::catch(|| engine.eval_ast_with_scope::<Dynamic>(scope, &program));
+        let earlier = self.scope.len();
+        self.names.extend(entry.iter_fn_def().map(|function| function.name.to_string()));
+        // Joined in place: a copy of all functions for each entry would make a long session slow.
+        self.program.combine(entry).set_source(name);
+        let (engine, scope, program) = (&self.engine, &mut self.scope, &self.program);
+        let result = guard::catch(|| engine.eval_ast_with_scope::<Dynamic>(scope, program));
         progress::settle();
-        self.scope = self.scope.clone_visible();
-        self.keep_imports(name, &entry);
+        self.forget_hidden(earlier);
+        self.keep_imports(name);
+        self.program.clear_statements();
         if let Some(code) = self.context.take_exit() {
             return Err(ScriptError::Exit(code));
         }
         match result {
+            // A native call may have ended before it noticed.
+            Ok(Ok(_)) if interrupt::is_pending() && !interrupt::is_timed_out() => Err(ScriptError::Interrupted),
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => Err(self.explain(name, &error)),
             Err(panic) => Err(ScriptError::Failed(Box::new(diagnostics::internal_error(&panic)))),
@@ -139,7 +149,7 @@ impl Session {
     fn compile(&mut self, name: &str, text: &str) -> Result<AST, ScriptError> {
         let text = &*source::normalized(text);
         self.sources.borrow_mut().insert(name, text);
-        let known = self.scope.iter_raw().map(|(name, ..)| name).chain(self.functions.iter_functions().map(|f| f.name));
+        let known = scan::words(text).into_iter().filter(|word| self.names.contains(*word));
         match engine::compile(&self.engine, text, known) {
             Ok(mut ast) => {
                 ast.set_source(name);
@@ -150,10 +160,33 @@ impl Session {
         }
     }
 
+    /// Makes each variable declared since the scope had `earlier` entries the only one of its name. The others stay in
+    /// place: copying them for each entry would make a long session slow.
+    fn forget_hidden(&mut self, earlier: usize) {
+        // The latest come first.
+        let declared = || self.scope.iter_raw().take(self.scope.len() - earlier);
+        let known = self.names.len();
+        self.names.extend(declared().map(|(name, ..)| name.to_owned()));
+        if self.names.len() - known == declared().count() {
+            return;
+        }
+        let declared: Vec<(String, bool, Dynamic)> =
+            declared().map(|(name, constant, value)| (name.to_owned(), constant, value.clone())).collect();
+        self.scope.rewind(earlier);
+        for (name, constant, value) in declared.into_iter().rev() {
+            drop(self.scope.remove::<Dynamic>(&name));
+            if constant {
+                self.scope.push_constant_dynamic(name, value);
+            } else {
+                self.scope.push_dynamic(name, value);
+            }
+        }
+    }
+
     /// Makes the modules that an entry imports known under their names from now on, inside functions too.
-    fn keep_imports(&mut self, name: &str, entry: &AST) {
+    fn keep_imports(&mut self, name: &str) {
         use rhai::{Expr, Stmt};
-        for statement in entry.statements() {
+        for statement in self.program.statements() {
             let Stmt::Import(import, _) = statement else { continue };
             let (Expr::StringConstant(path, _), alias) = &**import else { continue };
             if alias.name.is_empty() {
@@ -187,12 +220,13 @@ impl Session {
     /// Everything scripts can call, including the functions defined so far.
     pub fn catalog(&self) -> Catalog {
         let registered = self.catalog.get_or_init(|| Rc::new(Catalog::of(&self.engine, None)));
-        registered.with_functions(&self.functions)
+        registered.with_functions(&self.program)
     }
 
     /// The variables, oldest first: name, whether constant, value.
     pub fn variables(&self) -> impl Iterator<Item = (&str, bool, &Dynamic)> {
-        self.scope.iter_raw()
+        let latest_first: Vec<_> = self.scope.iter_raw().collect();
+        latest_first.into_iter().rev()
     }
 
     /// The variable of that name.
@@ -202,8 +236,9 @@ impl Session {
 
     /// Sets a variable, in place of an earlier one of that name.
     pub fn set_variable(&mut self, name: &str, value: Dynamic) {
+        drop(self.scope.remove::<Dynamic>(name));
         self.scope.push_dynamic(name, value);
-        self.scope = self.scope.clone_visible();
+        self.names.insert(name.to_owned());
     }
 
     /// Changes what evaluations may touch from now on.

@@ -1,5 +1,6 @@
 //! The text of scripts, without an engine: its tokens, the places of its compiled functions, the standard library.
 
+pub mod open;
 pub mod scan;
 pub mod source;
 pub mod standard_library;

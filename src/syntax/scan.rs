@@ -1,6 +1,7 @@
 //! A scanner that never fails: cuts script text into tokens, even if it is incomplete or wrong. It finds the token an
 //! error points at, colours the prompt and serves completion; the parser itself is Rhai's.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// The kind of a token.
@@ -222,6 +223,11 @@ pub fn enclosing_function(source: &str, offset: usize) -> Option<String> {
         }
     }
     open.pop().map(|(name, _)| name)
+}
+
+/// The words of `source`, wherever they stand: every name that it uses is among them.
+pub fn words(source: &str) -> HashSet<&str> {
+    source.split(|character: char| !character.is_alphanumeric() && character != '_').collect()
 }
 
 /// The names that follow one of `words` (`let`, `const`, `fn`, ...) in `source`.

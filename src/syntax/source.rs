@@ -1,7 +1,7 @@
 //! Every compiled text, by name, and the place of each function in it, so that errors can point at their cause.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -33,6 +33,8 @@ impl FunctionSite {
 #[derive(Debug, Default)]
 pub struct SourceMap {
     texts: HashMap<String, Rc<str>>,
+    /// The names of the texts whose functions are known.
+    recorded: HashSet<String>,
     functions: Vec<FunctionSite>,
 }
 
@@ -49,7 +51,9 @@ impl SourceMap {
 
     /// Stores the places of the functions in a compiled text.
     pub fn record(&mut self, name: &str, ast: &AST) {
-        self.functions.retain(|site| site.source != name);
+        if !self.recorded.insert(name.to_owned()) {
+            self.functions.retain(|site| site.source != name);
+        }
         self.functions.extend(ast.iter_fn_def().map(|function| FunctionSite {
             name: function.name.to_string(),
             parameters: function.params.iter().map(ToString::to_string).collect(),

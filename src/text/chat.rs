@@ -14,7 +14,7 @@ use super::python::{self, JsonOptions};
 use super::template_limit::{self, FUEL, invalid, pay_for};
 use super::template_source::{self, ITERABLE};
 use crate::error::{Error, Result};
-use crate::interrupt::{self, Bounds};
+use crate::worker::{self, Bounds};
 
 /// What the thread that renders may take. The stack has room for as deep a nesting as the fuel allows; operators on
 /// nested lists cost little fuel, but much memory or time.
@@ -43,7 +43,7 @@ pub struct Options {
 pub fn render(template: &str, messages: &[Message], options: &Options) -> Result<String> {
     let (template, messages, options) = (template.to_owned(), messages.to_vec(), options.clone());
     let render = move || render_here(&template, &messages, &options);
-    interrupt::watched(BOUNDS, render).map_err(|error| error.context("the chat template"))?
+    worker::run(BOUNDS, render).map_err(|error| error.context("the chat template"))?
 }
 
 fn render_here(template: &str, messages: &[Message], options: &Options) -> Result<String> {

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use assert_cmd::assert::OutputAssertExt;
 
@@ -157,23 +158,64 @@ fn a_reader_that_leaves_ends_the_script() {
     assert_eq!((child.wait().expect("end").code(), errors.as_str()), (Some(0), ""));
 }
 
-#[test]
-fn ctrl_c_stops_a_script() {
-    let mut child = lancet()
-        .args(["-e", "print(\"ready\"); try { loop {} } catch { print(\"caught\") }"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("lancet starts");
+/// Runs code that prints a first line, presses Ctrl-C then, and expects that nothing more is printed but `interrupted`.
+/// Returns how long that took.
+fn stops_at_ctrl_c(code: &str) -> Duration {
+    let mut child =
+        lancet().args(["-e", code]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("lancet starts");
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
     let mut line = String::new();
     stdout.read_line(&mut line).expect("line");
     interrupt(child.id());
+    let pressed = Instant::now();
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).expect("rest");
     let mut errors = String::new();
     child.stderr.take().expect("stderr").read_to_string(&mut errors).expect("errors");
-    assert_eq!((child.wait().expect("end").code(), rest.as_str(), errors.as_str()), (Some(130), "", "interrupted\n"));
+    let code_of_exit = child.wait().expect("end").code();
+    assert_eq!((code_of_exit, rest.as_str(), errors.as_str()), (Some(130), "", "interrupted\n"), "{code}");
+    pressed.elapsed()
+}
+
+#[test]
+fn ctrl_c_stops_a_script() {
+    stops_at_ctrl_c("print(\"ready\"); try { loop {} } catch { print(\"caught\") }");
+}
+
+#[test]
+fn ctrl_c_cannot_be_caught() {
+    // A function's error is caught although its cause could not be.
+    stops_at_ctrl_c("fn wait() { sleep(3) } print(\"ready\"); try { wait() } catch { } print(\"went on\")");
+    stops_at_ctrl_c("print(\"ready\"); try { [1].map(|x| { loop {} }) } catch { }");
+}
+
+#[test]
+fn ctrl_c_counts_though_a_native_call_has_ended_by_itself() {
+    stops_at_ctrl_c("let x = rand([400, 400]); print(\"ready\"); x.svd();");
+}
+
+#[test]
+fn ctrl_c_does_not_wait_for_a_sleep_or_a_drawing() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("points.png");
+    let figure = "let n = 2000000; let figure = scatter_plot(rand([n]), rand([n])); print(\"ready\");";
+    for code in ["print(\"ready\"); sleep(600);", &format!("{figure} figure.save({file:?});")] {
+        assert!(stops_at_ctrl_c(code) < Duration::from_secs(10), "{code}");
+    }
+    assert!(!file.exists());
+}
+
+#[test]
+fn values_nested_without_end_are_an_error() {
+    for step in
+        ["value = [value.take()];", "value = #{ next: value.take(), i: 1 };", "let inner = value; value = || inner;"]
+    {
+        let code = format!("let other = 1; let value = []; loop {{ other += 1; {step} }}");
+        let error = err(&lancet().args(["-e", &code]).assert().code(1).get_output().clone());
+        assert!(error.starts_with("error: values are nested more than 1000 deep"), "{code}: {error}");
+    }
+    let code = "let value = []; for i in 0..900 { value = [value.take()]; } value == value";
+    lancet().args(["-e", code]).assert().success().stdout("true\n");
 }
 
 #[test]

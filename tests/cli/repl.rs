@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 struct Transcript {
     out: String,
@@ -20,8 +21,10 @@ fn session(arguments: &[&str], input: &str) -> Transcript {
         .stderr(Stdio::piped())
         .spawn()
         .expect("lancet starts");
-    child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("input");
+    let (mut stdin, input) = (child.stdin.take().expect("stdin"), input.to_owned());
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output().expect("output");
+    writer.join().expect("end").expect("input");
     Transcript {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -158,4 +161,36 @@ fn the_session_can_be_reset_and_left() {
     assert!(transcript.err.contains("no variable `x`"), "{}", transcript.err);
     assert_eq!((transcript.out.as_str(), transcript.code), ("", Some(0)));
     assert_eq!(session(&[], "exit(9)\n").code, Some(9));
+}
+
+#[test]
+fn a_variable_declared_again_hides_the_earlier_one() {
+    let transcript = session(
+        &[],
+        "let a = 1; let f = || a;\nlet b = 2\nlet a = 5; let g = || a; a = 6;\n[f.call(), g.call()]\n\
+         const b = 3\nb = 4\nlet b = 7\nb = 8\nlet b = b + 1; let b = b + 1;\n:vars\n",
+    );
+    let lines: Vec<Vec<&str>> = transcript.out.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    assert!(transcript.out.starts_with("[1, 6]\n"), "{}", transcript.out);
+    assert_eq!(transcript.err.matches("error:").count(), 1, "{}", transcript.err);
+    let names: Vec<&str> = lines.iter().map(|line| line[0]).collect();
+    assert_eq!(names, ["f", "a", "g", "ans", "b"], "{}", transcript.out);
+    assert_eq!(lines[4], ["b", "integer", "10"], "{}", transcript.out);
+}
+
+#[test]
+fn a_long_session_and_a_long_entry_do_not_slow_down() {
+    let mut input = String::new();
+    for number in 0..5000 {
+        input.push_str(&format!("let v{number} = {number};\n[v{number}].map(|x| x + 1);\n"));
+    }
+    input.push_str("fn long() {\n");
+    for number in 0..4000 {
+        input.push_str(&format!("  let a{number} = {number} + 1;\n"));
+    }
+    input.push_str("  a3999\n}\nlong() + v4999\n");
+    let start = Instant::now();
+    prints(&input, "8999\n");
+    // The work of each line on all lines before it would take minutes.
+    assert!(start.elapsed() < Duration::from_secs(40));
 }

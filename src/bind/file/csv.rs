@@ -9,6 +9,7 @@ use crate::bind::option::Options;
 use crate::bind::table;
 use crate::data::csv;
 use crate::error::{Error, Result};
+use crate::interrupt;
 
 fn delimiter(options: &mut Options) -> Result<u8> {
     match options.string("delimiter")? {
@@ -27,10 +28,12 @@ pub fn read_rows(path: &str, options: Map) -> Result<Array> {
     })?;
     let found = csv::read(Path::new(path), delimiter)?;
     let cell = |text: String| if numbers { guess(text) } else { text.into() };
-    let row = |cells: Vec<String>| -> Map {
-        found.columns.iter().map(|column| column.as_str().into()).zip(cells.into_iter().map(cell)).collect()
+    let row = |cells: Vec<String>| -> Result<Dynamic> {
+        interrupt::check()?;
+        let names = found.columns.iter().map(|column| column.as_str().into());
+        Ok(Dynamic::from(names.zip(cells.into_iter().map(cell)).collect::<Map>()))
     };
-    Ok(found.rows.into_iter().map(|cells| Dynamic::from(row(cells))).collect())
+    found.rows.into_iter().map(row).collect()
 }
 
 /// A cell as a number if it is written like one.
@@ -59,6 +62,7 @@ fn cell(place: impl Fn() -> String, value: &Dynamic) -> Result<String> {
 fn column_names(rows: &[Map], chosen: Option<Vec<String>>) -> Result<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     for row in rows {
+        interrupt::check()?;
         for key in row.keys().filter(|key| !found.iter().any(|name| name == key.as_str())).collect::<Vec<_>>() {
             found.push(key.to_string());
         }
@@ -115,6 +119,7 @@ pub fn write_rows(path: &str, rows: &Array, options: Map) -> Result<()> {
 
 fn map_cells(rows: &[Map], columns: &[String]) -> Result<Vec<Vec<String>>> {
     let row_cells = |(number, row): (usize, &Map)| {
+        interrupt::check()?;
         columns
             .iter()
             .map(|column| match row.get(column.as_str()) {
@@ -131,6 +136,7 @@ fn array_cells(rows: &Array, width: Option<usize>) -> Result<Vec<Vec<String>>> {
     let mut width = width;
     let mut cells = Vec::new();
     for (number, row) in rows.iter().enumerate() {
+        interrupt::check()?;
         let Some(items) = row.read_lock::<Array>() else {
             return Err(expected(&format!("row {number}"), "an array like the others, or all rows maps", row));
         };

@@ -22,7 +22,7 @@ use crate::access;
 use crate::cache::Cache;
 use crate::catalog::topic::Topic;
 use crate::data::{json as json_file, safetensors};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::file;
 
 /// Registers the functions.
@@ -176,12 +176,11 @@ mod data_functions {
     /// file stays as it was if writing fails.
     #[rhai_fn(return_raw, volatile)]
     pub fn write_json(path: &str, value: Dynamic) -> ScriptResult<()> {
-        let write = || {
-            let text = serde_json::to_string_pretty(&json::to_json(&value)?)
-                .map_err(|error| Error::new(format!("`{path}`: {error}")))?;
-            file::write_text(Path::new(path), &(text + "\n"))
-        };
-        Ok(write()?)
+        let value = json::to_json(&value)?;
+        Ok(file::write_atomic(Path::new(path), |out| {
+            serde_json::to_writer_pretty(&mut *out, &value)?;
+            out.write_all(b"\n")
+        })?)
     }
 
     /// A value as JSON text in one line; what `write_json` writes. Keys of maps are in alphabetical order, so that

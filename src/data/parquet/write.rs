@@ -197,6 +197,7 @@ impl Writer {
         let mut write = || -> std::result::Result<(), ParquetError> {
             let mut group = self.file.next_row_group()?;
             for column in &mut self.pending {
+                check()?;
                 write_column(&mut group, column)?;
                 *column = Column::empty(column.column_type());
             }
@@ -251,17 +252,28 @@ fn write_column(
     }
 }
 
+fn check() -> std::result::Result<(), ParquetError> {
+    interrupt::check().map_err(|error| ParquetError::External(Box::new(error)))
+}
+
 fn write_values<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, Draft>,
     values: &[T::T],
     levels: Option<&Levels>,
 ) -> std::result::Result<(), ParquetError> {
     let Some(mut column) = group.next_column()? else { return Ok(()) };
-    let (definition, repetition) = match levels {
-        Some(levels) => (Some(levels.definition.as_slice()), Some(levels.repetition.as_slice())),
-        None => (None, None),
-    };
-    column.typed::<T>().write_batch(values, definition, repetition)?;
+    match levels {
+        // Plain values in pieces, so that Ctrl-C need not wait for all of them.
+        None => {
+            for piece in values.chunks(GROUP_ROWS) {
+                check()?;
+                column.typed::<T>().write_batch(piece, None, None)?;
+            }
+        }
+        Some(levels) => {
+            column.typed::<T>().write_batch(values, Some(&levels.definition), Some(&levels.repetition))?;
+        }
+    }
     column.close()
 }
 
@@ -288,6 +300,13 @@ impl Levels {
 }
 
 fn failure(path: &Path, error: ParquetError) -> Error {
+    let error = match error {
+        ParquetError::External(error) => match error.downcast::<Error>() {
+            Ok(ours) => return *ours,
+            Err(error) => ParquetError::External(error),
+        },
+        error => error,
+    };
     Error::new(format!("`{}`: {error}", path.display()))
 }
 

@@ -33,7 +33,7 @@ impl Lattice {
     pub fn render(&self, format: Format) -> Result<Vec<u8>> {
         let cleaned = self.cleaned();
         cleaned.check()?;
-        export::render(format, || scene(&cleaned))
+        export::render(format, move || scene(&cleaned))
     }
 }
 
