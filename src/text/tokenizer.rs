@@ -10,6 +10,7 @@ use super::{post_processor, vocabulary};
 use crate::error::{Error, Result};
 use crate::file;
 use crate::gguf::Gguf;
+use crate::guard;
 
 /// Tokens that end a turn in a conversation; GGUF files name one end token only.
 const TURN_ENDS: [&str; 5] = ["<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<end_of_turn>", "<|end|>"];
@@ -43,10 +44,8 @@ impl Tokenizer {
             return Ok(None);
         }
         let bytes = file::read(&path)?;
-        // The library panics on some files whose lists contradict each other.
-        let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
         let broken = |reason: &str| Error::new(format!("`{}` is not a tokenizer: {reason}", path.display()));
-        let mut inner = match parsed {
+        let mut inner = match guard::catch(|| tokenizers::Tokenizer::from_bytes(&bytes)) {
             Ok(parsed) => parsed.map_err(|error| broken(&error.to_string()))?,
             Err(_) => return Err(broken("its lists contradict each other")),
         };
@@ -96,7 +95,7 @@ impl Tokenizer {
     /// # Errors
     /// An error of the tokenizers library.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<i64>> {
-        let encoding = self.inner.encode_fast(text, add_special).map_err(outside)?;
+        let encoding = library(|| self.inner.encode_fast(text, add_special))?;
         Ok(encoding.get_ids().iter().map(|id| i64::from(*id)).collect())
     }
 
@@ -106,7 +105,7 @@ impl Tokenizer {
     /// An id that no token has.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         let ids = ids.iter().map(|id| self.known(*id)).collect::<Result<Vec<u32>>>()?;
-        self.inner.decode(&ids, false).map_err(outside)
+        library(|| self.inner.decode(&ids, false))
     }
 
     /// The text of each token by itself, with its leading space where it has one. A token that holds part of a
@@ -120,7 +119,7 @@ impl Tokenizer {
 
     fn token(&self, id: i64) -> Result<String> {
         let id = self.known(id)?;
-        let text = self.inner.decode(&[id], false).map_err(outside)?;
+        let text = library(|| self.inner.decode(&[id], false))?;
         // Decoders of the SentencePiece kind drop the space at the beginning of a text.
         let piece = self.inner.id_to_token(id).unwrap_or_default();
         let spaces = piece.chars().take_while(|character| *character == '▁').count();
@@ -324,6 +323,15 @@ fn integers(value: &Json) -> Vec<i64> {
     match value {
         Json::Array(items) => items.iter().filter_map(Json::as_i64).collect(),
         one => one.as_i64().into_iter().collect(),
+    }
+}
+
+/// A call of the tokenizers library, which panics on some files whose settings contradict each other.
+fn library<T>(call: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    match guard::catch(call) {
+        Ok(result) => result.map_err(outside),
+        Err(panic) => Err(Error::new(format!("the tokenizer failed: {panic}"))
+            .hint("the settings in its `tokenizer.json` do not fit this text")),
     }
 }
 
