@@ -2,7 +2,7 @@
 
 mod command;
 mod complete;
-mod helper;
+pub mod helper;
 mod highlight;
 mod history;
 mod input;

@@ -1,0 +1,291 @@
+//! Scripts: parsed, run, and typed at the prompt.
+
+use std::cell::RefCell;
+use std::fs;
+use std::rc::Rc;
+
+use lancet::bind::display;
+use lancet::repl::helper::PromptHelper;
+use lancet::session::{ScriptError, Session, engine};
+use lancet::syntax::scan::KEYWORDS;
+use rand_chacha::ChaCha8Rng;
+use rhai::{Dynamic, Engine};
+use rustyline::Context;
+use rustyline::completion::Completer;
+use rustyline::highlight::Highlighter;
+use rustyline::history::MemHistory;
+
+use crate::campaign::{Input, Target, fuzz};
+use crate::mutation::Mutator;
+use crate::seed;
+use crate::support::{fixture, session};
+
+/// Names that an input to be run may not hold: they write files, call servers, wait, or ask for more memory than there is.
+pub const DENIED: &[&str] =
+    &["write_", "save", "to_csv", "make_dir", "report::", "chat_completion", "sleep", "pad", "blob"];
+
+/// What begins every session: a model, a run of it, and values derived from them.
+const PRELUDE: &str = r#"
+    let model = load_model("smollm2");
+    let run = model.run_with_cache("The dog");
+    let cache = run.cache;
+    let logits = run.logits;
+    let t = tensor([[1.0, -2.0], [3.0, 4.5]]);
+"#;
+
+/// A session with a model: a tiny one, in place of the one that set-up fetches.
+pub fn with_model() -> Session {
+    fs::create_dir_all("cache/models").unwrap();
+    fs::copy(fixture("gguf/tiny_llama.gguf"), "cache/models/smollm2-135m-instruct.gguf").unwrap();
+    let mut session = session();
+    if let Err(error) = session.eval("prelude", PRELUDE) {
+        panic!("{error:?}");
+    }
+    session
+}
+
+/// Runs a text as the prompt does, and shows its value or its error. An internal error is a fault.
+pub fn evaluate(session: &mut Session, name: &str, text: &str) -> Option<Dynamic> {
+    match session.eval(name, text) {
+        Ok(value) => {
+            display::echo(&value);
+            Some(value)
+        }
+        Err(error) => {
+            show(session, error);
+            None
+        }
+    }
+}
+
+fn show(session: &Session, error: ScriptError) {
+    let ScriptError::Failed(diagnostic) = error else { return };
+    assert!(!diagnostic.message.contains("an internal error in Lancet"), "{}", diagnostic.message);
+    for color in [true, false] {
+        session.render(&diagnostic, color);
+    }
+}
+
+fn is_allowed(text: &str) -> bool {
+    !DENIED.iter().any(|name| text.contains(name))
+}
+
+/// Changes scripts with the words of the language and the names of all functions.
+fn mutator(session: &Session, seeds: Vec<Vec<u8>>) -> Mutator {
+    const SIGNS: &[&str] = &[
+        "(",
+        ")",
+        "[",
+        "]",
+        "{",
+        "}",
+        "#{",
+        ";",
+        ",",
+        ".",
+        "?.",
+        "?[",
+        "::",
+        ":",
+        "=",
+        "==",
+        "!=",
+        "<",
+        ">",
+        "<=",
+        ">=",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "**",
+        "<<",
+        ">>",
+        "&",
+        "|",
+        "^",
+        "!",
+        "&&",
+        "||",
+        "??",
+        "..",
+        "..=",
+        "+=",
+        "=>",
+        "|x|",
+        "||",
+        "\"",
+        "'",
+        "`",
+        "${",
+        "/*",
+        "*/",
+        "//",
+        "///",
+        "#!",
+        "ans",
+        "model",
+        "cache",
+        "logits",
+        "t",
+        "this",
+        ":help ",
+        ":search ",
+        "\n\n",
+        "tensor([1, 2])",
+        "Fn(\"print\")",
+        "import \"a\" as b;",
+        "fn f(x) { x }",
+        "try {",
+        "} catch (e) {",
+    ];
+    let catalog = session.catalog();
+    let names = catalog.entries().map(|entry| entry.name.as_str());
+    let words: Vec<&str> = SIGNS.iter().chain(&KEYWORDS).copied().chain(names).collect();
+    Mutator::new(seeds, &words)
+}
+
+struct Check {
+    session: Session,
+    mutator: Mutator,
+}
+
+impl Target for Check {
+    const LIFE: u64 = 2_000;
+
+    fn new() -> Self {
+        let session = session();
+        let folders = ["scripts", "stdlib", "examples", "tests/scripts", "tests/errors"];
+        let mut seeds = folders.map(|folder| seed::contents(folder, "rhai")).concat();
+        seeds.extend(seed::short_scripts(&session.catalog()));
+        Self { mutator: mutator(&session, seeds), session }
+    }
+
+    fn input(&self, random: &mut ChaCha8Rng) -> Input {
+        Input { file: "script.rhai".into(), bytes: self.mutator.text(random).into_bytes() }
+    }
+
+    fn run(&mut self, input: &Input) {
+        if let Err(error) = self.session.check(&input.file, std::str::from_utf8(&input.bytes).unwrap()) {
+            show(&self.session, error);
+        }
+    }
+}
+
+struct Run {
+    session: Session,
+    mutator: Mutator,
+}
+
+/// Short scripts that may be run.
+fn short_scripts(session: &Session) -> Vec<Vec<u8>> {
+    let tests = ["tests/scripts/tensor", "tests/errors"].map(|folder| seed::contents(folder, "rhai")).concat();
+    let all = [seed::short_scripts(&session.catalog()), tests].concat();
+    all.into_iter().filter(|script| is_allowed(&String::from_utf8_lossy(script))).collect()
+}
+
+/// The next random text that may be run.
+fn allowed(mutator: &Mutator, random: &mut ChaCha8Rng) -> String {
+    loop {
+        let text = mutator.text(random);
+        if is_allowed(&text) {
+            return text;
+        }
+    }
+}
+
+impl Target for Run {
+    const LIFE: u64 = 200;
+    const INTERRUPTED: bool = true;
+
+    fn new() -> Self {
+        let session = with_model();
+        Self { mutator: mutator(&session, short_scripts(&session)), session }
+    }
+
+    fn input(&self, random: &mut ChaCha8Rng) -> Input {
+        Input { file: "script.rhai".into(), bytes: allowed(&self.mutator, random).into_bytes() }
+    }
+
+    fn run(&mut self, input: &Input) {
+        evaluate(&mut self.session, &input.file, std::str::from_utf8(&input.bytes).unwrap());
+    }
+}
+
+/// The prompt: an input is a sequence of entries with empty lines between them. While one is typed it is completed and
+/// coloured.
+struct Prompt {
+    session: Rc<RefCell<Session>>,
+    helper: PromptHelper,
+    parser: Engine,
+    history: MemHistory,
+    mutator: Mutator,
+}
+
+impl Target for Prompt {
+    const LIFE: u64 = 200;
+    const INTERRUPTED: bool = true;
+
+    fn new() -> Self {
+        let session = with_model();
+        let commands =
+            [":help tensor", ":search norm", "let x = model.cfg\n\nx.n_", "model.run_with_cache(\"a\", \"blocks."];
+        let seeds = short_scripts(&session).into_iter().chain(commands.map(|text| text.as_bytes().to_vec())).collect();
+        let mutator = mutator(&session, seeds);
+        let session = Rc::new(RefCell::new(session));
+        Self {
+            helper: PromptHelper::new(session.clone()),
+            parser: engine::parser(),
+            history: MemHistory::new(),
+            session,
+            mutator,
+        }
+    }
+
+    fn input(&self, random: &mut ChaCha8Rng) -> Input {
+        let text = allowed(&self.mutator, random);
+        Input { file: "entries.txt".into(), bytes: text.into_bytes() }
+    }
+
+    fn run(&mut self, input: &Input) {
+        let text = std::str::from_utf8(&input.bytes).unwrap();
+        for (number, entry) in text.split("\n\n").take(8).enumerate() {
+            for place in [entry.len() / 3, entry.len() / 2, entry.len()] {
+                let place = entry.floor_char_boundary(place);
+                let _ = self.helper.complete(entry, place, &Context::new(&self.history));
+            }
+            self.helper.highlight(entry, entry.len());
+            engine::is_incomplete(&self.parser, entry);
+            match entry.trim().strip_prefix(':') {
+                Some(command) => {
+                    let (_, word) = command.split_once(' ').unwrap_or(("", command));
+                    let catalog = self.session.borrow().catalog();
+                    let _ = catalog.help(word);
+                    catalog.search(word);
+                }
+                None => {
+                    let value = evaluate(&mut self.session.borrow_mut(), &format!("<repl:{number}>"), entry);
+                    if let Some(value) = value {
+                        self.session.borrow_mut().set_variable("ans", value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn checked_scripts() {
+    fuzz::<Check>("script::checked_scripts", 4_000);
+}
+
+#[test]
+fn scripts() {
+    fuzz::<Run>("script::scripts", 2_000);
+}
+
+#[test]
+fn entries_of_the_prompt() {
+    fuzz::<Prompt>("script::entries_of_the_prompt", 1_000);
+}

@@ -1,0 +1,120 @@
+//! Files in which results are kept between runs.
+
+use std::fs;
+use std::path::PathBuf;
+
+use lancet::file::text_checksum;
+use lancet::grid::metric::Cell;
+use lancet::grid::request::{Request, Sample, Setting};
+use lancet::grid::store::Store;
+use lancet::model::hook::Site;
+use lancet::model::language_model::{LanguageModel, LoadOptions};
+use lancet::session::Session;
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::campaign::{Input, Target, fuzz};
+use crate::mutation::Mutator;
+use crate::script::evaluate;
+use crate::support::{fixture, session};
+
+/// The only file in a folder and those below it.
+fn only_file(folder: &str) -> PathBuf {
+    let mut path = PathBuf::from(folder);
+    while path.is_dir() {
+        path = fs::read_dir(&path).unwrap().next().unwrap().unwrap().path();
+    }
+    path
+}
+
+/// The cells of a sample of a grid.
+struct Cells {
+    store: Store,
+    path: PathBuf,
+    mutator: Mutator,
+}
+
+impl Target for Cells {
+    fn new() -> Self {
+        let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
+        let model = LanguageModel::load(&fixture("config/qwen2").display().to_string(), &options).unwrap();
+        let request = Request {
+            sources: vec![vec![1]],
+            vectors: None,
+            targets: vec![vec![2]],
+            answers: vec![3],
+            positions: vec![0],
+            sizes: vec![1],
+            site: Site::ResidPost,
+            setting: Setting::TargetOnly,
+            filler: None,
+            max_rank: None,
+            verify: 0,
+            tokens_at_once: None,
+            store: None,
+        };
+        let sample = Sample { prompt: vec![2], position: 0, answer: 3 };
+        let store = Store::open("cells".as_ref(), &model, &request, &[sample]).unwrap();
+        store.put(0, &[Cell { logit: 0.5, rank: 1 }, Cell { logit: -2.0, rank: 7 }]).unwrap();
+        let path = only_file("cells");
+        let mutator = Mutator::new(vec![fs::read(&path).unwrap()], &["\u{1}\0\0\0\0\0\0\0"]);
+        Self { store, path, mutator }
+    }
+
+    fn input(&self, random: &mut ChaCha8Rng) -> Input {
+        Input { file: "sample.cells".into(), bytes: self.mutator.input(random) }
+    }
+
+    fn run(&mut self, input: &Input) {
+        fs::write(&self.path, &input.bytes).unwrap();
+        if let Some(cells) = self.store.get(0, 2) {
+            assert!(cells.len() == 2 && cells.iter().all(|cell| cell.is_measured()), "cells are numbers");
+        }
+    }
+}
+
+/// A value that the module `kept` has kept.
+struct Kept {
+    session: Session,
+    path: PathBuf,
+    mutator: Mutator,
+}
+
+impl Target for Kept {
+    const LIFE: u64 = 1_000;
+
+    fn new() -> Self {
+        let _ = fs::remove_dir_all("cache");
+        let mut session = session();
+        evaluate(&mut session, "kept", "kept::store(#{ a: 1, b: [\"x\"] }, #{ c: [1, 2.5, ()], d: \"\\u00e9\" })");
+        let path = only_file("cache");
+        let mutator = Mutator::new(vec![fs::read(&path).unwrap()], &["\"key\":", "\"value\":", "null", "{}", "[", "]"]);
+        Self { session, path, mutator }
+    }
+
+    fn input(&self, random: &mut ChaCha8Rng) -> Input {
+        let mut bytes = self.mutator.input(random);
+        // With the right hash, the content is read too.
+        if random.gen_bool(0.7)
+            && let Some(content) = std::str::from_utf8(&bytes).ok().and_then(|text| text.get(65..))
+        {
+            bytes = format!("{}\n{content}", text_checksum(content)).into_bytes();
+        }
+        Input { file: "kept.json".into(), bytes }
+    }
+
+    fn run(&mut self, input: &Input) {
+        fs::write(&self.path, &input.bytes).unwrap();
+        evaluate(&mut self.session, "kept", "kept::lookup(#{ a: 1, b: [\"x\"] })");
+    }
+}
+
+#[test]
+fn cells_of_grids() {
+    fuzz::<Cells>("store::cells_of_grids", 20_000);
+}
+
+#[test]
+fn kept_values() {
+    fuzz::<Kept>("store::kept_values", 3_000);
+}
