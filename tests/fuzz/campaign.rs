@@ -1,12 +1,12 @@
 //! Runs inputs in processes of their own, so that a panic, an abort, a hang or a huge allocation is seen and its input
 //! kept. An input depends only on the target, the round and its number.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -25,6 +25,8 @@ const LONG_WAIT: Duration = Duration::from_secs(120);
 const SCRIPT_TIME: Duration = Duration::from_millis(300);
 /// A target with more faults is given up.
 const MOST_FAULTS: usize = 20;
+/// In place of an input's number: none has been run yet.
+const NONE: u64 = u64::MAX;
 
 /// A file that Lancet has not seen: its name and its content.
 pub struct Input {
@@ -53,65 +55,74 @@ fn setting<T: FromStr>(name: &str) -> Option<T> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
-/// Tries the target of the test named `test` with `inputs` inputs, or as the environment says: `FUZZ_INPUTS`, from
+/// Tries `inputs` inputs in the target of the test named `test`, or as the environment says: `FUZZ_INPUTS` inputs from
 /// number `FUZZ_FIRST` of round `FUZZ_ROUND` on.
 pub fn fuzz<T: Target>(test: &str, inputs: u64) {
+    let faults = faults::<T>(test, inputs);
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// The faults found: each with its input's number first.
+fn faults<T: Target>(test: &str, inputs: u64) -> Vec<String> {
+    let round = setting("FUZZ_ROUND").unwrap_or(0);
     let first = setting("FUZZ_FIRST").unwrap_or(0);
     let end = first + setting("FUZZ_INPUTS").unwrap_or(inputs);
-    if let Ok(progress) = std::env::var("FUZZ_WORKER") {
-        return work::<T>(test, first..end, Path::new(&progress));
+    if let Some(progress) = std::env::var_os("FUZZ_WORKER") {
+        work::<T>(test, round, first..end, Path::new(&progress));
+        return Vec::new();
     }
     let start = Instant::now();
     let mut faults = Vec::new();
     let mut next = first;
     while next < end && faults.len() < MOST_FAULTS {
-        let Some((number, reason)) = Worker::start(test, next..end, None).wait() else { break };
+        let Some((number, reason)) = Worker::start(test, next..end, None).wait() else {
+            next = end;
+            break;
+        };
+        // The target's state may matter: the inputs since it was made are needed to see the fault again.
         let block = number - number % T::LIFE.min(number + 1);
-        let file = save(test, number);
-        let again = format!(
-            "FUZZ_ROUND={} FUZZ_FIRST={block} FUZZ_INPUTS={} cargo test --release --test fuzz {test}",
-            setting("FUZZ_ROUND").unwrap_or(0),
+        let file = save(test, round, number);
+        faults.push(format!(
+            "{number}: {reason}\nthe input: {}\nagain: FUZZ_ROUND={round} FUZZ_FIRST={block} FUZZ_INPUTS={} cargo test --release \
+             --test fuzz {test}\n",
+            file.display(),
             number - block + 1
-        );
-        faults.push(format!("input {number}, {file}: {reason}\nagain: {again}\n"));
+        ));
         next = number + 1;
     }
-    let tried = if faults.len() < MOST_FAULTS { end - first } else { next - first };
-    println!("{test}: {tried} inputs, {} faults, {:.0} s", faults.len(), start.elapsed().as_secs_f64());
-    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    println!("{test}: {} inputs, {} faults, {:.1} s", next - first, faults.len(), start.elapsed().as_secs_f64());
+    faults
 }
 
-/// Writes an input to a file and returns its path.
-fn save(test: &str, number: u64) -> String {
-    let round: u64 = setting("FUZZ_ROUND").unwrap_or(0);
-    let name = format!("{}-{round}-{number}", test.replace("::", "-"));
+/// Writes an input to a file.
+fn save(test: &str, round: u64, number: u64) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz");
     fs::create_dir_all(&folder).unwrap();
-    let path = folder.join(name);
-    match Worker::start(test, number..number + 1, Some(&path)).wait() {
-        None => path.display().to_string(),
-        Some((_, reason)) => format!("which cannot be made: {reason}"),
-    }
+    let path = folder.join(format!("{}-{round}-{number}", test.replace("::", "-")));
+    Worker::start(test, number..number + 1, Some(&path)).wait();
+    path
 }
 
 /// A process that runs inputs one by one.
 struct Worker {
     child: Child,
+    last: u64,
     folder: tempfile::TempDir,
     errors: thread::JoinHandle<String>,
 }
 
 impl Worker {
     /// Starts a process for the inputs with these numbers; with `save` it only writes the first to that file.
-    fn start(test: &str, numbers: std::ops::Range<u64>, save: Option<&Path>) -> Self {
+    fn start(test: &str, numbers: Range<u64>, save: Option<&Path>) -> Self {
         // In memory, where there is such a folder: most inputs are files.
         let builder = tempfile::Builder::new();
         let folder = builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir()).unwrap();
         let work = folder.path().join("work");
         fs::create_dir(&work).unwrap();
+        fs::write(progress(folder.path()), NONE.to_le_bytes()).unwrap();
         let mut command = Command::new("sh");
         command
-            .args(["-c", &format!("ulimit -v {MEMORY} -c 0; exec \"$0\" \"$@\"")])
+            .args(["-c", &format!("ulimit -v {MEMORY} && ulimit -c 0 && exec \"$0\" \"$@\"")])
             .arg(std::env::current_exe().unwrap())
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
             .current_dir(&work)
@@ -121,33 +132,36 @@ impl Worker {
             .env("HOME", &work)
             .env("LANCET_CACHE", work.join("cache"))
             .env("HF_HUB_OFFLINE", "1")
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         if let Some(path) = save {
             command.env("FUZZ_SAVE", path);
         }
-        File::create(progress(folder.path())).unwrap().write_all_at(&numbers.start.to_le_bytes(), 0).unwrap();
         let mut child = command.spawn().unwrap();
         let mut stderr = child.stderr.take().unwrap();
         let errors = thread::spawn(move || last_words(&mut stderr));
-        Self { child, folder, errors }
+        Self { child, last: numbers.end - 1, folder, errors }
+    }
+
+    /// The number of the input that runs.
+    fn current(&self) -> u64 {
+        let bytes = fs::read(progress(self.folder.path())).unwrap();
+        u64::from_le_bytes(bytes.try_into().unwrap())
     }
 
     /// Waits for the end. Returns the input that ended the process before its time, and how.
     fn wait(mut self) -> Option<(u64, String)> {
-        let current = || {
-            let bytes = fs::read(progress(self.folder.path())).unwrap();
-            u64::from_le_bytes(bytes.try_into().unwrap())
-        };
-        let (mut number, mut since, mut used) = (current(), Instant::now(), Duration::ZERO);
+        let (mut number, mut since, mut used) = (NONE, Instant::now(), Duration::ZERO);
         let ended = loop {
             thread::sleep(Duration::from_millis(20));
             if let Some(status) = self.child.try_wait().unwrap() {
-                break (!status.success()).then(|| describe(status));
+                break (!status.success() || self.current() != self.last).then(|| format!("ended with {status}"));
             }
-            if number != current() {
-                (number, since, used) = (current(), Instant::now(), processor_time(&self.child));
+            let current = self.current();
+            if number != current {
+                (number, since, used) = (current, Instant::now(), processor_time(&self.child));
             } else if since.elapsed() > PATIENCE
                 && (processor_time(&self.child).saturating_sub(used) > PATIENCE || since.elapsed() > LONG_WAIT)
             {
@@ -156,20 +170,17 @@ impl Worker {
                 break Some(format!("hangs for more than {} s", PATIENCE.as_secs()));
             }
         };
+        let reason = ended?;
+        let number = self.current();
         let errors = self.errors.join().unwrap();
-        ended.map(|reason| (current(), format!("{reason}\n{errors}")))
+        assert!(number != NONE, "no input was run: {reason}\n{errors}");
+        Some((number, format!("{reason}\n{}", errors.trim_end())))
     }
 }
 
 /// The file in which a process notes the number of the input that it runs.
 fn progress(folder: &Path) -> PathBuf {
     folder.join("progress")
-}
-
-fn describe(status: ExitStatus) -> String {
-    let mut text = String::new();
-    let _ = write!(text, "ended with {status}");
-    text
 }
 
 /// The end of what a process writes to standard error.
@@ -191,10 +202,11 @@ fn processor_time(child: &Child) -> Duration {
     Duration::from_millis(fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() * 10)
 }
 
-/// Runs inputs in this process, with the stack that scripts get.
-fn work<T: Target>(test: &str, numbers: std::ops::Range<u64>, progress: &Path) {
+/// Runs inputs in this process, on the stack that scripts get.
+fn work<T: Target>(test: &str, round: u64, numbers: Range<u64>, progress: &Path) {
     tch::set_num_threads(1);
-    let current = AtomicU64::new(u64::MAX);
+    let save = std::env::var_os("FUZZ_SAVE");
+    let current = AtomicU64::new(NONE);
     let run = || {
         let note = File::options().write(true).open(progress).unwrap();
         let mut target = T::new();
@@ -202,38 +214,78 @@ fn work<T: Target>(test: &str, numbers: std::ops::Range<u64>, progress: &Path) {
             if number > numbers.start && number.is_multiple_of(T::LIFE) {
                 target = T::new();
             }
-            let input = target.input(&mut generator(test, number));
-            if let Some(path) = std::env::var_os("FUZZ_SAVE") {
-                fs::write(PathBuf::from(path), &input.bytes).unwrap();
+            let input = target.input(&mut generator(test, round, number));
+            note.write_all_at(&number.to_le_bytes(), 0).unwrap();
+            if let Some(path) = &save {
+                fs::write(path, &input.bytes).unwrap();
                 break;
             }
-            note.write_all_at(&number.to_le_bytes(), 0).unwrap();
             interrupt::clear();
             current.store(number, Ordering::Relaxed);
             target.run(&input);
         }
-        current.store(u64::MAX, Ordering::Relaxed);
     };
     thread::scope(|scope| {
         let worker = thread::Builder::new().stack_size(session::engine::STACK_BYTES).spawn_scoped(scope, run).unwrap();
-        let (mut seen, mut since) = (u64::MAX, Instant::now());
+        let (mut seen, mut since) = (NONE, Instant::now());
         while !worker.is_finished() {
             thread::sleep(SCRIPT_TIME / 10);
             let number = current.load(Ordering::Relaxed);
             if number != seen {
                 (seen, since) = (number, Instant::now());
-            } else if T::INTERRUPTED && number != u64::MAX && since.elapsed() > SCRIPT_TIME {
+            } else if T::INTERRUPTED && number != NONE && since.elapsed() > SCRIPT_TIME {
                 interrupt::request();
             }
         }
-        assert!(worker.join().is_ok(), "the input panicked");
+        if worker.join().is_err() {
+            // The panic has been printed.
+            std::process::exit(101);
+        }
     });
 }
 
 /// The source of an input's randomness.
-fn generator(test: &str, number: u64) -> ChaCha8Rng {
-    let round: u64 = setting("FUZZ_ROUND").unwrap_or(0);
+fn generator(test: &str, round: u64, number: u64) -> ChaCha8Rng {
     let mut random = ChaCha8Rng::seed_from_u64(number);
     random.set_stream(test.bytes().fold(round, |hash, byte| hash.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte)));
     random
+}
+
+/// A target with every kind of fault, each at one number.
+struct Faulty;
+
+impl Target for Faulty {
+    fn new() -> Self {
+        Self
+    }
+
+    fn input(&self, random: &mut ChaCha8Rng) -> Input {
+        let number = (0..10).find(|number| generator(FAULTY, 0, *number) == *random).unwrap();
+        Input { file: String::new(), bytes: vec![number as u8] }
+    }
+
+    fn run(&mut self, input: &Input) {
+        match input.bytes[0] {
+            3 => panic!("a panic"),
+            5 => std::process::abort(),
+            6 => drop(std::hint::black_box(vec![1_u8; 1 << 40])),
+            8 => while std::hint::black_box(true) {},
+            _ => {}
+        }
+    }
+}
+
+const FAULTY: &str = "campaign::each_kind_of_fault_is_found";
+
+#[test]
+fn each_kind_of_fault_is_found() {
+    let faults = faults::<Faulty>(FAULTY, 10);
+    if std::env::var_os("FUZZ_WORKER").is_none() {
+        let found: Vec<(&str, bool)> = faults
+            .iter()
+            .zip(["a panic", "signal: 6", "allocation", "hangs"])
+            .map(|(fault, kind)| (fault.split(':').next().unwrap(), fault.contains(kind)))
+            .collect();
+        assert_eq!(found, [("3", true), ("5", true), ("6", true), ("8", true)], "{faults:?}");
+    }
 }

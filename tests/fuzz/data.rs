@@ -23,7 +23,7 @@ struct Csv(Mutator);
 impl Target for Csv {
     fn new() -> Self {
         let quoted = b"query,\"the \"\"answer\"\"\",n\n\"a, b\",\"line\nbreak\",1\nx,,2\n".to_vec();
-        let whole = [seed::contents("scripts/tasks", "csv"), seed::fixtures(&["paper_ttest.csv"])].concat();
+        let whole = [seed::contents("scripts/tasks", ".csv"), seed::fixtures(&["paper_ttest.csv"])].concat();
         // The first lines: files are read line by line.
         let first =
             whole.iter().map(|text| text.split_inclusive(|byte| *byte == b'\n').take(8).flatten().copied().collect());
@@ -51,8 +51,8 @@ impl Target for Json {
     fn new() -> Self {
         let seeds = [
             vec![JSON.to_vec()],
-            seed::contents("scripts/tasks", "json"),
-            seed::contents("tests/fixtures/config", "json"),
+            seed::contents("scripts/tasks", ".json"),
+            seed::contents("tests/fixtures/config", "/config.json"),
         ];
         Self(Mutator::new(seeds.concat(), JSON_WORDS))
     }
@@ -73,7 +73,7 @@ struct JsonLines(Mutator);
 impl Target for JsonLines {
     fn new() -> Self {
         let short = b"{\"a\": 1, \"b\": [true, null]}\n\n{\"a\": -2.5e3, \"b\": \"x\"}\n".to_vec();
-        Self(Mutator::new([vec![short], seed::contents("tests/fixtures/tasks", "jsonl")].concat(), JSON_WORDS))
+        Self(Mutator::new([vec![short], seed::contents("tests/fixtures/tasks", ".jsonl")].concat(), JSON_WORDS))
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {
@@ -152,7 +152,10 @@ impl Target for TaskFile {
         ];
         let words = [&words[..], &more, JSON_WORDS].concat();
         Self {
-            task: Mutator::new([vec![read("adj_comp.json")], seed::contents("scripts/tasks", "json")].concat(), &words),
+            task: Mutator::new(
+                [vec![read("adj_comp.json")], seed::contents("scripts/tasks", ".json")].concat(),
+                &words,
+            ),
             data: Mutator::new(vec![data], &[",", "\"", "\n", "big", "bigger"]),
         }
     }

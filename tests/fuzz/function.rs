@@ -70,7 +70,6 @@ const STRINGS: &[&str] = &[
     r#""{\"a\": [1e999]}""#,
     r#""no/such/file.json""#,
     r#""..""#,
-    r#""/""#,
     r#""résumé\n\ttext""#,
     r#""zzzzzzzzzzzzzzzzzzzzzzzzz""#,
 ];
@@ -115,7 +114,7 @@ const FUNCTIONS: &[&str] = &[
     "|x| x > 0",
 ];
 const RANGES: &[&str] = &["0..3", "3..0", "-1..=2", "0..0", "1..1000", "5..=5", "0..9223372036854775807"];
-const MODELS: &[&str] = &["model", "load_model(\"smollm2\")"];
+const MODELS: &[&str] = &["model", "load_model(\"small.gguf\")"];
 /// How values of Lancet's own types are made.
 const HANDLES: &[(&str, &[&str])] = &[
     ("model", MODELS),
@@ -130,10 +129,10 @@ const HANDLES: &[(&str, &[&str])] = &[
     ("progress", &["progress(3)"]),
 ];
 const PRELUDE: &str = r#"
-    let grid = model.patch_grid(#{ sources: ["The dog"], targets: ["a big"], answers: [7], sizes: [1] });
+    let grid = model.patch_grid(#{ source: "The dog", target: ["a big"], answer: [7], sizes: [1], quiet: true });
     let linear = model.linearize("The dog");
-    let paths = linear.paths(#{ answer: 7, limit: 20 });
-    let graph = paths.path_graph();
+    let paths = linear.paths(#{ answer: 7, edges: "argmax", quiet: true });
+    let graph = path_graph(paths, #{ high_ranking_only: false });
     let rows = table(["a", "b"]);
     let figure = line_plot([0, 1, 2], [0.1, 0.4, 0.2]);
 "#;

@@ -151,7 +151,7 @@ struct Config(Mutator);
 impl Target for Config {
     fn new() -> Self {
         let folders = ["tests/fixtures/config", "tests/fixtures/models"];
-        Self(Mutator::new(folders.map(|folder| seed::contents(folder, "json")).concat(), CONFIG_WORDS))
+        Self(Mutator::new(folders.map(|folder| seed::contents(folder, "/config.json")).concat(), CONFIG_WORDS))
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {
@@ -282,11 +282,13 @@ impl Target for Folders {
             let name = config.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
             let files = [CONFIG, WEIGHTS].map(|file| (format!("{name}/{file}"), original(&format!("{name}/{file}"))));
             let _ = fs::create_dir(&name);
-            files.each_ref().map(|(path, bytes)| fs::write(path, bytes).unwrap());
+            for (path, bytes) in &files {
+                fs::write(path, bytes).unwrap();
+            }
             let [config, weights] = files.map(|(_, bytes)| vec![bytes]);
             (name, Mutator::new(config, CONFIG_WORDS), Tensors::new(weights))
         };
-        Self(seed::files("tests/fixtures/config", "json").into_iter().map(kind).collect())
+        Self(seed::files("tests/fixtures/config", "/config.json").into_iter().map(kind).collect())
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {

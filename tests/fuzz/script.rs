@@ -24,19 +24,21 @@ use crate::support::{fixture, session};
 pub const DENIED: &[&str] =
     &["write_", "save", "to_csv", "make_dir", "report::", "chat_completion", "sleep", "pad", "blob"];
 
+/// A tiny model, in place of the one that set-up fetches.
+const SMALL: &str = "small.gguf";
+
 /// What begins every session: a model, a run of it, and values derived from them.
 const PRELUDE: &str = r#"
-    let model = load_model("smollm2");
+    let model = load_model("small.gguf");
     let run = model.run_with_cache("The dog");
     let cache = run.cache;
     let logits = run.logits;
     let t = tensor([[1.0, -2.0], [3.0, 4.5]]);
 "#;
 
-/// A session with a model: a tiny one, in place of the one that set-up fetches.
+/// A session with a model.
 pub fn with_model() -> Session {
-    fs::create_dir_all("cache/models").unwrap();
-    fs::copy(fixture("gguf/tiny_llama.gguf"), "cache/models/smollm2-135m-instruct.gguf").unwrap();
+    fs::copy(fixture("gguf/tiny_llama.gguf"), SMALL).unwrap();
     let mut session = session();
     if let Err(error) = session.eval("prelude", PRELUDE) {
         panic!("{error:?}");
@@ -157,7 +159,7 @@ impl Target for Check {
     fn new() -> Self {
         let session = session();
         let folders = ["scripts", "stdlib", "examples", "tests/scripts", "tests/errors"];
-        let mut seeds = folders.map(|folder| seed::contents(folder, "rhai")).concat();
+        let mut seeds = folders.map(|folder| seed::contents(folder, ".rhai")).concat();
         seeds.extend(seed::short_scripts(&session.catalog()));
         Self { mutator: mutator(&session, seeds), session }
     }
@@ -180,9 +182,10 @@ struct Run {
 
 /// Short scripts that may be run.
 fn short_scripts(session: &Session) -> Vec<Vec<u8>> {
-    let tests = ["tests/scripts/tensor", "tests/errors"].map(|folder| seed::contents(folder, "rhai")).concat();
+    let tests = ["tests/scripts/tensor", "tests/errors"].map(|folder| seed::contents(folder, ".rhai")).concat();
     let all = [seed::short_scripts(&session.catalog()), tests].concat();
-    all.into_iter().filter(|script| is_allowed(&String::from_utf8_lossy(script))).collect()
+    let texts = all.into_iter().map(|script| String::from_utf8_lossy(&script).replace("smollm2", SMALL));
+    texts.filter(|text| is_allowed(text)).map(String::into_bytes).collect()
 }
 
 /// The next random text that may be run.

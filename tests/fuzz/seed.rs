@@ -12,36 +12,36 @@ pub fn fixtures(names: &[&str]) -> Vec<Vec<u8>> {
     names.iter().map(|name| fs::read(fixture(name)).unwrap_or_else(|error| panic!("{name}: {error}"))).collect()
 }
 
-/// The files with that extension in a folder of the project and below it.
-pub fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
-    fn walk(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+/// The files whose names have that end, in a folder of the project and below it.
+pub fn files(folder: &str, end: &str) -> Vec<PathBuf> {
+    fn walk(folder: &Path, end: &str, found: &mut Vec<PathBuf>) {
         let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         // An input depends on the order of the seeds.
         paths.sort();
         for path in paths {
             if path.is_dir() {
-                walk(&path, extension, found);
-            } else if path.extension().is_some_and(|other| other == extension) {
+                walk(&path, end, found);
+            } else if path.to_string_lossy().ends_with(end) {
                 found.push(path);
             }
         }
     }
     let mut found = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), extension, &mut found);
-    assert!(!found.is_empty(), "{folder} has .{extension} files");
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), end, &mut found);
+    assert!(!found.is_empty(), "{folder} has files *{end}");
     found
 }
 
 /// The content of such files.
-pub fn contents(folder: &str, extension: &str) -> Vec<Vec<u8>> {
-    files(folder, extension).iter().map(|path| fs::read(path).unwrap()).collect()
+pub fn contents(folder: &str, end: &str) -> Vec<Vec<u8>> {
+    files(folder, end).iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
 /// Short scripts: the examples of the help and the blocks of the book.
 pub fn short_scripts(catalog: &Catalog) -> Vec<Vec<u8>> {
     let mut scripts: Vec<Vec<u8>> =
         catalog.entries().flat_map(|entry| entry.examples()).map(String::into_bytes).collect();
-    for page in files("docs/src", "md") {
+    for page in files("docs/src", ".md") {
         let text = fs::read_to_string(page).unwrap();
         let blocks = text.split("```rhai\n").skip(1).filter_map(|rest| rest.split("```").next());
         scripts.extend(blocks.map(|block| block.as_bytes().to_vec()));
