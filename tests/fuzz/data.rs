@@ -9,11 +9,11 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::campaign::{Input, Target, fuzz};
+use crate::json::JsonMutator;
 use crate::mutation::Mutator;
 use crate::seed;
 
-const JSON_WORDS: &[&str] =
-    &["{", "}", "[", "]", ",", ":", "\"", "true", "false", "null", "\"a\":", "{}", "[]", "\"\""];
+const WORDS: &[&str] = &["{", "}", "[", "]", ",", ":", "\"", "true", "null", "\"a\":", "{}", "[]", "\n\n", "\\"];
 
 /// Texts of every JSON type.
 const JSON: &[u8] = br#"{"a": [1, -2.5e3, true, null, "x\u00e9\n"], "b": {"c": {}, "d": []}, "e": 9007199254740993}"#;
@@ -45,7 +45,7 @@ impl Target for Csv {
     }
 }
 
-struct Json(Mutator);
+struct Json(JsonMutator);
 
 impl Target for Json {
     fn new() -> Self {
@@ -54,7 +54,7 @@ impl Target for Json {
             seed::contents("scripts/tasks", ".json"),
             seed::contents("tests/fixtures/config", "/config.json"),
         ];
-        Self(Mutator::new(seeds.concat(), JSON_WORDS))
+        Self(JsonMutator::new(seeds.concat()))
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {
@@ -73,7 +73,7 @@ struct JsonLines(Mutator);
 impl Target for JsonLines {
     fn new() -> Self {
         let short = b"{\"a\": 1, \"b\": [true, null]}\n\n{\"a\": -2.5e3, \"b\": \"x\"}\n".to_vec();
-        Self(Mutator::new([vec![short], seed::contents("tests/fixtures/tasks", ".jsonl")].concat(), JSON_WORDS))
+        Self(Mutator::new([vec![short], seed::contents("tests/fixtures/tasks", ".jsonl")].concat(), WORDS))
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {
@@ -111,7 +111,8 @@ impl Target for Parquet {
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {
-        Input { file: "data.parquet".into(), bytes: self.0.input(random) }
+        let bytes = if random.gen_bool(0.4) { self.0.input(random) } else { self.0.in_place(random) };
+        Input { file: "data.parquet".into(), bytes }
     }
 
     fn run(&mut self, input: &Input) {
@@ -122,7 +123,7 @@ impl Target for Parquet {
 
 /// A task and its data; one of the files is changed.
 struct TaskFile {
-    task: Mutator,
+    task: JsonMutator,
     data: Mutator,
 }
 
@@ -137,25 +138,8 @@ impl Target for TaskFile {
         fs::create_dir("rephrasings").unwrap();
         fs::write("rephrasings/adj_comp.csv", b"instruction\nGive it.\nSay it.\n").unwrap();
         fs::write(DATA, &data).unwrap();
-        let words =
-            ["name", "title", "instruction", "data", "column", "query_template", "example_template", "answer_prefix"];
-        let more = [
-            "examples",
-            "one_token_column",
-            "rephrasings",
-            "judge",
-            "responses",
-            "{query}",
-            "{answer}",
-            DATA,
-            "{data}/",
-        ];
-        let words = [&words[..], &more, JSON_WORDS].concat();
         Self {
-            task: Mutator::new(
-                [vec![read("adj_comp.json")], seed::contents("scripts/tasks", ".json")].concat(),
-                &words,
-            ),
+            task: JsonMutator::new([vec![read("adj_comp.json")], seed::contents("scripts/tasks", ".json")].concat()),
             data: Mutator::new(vec![data], &[",", "\"", "\n", "big", "bigger"]),
         }
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 mod campaign;
+mod json;
 mod mutation;
 mod seed;
 mod support;

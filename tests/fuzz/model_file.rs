@@ -18,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::Device;
 
 use crate::campaign::{Input, Target, fuzz};
+use crate::json::JsonMutator;
 use crate::mutation::Mutator;
 use crate::seed;
 
@@ -25,105 +26,28 @@ const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-const CONFIG_WORDS: &[&str] = &[
-    "null",
-    "true",
-    "false",
-    "{}",
-    "[]",
-    "\"\"",
-    ",",
-    ":",
-    "\"rope_scaling\":",
-    "\"rope_parameters\":",
-    "\"rope_type\":",
-    "\"type\":",
-    "\"yarn\"",
-    "\"llama3\"",
-    "\"linear\"",
-    "\"longrope\"",
-    "\"dynamic\"",
-    "\"factor\":",
-    "\"short_factor\":",
-    "\"long_factor\":",
-    "\"original_max_position_embeddings\":",
-    "\"attention_factor\":",
-    "\"beta_fast\":",
-    "\"mscale\":",
-    "\"layer_types\":",
-    "\"full_attention\"",
-    "\"sliding_attention\"",
-    "\"sliding_window\":",
-    "\"head_dim\":",
-    "\"hidden_size\":",
-    "\"num_hidden_layers\":",
-    "\"num_attention_heads\":",
-    "\"num_key_value_heads\":",
-    "\"vocab_size\":",
-    "\"partial_rotary_factor\":",
-    "\"max_position_embeddings\":",
-    "\"hidden_act\":",
-    "\"gelu\"",
-    "\"model_type\":",
-    "\"text_config\":",
-    "\"gemma2\"",
-    "\"gemma3_text\"",
-    "\"gpt2\"",
-    "\"gpt_neox\"",
-    "\"llama\"",
-    "\"mistral\"",
-    "\"olmo2\"",
-    "\"olmo3\"",
-    "\"phi3\"",
-    "\"qwen2\"",
-    "\"qwen3\"",
-];
-
-const TENSOR_WORDS: &[&str] = &[
-    "\"dtype\":",
-    "\"shape\":",
-    "\"data_offsets\":",
-    "\"__metadata__\":",
-    "\"F64\"",
-    "\"F32\"",
-    "\"F16\"",
-    "\"BF16\"",
-    "\"I64\"",
-    "\"U8\"",
-    "\"BOOL\"",
-    "\"F8_E4M3\"",
-    "\"F4\"",
-    "[",
-    "]",
-    "{",
-    "}",
-    ",",
-    ":",
-    "{}",
-    "[]",
-];
+const DTYPES: &[u8] =
+    br#"{"a": {"dtype": "F64", "shape": [1, 2], "data_offsets": [0, 16]}, "__metadata__": {"F16": "BF16",
+    "I64": "U8", "I32": "BOOL", "F8_E4M3": "F8_E5M2", "F4": "C64"}}"#;
 
 /// Changes of a safetensors file: of any bytes, or of the description of its tensors, whose length is then right.
 struct Tensors {
     files: Vec<Vec<u8>>,
     bytes: Mutator,
-    descriptions: Mutator,
+    descriptions: JsonMutator,
 }
 
 impl Tensors {
     fn new(files: Vec<Vec<u8>>) -> Self {
-        let descriptions = files.iter().map(|file| file[8..data_start(file)].to_vec()).collect();
+        let descriptions = files.iter().map(|file| file[8..data_start(file)].to_vec());
+        let descriptions = descriptions.chain([DTYPES.to_vec()]).collect();
         let words = ["{\"a\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}"];
-        Self {
-            bytes: Mutator::new(files.clone(), &words),
-            descriptions: Mutator::new(descriptions, TENSOR_WORDS),
-            files,
-        }
+        Self { bytes: Mutator::new(files.clone(), &words), descriptions: JsonMutator::new(descriptions), files }
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Vec<u8> {
         if random.gen_bool(0.3) {
-            return self.bytes.input(random);
+            return if random.gen_bool(0.5) { self.bytes.input(random) } else { self.bytes.in_place(random) };
         }
         let file = &self.files[random.gen_range(0..self.files.len())];
         let description = self.descriptions.input(random);
@@ -146,12 +70,12 @@ fn load(path: &Path) {
     let _ = model.encode("The dog", true).and_then(|ids| model.tokens(&ids));
 }
 
-struct Config(Mutator);
+struct Config(JsonMutator);
 
 impl Target for Config {
     fn new() -> Self {
         let folders = ["tests/fixtures/config", "tests/fixtures/models"];
-        Self(Mutator::new(folders.map(|folder| seed::contents(folder, "/config.json")).concat(), CONFIG_WORDS))
+        Self(JsonMutator::new(folders.map(|folder| seed::contents(folder, "/config.json")).concat()))
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {
@@ -165,7 +89,7 @@ impl Target for Config {
     }
 }
 
-struct Index(Mutator);
+struct Index(JsonMutator);
 
 impl Target for Index {
     fn new() -> Self {
@@ -181,8 +105,7 @@ impl Target for Index {
             "{{\"metadata\": {{\"total_size\": 8}},\n\"weight_map\": {{\n\"a\": \"{}\",\n\"b\": \"{}\"\n}}}}\n",
             shards[0], shards[1]
         );
-        let words = ["\"weight_map\":", shards[0], shards[1], "../", "/", "null", "{}", "[]", "\"", ",", "\"a\":"];
-        Self(Mutator::new(vec![seed.into_bytes()], &words))
+        Self(JsonMutator::new(vec![seed.into_bytes(), br#"{"a": ["../b", "/", "pytorch_model.bin"]}"#.to_vec()]))
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {
@@ -253,7 +176,8 @@ impl Target for GgufFile {
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {
-        Input { file: GGUF.into(), bytes: self.0.input(random) }
+        let bytes = if random.gen_bool(0.4) { self.0.input(random) } else { self.0.in_place(random) };
+        Input { file: GGUF.into(), bytes }
     }
 
     fn run(&mut self, input: &Input) {
@@ -270,7 +194,7 @@ impl Target for GgufFile {
 }
 
 /// Checkpoints, of which one file is changed.
-struct Folders(Vec<(String, Mutator, Tensors)>);
+struct Folders(Vec<(String, JsonMutator, Tensors)>);
 
 fn original(file: &str) -> Vec<u8> {
     seed::fixtures(&[&format!("config/{file}")]).remove(0)
@@ -286,7 +210,7 @@ impl Target for Folders {
                 fs::write(path, bytes).unwrap();
             }
             let [config, weights] = files.map(|(_, bytes)| vec![bytes]);
-            (name, Mutator::new(config, CONFIG_WORDS), Tensors::new(weights))
+            (name, JsonMutator::new(config), Tensors::new(weights))
         };
         Self(seed::files("tests/fixtures/config", "/config.json").into_iter().map(kind).collect())
     }

@@ -141,7 +141,22 @@ impl Mutator {
         bytes
     }
 
-    /// The same as text.
+    /// A seed with some bytes replaced by others: in a binary file, everything stays in its place.
+    pub fn in_place(&self, random: &mut ChaCha8Rng) -> Vec<u8> {
+        let mut bytes = self.seed(random).to_vec();
+        while {
+            let place = place(&bytes, random);
+            match random.gen_range(0..4) {
+                0 => flip(&mut bytes, place, random),
+                1 => replace(&mut bytes, place, random),
+                _ => overwrite(&mut bytes, place, random),
+            }
+            random.gen_bool(0.5)
+        } {}
+        bytes
+    }
+
+    /// The same as [`Self::input`], as text.
     pub fn text(&self, random: &mut ChaCha8Rng) -> String {
         String::from_utf8_lossy(&self.input(random)).into_owned()
     }
@@ -156,8 +171,8 @@ impl Mutator {
         let part = bytes[range.clone()].to_vec();
         let word = self.words.choose(random).cloned().unwrap_or_default();
         match random.gen_range(0..17) {
-            0 => bytes.iter_mut().skip(place).take(1).for_each(|byte| *byte ^= 1 << random.gen_range(0..8)),
-            1 => bytes.iter_mut().skip(place).take(1).for_each(|byte| *byte = random.r#gen()),
+            0 => flip(bytes, place, random),
+            1 => replace(bytes, place, random),
             2 => overwrite(bytes, place, random),
             3 => bytes.truncate(place),
             4 => drop(bytes.drain(range)),
@@ -206,6 +221,14 @@ fn range(bytes: &[u8], random: &mut ChaCha8Rng) -> std::ops::Range<usize> {
     let start = random.gen_range(0..=bytes.len());
     let longest = if random.gen_bool(0.8) { 16.min(bytes.len() - start) } else { bytes.len() - start };
     start..start + random.gen_range(0..=longest)
+}
+
+fn flip(bytes: &mut [u8], place: usize, random: &mut ChaCha8Rng) {
+    bytes.iter_mut().skip(place).take(1).for_each(|byte| *byte ^= 1 << random.gen_range(0..8));
+}
+
+fn replace(bytes: &mut [u8], place: usize, random: &mut ChaCha8Rng) {
+    bytes.iter_mut().skip(place).take(1).for_each(|byte| *byte = random.r#gen());
 }
 
 fn insert(bytes: &mut Vec<u8>, place: usize, part: &[u8]) {

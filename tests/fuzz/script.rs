@@ -5,6 +5,7 @@ use std::fs;
 use std::rc::Rc;
 
 use lancet::bind::display;
+use lancet::catalog::{Entry, Kind};
 use lancet::repl::helper::PromptHelper;
 use lancet::session::{ScriptError, Session, engine};
 use lancet::syntax::scan::KEYWORDS;
@@ -143,8 +144,12 @@ fn mutator(session: &Session, seeds: Vec<Vec<u8>>) -> Mutator {
         "} catch (e) {",
     ];
     let catalog = session.catalog();
-    let names = catalog.entries().map(|entry| entry.name.as_str());
-    let words: Vec<&str> = SIGNS.iter().chain(&KEYWORDS).copied().chain(names).collect();
+    let name = |entry: &Entry| match entry.kind {
+        Kind::Function => format!("{}(", entry.name),
+        _ => entry.name.clone(),
+    };
+    let names: Vec<String> = catalog.entries().map(name).collect();
+    let words: Vec<&str> = SIGNS.iter().chain(&KEYWORDS).copied().chain(names.iter().map(String::as_str)).collect();
     Mutator::new(seeds, &words)
 }
 
@@ -180,12 +185,14 @@ struct Run {
     mutator: Mutator,
 }
 
-/// Short scripts that may be run.
-fn short_scripts(session: &Session) -> Vec<Vec<u8>> {
+/// Short scripts that may be run, and can be parsed.
+fn short_scripts(session: &mut Session) -> Vec<Vec<u8>> {
     let tests = ["tests/scripts/tensor", "tests/errors"].map(|folder| seed::contents(folder, ".rhai")).concat();
     let all = [seed::short_scripts(&session.catalog()), tests].concat();
     let texts = all.into_iter().map(|script| String::from_utf8_lossy(&script).replace("smollm2", SMALL));
-    texts.filter(|text| is_allowed(text)).map(String::into_bytes).collect()
+    let fit: Vec<String> = texts.filter(|text| is_allowed(text) && session.check("seed", text).is_ok()).collect();
+    assert!(fit.len() > 100, "there are {} scripts to begin with", fit.len());
+    fit.into_iter().map(String::into_bytes).collect()
 }
 
 /// The next random text that may be run.
@@ -203,8 +210,9 @@ impl Target for Run {
     const INTERRUPTED: bool = true;
 
     fn new() -> Self {
-        let session = with_model();
-        Self { mutator: mutator(&session, short_scripts(&session)), session }
+        let mut session = with_model();
+        let seeds = short_scripts(&mut session);
+        Self { mutator: mutator(&session, seeds), session }
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {
@@ -231,10 +239,11 @@ impl Target for Prompt {
     const INTERRUPTED: bool = true;
 
     fn new() -> Self {
-        let session = with_model();
+        let mut session = with_model();
         let commands =
             [":help tensor", ":search norm", "let x = model.cfg\n\nx.n_", "model.run_with_cache(\"a\", \"blocks."];
-        let seeds = short_scripts(&session).into_iter().chain(commands.map(|text| text.as_bytes().to_vec())).collect();
+        let seeds =
+            short_scripts(&mut session).into_iter().chain(commands.map(|text| text.as_bytes().to_vec())).collect();
         let mutator = mutator(&session, seeds);
         let session = Rc::new(RefCell::new(session));
         Self {

@@ -10,65 +10,27 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
 use crate::campaign::{Input, Target, fuzz};
+use crate::json::JsonMutator;
 use crate::mutation::Mutator;
 use crate::seed;
 
 const TOKENIZER: &str = "tokenizer.json";
 
-const TOKENIZER_WORDS: &[&str] = &[
-    "null",
-    "true",
-    "false",
-    "{}",
-    "[]",
-    "\"\"",
-    ",",
-    ":",
-    "\"id\":",
-    "\"content\":",
-    "\"special\":",
-    "\"type\":",
-    "\"BPE\"",
-    "\"WordPiece\"",
-    "\"Unigram\"",
-    "\"WordLevel\"",
-    "\"ByteLevel\"",
-    "\"Metaspace\"",
-    "\"Sequence\"",
-    "\"Split\"",
-    "\"Regex\":",
-    "\"Replace\"",
-    "\"Prepend\"",
-    "\"TemplateProcessing\"",
-    "\"vocab\":",
-    "\"merges\":",
-    "\"unk_token\":",
-    "\"byte_fallback\":",
-    "\"normalizer\":",
-    "\"pre_tokenizer\":",
-    "\"post_processor\":",
-    "\"decoder\":",
-    "\"added_tokens\":",
-    "\"added_tokens_decoder\":",
-    "\"bos_token\":",
-    "\"eos_token_id\":",
-    "\"chat_template\":",
-    "(?:",
-    ")*",
-    "[^",
-    "\\\\p{L}",
-    "+",
-    "{1,1000}",
-    "<s>",
-    "</s>",
-    "<unk>",
-    "<0x0A>",
-    "▁",
-    "Ġ",
-];
+/// Parts that other tokenizers have.
+const PARTS: &[u8] = br#"{"model": {"type": "WordPiece", "unk_token": "<unk>", "continuing_subword_prefix": "ab",
+    "max_input_chars_per_word": 100, "vocab": {"<unk>": 0, "a": 1}}, "unigram": {"type": "Unigram", "unk_id": 0,
+    "vocab": [["<unk>", 0.0], ["a", -1.5]], "byte_fallback": true}, "words": {"type": "WordLevel", "vocab": {"a": 0},
+    "unk_token": "a"}, "normalizer": {"type": "Sequence", "normalizers": [{"type": "Replace", "pattern":
+    {"Regex": "(?:[^\\p{L}]+)*$"}, "content": "x"}, {"type": "Prepend", "prepend": "_"}, {"type": "NFKC"}]},
+    "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "Isolated", "invert": false},
+    "post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}},
+    {"Sequence": {"id": "A", "type_id": 0}}], "pair": [], "special_tokens": {"<s>": {"id": "<s>", "ids": [1],
+    "tokens": ["<s>"]}}}, "decoder": {"type": "Metaspace", "replacement": "_", "prepend_scheme": "always"},
+    "digits": {"type": "Digits", "individual_digits": true}, "truncation": {"direction": "Right", "max_length": 3,
+    "strategy": "LongestFirst", "stride": 0}}"#;
 
 /// A folder with a tokenizer, of which one file is changed.
-struct Files(Vec<(String, Mutator)>);
+struct Files(Vec<(String, JsonMutator)>);
 
 const FOLDERS: [&str; 2] = ["tiny_llama", "sentencepiece"];
 
@@ -82,23 +44,22 @@ impl Target for Files {
         for folder in FOLDERS {
             let _ = fs::create_dir(folder);
             for (name, seed) in [
-                (TOKENIZER, None),
+                (TOKENIZER, Some(PARTS)),
                 (
                     "tokenizer_config.json",
-                    Some(
-                        r#"{"bos_token": "<s>", "added_tokens_decoder": {"0": {"content": "<unk>", "special": true}}}"#,
+                    Some(br#"{"bos_token": "<s>", "added_tokens_decoder": {"0": {"content": "<unk>", "special": true}}}"#,
                     ),
                 ),
-                ("added_tokens.json", Some(r#"{"<s>": 1, "<new>": 320}"#)),
-                ("special_tokens_map.json", Some(r#"{"bos_token": "<s>", "eos_token": {"content": "</s>"}}"#)),
-                ("generation_config.json", Some(r#"{"eos_token_id": [1, 2], "pad_token_id": 0}"#)),
-                ("config.json", Some(r#"{"bos_token_id": 1, "eos_token_id": 2}"#)),
+                ("added_tokens.json", Some(br#"{"<s>": 1, "<new>": 320}"#)),
+                ("special_tokens_map.json", Some(br#"{"bos_token": "<s>", "eos_token": {"content": "</s>"}}"#)),
+                ("generation_config.json", Some(br#"{"eos_token_id": [1, 2], "pad_token_id": 0}"#)),
+                ("config.json", Some(br#"{"bos_token_id": 1, "eos_token_id": 2}"#)),
             ] {
                 let path = format!("{folder}/{name}");
                 let bytes = original(&path);
                 bytes.iter().for_each(|bytes| fs::write(&path, bytes).unwrap());
-                let seeds: Vec<Vec<u8>> = bytes.into_iter().chain(seed.map(|text| text.as_bytes().to_vec())).collect();
-                all.push((path, Mutator::new(seeds, TOKENIZER_WORDS)));
+                let seeds: Vec<Vec<u8>> = bytes.into_iter().chain(seed.map(<[u8]>::to_vec)).collect();
+                all.push((path, JsonMutator::new(seeds)));
             }
         }
         Self(all)
