@@ -132,14 +132,15 @@ const DATA: &str = "adjectives.csv";
 
 impl Target for TaskFile {
     fn new() -> Self {
-        let read =
-            |path: &str| fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tasks").join(path)).unwrap();
-        let data: Vec<u8> = read(DATA).split_inclusive(|byte| *byte == b'\n').take(12).flatten().copied().collect();
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/tasks");
         fs::create_dir("rephrasings").unwrap();
-        fs::write("rephrasings/adj_comp.csv", b"instruction\nGive it.\nSay it.\n").unwrap();
-        fs::write(DATA, &data).unwrap();
+        for path in seed::files("scripts/tasks", ".csv") {
+            fs::copy(&path, path.strip_prefix(&folder).unwrap()).unwrap();
+        }
+        let task = fs::read(folder.join("adj_comp.json")).unwrap();
+        let data = fs::read(DATA).unwrap();
         Self {
-            task: JsonMutator::new([vec![read("adj_comp.json")], seed::contents("scripts/tasks", ".json")].concat()),
+            task: JsonMutator::new([vec![task], seed::contents("scripts/tasks", ".json")].concat()),
             data: Mutator::new(vec![data], &[",", "\"", "\n", "big", "bigger"]),
         }
     }

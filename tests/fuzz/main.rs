@@ -9,6 +9,7 @@ mod json;
 mod mutation;
 mod seed;
 mod support;
+mod token;
 
 mod data;
 mod function;

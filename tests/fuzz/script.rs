@@ -5,10 +5,8 @@ use std::fs;
 use std::rc::Rc;
 
 use lancet::bind::display;
-use lancet::catalog::{Entry, Kind};
 use lancet::repl::helper::PromptHelper;
 use lancet::session::{ScriptError, Session, engine};
-use lancet::syntax::scan::KEYWORDS;
 use rand_chacha::ChaCha8Rng;
 use rhai::{Dynamic, Engine};
 use rustyline::Context;
@@ -17,9 +15,9 @@ use rustyline::highlight::Highlighter;
 use rustyline::history::MemHistory;
 
 use crate::campaign::{Input, Target, fuzz};
-use crate::mutation::Mutator;
 use crate::seed;
 use crate::support::{fixture, session};
+use crate::token::ScriptMutator;
 
 /// Names that an input to be run may not hold: they write files, call servers, wait, or ask for more memory than there is.
 pub const DENIED: &[&str] =
@@ -73,89 +71,9 @@ fn is_allowed(text: &str) -> bool {
     !DENIED.iter().any(|name| text.contains(name))
 }
 
-/// Changes scripts with the words of the language and the names of all functions.
-fn mutator(session: &Session, seeds: Vec<Vec<u8>>) -> Mutator {
-    const SIGNS: &[&str] = &[
-        "(",
-        ")",
-        "[",
-        "]",
-        "{",
-        "}",
-        "#{",
-        ";",
-        ",",
-        ".",
-        "?.",
-        "?[",
-        "::",
-        ":",
-        "=",
-        "==",
-        "!=",
-        "<",
-        ">",
-        "<=",
-        ">=",
-        "+",
-        "-",
-        "*",
-        "/",
-        "%",
-        "**",
-        "<<",
-        ">>",
-        "&",
-        "|",
-        "^",
-        "!",
-        "&&",
-        "||",
-        "??",
-        "..",
-        "..=",
-        "+=",
-        "=>",
-        "|x|",
-        "||",
-        "\"",
-        "'",
-        "`",
-        "${",
-        "/*",
-        "*/",
-        "//",
-        "///",
-        "#!",
-        "ans",
-        "model",
-        "cache",
-        "logits",
-        "t",
-        "this",
-        ":help ",
-        ":search ",
-        "\n\n",
-        "tensor([1, 2])",
-        "Fn(\"print\")",
-        "import \"a\" as b;",
-        "fn f(x) { x }",
-        "try {",
-        "} catch (e) {",
-    ];
-    let catalog = session.catalog();
-    let name = |entry: &Entry| match entry.kind {
-        Kind::Function => format!("{}(", entry.name),
-        _ => entry.name.clone(),
-    };
-    let names: Vec<String> = catalog.entries().map(name).collect();
-    let words: Vec<&str> = SIGNS.iter().chain(&KEYWORDS).copied().chain(names.iter().map(String::as_str)).collect();
-    Mutator::new(seeds, &words)
-}
-
 struct Check {
     session: Session,
-    mutator: Mutator,
+    mutator: ScriptMutator,
 }
 
 impl Target for Check {
@@ -164,13 +82,13 @@ impl Target for Check {
     fn new() -> Self {
         let session = session();
         let folders = ["scripts", "stdlib", "examples", "tests/scripts", "tests/errors"];
-        let mut seeds = folders.map(|folder| seed::contents(folder, ".rhai")).concat();
+        let mut seeds = folders.map(seed::scripts).concat();
         seeds.extend(seed::short_scripts(&session.catalog()));
-        Self { mutator: mutator(&session, seeds), session }
+        Self { mutator: ScriptMutator::new(seeds, &session.catalog()), session }
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {
-        Input { file: "script.rhai".into(), bytes: self.mutator.text(random).into_bytes() }
+        Input { file: "script.rhai".into(), bytes: self.mutator.input(random).into_bytes() }
     }
 
     fn run(&mut self, input: &Input) {
@@ -182,23 +100,23 @@ impl Target for Check {
 
 struct Run {
     session: Session,
-    mutator: Mutator,
+    mutator: ScriptMutator,
 }
 
 /// Short scripts that may be run, and can be parsed.
-fn short_scripts(session: &mut Session) -> Vec<Vec<u8>> {
-    let tests = ["tests/scripts/tensor", "tests/errors"].map(|folder| seed::contents(folder, ".rhai")).concat();
+fn short_scripts(session: &mut Session) -> Vec<String> {
+    let tests = ["tests/scripts/tensor", "tests/errors"].map(seed::scripts).concat();
     let all = [seed::short_scripts(&session.catalog()), tests].concat();
-    let texts = all.into_iter().map(|script| String::from_utf8_lossy(&script).replace("smollm2", SMALL));
+    let texts = all.into_iter().map(|script| script.replace("smollm2", SMALL));
     let fit: Vec<String> = texts.filter(|text| is_allowed(text) && session.check("seed", text).is_ok()).collect();
     assert!(fit.len() > 100, "there are {} scripts to begin with", fit.len());
-    fit.into_iter().map(String::into_bytes).collect()
+    fit
 }
 
 /// The next random text that may be run.
-fn allowed(mutator: &Mutator, random: &mut ChaCha8Rng) -> String {
+fn allowed(mutator: &ScriptMutator, random: &mut ChaCha8Rng) -> String {
     loop {
-        let text = mutator.text(random);
+        let text = mutator.input(random);
         if is_allowed(&text) {
             return text;
         }
@@ -212,7 +130,7 @@ impl Target for Run {
     fn new() -> Self {
         let mut session = with_model();
         let seeds = short_scripts(&mut session);
-        Self { mutator: mutator(&session, seeds), session }
+        Self { mutator: ScriptMutator::new(seeds, &session.catalog()), session }
     }
 
     fn input(&self, random: &mut ChaCha8Rng) -> Input {
@@ -231,7 +149,7 @@ struct Prompt {
     helper: PromptHelper,
     parser: Engine,
     history: MemHistory,
-    mutator: Mutator,
+    mutator: ScriptMutator,
 }
 
 impl Target for Prompt {
@@ -242,9 +160,8 @@ impl Target for Prompt {
         let mut session = with_model();
         let commands =
             [":help tensor", ":search norm", "let x = model.cfg\n\nx.n_", "model.run_with_cache(\"a\", \"blocks."];
-        let seeds =
-            short_scripts(&mut session).into_iter().chain(commands.map(|text| text.as_bytes().to_vec())).collect();
-        let mutator = mutator(&session, seeds);
+        let seeds = short_scripts(&mut session).into_iter().chain(commands.map(str::to_owned)).collect();
+        let mutator = ScriptMutator::new(seeds, &session.catalog());
         let session = Rc::new(RefCell::new(session));
         Self {
             helper: PromptHelper::new(session.clone()),

@@ -37,14 +37,18 @@ pub fn contents(folder: &str, end: &str) -> Vec<Vec<u8>> {
     files(folder, end).iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
+/// The scripts in a folder and those below it.
+pub fn scripts(folder: &str) -> Vec<String> {
+    files(folder, ".rhai").iter().map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
 /// Short scripts: the examples of the help and the blocks of the book.
-pub fn short_scripts(catalog: &Catalog) -> Vec<Vec<u8>> {
-    let mut scripts: Vec<Vec<u8>> =
-        catalog.entries().flat_map(|entry| entry.examples()).map(String::into_bytes).collect();
+pub fn short_scripts(catalog: &Catalog) -> Vec<String> {
+    let mut scripts: Vec<String> = catalog.entries().flat_map(|entry| entry.examples()).collect();
     for page in files("docs/src", ".md") {
         let text = fs::read_to_string(page).unwrap();
         let blocks = text.split("```rhai\n").skip(1).filter_map(|rest| rest.split("```").next());
-        scripts.extend(blocks.map(|block| block.as_bytes().to_vec()));
+        scripts.extend(blocks.map(str::to_owned));
     }
     scripts.dedup();
     scripts
