@@ -147,7 +147,7 @@ impl ScriptMutator {
         let mut script = self.script(random).to_owned();
         while {
             self.change(&mut script, random);
-            random.gen_bool(0.6)
+            random.gen_bool(0.7)
         } {}
         script
     }
@@ -166,24 +166,29 @@ impl ScriptMutator {
             return;
         }
         let place = random.gen_range(0..tokens.len());
-        let (token, text) = (&tokens[place], tokens[place].text(script));
-        let is_called = tokens.get(place + 1).is_some_and(|next| next.text(script) == "(");
+        let text = |place: usize| tokens.get(place).map_or("", |token| token.text(script));
+        let is_called = |place: usize| text(place + 1) == "(";
+        let is_member = |place: usize| place > 0 && matches!(text(place - 1), "." | "?.");
         let one = |of: &[&str], random: &mut ChaCha8Rng| of.choose(random).copied().unwrap_or_default().to_owned();
-        let new = match token.kind {
-            _ if random.gen_bool(0.05) => String::new(),
-            Kind::Name if is_called => self.functions.choose(random).cloned().unwrap_or_default(),
-            Kind::Number | Kind::Text | Kind::Name if random.gen_bool(0.3) => one(VALUES, random),
+        let old = text(place);
+        let new = match tokens[place].kind {
+            _ if random.gen_bool(0.03) => String::new(),
+            Kind::Name if is_called(place) => self.functions.choose(random).cloned().unwrap_or_default(),
+            Kind::Name => {
+                let is_alike = |other: &usize| {
+                    tokens[*other].kind == Kind::Name && !is_called(*other) && is_member(*other) == is_member(place)
+                };
+                let names: Vec<&str> = (0..tokens.len()).filter(is_alike).map(text).collect();
+                if is_member(place) || random.gen_bool(0.7) { one(&names, random) } else { one(VALUES, random) }
+            }
+            Kind::Number | Kind::Text if random.gen_bool(0.2) => one(VALUES, random),
             Kind::Number => one(NUMBERS, random),
             Kind::Text => self.texts.choose(random).cloned().unwrap_or_default(),
-            Kind::Name => {
-                let names: Vec<&str> =
-                    tokens.iter().filter(|token| token.kind == Kind::Name).map(|token| token.text(script)).collect();
-                one(&names, random)
-            }
-            Kind::Keyword => one(&KEYWORDS, random),
-            Kind::Symbol if OPERATORS.contains(&text) => one(OPERATORS, random),
-            Kind::Symbol | Kind::Comment => format!("{text} {}", one(VALUES, random)),
+            Kind::Symbol if OPERATORS.contains(&old) && old != "|" && old != "=" => one(OPERATORS, random),
+            Kind::Keyword if random.gen_bool(0.1) => one(&KEYWORDS, random),
+            Kind::Symbol if random.gen_bool(0.1) => format!("{old} {}", one(VALUES, random)),
+            _ => return,
         };
-        script.replace_range(token.range.clone(), &new);
+        script.replace_range(tokens[place].range.clone(), &new);
     }
 }
