@@ -212,6 +212,8 @@ fn work<T: Target>(test: &str, round: u64, numbers: Range<u64>, progress: &Path)
         let mut target = T::new();
         for number in numbers.clone() {
             if number > numbers.start && number.is_multiple_of(T::LIFE) {
+                current.store(NONE, Ordering::Relaxed);
+                interrupt::clear();
                 target = T::new();
             }
             let input = target.input(&mut generator(test, round, number));
