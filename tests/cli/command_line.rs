@@ -165,21 +165,27 @@ fn a_reader_that_leaves_ends_the_script() {
 
 #[test]
 fn ctrl_c_stops_a_script() {
-    let mut child = lancet()
-        .args(["-e", "print(\"ready\"); try { loop {} } catch { print(\"caught\") }"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("lancet starts");
-    let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
-    let mut line = String::new();
-    stdout.read_line(&mut line).expect("line");
-    interrupt(child.id());
-    let mut rest = String::new();
-    stdout.read_to_string(&mut rest).expect("rest");
-    let mut errors = String::new();
-    child.stderr.take().expect("stderr").read_to_string(&mut errors).expect("errors");
-    assert_eq!((child.wait().expect("end").code(), rest.as_str(), errors.as_str()), (Some(130), "", "interrupted\n"));
+    for work in [
+        "try { loop {} } catch { print(\"caught\") }",
+        "stats::tsne([[0, 0], [0, 1], [1, 0], [9, 9]], #{ perplexity: 1, n_iter: 9223372036854775807 })",
+    ] {
+        let mut child = lancet()
+            .args(["-e", &format!("print(\"ready\"); {work}")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("lancet starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("stdout"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("line");
+        interrupt(child.id());
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).expect("rest");
+        let mut errors = String::new();
+        child.stderr.take().expect("stderr").read_to_string(&mut errors).expect("errors");
+        let code = child.wait().expect("end").code();
+        assert_eq!((code, rest.as_str(), errors.as_str()), (Some(130), "", "interrupted\n"), "{work}");
+    }
 }
 
 #[test]
