@@ -167,25 +167,25 @@ impl Target for TaskFile {
 
 #[test]
 fn csv_files() {
-    fuzz::<Csv>("data::csv_files", 20_000);
+    fuzz::<Csv>("data::csv_files", 5_000);
 }
 
 #[test]
 fn json_files() {
-    fuzz::<Json>("data::json_files", 20_000);
+    fuzz::<Json>("data::json_files", 5_000);
 }
 
 #[test]
 fn json_lines() {
-    fuzz::<JsonLines>("data::json_lines", 20_000);
+    fuzz::<JsonLines>("data::json_lines", 5_000);
 }
 
 #[test]
 fn parquet_files() {
-    fuzz::<Parquet>("data::parquet_files", 5_000);
+    fuzz::<Parquet>("data::parquet_files", 3_000);
 }
 
 #[test]
 fn tasks() {
-    fuzz::<TaskFile>("data::tasks", 5_000);
+    fuzz::<TaskFile>("data::tasks", 3_000);
 }

@@ -244,5 +244,5 @@ fn value(kind: &str, options: &[&str], depth: usize, random: &mut ChaCha8Rng) ->
 
 #[test]
 fn functions() {
-    fuzz::<Functions>("function::functions", 3_000);
+    fuzz::<Functions>("function::functions", 2_000);
 }

@@ -233,17 +233,17 @@ impl Target for Folders {
 
 #[test]
 fn configs() {
-    fuzz::<Config>("model_file::configs", 20_000);
+    fuzz::<Config>("model_file::configs", 5_000);
 }
 
 #[test]
 fn indexes() {
-    fuzz::<Index>("model_file::indexes", 20_000);
+    fuzz::<Index>("model_file::indexes", 5_000);
 }
 
 #[test]
 fn safetensors_files() {
-    fuzz::<Safetensors>("model_file::safetensors_files", 10_000);
+    fuzz::<Safetensors>("model_file::safetensors_files", 5_000);
 }
 
 #[test]

@@ -200,7 +200,7 @@ impl Mutator {
             }
             14 => {
                 let other = self.seed(random);
-                insert(bytes, place, &other[self::range(other, random)].to_vec());
+                insert(bytes, place, &other[self::range(other, random)]);
             }
             15 => move_lines(bytes, random),
             _ => nest(bytes, place, random),

@@ -206,7 +206,7 @@ impl Target for Prompt {
 
 #[test]
 fn checked_scripts() {
-    fuzz::<Check>("script::checked_scripts", 4_000);
+    fuzz::<Check>("script::checked_scripts", 3_000);
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl Target for Kept {
 
 #[test]
 fn cells_of_grids() {
-    fuzz::<Cells>("store::cells_of_grids", 20_000);
+    fuzz::<Cells>("store::cells_of_grids", 5_000);
 }
 
 #[test]

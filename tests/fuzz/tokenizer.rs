@@ -180,5 +180,5 @@ fn tokenizer_files() {
 
 #[test]
 fn chat_templates() {
-    fuzz::<Template>("tokenizer::chat_templates", 5_000);
+    fuzz::<Template>("tokenizer::chat_templates", 3_000);
 }
