@@ -1,6 +1,6 @@
 //! Lancet's own folders, and other settings from the environment: the user's caches, and whether downloads are allowed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -29,6 +29,11 @@ impl Cache {
             None => user_caches(&lookup)?.join("lancet"),
         };
         Ok(Self { folder })
+    }
+
+    /// The folder itself.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Models: set-up puts the built-in checkpoint there.

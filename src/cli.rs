@@ -7,8 +7,13 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use clap::{Parser, Subcommand};
 
+use crate::access::Access;
+use crate::access::permission::{self, Permission};
+use crate::cache::Cache;
 use crate::data::fetch::dataset::{self, Datasets};
 use crate::error::Error;
+use crate::hub::Hub;
+use crate::limits::Limits;
 use crate::session::{self, Options, ScriptError, Session};
 use crate::{bind, doctor, interrupt, output, repl};
 
@@ -27,8 +32,29 @@ struct Cli {
     /// Run FILE, then show a prompt; the rest are its arguments
     #[arg(short = 'i', value_names = ["FILE", "ARGS"], num_args = 0.., allow_hyphen_values = true, conflicts_with = "execute")]
     interactive: Option<Vec<String>>,
+    /// Let a script touch more: all, or a list such as read=PATH,write=PATH,net=HOST,env=NAME
+    #[arg(long, value_name = "LIST", global = true, value_parser = permissions)]
+    allow: Vec<Permissions>,
+    /// Limit each evaluation, such as memory=2GiB,time=10m,operations=1000000,depth=64
+    #[arg(long, value_name = "LIST", global = true, value_parser = limits)]
+    limit: Option<Limits>,
     #[command(subcommand)]
     command: Option<Command>,
+}
+
+/// What one `--allow` gives.
+type Permissions = std::sync::Arc<[Permission]>;
+
+fn permissions(text: &str) -> Result<Permissions, String> {
+    permission::parse(text).map(Into::into).map_err(|error| in_a_line(&error))
+}
+
+fn limits(text: &str) -> Result<Limits, String> {
+    Limits::parse(text).map_err(|error| in_a_line(&error))
+}
+
+fn in_a_line(error: &Error) -> String {
+    error.hint_text().map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"))
 }
 
 #[derive(Subcommand)]
@@ -61,7 +87,11 @@ enum Command {
         name: Option<String>,
     },
     /// Check this machine: libraries, devices, memory
-    Doctor,
+    Doctor {
+        /// Compare every file of the hub's cache with its checksum
+        #[arg(long)]
+        verify: bool,
+    },
 }
 
 /// How `lancet` ended.
@@ -137,28 +167,47 @@ fn catch_interrupts() {
     }
 }
 
+/// What the command line allows and limits.
+struct Bounds {
+    permissions: Vec<Permission>,
+    limits: Limits,
+}
+
 fn run(cli: Cli) -> u8 {
+    let is_script = match (&cli.command, &cli.interactive) {
+        (Some(command), _) => matches!(command, Command::Run { .. }),
+        (None, Some(words)) => !words.is_empty(),
+        (None, None) => cli.execute.is_empty() && !std::io::stdin().is_terminal(),
+    };
+    if !is_script && !cli.allow.is_empty() {
+        output::error_line("error: `--allow` is for scripts; the prompt and `-e` may do what you may");
+        return Code::USAGE;
+    }
+    let bounds = Bounds {
+        permissions: cli.allow.iter().flat_map(|permissions| permissions.iter().cloned()).collect(),
+        limits: cli.limit.unwrap_or_default(),
+    };
     let outcome = match (cli.command, cli.interactive, cli.execute) {
-        (Some(command), ..) => run_command(command),
-        (None, Some(words), _) => prompt(words),
+        (Some(command), ..) => run_command(command, bounds),
+        (None, Some(words), _) => prompt(words, bounds),
         (None, None, words) => match split_first(words) {
-            Some((code, arguments)) => execute(&code, arguments),
-            None if std::io::stdin().is_terminal() => prompt(Vec::new()),
-            None => run_file("-", Vec::new()),
+            Some((code, arguments)) => execute(&code, arguments, bounds),
+            None if is_script => run_file("-", Vec::new(), bounds),
+            None => prompt(Vec::new(), bounds),
         },
     };
     outcome.unwrap_or_else(|code| code)
 }
 
-fn run_command(command: Command) -> Result<u8, u8> {
+fn run_command(command: Command, bounds: Bounds) -> Result<u8, u8> {
     match command {
         Command::Run { file } => match split_first(file) {
-            Some((file, arguments)) => run_file(&file, arguments),
+            Some((file, arguments)) => run_file(&file, arguments, bounds),
             None => Err(Code::USAGE),
         },
         Command::Check { file } => {
             let script = Script::read(&file)?;
-            let mut session = start(script.options(Vec::new()))?;
+            let mut session = start(script.options(Vec::new(), bounds)?)?;
             let checked = session.check(&script.name, &script.text);
             finish(&session, checked)
         }
@@ -189,21 +238,24 @@ fn run_command(command: Command) -> Result<u8, u8> {
             output::line(text.trim_end());
             Ok(Code::SUCCESS)
         }
-        Command::Data { name } => match data(name.as_deref()) {
-            Ok(()) => Ok(Code::SUCCESS),
-            Err(_) if output::is_closed() => Ok(Code::SUCCESS),
-            Err(Error::Interrupted) => {
-                output::error_line("interrupted");
-                Err(Code::INTERRUPTED)
-            }
-            Err(error) => Err(complain(&error)),
-        },
-        Command::Doctor => match doctor::run(&mut output::Stdout) {
+        Command::Data { name } => data(name.as_deref()).map_or_else(|error| stopped(&error), |()| Ok(Code::SUCCESS)),
+        Command::Doctor { verify } => match doctor::run(&mut output::Stdout, verify) {
             Ok(true) => Ok(Code::SUCCESS),
             Ok(false) => Err(Code::FAILURE),
-            Err(_) if output::is_closed() => Ok(Code::SUCCESS),
-            Err(error) => Err(complain(&error)),
+            Err(error) => stopped(&error),
         },
+    }
+}
+
+/// Reports what stopped a command other than a script, and returns the exit code.
+fn stopped(error: &Error) -> Result<u8, u8> {
+    match error {
+        _ if output::is_closed() => Ok(Code::SUCCESS),
+        Error::Interrupted => {
+            output::error_line("interrupted");
+            Err(Code::INTERRUPTED)
+        }
+        error => Err(complain(error)),
     }
 }
 
@@ -216,15 +268,15 @@ fn data(name: Option<&str>) -> Result<(), Error> {
     datasets.list(&mut output::Stdout).map_err(|error| Error::new(format!("the list cannot be written: {error}")))
 }
 
-fn run_file(file: &str, arguments: Vec<String>) -> Result<u8, u8> {
+fn run_file(file: &str, arguments: Vec<String>, bounds: Bounds) -> Result<u8, u8> {
     let script = Script::read(file)?;
-    let mut session = start(script.options(arguments))?;
+    let mut session = start(script.options(arguments, bounds)?)?;
     let result = session.eval(&script.name, &script.text);
     finish(&session, result.map(|_| ()))
 }
 
-fn execute(code: &str, arguments: Vec<String>) -> Result<u8, u8> {
-    let mut session = start(Options { script: None, arguments, text: String::new() })?;
+fn execute(code: &str, arguments: Vec<String>, bounds: Bounds) -> Result<u8, u8> {
+    let mut session = start(Options { arguments, limits: bounds.limits, ..Options::default() })?;
     let result = session.eval("<command line>", code).map(|value| {
         if !value.is_unit() {
             output::line(&bind::display::display(&value));
@@ -233,17 +285,18 @@ fn execute(code: &str, arguments: Vec<String>) -> Result<u8, u8> {
     finish(&session, result)
 }
 
-fn prompt(words: Vec<String>) -> Result<u8, u8> {
+fn prompt(words: Vec<String>, bounds: Bounds) -> Result<u8, u8> {
     let Some((file, arguments)) = split_first(words) else {
-        return Ok(repl::run(start(Options::default())?));
+        return Ok(repl::run(start(Options { limits: bounds.limits, ..Options::default() })?));
     };
     let script = Script::read(&file)?;
-    let mut session = start(script.options(arguments))?;
+    let mut session = start(script.options(arguments, bounds)?)?;
     match session.eval(&script.name, &script.text) {
         Err(ScriptError::Exit(code)) => Ok(code),
         result => {
             // The prompt follows a failure too, so that the script's variables can be inspected.
             let _ = finish(&session, result.map(|_| ()));
+            session.set_access(Access::all());
             Ok(repl::run(session))
         }
     }
@@ -288,6 +341,12 @@ fn split_first(words: Vec<String>) -> Option<(String, Vec<String>)> {
     words.next().map(|first| (first, words.collect()))
 }
 
+/// The folders of Lancet's own files and of the hub's models; without a home folder there are none.
+fn caches() -> Vec<PathBuf> {
+    let own = Cache::from_env().map(|cache| cache.folder().to_path_buf());
+    own.into_iter().chain(Hub::from_env().map(|hub| hub.cache)).collect()
+}
+
 /// A script's text and its name in errors.
 struct Script {
     name: String,
@@ -313,7 +372,14 @@ impl Script {
         }
     }
 
-    fn options(&self, arguments: Vec<String>) -> Options {
-        Options { script: self.path.clone(), arguments, text: self.text.clone() }
+    fn options(&self, arguments: Vec<String>, bounds: Bounds) -> Result<Options, u8> {
+        let access = Access::of_script(self.path.as_deref(), &arguments, caches(), &bounds.permissions);
+        Ok(Options {
+            script: self.path.clone(),
+            arguments,
+            text: self.text.clone(),
+            access: access.map_err(|error| complain(&error))?,
+            limits: bounds.limits,
+        })
     }
 }

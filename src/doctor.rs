@@ -10,31 +10,38 @@ use tch::{Device, Kind, Tensor};
 
 use crate::device;
 use crate::error::{Error, Result};
-use crate::hub::{BUILT_IN, Hub, Origin};
+use crate::http::shown;
+use crate::hub::{self, BUILT_IN, Hub, Origin};
 
 /// Writes the report to `out`. Returns whether nothing essential is broken: libtorch multiplies matrices correctly on
-/// every device, and no checkpoint is damaged. An absent one is reported only.
+/// every device, and no checkpoint is damaged. An absent one is reported only. With `verify` every file of the hub's
+/// cache is checked too.
 ///
 /// # Errors
-/// `out` cannot be written.
-pub fn run(out: &mut dyn Write) -> Result<bool> {
-    report(out, Hub::from_env())
+/// `out` cannot be written; Ctrl-C while files are checked.
+pub fn run(out: &mut dyn Write, verify: bool) -> Result<bool> {
+    report(out, Hub::from_env(), verify)
 }
 
 /// Writes the report with these places for models.
 ///
 /// # Errors
-/// `out` cannot be written.
-pub fn report(out: &mut dyn Write, hub: Result<Hub>) -> Result<bool> {
-    let mut report = Report { out, healthy: true };
+/// As for [`run`].
+pub fn report(out: &mut dyn Write, hub: Result<Hub>, verify: bool) -> Result<bool> {
+    let mut report = Report { out, healthy: true, verify };
     let written = report.libtorch().and_then(|()| report.devices()).and_then(|()| report.models(hub));
-    written.map_err(|error| Error::new(format!("the report cannot be written: {error}")))?;
+    written.map_err(|error| match error.downcast::<Error>() {
+        Ok(ours) => ours,
+        Err(error) => Error::new(format!("the report cannot be written: {error}")),
+    })?;
     Ok(report.healthy)
 }
 
 struct Report<'a> {
     out: &'a mut dyn Write,
     healthy: bool,
+    /// Whether to check the files of the hub's cache.
+    verify: bool,
 }
 
 impl Report<'_> {
@@ -119,12 +126,34 @@ impl Report<'_> {
         }
         let cached = format!("{} ({} models)", hub.cache.display(), models_in(&hub.cache));
         self.line("hub cache", cached)?;
-        self.line("hub address", hub.endpoint.as_deref().unwrap_or("the default (`HF_ENDPOINT` is not set)"))?;
+        if self.verify {
+            self.hub_files(&hub.cache)?;
+        }
+        let address = hub.endpoint.as_deref().map(shown);
+        self.line("hub address", address.as_deref().unwrap_or("the default (`HF_ENDPOINT` is not set)"))?;
         match hub.token {
             Some(_) => self.line("hub token", "found")?,
             None => self.line("hub token", "none; models behind a licence need one in `HF_TOKEN`")?,
         }
         self.line("downloads", if hub.offline { "off (`HF_HUB_OFFLINE`)" } else { "allowed" })
+    }
+
+    fn hub_files(&mut self, cache: &Path) -> io::Result<()> {
+        let found = match hub::verify(cache) {
+            Ok(found) => found,
+            Err(Error::Interrupted) => return Err(io::Error::other(Error::Interrupted)),
+            Err(error) => return self.failure("hub files", &error),
+        };
+        let unknown = match found.unknown {
+            0 => String::new(),
+            count => format!("; {count} incomplete or without a checksum"),
+        };
+        self.line("hub files", format!("{} whole, {} broken{unknown}", found.whole, found.broken.len()))?;
+        for path in found.broken {
+            let broken = Error::new(format!("`{}` has a wrong checksum", path.display()));
+            self.failure("hub files", &broken.hint("remove it; the next use of its model fetches it again"))?;
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use indicatif::HumanBytes;
+
+use crate::memory;
+
 /// Result of every fallible operation in the domain modules.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -46,6 +50,17 @@ impl Error {
         }
     }
 
+    /// The same error with `***` in the place of a `secret`, wherever it stands.
+    pub fn without(self, secret: &str) -> Self {
+        match self {
+            Self::Invalid { message, hint } if !secret.is_empty() => Self::Invalid {
+                message: message.replace(secret, "***"),
+                hint: hint.map(|hint| hint.replace(secret, "***")),
+            },
+            other => other,
+        }
+    }
+
     /// An operating-system error on `path`.
     pub fn io(path: &Path, error: &std::io::Error) -> Self {
         Self::new(format!("`{}`: {error}", path.display()))
@@ -76,8 +91,15 @@ impl From<tch::TchError> for Error {
             "" => "libtorch failed without a message",
             said => said,
         };
-        let error = Self::new(said);
-        if out_of_memory(said) {
+        let error = match bytes_asked_for(said) {
+            Some(bytes) => {
+                // The next try counts with what is free by then.
+                memory::bound();
+                Self::new(format!("{NO_MEMORY} for {}", HumanBytes(bytes)))
+            }
+            None => Self::new(said),
+        };
+        if error.is_out_of_memory() {
             return error.hint("use a smaller batch, a shorter prompt or a smaller dtype");
         }
         error
@@ -92,8 +114,16 @@ pub fn without_backtrace(text: &str) -> &str {
     said.lines().flat_map(|line| line.split("\\n")).map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
 }
 
+const NO_MEMORY: &str = "not enough free memory";
+
 fn out_of_memory(message: &str) -> bool {
-    message.contains("out of memory") || message.contains("can't allocate memory")
+    message.contains("out of memory") || message.contains(NO_MEMORY)
+}
+
+/// The bytes for which libtorch found no memory on the CPU.
+fn bytes_asked_for(message: &str) -> Option<u64> {
+    let (_, bytes) = message.split_once("can't allocate memory: you tried to allocate ")?;
+    bytes.split(' ').next()?.parse().ok()
 }
 
 /// The error for an unknown word given for `name` (an option, a field); lists the `known` ones, with the nearest.

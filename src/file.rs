@@ -1,20 +1,23 @@
-//! Reads and writes whole files. A file is either written completely or left as it was.
+//! Reads and writes files, where the running script may. A file is either written completely or left as it was.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
+use memmap2::Mmap;
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
+use crate::access;
 use crate::error::{Error, Result};
 
 /// Writes a file through `write`. The bytes go to a temporary file in the same folder, which replaces `path` once they
 /// are on disk. Missing folders are created. If `path` is a device or a pipe, the bytes go straight to it.
 ///
 /// # Errors
-/// A failure to write; the message names the path.
+/// A place that the running script may not write, a failure to write; the message names the path.
 pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+    access::check_write(path)?;
     // A link stays a link: the file it leads to is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
     let outcome = match fs::metadata(&target) {
@@ -41,8 +44,9 @@ impl Draft {
     /// Starts a file; missing folders are created.
     ///
     /// # Errors
-    /// A folder or device at `path`, or a place that cannot be written to; the message names the path.
+    /// A folder or device at `path`, or a place that cannot or may not be written; the message names the path.
     pub fn create(path: &Path) -> Result<Self> {
+        access::check_write(path)?;
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         if fs::metadata(&target).is_ok_and(|metadata| !metadata.is_file()) {
             return Err(Error::new(format!("`{}` is not a plain file", path.display())).hint("choose another path"));
@@ -113,8 +117,8 @@ fn folder_of(path: &Path) -> PathBuf {
 /// # Errors
 /// The file cannot be read; the message names it.
 pub fn checksum(path: &Path) -> Result<String> {
-    let digest = || -> io::Result<String> {
-        let mut file = File::open(path)?;
+    let mut file = open(path)?;
+    let mut digest = || -> io::Result<String> {
         let mut digest = Sha256::new();
         let mut block = vec![0; 1 << 20];
         loop {
@@ -138,8 +142,8 @@ fn write_through(target: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result
     buffer.flush()
 }
 
-/// The error for a file: one of ours, passed on by a writer, or the system's with a hint.
-fn failure(path: &Path, error: io::Error) -> Error {
+/// The error for a file that cannot be written: one of ours, passed on by a writer, or the system's with a hint.
+pub fn failure(path: &Path, error: io::Error) -> Error {
     let kind = error.kind();
     match error.downcast::<Error>() {
         Ok(ours) => ours.context(format!("`{}`", path.display())),
@@ -162,12 +166,40 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
     write_atomic(path, |file| file.write_all(text.as_bytes()))
 }
 
+/// Opens a file for reading.
+///
+/// # Errors
+/// A file that the running script may not read or that cannot be opened; the message names it.
+pub fn open(path: &Path) -> Result<File> {
+    access::check_read(path)?;
+    File::open(path).map_err(|error| Error::io(path, &error))
+}
+
+/// The bytes of a file.
+///
+/// # Errors
+/// A file that the running script may not read or that cannot be read; the message names it.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    access::check_read(path)?;
+    fs::read(path).map_err(|error| Error::io(path, &error))
+}
+
+/// Maps a file into memory.
+///
+/// # Errors
+/// A file that the running script may not read or that cannot be mapped; the message names it.
+pub fn map(path: &Path) -> Result<Mmap> {
+    let file = open(path)?;
+    // SAFETY: the map is only read; nothing can guard against another process that shortens the file meanwhile.
+    unsafe { Mmap::map(&file) }.map_err(|error| Error::io(path, &error))
+}
+
 /// The text of a file, without a byte order mark.
 ///
 /// # Errors
 /// A file that cannot be read, or whose bytes are not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
-    let mut bytes = fs::read(path).map_err(|error| Error::io(path, &error))?;
+    let mut bytes = read(path)?;
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
         return Err(Error::new(format!("`{}` is UTF-16 text", path.display())).hint("convert it to UTF-8"));
     }
@@ -216,6 +248,7 @@ pub fn is_plain(path: &str) -> bool {
 /// # Errors
 /// A folder that cannot be created; the message names the path.
 pub fn make_dir(path: &Path) -> Result<()> {
+    access::check_write(path)?;
     fs::create_dir_all(path).map_err(|error| failure(path, error))
 }
 

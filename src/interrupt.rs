@@ -1,30 +1,101 @@
-//! The Ctrl-C flag. Set by the signal handler, read by the interpreter and by every native loop.
+//! The request to stop an evaluation: by Ctrl-C or at the end of its time. Read by the interpreter and by every native
+//! loop.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
-static PENDING: AtomicBool = AtomicBool::new(false);
+const NONE: u8 = 0;
+const CTRL_C: u8 = 1;
+const TIME: u8 = 2;
 
-/// Asks the running evaluation to stop. Returns true if it had been asked already.
+static PENDING: AtomicU8 = AtomicU8::new(NONE);
+
+/// Asks the running evaluation to stop, as Ctrl-C does. Returns true if Ctrl-C had asked already.
 pub fn request() -> bool {
-    PENDING.swap(true, Ordering::Relaxed)
+    PENDING.swap(CTRL_C, Ordering::Relaxed) == CTRL_C
+}
+
+/// Asks the running evaluation to stop because its time is over.
+pub fn time_out() {
+    // Ctrl-C stays what ended it.
+    let _ = PENDING.compare_exchange(NONE, TIME, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 /// Forgets an earlier request; called before each evaluation.
 pub fn clear() {
-    PENDING.store(false, Ordering::Relaxed);
+    PENDING.store(NONE, Ordering::Relaxed);
 }
 
 /// Whether the running evaluation has been asked to stop.
 pub fn is_pending() -> bool {
-    PENDING.load(Ordering::Relaxed)
+    PENDING.load(Ordering::Relaxed) != NONE
+}
+
+/// Whether the evaluation was asked to stop because its time is over.
+pub fn is_timed_out() -> bool {
+    PENDING.load(Ordering::Relaxed) == TIME
 }
 
 /// Fails when the evaluation has been asked to stop; native loops call this once a turn.
 ///
 /// # Errors
-/// [`Error::Interrupted`] after Ctrl-C.
+/// [`Error::Interrupted`] after Ctrl-C or at the end of the time.
 pub fn check() -> Result<()> {
     if is_pending() { Err(Error::Interrupted) } else { Ok(()) }
+}
+
+/// How often to check for Ctrl-C while waiting.
+pub const GLANCE: Duration = Duration::from_millis(50);
+
+/// Runs `work` on a thread of its own with this much stack, so that Ctrl-C need not wait for it. After Ctrl-C, or after
+/// `limit`, the thread is left to its end.
+///
+/// # Errors
+/// Ctrl-C; work that takes longer; no thread.
+///
+/// # Panics
+/// As `work` does.
+pub fn watched<T: Send + 'static>(
+    stack: usize,
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    let start = Instant::now();
+    let (done, outcome) = sync_channel(1);
+    // After Ctrl-C nobody receives the outcome.
+    let started = std::thread::Builder::new().stack_size(stack).spawn(move || drop(done.send(work())));
+    let thread = started.map_err(|error| Error::new(format!("no thread can be started: {error}")))?;
+    loop {
+        check()?;
+        match outcome.recv_timeout(GLANCE) {
+            Ok(value) => return Ok(value),
+            Err(RecvTimeoutError::Timeout) if start.elapsed() < limit => {}
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(Error::new(format!("it takes longer than {} seconds", limit.as_secs())));
+            }
+            Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                Err(panic) => resume_unwind(panic),
+                Ok(()) => return Err(Error::new("a thread ended without its result")),
+            },
+        }
+    }
+}
+
+/// The next value from another thread, or `None` where no more will come.
+///
+/// # Errors
+/// Ctrl-C.
+pub fn receive<T>(values: &Receiver<T>) -> Result<Option<T>> {
+    loop {
+        check()?;
+        match values.recv_timeout(GLANCE) {
+            Ok(value) => return Ok(Some(value)),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+        }
+    }
 }

@@ -4,6 +4,8 @@
 //! Only `session`, `bind`, `catalog`, `diagnostics` and `repl` may name `rhai`; the other modules know nothing of
 //! scripts.
 
+pub mod access;
+pub mod allocator;
 pub mod bind;
 pub mod cache;
 pub mod catalog;
@@ -18,10 +20,13 @@ pub mod file;
 pub mod format;
 pub mod gguf;
 pub mod grid;
+pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod interrupt;
+pub mod limits;
 pub mod linear;
+pub mod memory;
 pub mod model;
 pub mod output;
 pub mod parts;

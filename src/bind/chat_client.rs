@@ -12,6 +12,7 @@ use super::error::ScriptResult;
 use super::file::to_json;
 use super::module;
 use super::option::Options;
+use crate::access;
 use crate::cache::{self, Cache};
 use crate::catalog::topic::Topic;
 use crate::chat_client::Request;
@@ -48,13 +49,10 @@ fn read(url: &str, options: &mut Options) -> Result<Request> {
     }
     let key = match options.string("api_key_env")? {
         None => None,
-        Some(name) => match std::env::var(&name) {
-            Ok(key) if !key.trim().is_empty() => Some(key.trim().to_owned()),
-            _ => {
-                return Err(Error::new(format!("the environment variable `{name}` is not set"))
-                    .hint("it should hold the server's key; leave `api_key_env` out for a server that needs none"));
-            }
-        },
+        Some(name) => Some(access::key(&name)?.ok_or_else(|| {
+            Error::new(format!("the environment variable `{name}` is not set"))
+                .hint("it should hold the server's key; leave `api_key_env` out for a server that needs none")
+        })?),
     };
     let timeout = options.number("timeout")?.unwrap_or(60.0);
     let attempts = options.integer("attempts")?.unwrap_or(4);
@@ -95,7 +93,9 @@ mod functions {
     ///
     /// # Errors
     /// No connection, a non-2xx status (with the server's message), a timeout, an answer that is not a chat
-    /// completion. With `lancet --offline` or `HF_HUB_OFFLINE` only servers on this machine are asked.
+    /// completion. With `lancet --offline` or `HF_HUB_OFFLINE` only servers on this machine are asked. A
+    /// script of `lancet run` needs the permission `--allow net=HOST`, and `--allow env=NAME` for a key other than
+    /// `LANCET_JUDGE_KEY`.
     ///
     /// # Example
     /// ```rhai

@@ -1,24 +1,38 @@
 //! Errors on their way to scripts: what native functions return, and how a domain error is raised.
 
-use rhai::{EvalAltResult, Position};
+use rhai::{Dynamic, EvalAltResult, Position};
 
 use super::map::map;
 use crate::error::Error;
+use crate::interrupt;
 
 /// Result of every function that a script can call.
 pub type ScriptResult<T> = Result<T, Box<EvalAltResult>>;
 
 impl From<Error> for Box<EvalAltResult> {
-    /// The thrown value is a map with `error` and, where there is one, `hint`.
     fn from(error: Error) -> Self {
-        if matches!(error, Error::Interrupted) {
-            return EvalAltResult::ErrorTerminated("interrupted".into(), Position::NONE).into();
+        match error {
+            Error::Interrupted => EvalAltResult::ErrorTerminated(interruption(), Position::NONE).into(),
+            error => EvalAltResult::ErrorRuntime(value(&error), Position::NONE).into(),
         }
-        let text = error.to_string();
-        let map = match error.hint_text() {
-            Some(hint) => map! { "error" => text, "hint" => hint.to_owned() },
-            None => map! { "error" => text },
-        };
-        EvalAltResult::ErrorRuntime(map.into(), Position::NONE).into()
+    }
+}
+
+/// The value that an error throws: a map with `error` and, where there is one, `hint`.
+pub fn value(error: &Error) -> Dynamic {
+    let text = error.to_string();
+    let map = match error.hint_text() {
+        Some(hint) => map! { "error" => text, "hint" => hint.to_owned() },
+        None => map! { "error" => text },
+    };
+    map.into()
+}
+
+/// What ends an evaluation that was asked to stop.
+pub fn interruption() -> Dynamic {
+    if interrupt::is_timed_out() {
+        value(&Error::new("the time for the script is over").hint("raise it with `lancet --limit time=DURATION`"))
+    } else {
+        "interrupted".into()
     }
 }

@@ -10,6 +10,7 @@ pub mod convert;
 pub mod display;
 pub mod error;
 pub mod file;
+mod growth;
 pub mod handle;
 pub mod linear;
 mod map;
@@ -33,6 +34,7 @@ pub fn register(engine: &mut rhai::Engine) {
     display::register(engine);
     chat_client::register(engine);
     file::register(engine);
+    growth::register(engine);
     linear::register(engine);
     model::register(engine);
     plot::register(engine);

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use rhai::plugin::*;
 use rhai::{Array, Map};
-use tch::{Device, Kind};
 
 use crate::bind::convert::{expected, number, type_name};
 use crate::bind::error::ScriptResult;
@@ -15,6 +14,7 @@ use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::plot::{Chart, ColorMap, Figure, Heatmap, HeatmapOptions, Labels, LineStyle, Screen, Series, short};
 use crate::tensor::Tensor;
+use crate::tensor::raw::numbers;
 
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
@@ -157,7 +157,7 @@ mod functions {
                 Ok((labels(options)?, bins))
             })?;
             let values = match values.read_lock::<Tensor>() {
-                Some(tensor) => numbers(&tensor)?,
+                Some(tensor) => numbers(tensor.tch())?,
                 None => vector("`values` of `histogram`", &values)?,
             };
             Chart::histogram(&values, bins, &labels)
@@ -289,7 +289,7 @@ fn vector(what: &str, value: &Dynamic) -> Result<Vec<f64>> {
     if let Some(tensor) = value.read_lock::<Tensor>() {
         let shape = tensor.shape();
         return match shape.len() {
-            1 => numbers(&tensor),
+            1 => numbers(tensor.tch()),
             _ => Err(Error::new(format!("{what} must have one dimension, not shape {shape:?}"))),
         };
     }
@@ -308,7 +308,7 @@ fn matrix(value: &Dynamic) -> Result<Vec<Vec<f64>>> {
                 .hint("select or average over the other dimensions first"));
         };
         let width = usize::try_from(columns).unwrap_or(0).max(1);
-        return Ok(numbers(&tensor)?.chunks(width).map(<[f64]>::to_vec).collect());
+        return Ok(numbers(tensor.tch())?.chunks(width).map(<[f64]>::to_vec).collect());
     }
     let rows =
         value.as_array_ref().map_err(|_| expected("`values` of `heatmap`", "a tensor or an array of rows", value))?;
@@ -317,10 +317,4 @@ fn matrix(value: &Dynamic) -> Result<Vec<Vec<f64>>> {
         _ => Err(expected(&format!("row {index} of the heatmap"), "an array of numbers", row)),
     };
     rows.iter().enumerate().map(row).collect()
-}
-
-/// All values of a tensor, the last dimension fastest.
-fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
-    let flat = tensor.tch().f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_reshape([-1])?;
-    Ok(Vec::<f64>::try_from(&flat)?)
 }

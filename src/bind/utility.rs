@@ -7,6 +7,7 @@ use super::convert::{expected, number};
 use super::display::literal;
 use super::error::ScriptResult;
 use super::module;
+use crate::access;
 use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::format::{Item, format};
@@ -173,10 +174,10 @@ mod utility_functions {
     /// The value of an environment variable.
     ///
     /// # Errors
-    /// A variable that isn't set.
+    /// A variable that isn't set, or that the script may not read.
     #[rhai_fn(name = "env", return_raw, volatile)]
     pub fn env(name: &str) -> ScriptResult<String> {
-        super::variable(name).ok_or_else(|| {
+        access::variable(name)?.ok_or_else(|| {
             Error::new(format!("the environment variable `{name}` is not set"))
                 .hint("give a default, as in `env(\"NAME\", \"default\")`")
                 .into()
@@ -237,24 +238,30 @@ mod utility_functions {
 
     /// The value of an environment variable, or `fallback` if it isn't set.
     ///
+    /// # Errors
+    /// A variable that the script may not read.
+    ///
     /// # Example
     /// ```rhai
     /// assert_eq(env("NO_SUCH_VARIABLE", "none"), "none");
     /// ```
-    #[rhai_fn(name = "env", volatile)]
-    pub fn env_or(name: &str, fallback: Dynamic) -> Dynamic {
-        super::variable(name).map_or(fallback, Dynamic::from)
+    #[rhai_fn(name = "env", return_raw, volatile)]
+    pub fn env_or(name: &str, fallback: Dynamic) -> ScriptResult<Dynamic> {
+        Ok(access::variable(name)?.map_or(fallback, Dynamic::from))
+    }
+
+    /// Whether an environment variable is set and not blank, which needs no permission to read its value.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert(!env_is_set("NO_SUCH_VARIABLE"));
+    /// ```
+    #[rhai_fn(volatile)]
+    pub fn env_is_set(name: &str) -> bool {
+        access::has_variable(name)
     }
 }
 
 fn item(tensor: &Tensor) -> Result<Dynamic> {
     tensor.item().map(super::tensor::convert::from_number)
-}
-
-/// A name that no variable can have counts as not set.
-fn variable(name: &str) -> Option<String> {
-    if name.is_empty() || name.contains(['=', '\0']) {
-        return None;
-    }
-    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }

@@ -2,7 +2,6 @@
 //! shape, place of the data), then the data. <https://github.com/huggingface/safetensors>
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +12,7 @@ use tch::{Device, Kind};
 
 use super::json;
 use crate::error::{Error, Result};
-use crate::file::write_atomic;
+use crate::file::{self, write_atomic};
 use crate::interrupt;
 use crate::tensor::{Tensor, kind_name};
 
@@ -86,9 +85,7 @@ impl SafetensorsFile {
     /// # Errors
     /// A file that cannot be read, is cut off or is damaged; the message names the file.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::io(path, &error))?;
-        // SAFETY: the map is only read; nothing can guard against another process that shortens the file meanwhile.
-        let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::io(path, &error))?;
+        let map = file::map(path)?;
         let (metadata, data) = read_header(&map).map_err(|error| {
             Error::new(format!("`{}` is not a complete safetensors file: {error}", path.display()))
                 .hint("the download or copy may have been cut off; fetch it again")

@@ -21,6 +21,8 @@ pub struct Context<'a> {
     pub catalog: &'a Catalog,
     /// The session's variables.
     pub scope: &'a Scope<'a>,
+    /// How deep functions may call each other.
+    pub depth: usize,
 }
 
 /// An error, ready to be shown.

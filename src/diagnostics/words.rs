@@ -8,7 +8,7 @@ use super::{Explanation, Site, call, nearest, parse};
 use crate::bind::display::display;
 use crate::catalog::{Kind, script_type};
 use crate::syntax::scan;
-use crate::syntax::{CALL_LEVELS, standard_library};
+use crate::syntax::standard_library;
 
 /// Explains the root of an error.
 pub fn explain(error: &EvalAltResult, site: &Site) -> Explanation {
@@ -37,8 +37,12 @@ pub fn explain(error: &EvalAltResult, site: &Site) -> Explanation {
             Explanation::new(format!("`{}` would change a constant", name.trim_start_matches("set$")))
         }
         E::ErrorArithmetic(text, _) => arithmetic(text),
-        E::ErrorStackOverflow(_) => Explanation::new(format!("functions call each other more than {CALL_LEVELS} deep"))
-            .hint("a function that calls itself needs a case in which it does not"),
+        E::ErrorStackOverflow(_) => {
+            Explanation::new(format!("functions call each other more than {} deep", site.context.depth))
+                .hint("a function that calls itself needs a case in which it does not")
+        }
+        E::ErrorTooManyOperations(_) => Explanation::new("the script takes more operations than it may")
+            .hint("raise the limit with `lancet --limit operations=NUMBER`"),
         E::ErrorUnboundThis(_) => Explanation::new("`this` is not known here")
             .hint("`this` is the value before the dot when a function is called as a method"),
         E::ErrorDataRace(name, _) => Explanation::new(format!("`{name}` is used while it is being changed"))
@@ -47,7 +51,7 @@ pub fn explain(error: &EvalAltResult, site: &Site) -> Explanation {
         E::ErrorVariableExists(name, _) => Explanation::new(format!("`{name}` exists already")),
         E::ErrorForbiddenVariable(name, _) => Explanation::new(format!("`{name}` cannot be the name of a variable")),
         E::LoopBreak(..) => Explanation::new("`break` or `continue` stands outside a loop"),
-        E::ErrorRuntime(value, _) => thrown(value),
+        E::ErrorRuntime(value, _) | E::ErrorTerminated(value, _) => thrown(value),
         other => Explanation::new(lower_first(&other.to_string())),
     }
 }

@@ -9,7 +9,6 @@ mod value;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -19,6 +18,7 @@ pub use dequantize::{Quantization, TensorType};
 pub use value::Value;
 
 use crate::error::{Error, Result, nearest};
+use crate::file;
 use crate::interrupt;
 use header::TensorInfo;
 
@@ -28,10 +28,7 @@ const SPLIT_TENSORS: &str = "split.tensors.count";
 
 /// Maps a file and reads its header.
 fn map(path: &Path) -> Result<(Mmap, header::Header)> {
-    let file = File::open(path).map_err(|error| Error::io(path, &error))?;
-    // SAFETY: the mapping is only read. Like every reader of mapped weights this relies on no process shortening the file
-    // while it is open.
-    let file = unsafe { Mmap::map(&file) }.map_err(|error| Error::io(path, &error))?;
+    let file = file::map(path)?;
     let header = header::read(&file).map_err(|error| error.context(format!("`{}`", path.display())))?;
     Ok((file, header))
 }

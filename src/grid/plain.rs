@@ -12,6 +12,7 @@ use crate::interrupt;
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::Site;
 use crate::model::run::Hooks;
+use crate::parts::for_parts;
 
 /// Largest number of prompts of one length to run together.
 const TOGETHER: usize = 64;
@@ -25,12 +26,13 @@ pub fn measure(decoder: &Decoder, prompts: &[Vec<i64>], answers: &[i64]) -> Resu
     order.sort_by_key(|number| prompts[*number].len());
     let mut cells = vec![None; prompts.len()];
     for same in order.chunk_by(|left, right| prompts[*left].len() == prompts[*right].len()) {
-        for some in same.chunks(TOGETHER) {
-            interrupt::check()?;
+        let measure = |some: &[usize]| {
             let rows: Vec<Vec<i64>> = some.iter().map(|number| prompts[*number].clone()).collect();
             let ids: Vec<i64> = some.iter().map(|number| answers[*number]).collect();
             let logits = decoder.forward(&decoder.tokens(&rows)?, Logits::Last, &mut Hooks::none())?.f_select(1, -1)?;
-            let measured = Measured::of_logits(&logits, &Tensor::f_from_slice(&ids)?)?.cells()?;
+            Measured::of_logits(&logits, &Tensor::f_from_slice(&ids)?)?.cells()
+        };
+        for_parts(same, TOGETHER, measure, |some, measured| {
             for (number, cell) in some.iter().zip(measured) {
                 if !cell.is_measured() {
                     return Err(Error::new(format!("the logits of sample {number} are not finite without a patch"))
@@ -38,7 +40,8 @@ pub fn measure(decoder: &Decoder, prompts: &[Vec<i64>], answers: &[i64]) -> Resu
                 }
                 cells[*number] = Some(cell);
             }
-        }
+            Ok(())
+        })?;
     }
     Ok(cells.into_iter().flatten().collect())
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::metric::Cell;
 use super::request::{Request, Sample};
+use crate::access;
 use crate::error::Result;
 use crate::file;
 use crate::identity::Identity;
@@ -23,8 +24,9 @@ impl Store {
     /// The store in `folder` for the samples of a request with sources.
     ///
     /// # Errors
-    /// The model's fingerprint cannot be computed.
+    /// A folder that the running script may not write; the model's fingerprint cannot be computed.
     pub fn open(folder: &Path, model: &LanguageModel, request: &Request, samples: &[Sample]) -> Result<Self> {
+        access::check_write(folder)?;
         let mut common = Identity::new(VERSION);
         common.field("model", model.fingerprint()?);
         common.field("dtype", kind_name(model.decoder.kind));
@@ -44,7 +46,7 @@ impl Store {
 
     /// The sample's cells, one per set, if the file exists and is complete.
     pub fn get(&self, sample: usize, sets: usize) -> Option<Vec<Cell>> {
-        let bytes = std::fs::read(&self.paths[sample]).ok()?;
+        let bytes = file::read(&self.paths[sample]).ok()?;
         let (words, rest) = bytes.as_chunks::<8>();
         if words.len() != 2 * sets || !rest.is_empty() {
             return None;

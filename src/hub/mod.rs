@@ -1,8 +1,13 @@
 //! Finds the files of a model by its name: a local file or folder, a built-in name, or a repository of the Hugging Face
 //! hub, which is read from the hub's cache or downloaded into it.
 
+mod checksum;
 mod download;
+mod part;
+mod remote;
 mod snapshot;
+mod timeout;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +18,9 @@ use crate::error::{Error, Result, nearest};
 use crate::file::is_plain;
 use snapshot::Snapshot;
 
+pub use checksum::{Verified, verify};
 pub use snapshot::shards;
+pub use timeout::Timeouts;
 
 /// Where the files of a model are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,14 +117,16 @@ pub struct Hub {
     pub token: Option<String>,
     /// Whether downloads are forbidden.
     pub offline: bool,
+    /// How long the hub may take.
+    pub timeouts: Timeouts,
 }
 
 impl Hub {
     /// Reads `LANCET_CACHE`, `XDG_CACHE_HOME`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT`, `HF_TOKEN` (or the token file
-    /// that the hub's own tools write) and `HF_HUB_OFFLINE`.
+    /// that the hub's own tools write), `HF_HUB_OFFLINE`, `HF_HUB_ETAG_TIMEOUT` and `HF_HUB_DOWNLOAD_TIMEOUT`.
     ///
     /// # Errors
-    /// No variable and no home folder for caches.
+    /// No variable and no home folder for caches; a timeout that is not a whole number of seconds.
     pub fn from_env() -> Result<Self> {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -140,6 +149,7 @@ impl Hub {
             endpoint: variable("HF_ENDPOINT").map(|address| address.trim_end_matches('/').to_owned()),
             token: token.filter(|token| !token.is_empty()),
             offline: cache::is_offline(&lookup),
+            timeouts: Timeouts::from_variables(&lookup)?,
         })
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Located;
 use crate::error::{Error, Result};
-use crate::file::is_plain;
+use crate::file::{self, is_plain};
 use crate::gguf::part;
 
 /// The weights in one file, as the hub's convention names it.
@@ -74,7 +74,7 @@ fn lacking_weights(folder: &Path) -> Vec<String> {
 /// # Errors
 /// A file that cannot be read, is not an index, names no files, or names files outside its folder.
 pub fn shards(index: &Path) -> Result<BTreeSet<String>> {
-    let text = std::fs::read_to_string(index).map_err(|error| Error::io(index, &error))?;
+    let text = file::read_text(index)?;
     let bad = |what: &str| Error::new(format!("`{}` is not an index of weights: {what}", index.display()));
     let json: Value = serde_json::from_str(&text).map_err(|error| bad(&error.to_string()))?;
     let map = json.get("weight_map").and_then(Value::as_object).ok_or_else(|| bad("it has no `weight_map`"))?;

@@ -16,6 +16,7 @@ use super::text_part::TextPart;
 use super::{built_in, family, load};
 use crate::device;
 use crate::error::{Error, Result};
+use crate::file;
 use crate::gguf::Gguf;
 use crate::hub::{self, Located};
 use crate::output::error_line;
@@ -260,7 +261,7 @@ fn check_kind(kind: Kind) -> Result<()> {
 }
 
 fn read_json(path: &Path) -> Result<serde_json::Value> {
-    let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, &error))?;
+    let text = file::read_text(path)?;
     serde_json::from_str(&text).map_err(|error| Error::new(format!("`{}` is not valid JSON: {error}", path.display())))
 }
 

@@ -41,7 +41,10 @@ struct Repl {
 pub fn run(session: Session) -> u8 {
     let session = Rc::new(RefCell::new(session));
     let mut input = if std::io::stdin().is_terminal() {
-        output::error_line(&format!("lancet {}  :help for help, :quit to leave", env!("CARGO_PKG_VERSION")));
+        output::error_line(&format!(
+            "lancet {}  :help for help, :quit to leave; what runs here may do what you may: read, write, connect",
+            env!("CARGO_PKG_VERSION")
+        ));
         Input::terminal(session.clone())
     } else {
         Input::piped()

@@ -2,7 +2,8 @@
 
 use rhai::{AST, Dynamic, Engine, LexError, OptimizationLevel, ParseError, ParseErrorType, Position, Scope, Token};
 
-use crate::syntax::{CALL_LEVELS, scan, source};
+use crate::limits::{self, Limits};
+use crate::syntax::{scan, source};
 use crate::{bind, interrupt, output};
 
 const EXPRESSION_DEPTH: usize = 128;
@@ -11,13 +12,19 @@ const EXPRESSION_DEPTH: usize = 128;
 pub const STACK_BYTES: usize = 256 << 20;
 
 /// An engine with everything that scripts can call, apart from the standard library.
-pub fn new() -> Engine {
+pub fn new(limits: &Limits) -> Engine {
     let mut engine = Engine::new();
     configure(&mut engine);
+    engine.set_max_call_levels(limits.depth).set_max_operations(limits.operations.unwrap_or(0));
     engine.set_strict_variables(true);
     engine.set_fail_on_invalid_map_property(true);
     engine.set_optimization_level(OptimizationLevel::Simple);
-    engine.on_progress(|_| interrupt::is_pending().then(|| "interrupted".into()));
+    engine.on_progress(|_| {
+        if interrupt::is_pending() {
+            return Some(bind::error::interruption());
+        }
+        limits::is_memory_full().then(|| bind::error::value(&limits::memory_error(None)))
+    });
     engine.on_print(output::line);
     engine.on_debug(|text, source, position| output::error_line(&debug_line(text, source, position)));
     bind::register(&mut engine);
@@ -45,7 +52,7 @@ fn configure(engine: &mut Engine) {
         Token::Reserved(word) if *word == "default" => Token::Identifier(word),
         other => other,
     });
-    engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
+    engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
 }
 
 fn debug_line(text: &str, source: Option<&str>, position: Position) -> String {

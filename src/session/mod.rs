@@ -10,9 +10,11 @@ use std::rc::Rc;
 
 use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Module, Scope};
 
+use crate::access::{self, Access};
 use crate::bind::script::ScriptContext;
 use crate::catalog::Catalog;
 use crate::diagnostics::{self, Diagnostic};
+use crate::limits::Limits;
 use crate::syntax::source::{self, SourceMap};
 use crate::{interrupt, output, progress};
 use module::Modules;
@@ -29,6 +31,10 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// The script's text, from which its help is taken.
     pub text: String,
+    /// What it may touch.
+    pub access: Access,
+    /// What each evaluation may take.
+    pub limits: Limits,
 }
 
 /// Why an evaluation returned no value.
@@ -50,6 +56,8 @@ pub struct Session {
     sources: Rc<RefCell<SourceMap>>,
     modules: Modules,
     context: ScriptContext,
+    access: Access,
+    limits: Limits,
     catalog: OnceCell<Rc<Catalog>>,
     /// Complete string arguments at the prompt.
     pub completions: Vec<StringCompletion>,
@@ -65,7 +73,7 @@ impl Session {
         std::mem::forget(tch::no_grad_guard());
         let sources = Rc::new(RefCell::new(SourceMap::default()));
         let modules = Modules::new(sources.clone());
-        let mut engine = engine::new();
+        let mut engine = engine::new(&options.limits);
         let mut constants = Module::new();
         let arguments: Array = options.arguments.iter().map(|argument| argument.clone().into()).collect();
         constants.set_var("ARGS", arguments);
@@ -81,6 +89,8 @@ impl Session {
             sources,
             modules,
             context,
+            access: options.access,
+            limits: options.limits,
             catalog: OnceCell::new(),
             completions: vec![crate::bind::model::complete_hook],
         };
@@ -97,6 +107,8 @@ impl Session {
     /// The text cannot be parsed, fails, is interrupted or ends itself.
     pub fn eval(&mut self, name: &str, text: &str) -> Result<Dynamic, ScriptError> {
         interrupt::clear();
+        access::enter(self.access.clone());
+        let _watch = self.limits.start();
         let entry = self.compile(name, text)?;
         let mut program = self.functions.merge(&entry);
         program.set_source(name);
@@ -155,11 +167,15 @@ impl Session {
     }
 
     fn explain(&self, name: &str, error: &EvalAltResult) -> ScriptError {
-        if interrupt::is_pending() || output::is_closed() {
+        if (interrupt::is_pending() && !interrupt::is_timed_out()) || output::is_closed() {
             return ScriptError::Interrupted;
         }
-        let context =
-            diagnostics::Context { sources: &self.sources.borrow(), catalog: &self.catalog(), scope: &self.scope };
+        let context = diagnostics::Context {
+            sources: &self.sources.borrow(),
+            catalog: &self.catalog(),
+            scope: &self.scope,
+            depth: self.limits.depth,
+        };
         ScriptError::Failed(Box::new(diagnostics::explain(name, error, &context)))
     }
 
@@ -188,6 +204,11 @@ impl Session {
     pub fn set_variable(&mut self, name: &str, value: Dynamic) {
         self.scope.push_dynamic(name, value);
         self.scope = self.scope.clone_visible();
+    }
+
+    /// Changes what evaluations may touch from now on.
+    pub fn set_access(&mut self, access: Access) {
+        self.access = access;
     }
 
     /// Makes imports read their files again.

@@ -3,12 +3,16 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
 
 use super::engine;
+use crate::access;
+use crate::bind::error::{ScriptResult, value};
+use crate::error::Result;
+use crate::file;
 use crate::syntax::source::{self, SourceMap};
 use crate::syntax::standard_library::{self, PRELUDE};
 
@@ -40,14 +44,14 @@ impl Modules {
 
     /// The module that an import of `path` in the text `source` has loaded.
     pub fn loaded(&self, source: &str, path: &str) -> Option<Shared<Module>> {
-        self.loaded.borrow().get(&find(Some(source), path)?.name).cloned()
+        self.loaded.borrow().get(&find(Some(source), path).ok()??.name).cloned()
     }
 
     /// Loads the whole standard library: the prelude for everywhere, the others as `name::`.
     ///
     /// # Errors
     /// An error in the library itself.
-    pub fn register_standard(&self, engine: &mut Engine) -> Result<(), Box<EvalAltResult>> {
+    pub fn register_standard(&self, engine: &mut Engine) -> ScriptResult<()> {
         for name in standard_library::names() {
             let module = self.load(engine, standard(name), Position::NONE)?;
             if name == PRELUDE {
@@ -59,12 +63,7 @@ impl Modules {
         Ok(())
     }
 
-    fn load(
-        &self,
-        engine: &Engine,
-        found: Option<Found>,
-        position: Position,
-    ) -> Result<Shared<Module>, Box<EvalAltResult>> {
+    fn load(&self, engine: &Engine, found: Option<Found>, position: Position) -> ScriptResult<Shared<Module>> {
         let Some(Found { name, text }) = found else {
             return Err(EvalAltResult::ErrorModuleNotFound(String::new(), position).into());
         };
@@ -97,8 +96,9 @@ impl ModuleResolver for Modules {
         source: Option<&str>,
         path: &str,
         position: Position,
-    ) -> Result<Shared<Module>, Box<EvalAltResult>> {
-        self.load(engine, find(source, path), position).map_err(|error| match *error {
+    ) -> ScriptResult<Shared<Module>> {
+        let found = find(source, path).map_err(|error| EvalAltResult::ErrorRuntime(value(&error), position))?;
+        self.load(engine, found, position).map_err(|error| match *error {
             EvalAltResult::ErrorModuleNotFound(name, position) if name.is_empty() => {
                 EvalAltResult::ErrorModuleNotFound(path.to_owned(), position).into()
             }
@@ -111,26 +111,26 @@ fn standard(name: &str) -> Option<Found> {
     Some(Found { name: format!("std/{name}.rhai"), text: standard_library::text(name)?.to_owned() })
 }
 
-fn find(source: Option<&str>, path: &str) -> Option<Found> {
+/// The module's text; `None` if there is none.
+fn find(source: Option<&str>, path: &str) -> Result<Option<Found>> {
     let beside = source.and_then(|source| Path::new(source).parent()).map(Path::to_path_buf).unwrap_or_default();
-    std::iter::once(beside).chain(search_path()).find_map(|folder| read(&folder.join(path))).or_else(|| {
-        let name = path.strip_prefix("std/")?;
-        standard(name.strip_suffix(".rhai").unwrap_or(name))
-    })
+    for folder in std::iter::once(beside).chain(access::search_path()) {
+        if let Some(found) = read(&folder.join(path))? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(path.strip_prefix("std/").and_then(|name| standard(name.strip_suffix(".rhai").unwrap_or(name))))
 }
 
-/// The folders of `LANCET_PATH`.
-fn search_path() -> Vec<PathBuf> {
-    std::env::var_os("LANCET_PATH").map(|value| std::env::split_paths(&value).collect()).unwrap_or_default()
-}
-
-fn read(path: &Path) -> Option<Found> {
+fn read(path: &Path) -> Result<Option<Found>> {
     let mut path = path.to_path_buf();
     if path.extension().is_none_or(|extension| extension != "rhai") {
         path.as_mut_os_string().push(".rhai");
     }
-    let text = std::fs::read_to_string(&path).ok()?;
-    Some(Found { name: path.display().to_string(), text })
+    if !path.is_file() {
+        return Ok(None);
+    }
+    Ok(Some(Found { name: path.display().to_string(), text: file::read_text(&path)? }))
 }
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn each_standard_module_stands_alone() {
         for name in standard_library::names() {
-            let mut engine = crate::session::engine::new();
+            let mut engine = crate::session::engine::new(&Default::default());
             let modules = Modules::default();
             engine.set_module_resolver(modules.clone());
             if name != PRELUDE {

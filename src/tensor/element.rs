@@ -7,6 +7,7 @@ use tch::{Device, Kind};
 use super::raw::constant;
 use super::{Tensor, is_float, kind_name, named, refusal};
 use crate::error::{Error, Result};
+use crate::limits;
 
 /// One number of a script.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -153,6 +154,7 @@ impl Tensor {
     /// A libtorch error, such as too little memory.
     pub fn elements(&self) -> Result<Elements> {
         fn copy<T: tch::kind::Element + Clone>(tensor: &Tensor, zero: T) -> Result<Vec<T>> {
+            limits::reserve(tensor.numel().saturating_mul(size_of::<T>()))?;
             let converted = tensor.tch().f_to_kind(T::KIND)?;
             let mut values = vec![zero; tensor.numel()];
             converted.f_copy_data(&mut values, tensor.numel()).map_err(|error| refusal("copy", &[tensor], error))?;

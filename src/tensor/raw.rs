@@ -4,9 +4,10 @@
 //! the error. So a number enters every computation as a tensor without dimensions.
 
 use tch::kind::Element;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::error::Result;
+use crate::limits;
 
 /// A number as a tensor without dimensions, on the CPU. It computes beside tensors of every device, and a tensor that
 /// has dimensions and the same kind of numbers keeps its dtype.
@@ -49,8 +50,20 @@ pub fn copy(tensor: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// A libtorch error, such as too little memory.
 pub fn numbers(tensor: &Tensor) -> Result<Vec<f64>> {
-    let tensor = tensor.f_to_device_(Device::Cpu, Kind::Double, false, false)?;
-    Ok(Vec::<f64>::try_from(&tensor.f_reshape([-1])?)?)
+    values(tensor)
+}
+
+/// All numbers of a tensor as `T`, the last dimension fastest.
+///
+/// # Errors
+/// Too little memory.
+pub fn values<T: Element>(tensor: &Tensor) -> Result<Vec<T>>
+where
+    Vec<T>: for<'a> TryFrom<&'a Tensor, Error = TchError>,
+{
+    limits::reserve(tensor.numel().saturating_mul(size_of::<T>()))?;
+    let tensor = tensor.f_to_device_(Device::Cpu, T::KIND, false, false)?;
+    Ok(Vec::try_from(&tensor.f_reshape([-1])?)?)
 }
 
 /// Arithmetic of a tensor with one number. A tensor of floats that has dimensions keeps its dtype.

@@ -2,18 +2,24 @@
 //! transformers' `apply_chat_template`.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use chrono::Local;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{ArgType, Kwargs, Serde, ValueKind};
-use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, escape_formatter};
+use minijinja::{AutoEscape, Environment, ErrorKind, Output, State, escape_formatter, filters};
 use serde_json::{Map, Value as Json};
 
 use super::python::{self, JsonOptions};
+use super::template_limit::{self, FUEL, invalid, pay_for};
+use super::template_source::{self, ITERABLE};
 use crate::error::{Error, Result};
+use crate::interrupt;
 
-/// The steps that a template may take: a conversation of a thousand turns needs far fewer.
-const FUEL: u64 = 10_000_000;
+/// The stack of the thread that renders, in bytes: room for as deep a nesting as the fuel allows.
+const STACK: usize = 1 << 28;
+/// How long a template may take: comparisons and joins of nested lists cost little fuel and much time.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// One turn of a conversation: `role`, `content`, and whatever else the template reads, such as `name` or `tool_calls`.
 pub type Message = Map<String, Json>;
@@ -33,10 +39,17 @@ pub struct Options {
 /// The conversation as text in the model's chat format.
 ///
 /// # Errors
-/// A template that cannot be parsed or that fails, also by its own `raise_exception`; the message names the line.
+/// A template that cannot be parsed or that fails, also by its own `raise_exception`; the message names the line. One
+/// that takes too many steps; Ctrl-C.
 pub fn render(template: &str, messages: &[Message], options: &Options) -> Result<String> {
+    let (template, messages, options) = (template.to_owned(), messages.to_vec(), options.clone());
+    let render = move || render_here(&template, &messages, &options);
+    interrupt::watched(STACK, LIMIT, render).map_err(|error| error.context("the chat template"))?
+}
+
+fn render_here(template: &str, messages: &[Message], options: &Options) -> Result<String> {
     let environment = environment().map_err(|error| describe(&error))?;
-    let template = without_generation_tags(template);
+    let template = template_source::adapted(template);
     let template = environment.template_from_str(&template).map_err(|error| describe(&error))?;
     let mut variables = Map::new();
     variables.insert("messages".into(), messages.iter().cloned().map(Json::Object).collect());
@@ -52,34 +65,34 @@ fn environment() -> std::result::Result<Environment<'static>, minijinja::Error> 
     let mut environment = Environment::new();
     environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", |message: String| -> std::result::Result<String, minijinja::Error> {
-        Err(invalid(message))
-    });
+    environment.set_unknown_method_callback(template_limit::method);
+    environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
+    environment.add_filter(ITERABLE, iterable);
     environment.add_filter("tojson", to_json);
+    environment.add_filter("string", |state: &State, value: &minijinja::Value| {
+        pay_for(state, value)?;
+        filters::string(state, value)
+    });
+    environment.add_filter("pprint", |state: &State, value: &minijinja::Value| {
+        pay_for(state, value).map(|()| filters::pprint(value))
+    });
     environment.set_formatter(print);
     environment.set_fuel(Some(FUEL));
     Ok(environment)
 }
 
-/// Replaces transformers' own `generation` block, which marks the assistant's text and changes nothing, by an `if
-/// true`.
-fn without_generation_tags(template: &str) -> String {
-    let mut text = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{%") {
-        let Some((tag, after)) = after.split_once("%}") else { break };
-        let name = tag.trim_matches(|character: char| character.is_whitespace() || matches!(character, '-' | '+'));
-        let tag = match name {
-            "generation" => tag.replace(name, "if true"),
-            "endgeneration" => tag.replace(name, "endif"),
-            _ => tag.to_owned(),
-        };
-        text.extend([before, "{%", &tag, "%}"]);
-        rest = after;
-    }
-    text + rest
+fn raise_exception(
+    state: &State,
+    message: &minijinja::Value,
+) -> std::result::Result<minijinja::Value, minijinja::Error> {
+    pay_for(state, message)?;
+    Err(invalid(message.to_string()))
+}
+
+/// What a loop runs over. minijinja takes `none` for an empty list.
+fn iterable(value: minijinja::Value) -> std::result::Result<minijinja::Value, minijinja::Error> {
+    if value.is_none() { Err(invalid("'NoneType' object is not iterable".into())) } else { Ok(value) }
 }
 
 /// The current local time.
@@ -90,7 +103,9 @@ fn strftime_now(format: &str) -> std::result::Result<String, minijinja::Error> {
 }
 
 /// transformers' `tojson`.
-fn to_json(Serde(value): Serde<Json>, options: Kwargs) -> std::result::Result<String, minijinja::Error> {
+fn to_json(state: &State, value: &minijinja::Value, options: Kwargs) -> std::result::Result<String, minijinja::Error> {
+    pay_for(state, value)?;
+    let Serde(value) = Serde::<Json>::from_value(Some(value))?;
     let separators: Option<Vec<String>> = options.get("separators")?;
     let separators = match separators.as_deref() {
         None => None,
@@ -113,17 +128,22 @@ fn print(
     state: &mut State,
     value: &minijinja::Value,
 ) -> std::result::Result<(), minijinja::Error> {
-    match (value.kind(), Serde::<Json>::from_value(Some(value))) {
-        (ValueKind::String | ValueKind::Undefined, _) | (_, Err(_)) => escape_formatter(output, state, value),
-        (_, Ok(Serde(json))) => output.write_str(&python::text(&json)).map_err(minijinja::Error::from),
+    if matches!(value.kind(), ValueKind::String | ValueKind::Undefined) {
+        return escape_formatter(output, state, value);
+    }
+    pay_for(state, value)?;
+    match Serde::<Json>::from_value(Some(value)) {
+        Err(_) => escape_formatter(output, state, value),
+        Ok(Serde(json)) => output.write_str(&python::text(&json)).map_err(minijinja::Error::from),
     }
 }
 
-fn invalid(message: String) -> minijinja::Error {
-    minijinja::Error::new(ErrorKind::InvalidOperation, message)
-}
-
 fn describe(error: &minijinja::Error) -> Error {
+    if error.kind() == ErrorKind::OutOfFuel {
+        let place = error.line().map_or_else(String::new, |line| format!(" in line {line}"));
+        return Error::new(format!("the chat template takes more than {FUEL} steps{place}"))
+            .hint("a step is an instruction or 64 bytes of text; no conversation needs that many");
+    }
     let reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
     match error.line() {
         Some(line) => Error::new(format!("the chat template fails in line {line}: {reason}")),

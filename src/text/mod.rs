@@ -2,6 +2,9 @@
 //! templates.
 
 pub mod chat;
+mod post_processor;
 pub mod python;
+mod template_limit;
+mod template_source;
 pub mod tokenizer;
 mod vocabulary;

@@ -6,8 +6,9 @@ use std::path::Path;
 use serde_json::{Map, Value as Json};
 use tokenizers::AddedToken;
 
-use super::vocabulary;
+use super::{post_processor, vocabulary};
 use crate::error::{Error, Result};
+use crate::file;
 use crate::gguf::Gguf;
 
 /// Tokens that end a turn in a conversation; GGUF files name one end token only.
@@ -41,7 +42,7 @@ impl Tokenizer {
         if !path.exists() {
             return Ok(None);
         }
-        let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, &error))?;
+        let bytes = file::read(&path)?;
         // The library panics on some files whose lists contradict each other.
         let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
         let broken = |reason: &str| Error::new(format!("`{}` is not a tokenizer: {reason}", path.display()));
@@ -49,6 +50,10 @@ impl Tokenizer {
             Ok(parsed) => parsed.map_err(|error| broken(&error.to_string()))?,
             Err(_) => return Err(broken("its lists contradict each other")),
         };
+        let incomplete = inner.get_post_processor().map(post_processor::token_without_ids).transpose();
+        if let Some(token) = incomplete.map_err(|error| broken(&error.to_string()))?.flatten() {
+            return Err(broken(&format!("its post-processor names `{token}`, which is not among its special tokens")));
+        }
         let files = Files::read(directory)?;
         files.add_tokens(&mut inner)?;
         let mut tokenizer = Self::new(inner)?;
@@ -214,7 +219,7 @@ impl Files {
             if !path.exists() {
                 return Ok(Json::Null);
             }
-            let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, &error))?;
+            let text = file::read_text(&path)?;
             serde_json::from_str(&text).map_err(|error| Error::new(format!("`{}`: {error}", path.display())))
         };
         Ok(Self {
@@ -299,7 +304,7 @@ impl Files {
     fn chat_template(&self, directory: &Path) -> Result<Option<String>> {
         let path = directory.join("chat_template.jinja");
         if path.exists() {
-            return std::fs::read_to_string(&path).map(Some).map_err(|error| Error::io(&path, &error));
+            return file::read_text(&path).map(Some);
         }
         let template = match &self.tokenizer_config["chat_template"] {
             Json::String(template) => Some(template.clone()),

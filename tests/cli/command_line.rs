@@ -6,18 +6,12 @@ use std::process::{Command, Output, Stdio};
 
 use assert_cmd::assert::OutputAssertExt;
 
+use crate::support::with_input;
+
 fn lancet() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
     command.env_remove("LANCET_PATH").env_remove("HF_HUB_OFFLINE");
     command
-}
-
-fn with_input(command: &mut Command, input: &str) -> Output {
-    use std::io::Write;
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("lancet starts");
-    child.stdin.take().expect("stdin").write_all(input.as_bytes()).expect("input");
-    child.wait_with_output().expect("output")
 }
 
 fn out(output: &Output) -> String {

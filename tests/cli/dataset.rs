@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::CTRL_C;
@@ -153,6 +154,21 @@ fn ctrl_c_leaves_nothing() {
     assert!(matches!(outcome, Err(Error::Interrupted)), "{outcome:?}");
     assert!(nothing_was_kept(folder.path()));
     datasets.fetch(&tiny()).unwrap();
+}
+
+/// Ctrl-C is pressed while the index is silent.
+#[test]
+fn ctrl_c_does_not_wait_for_the_index() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
+    let index = format!("http://{}/simple", listener.local_addr().unwrap());
+    command.args(["data", "bigbench"]).env("PIP_INDEX_URL", index).env("LANCET_CACHE", folder.path());
+    let child = command.env_remove("HF_HUB_OFFLINE").stderr(Stdio::piped()).spawn().unwrap();
+    let _open = listener.accept().unwrap();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

@@ -1,18 +1,26 @@
 //! The doctor's report on model folders of the test.
 
 use std::path::Path;
+use std::process::Command;
 
 use lancet::doctor;
 use lancet::error::Error;
-use lancet::hub::{BUILT_IN, Hub, Origin};
+use lancet::hub::{BUILT_IN, Hub, Origin, Timeouts};
 
 fn hub(folder: &Path) -> Hub {
-    Hub { models: folder.join("models"), cache: folder.join("hub"), endpoint: None, token: None, offline: false }
+    Hub {
+        models: folder.join("models"),
+        cache: folder.join("hub"),
+        endpoint: None,
+        token: None,
+        offline: false,
+        timeouts: Timeouts::default(),
+    }
 }
 
 fn report(hub: Hub) -> (bool, String) {
     let mut out = Vec::new();
-    let healthy = doctor::report(&mut out, Ok(hub)).expect("a vector can be written");
+    let healthy = doctor::report(&mut out, Ok(hub), false).expect("a vector can be written");
     (healthy, String::from_utf8(out).expect("UTF-8"))
 }
 
@@ -64,6 +72,9 @@ fn the_token_is_never_shown() {
     assert!(line(&text, "hub token").contains("found"), "{text}");
     assert!(line(&text, "downloads").contains("off"), "{text}");
     assert!(!text.contains(token), "{text}");
+    let endpoint = Some("https://user:password@example.org/hub".to_owned());
+    let (_, text) = report(Hub { endpoint, ..hub(folder.path()) });
+    assert!(line(&text, "hub address").ends_with(" https://example.org/hub"), "{text}");
 }
 
 #[test]
@@ -79,7 +90,44 @@ fn only_models_with_a_snapshot_are_counted() {
 #[test]
 fn a_system_without_a_cache_folder_is_a_failure() {
     let mut out = Vec::new();
-    let healthy = doctor::report(&mut out, Err(Error::new("nowhere").hint("set `LANCET_CACHE`"))).unwrap();
+    let healthy = doctor::report(&mut out, Err(Error::new("nowhere").hint("set `LANCET_CACHE`")), false).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(!healthy && text.contains("nowhere") && text.contains("LANCET_CACHE"), "{text}");
+}
+
+/// Runs `lancet doctor --verify` on a cache.
+fn verify(cache: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
+    command.args(["doctor", "--verify"]).env("HF_HUB_CACHE", cache).env("LANCET_CACHE", cache.join("own"));
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn broken_files_of_the_hub_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(verify(folder.path()).1.contains("0 whole, 0 broken"));
+    let blobs = folder.path().join("models--owner--name/blobs");
+    std::fs::create_dir_all(&blobs).unwrap();
+    // What `sha256sum` and `git hash-object` say of "hello\n".
+    let names = [
+        "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
+        "ce013625030ba8dba906f756967f9e9ca394464a",
+        "no-checksum",
+    ];
+    for name in names {
+        std::fs::write(blobs.join(name), "hello\n").unwrap();
+    }
+    let (code, text) = verify(folder.path());
+    assert_eq!(code, Some(0), "{text}");
+    assert!(line(&text, "hub files").contains("2 whole, 0 broken; 1 incomplete or without a checksum"), "{text}");
+    for name in names {
+        std::fs::write(blobs.join(name), "hellO\n").unwrap();
+    }
+    let (code, text) = verify(folder.path());
+    assert_eq!(code, Some(1), "{text}");
+    for name in &names[..2] {
+        assert!(text.contains(&format!("`{}` has a wrong checksum", blobs.join(name).display())), "{text}");
+    }
+    assert!(line(&text, "hub files").contains("0 whole, 2 broken; 1"), "{text}");
 }

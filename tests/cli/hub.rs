@@ -2,145 +2,14 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::net::TcpListener;
+use std::path::Path;
 
+use crate::fake_hub::{COMMIT, CONFIG, Server, TOKENIZER, WEIGHTS, assert_error, hub, snapshot};
 use crate::support::CTRL_C;
 use lancet::error::Error;
-use lancet::hub::{Hub, Located};
+use lancet::hub::{Hub, Located, Timeouts};
 use lancet::interrupt;
-
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-
-/// A hub with one repository, `owner/name`.
-#[derive(Default)]
-struct Served {
-    files: HashMap<&'static str, Vec<u8>>,
-    /// The status instead of a file's content.
-    refused: HashMap<&'static str, u16>,
-    /// The number of answers that still break off inside a file's content.
-    truncated: HashMap<&'static str, usize>,
-    /// Files longer than their stated length.
-    misstated: Vec<&'static str>,
-    /// The file whose download Ctrl-C interrupts.
-    interrupted: Option<&'static str>,
-    requests: Vec<String>,
-}
-
-struct Server {
-    served: Arc<Mutex<Served>>,
-    address: String,
-}
-
-impl Server {
-    fn new(files: &[(&'static str, &str)]) -> Self {
-        let files = files.iter().map(|(name, content)| (*name, content.as_bytes().to_vec())).collect();
-        let served = Arc::new(Mutex::new(Served { files, ..Served::default() }));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let shared = Arc::clone(&served);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                answer(stream.unwrap(), &mut shared.lock().unwrap());
-            }
-        });
-        Self { served, address }
-    }
-
-    fn with(self, change: impl FnOnce(&mut Served)) -> Self {
-        change(&mut self.served.lock().unwrap());
-        self
-    }
-
-    /// The requests since the last call.
-    fn requests(&self) -> Vec<String> {
-        std::mem::take(&mut self.served.lock().unwrap().requests)
-    }
-}
-
-/// Answers one request as the hub does.
-fn answer(mut stream: TcpStream, served: &mut Served) {
-    let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
-    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    let Some(path) = head.first().and_then(|line| line.split(' ').nth(1)).map(str::to_owned) else { return };
-    let range = head.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
-    served.requests.push(path.clone());
-    let refuse = |mut stream: TcpStream, status: u16| {
-        write!(stream, "HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok();
-    };
-    if let Some(revision) = path.strip_prefix("/api/models/owner/name/revision/") {
-        if revision != "main" && revision != COMMIT {
-            return refuse(stream, 404);
-        }
-        let siblings: Vec<String> = served.files.keys().map(|name| format!(r#"{{"rfilename":"{name}"}}"#)).collect();
-        let body = format!(r#"{{"sha":"{COMMIT}","siblings":[{}]}}"#, siblings.join(","));
-        let length = body.len();
-        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").ok();
-        return;
-    }
-    let prefix = format!("/owner/name/resolve/{COMMIT}/");
-    let asked = path.strip_prefix(&prefix);
-    let plain = asked.map(|name| percent_encoding::percent_decode_str(name).decode_utf8().unwrap());
-    let Some((name, content)) = plain.and_then(|name| served.files.get_key_value(&*name)) else {
-        return refuse(stream, if path.starts_with("/api/models/private/") { 401 } else { 404 });
-    };
-    if let Some(status) = served.refused.get(name) {
-        return refuse(stream, *status);
-    }
-    let (start, end) = match range.as_deref().and_then(|range| range.split_once('-')) {
-        Some((start, "")) => (start.parse().unwrap(), content.len()),
-        Some((start, end)) => (start.parse().unwrap(), end.parse::<usize>().unwrap() + 1),
-        None => (0, content.len()),
-    };
-    let stated = content.len() + usize::from(served.misstated.contains(name));
-    write!(
-        stream,
-        "HTTP/1.1 206 Partial Content\r\nx-repo-commit: {COMMIT}\r\netag: \"{}-etag\"\r\nContent-Length: {}\r\n\
-         Content-Range: bytes {start}-{}/{stated}\r\nConnection: close\r\n\r\n",
-        asked.unwrap().replace('/', "-"),
-        end - start,
-        end - 1,
-    )
-    .ok();
-    let body = &content[start..end];
-    let left = served.truncated.get_mut(name).filter(|left| **left > 0 && body.len() > 1);
-    let body = match left {
-        Some(left) => {
-            *left -= 1;
-            &body[..body.len() / 2]
-        }
-        None => body,
-    };
-    if end > 1 && served.interrupted.take_if(|file| file == name).is_some() {
-        interrupt::request();
-    }
-    stream.write_all(body).ok();
-}
-
-const CONFIG: (&str, &str) = ("config.json", r#"{"model_type":"olmo2"}"#);
-const TOKENIZER: (&str, &str) = ("tokenizer.json", "{}");
-const WEIGHTS: (&str, &str) = ("model.safetensors", "the weights of the model");
-
-fn hub(server: &Server, folder: &Path) -> Hub {
-    Hub {
-        models: folder.join("models"),
-        cache: folder.join("hub"),
-        endpoint: Some(server.address.clone()),
-        token: None,
-        offline: false,
-    }
-}
-
-fn snapshot(folder: &Path) -> PathBuf {
-    folder.join("hub/models--owner--name/snapshots").join(COMMIT)
-}
-
-#[track_caller]
-fn assert_error(error: Error, message: &str, hint: &str) {
-    assert!(error.to_string().contains(message), "`{message}` is not in: {error}");
-    assert!(error.hint_text().unwrap_or_default().contains(hint), "`{hint}` is not in: {:?}", error.hint_text());
-}
 
 #[test]
 fn a_repository_is_downloaded_once() {
@@ -347,6 +216,7 @@ fn the_token_is_sent_to_the_hub() {
         endpoint: Some(address),
         token: Some("secret".into()),
         offline: false,
+        timeouts: Timeouts::default(),
     };
     let error = hub.locate("owner/name", None, true).unwrap_err();
     assert!(!error.to_string().contains("secret"));
@@ -444,6 +314,12 @@ fn variables_say_where_models_are() {
     assert_eq!(hub.models, Path::new("/caches/lancet/models"));
     for (value, offline) in [("1", true), ("TRUE", true), ("yes", true), ("0", false), ("", false)] {
         assert_eq!(read(&[("HF_HUB_OFFLINE", value)]).offline, offline, "{value}");
+    }
+    let timeouts = read(&[("HF_HUB_ETAG_TIMEOUT", "3"), ("HF_HUB_DOWNLOAD_TIMEOUT", "4")]).timeouts;
+    assert_eq!((timeouts.question.as_secs(), timeouts.content.as_secs()), (3, 4));
+    for wrong in ["0", "-1", "1.5", "soon"] {
+        let lookup = |name: &str| (name == "HF_HUB_ETAG_TIMEOUT").then(|| wrong.to_owned());
+        assert_error(Hub::from_variables(lookup).unwrap_err(), "`HF_HUB_ETAG_TIMEOUT` is", "seconds");
     }
 }
 

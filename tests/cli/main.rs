@@ -1,12 +1,16 @@
 //! The program around the scripts: command line, prompt, doctor, set-up and its downloads.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod fake_hub;
 mod support;
 
+mod access;
 mod command_line;
 mod dataset;
 mod doctor;
 mod hub;
+mod limits;
 mod repl;
 mod setup;
 mod source;
+mod transfer;

@@ -107,3 +107,44 @@ fn no_two_folders_import_each_other() {
         .collect();
     assert!(both.is_empty(), "{}", both.join(", "));
 }
+
+/// The files that touch the disk themselves: those that do so for every script, and Lancet's own settings and caches.
+const DISK: [&str; 9] = [
+    "src/access/path.rs",
+    "src/cli.rs",
+    "src/data/fetch",
+    "src/device.rs",
+    "src/doctor.rs",
+    "src/file.rs",
+    "src/hub",
+    "src/memory.rs",
+    "src/repl",
+];
+
+#[test]
+fn scripts_reach_files_through_one_gate() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let opened = [
+        "fs::read",
+        "fs::write",
+        "fs::create",
+        "fs::remove",
+        "fs::rename",
+        "fs::copy",
+        "File::open",
+        "File::create",
+        "OpenOptions",
+    ];
+    let uses = |code: &str, word: &str| {
+        code.match_indices(word).any(|(place, _)| !code[..place].ends_with(|letter: char| letter.is_alphanumeric()))
+    };
+    let mut wrong = Vec::new();
+    for path in files(&root.join("src")) {
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        let code = code(&fs::read_to_string(&path).unwrap());
+        if !DISK.iter().any(|allowed| name.starts_with(allowed)) {
+            wrong.extend(opened.iter().filter(|word| uses(&code, word)).map(|word| format!("{name}: {word}")));
+        }
+    }
+    assert!(wrong.is_empty(), "read and write with `crate::file`, which asks what the script may: {wrong:?}");
+}

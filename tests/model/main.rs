@@ -4,6 +4,7 @@
 
 mod support;
 
+mod chat_template;
 mod checkpoint;
 mod config;
 mod generate;

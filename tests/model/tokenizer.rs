@@ -356,15 +356,6 @@ fn added_tokens_may_lie_beyond_the_embeddings() {
 }
 
 #[test]
-fn templates_that_never_end_are_stopped() {
-    let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}";
-    let message = failure(render(endless, &[], &Options::default()));
-    assert!(message.contains("fuel"), "{message}");
-    let message = failure(render("{{ [1] | tojson(indent=1000000000000) }}", &[], &Options::default()));
-    assert!(message.contains("at most 64"), "{message}");
-}
-
-#[test]
 fn tokens_of_the_files_beside_the_tokenizer_count() {
     let own = json("tiny_llama/tokenizer.json");
     let folder = tempfile::tempdir().unwrap();
@@ -438,4 +429,28 @@ fn a_file_that_does_not_say_how_words_are_split_is_refused() {
     let (ours, own) = (load(&folder).unwrap(), from_gguf(&fixture("tiny_llama.gguf")));
     let text = "It's 1234567 o'clock, naïve café";
     assert_eq!(ours.encode(text, false).unwrap(), own.encode(text, false).unwrap());
+}
+
+#[test]
+fn a_post_processor_that_names_an_unknown_token_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let piece = value!({ "SpecialToken": { "id": "[CLS]", "type_id": 0 } });
+    let template = |special: Value| {
+        value!({ "type": "TemplateProcessing", "single": [piece, { "Sequence": { "id": "A", "type_id": 0 } }],
+            "pair": [], "special_tokens": special })
+    };
+    let cls = value!({ "[CLS]": { "id": "[CLS]", "ids": [0], "tokens": ["[CLS]"] } });
+    let load = |processor: Value| {
+        let model = value!({ "type": "WordLevel", "vocab": { "[CLS]": 0, "a": 1 }, "unk_token": "[CLS]" });
+        let file = value!({ "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
+            "post_processor": processor, "decoder": null, "model": model });
+        std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
+        Tokenizer::from_directory(folder.path())
+    };
+    let whole = load(template(cls)).unwrap().unwrap();
+    assert_eq!(whole.encode("a", true).unwrap(), [0, 1]);
+    for processor in [template(value!({})), value!({ "type": "Sequence", "processors": [template(value!({}))] })] {
+        let message = failure(load(processor));
+        assert!(message.contains("tokenizer.json") && message.contains("`[CLS]`"), "{message}");
+    }
 }

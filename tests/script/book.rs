@@ -363,6 +363,7 @@ fn lancet_complaint(arguments: &[&str], workplace: &Path) -> Option<String> {
     match arguments {
         [] => None,
         ["--offline", rest @ ..] if known("--offline") => lancet_complaint(rest, workplace),
+        [option @ ("--allow" | "--limit"), _, rest @ ..] if known(option) => lancet_complaint(rest, workplace),
         ["-e", ..] => None,
         [first @ ("run" | "-i" | "check"), file, options @ ..] if known(first) => {
             if file.chars().all(|character| character.is_ascii_uppercase()) {

@@ -166,6 +166,51 @@ fn lasting_failures_say_what_is_wrong() {
 }
 
 #[test]
+fn a_key_reaches_no_other_server() {
+    let other = Server::new(vec![completion("yes")]);
+    for status in [301, 302, 303, 307, 308] {
+        let location = format!("Location: {}/chat/completions\r\n", other.url).leak();
+        let server = Server::new(vec![Answer::Say(status, location, String::new())]);
+        let asked = Request { key: Some("key-of-the-test".into()), ..request(&server.url) };
+        assert_contains(&failure(asked.send()), &[&format!("status {status}"), &other.url]);
+    }
+    assert!(other.asked().is_empty());
+}
+
+#[test]
+fn a_key_that_is_sent_back_is_masked() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "key of the test";
+    let echo = || format!("{} {key}", "x".repeat(190));
+    for answer in [
+        Answer::Say(401, "", json!({ "error": { "message": echo() } }).to_string()),
+        Answer::Say(401, "", echo()),
+        Answer::Say(200, "", echo()),
+        Answer::Say(200, "", json!({ "error": echo() }).to_string()),
+        Answer::Say(307, "Location: http://key of the test/\r\n", String::new()),
+        completion(&echo()),
+    ] {
+        let server = Server::new(vec![answer]);
+        let store = Some(folder.path().to_owned());
+        let error = failure(Request { key: Some(key.into()), store, ..request(&server.url) }.send());
+        assert!(!error.contains("key of"), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no answer is kept");
+    // A word for servers that need no key is no secret.
+    let server = Server::new(vec![completion("EMPTY")]);
+    assert_eq!(Request { key: Some("EMPTY".into()), ..request(&server.url) }.send().unwrap(), "EMPTY");
+}
+
+#[test]
+fn a_password_in_the_address_is_refused_and_not_shown() {
+    for url in ["http://user:password@127.0.0.1:1/v1", "http://user:password@127.0.0.1:port/v1"] {
+        let error = failure(request(url).send());
+        assert!(!error.contains("password@"), "{error}");
+        assert_contains(&error, &["127.0.0.1"]);
+    }
+}
+
+#[test]
 fn servers_that_do_not_answer_are_given_up() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let refused = failure(request(&format!("http://{nobody}/v1")).send());

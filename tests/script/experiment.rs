@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{fixture, run, small_model};
+use crate::support::{fixture, run, run_on_simulated_gpu, run_with, small_model};
 use assert_cmd::Command;
 use serde_json::{Value, json};
 
@@ -24,6 +24,8 @@ fn every_example_runs_on_a_model_without_a_tokenizer() {
     for name in files("examples", ".rhai") {
         let printed = run(&format!("examples/{name}"), &["--model", &model], folder.path());
         assert!(printed.lines().count() > 2, "{name}: {printed}");
+        let on_gpu = run_on_simulated_gpu(&format!("examples/{name}"), &["--model", &model], folder.path());
+        assert_eq!(on_gpu, printed.replace("cpu", "cuda:0"), "{name}");
         let text =
             std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(&name)).expect("text");
         assert!(text.lines().any(|line| line.starts_with("assert")), "{name} asserts nothing");
@@ -172,6 +174,31 @@ fn every_experiment_writes_its_results() {
             assert!(page.contains("<p class=\"finding\">"), "{name}: what was found");
         }
         complete(name, &out);
+        let (folder, on_gpu) = (tempfile::tempdir().expect("folder"), out.with_file_name("gpu"));
+        let on_gpu_text = on_gpu.display().to_string();
+        all.iter_mut().filter(|word| **word == out_text).for_each(|word| *word = &on_gpu_text);
+        run_on_simulated_gpu(&format!("scripts/{name}.rhai"), &all, folder.path());
+        for path in entries_with(&out, "csv") {
+            same_numbers(&path, &on_gpu.join(path.file_name().expect("a name")));
+        }
+    }
+}
+
+/// Fails unless two CSV files have the same texts, and the same numbers up to rounding.
+fn same_numbers(one: &Path, other: &Path) {
+    let read = |path: &Path| std::fs::read_to_string(path).expect("a CSV file");
+    let (left, right) = (read(one), read(other));
+    assert_eq!(left.lines().count(), right.lines().count(), "{}", one.display());
+    for (left, right) in
+        left.lines().flat_map(|line| line.split(',')).zip(right.lines().flat_map(|line| line.split(',')))
+    {
+        let close = match (left.parse::<f64>(), right.parse::<f64>()) {
+            (Ok(left), Ok(right)) => {
+                (left - right).abs() <= 1e-9 * left.abs().max(1.0) || left.is_nan() && right.is_nan()
+            }
+            _ => left == right,
+        };
+        assert!(close, "{}: {left} on the CPU, {right} on the GPU", one.display());
     }
 }
 
@@ -211,7 +238,8 @@ fn a_judge_behind_a_url_is_asked_once_per_answer() {
     let out_text = out.display().to_string();
     let with_judge = ["--out", &out_text, "--judge", &url, "--judge-model", "any"];
     for _ in 0..2 {
-        let printed = run("scripts/competence.rhai", &[&arguments[..], &with_judge].concat(), folder.path());
+        let arguments = [&arguments[..], &with_judge].concat();
+        let printed = run_with(&["--allow", "net=127.0.0.1"], "scripts/competence.rhai", &arguments, folder.path());
         assert!(
             printed.contains("IA 50% of 2 judged") && printed.contains("neither yes nor no to 1 of 3"),
             "{printed}"

@@ -1,11 +1,11 @@
 //! A small random model with a tokenizer, and the scripts of the project run as users run them.
 
 use std::path::Path;
+use std::process::Command;
 
-use assert_cmd::Command;
 use serde_json::{Value, json};
 
-use crate::support::fixture;
+use crate::support::{fixture, with_simulated_gpus};
 
 /// A folder in which `small` holds a config, a tokenizer and no weights: for `init: "random"`.
 pub fn small_model() -> tempfile::TempDir {
@@ -28,12 +28,32 @@ pub fn small_model() -> tempfile::TempDir {
 
 /// Runs a script of the project and returns what it printed.
 pub fn run(script: &str, arguments: &[&str], cache: &Path) -> String {
+    run_with(&[], script, arguments, cache)
+}
+
+/// The same with options of Lancet itself.
+pub fn run_with(options: &[&str], script: &str, arguments: &[&str], cache: &Path) -> String {
+    finish(script, lancet(script, cache).args(options).args(["run", script]).args(arguments))
+}
+
+/// The same where the automatic choice of a device finds a simulated GPU.
+pub fn run_on_simulated_gpu(script: &str, arguments: &[&str], cache: &Path) -> String {
+    let mut command = lancet(script, cache);
+    with_simulated_gpus(&mut command, 8 << 30);
+    finish(script, command.args(["run", script]).args(arguments))
+}
+
+fn lancet(script: &str, cache: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
     if !script.starts_with("examples") {
         command.env("LANCET_CACHE", cache);
     }
-    let output =
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["run", script]).args(arguments).output().expect("runs");
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+fn finish(script: &str, command: &mut Command) -> String {
+    let output = command.output().expect("runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{script}: {}\n{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)

@@ -8,14 +8,17 @@ mod fixture;
 mod generator;
 #[path = "../support/session.rs"]
 mod session;
+#[path = "../support/simulated_gpu.rs"]
+mod simulated_gpu;
 #[path = "../support/svg.rs"]
 pub mod svg;
 #[path = "../support/text.rs"]
 mod text;
 
-pub use crate::small_model::{run, small_model};
+pub use crate::small_model::{run, run_on_simulated_gpu, run_with, small_model};
 pub use engine::{engine, message};
 pub use fixture::fixture;
 pub use generator::generator;
 pub use session::session;
+pub use simulated_gpu::with_simulated_gpus;
 pub use text::{assert_contains, failure};

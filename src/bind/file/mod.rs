@@ -18,6 +18,7 @@ use super::error::ScriptResult;
 use super::module;
 use super::option::Options;
 use super::tensor::convert;
+use crate::access;
 use crate::cache::Cache;
 use crate::catalog::topic::Topic;
 use crate::data::{json as json_file, safetensors};
@@ -65,13 +66,17 @@ mod file_functions {
 
     /// Whether there is a file or folder at a path.
     ///
+    /// # Errors
+    /// A place that the script may not read.
+    ///
     /// # Example
     /// ```rhai
     /// assert(path_exists("."));
     /// ```
-    #[rhai_fn(volatile)]
-    pub fn path_exists(path: &str) -> bool {
-        Path::new(path).exists()
+    #[rhai_fn(return_raw, volatile)]
+    pub fn path_exists(path: &str) -> ScriptResult<bool> {
+        access::check_read(Path::new(path))?;
+        Ok(Path::new(path).exists())
     }
 
     /// Makes a folder and those above it; one that is there already is fine.

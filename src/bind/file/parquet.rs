@@ -10,6 +10,7 @@ use crate::bind::option::Options;
 use crate::data::parquet::{Column, Field, Row, Writer, open};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+use crate::tensor::raw::values;
 
 /// Reads the rows of a parquet file as maps.
 pub fn read_rows(path: &str) -> Result<Array> {
@@ -131,10 +132,9 @@ fn from_tensor(what: &str, tensor: &Tensor) -> Result<Column> {
     if tensor.tch().dim() != 1 {
         return Err(Error::new(format!("{what} is a tensor of {} dimensions, not 1", tensor.tch().dim())));
     }
-    let cpu = |kind| tensor.tch().f_to_device_(tch::Device::Cpu, kind, false, false);
     Ok(match tensor.kind() {
-        Kind::Double => Column::Double(Vec::<f64>::try_from(&cpu(Kind::Double)?)?),
-        Kind::Float | Kind::Half | Kind::BFloat16 => Column::Single(Vec::<f32>::try_from(&cpu(Kind::Float)?)?),
-        _ => Column::Integer(Vec::<i64>::try_from(&cpu(Kind::Int64)?)?),
+        Kind::Double => Column::Double(values(tensor.tch())?),
+        Kind::Float | Kind::Half | Kind::BFloat16 => Column::Single(values(tensor.tch())?),
+        _ => Column::Integer(values(tensor.tch())?),
     })
 }

@@ -6,9 +6,9 @@ use tch::{Device, Kind};
 use super::convert::{from_number, number};
 use crate::bind::convert::type_name;
 use crate::error::{Error, Result};
-use crate::interrupt;
 use crate::tensor::element::{Elements, Number};
 use crate::tensor::{Tensor, kind_name};
+use crate::{interrupt, limits};
 
 /// Deeper nesting is taken for a mistake.
 const DEEPEST: usize = 64;
@@ -123,6 +123,7 @@ fn unify(numbers: &[Number]) -> Elements {
 
 /// The elements as nested arrays, or as one value where there are no dimensions.
 pub fn to_nested(tensor: &Tensor) -> Result<Dynamic> {
+    limits::reserve(tensor.numel().saturating_mul(size_of::<Dynamic>()))?;
     rows(&tensor.elements()?, &tensor.shape(), 0)
 }
 

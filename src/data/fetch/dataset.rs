@@ -12,6 +12,7 @@ use crate::cache::{self, Cache};
 use crate::data::record;
 use crate::error::{Error, Result, nearest};
 use crate::file::{checksum, is_plain, write_atomic};
+use crate::http::Content;
 use crate::interrupt;
 use crate::progress::Progress;
 
@@ -238,7 +239,7 @@ const MEGABYTE: u64 = 1_000_000;
 
 /// Counts the bytes read, and stops after Ctrl-C.
 struct Metered {
-    content: Box<dyn Read>,
+    content: Content,
     bar: Progress,
     left_over: u64,
 }

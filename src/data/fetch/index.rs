@@ -1,16 +1,16 @@
 //! A Python package index: finds a source archive among a package's files and downloads it.
 //! <https://packaging.python.org/en/latest/specifications/simple-repository-api/>
 
-use std::io::Read;
 use std::time::Duration;
 
 use serde::Deserialize;
+use ureq::http::Method;
 use ureq::http::header::{ACCEPT, CONTENT_TYPE};
-use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, ResponseExt};
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::http::{Client, Content, Redirects, shown};
+use crate::interrupt;
 
 /// JSON is preferred; many mirrors have HTML only.
 const FORMATS: &str = "application/vnd.pypi.simple.v1+json, text/html;q=0.1";
@@ -20,8 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A package index by its address.
 pub struct Index {
-    address: Url,
-    agent: Agent,
+    client: Client,
 }
 
 /// A response whose content has not been read yet.
@@ -29,58 +28,43 @@ pub struct Download {
     /// Its length in bytes, if the server states it.
     pub length: Option<u64>,
     /// The content.
-    pub content: Box<dyn Read>,
+    pub content: Content,
 }
 
 impl Index {
-    /// The index at `address`, as pip takes it.
+    /// The index at `address`, as pip takes it: a name and password in it are sent to this server only.
     ///
     /// # Errors
     /// An invalid address.
     pub fn new(address: &str) -> Result<Self> {
-        let parsed = Url::parse(&format!("{}/", address.trim_end_matches('/')))
-            .map_err(|error| Error::new(format!("the package index `{address}` is not a valid address: {error}")))
-            .map_err(|error| error.hint("set `PIP_INDEX_URL` to one such as https://example.org/simple"))?;
-        // The system's certificates: organisations add their own there.
-        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_connect(Some(PATIENCE))
-            .timeout_recv_response(Some(PATIENCE))
-            .timeout_per_read(Some(PATIENCE))
-            .build()
-            .into();
-        Ok(Self { address: parsed, agent })
+        let parsed = Url::parse(&format!("{}/", address.trim_end_matches('/')));
+        let parsed = parsed.map_err(|error| {
+            Error::new(format!("the package index `{}` is not a valid address: {error}", shown(address)))
+                .hint("set `PIP_INDEX_URL` to one such as https://example.org/simple")
+        })?;
+        Ok(Self { client: Client::new(&parsed, None, PATIENCE)? })
     }
 
     /// The address of an archive among the files of a package.
     ///
     /// # Errors
-    /// An index that cannot be reached, or that does not have the archive.
+    /// An index that cannot be reached, or that does not have the archive; Ctrl-C.
     pub fn find(&self, package: &str, archive: &str) -> Result<Url> {
-        let page = self.address.join(&format!("{package}/")).map_err(|error| unreadable(&self.address, &error))?;
-        let mut answer = self
-            .agent
-            .get(page.as_str())
-            .header(ACCEPT, FORMATS)
-            .call()
-            .map_err(|error| explain(&page, &format!("`{package}`"), error))?;
-        let base = Url::parse(&answer.get_uri().to_string()).unwrap_or_else(|_| page.clone());
+        let index = self.client.address();
+        let page = index.join(&format!("{package}/")).map_err(|error| unreadable(index, &error))?;
+        let broken = |error| explain(&page, &format!("`{package}`"), error);
+        let accept = [(ACCEPT, FORMATS.to_owned())];
+        let (base, answer) = self.client.ask(&Method::GET, &page, &accept, Redirects::All)?.map_err(broken)?;
         let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let is_json = kind.contains("json");
-        let text = answer
-            .body_mut()
-            .with_config()
-            .limit(LONGEST_PAGE)
-            .read_to_string()
-            .map_err(|error| explain(&page, &format!("`{package}`"), error))?;
+        let text = Content::new(answer)?.text(LONGEST_PAGE)?.map_err(broken)?;
         let found = if is_json {
             in_json(&text, archive).map_err(|error| unreadable(&page, &error))?
         } else {
             in_html(&text, archive)
         };
         let found = found.ok_or_else(|| {
-            Error::new(format!("the package index `{}` has no `{archive}`", shown(&self.address)))
+            Error::new(format!("the package index `{index}` has no `{archive}`"))
                 .hint("set `PIP_INDEX_URL` to an index that has it")
         })?;
         base.join(&found).map_err(|error| unreadable(&page, &error))
@@ -89,20 +73,12 @@ impl Index {
     /// Starts a download.
     ///
     /// # Errors
-    /// A server that cannot be reached or refuses.
+    /// A server that cannot be reached or refuses; Ctrl-C.
     pub fn open(&self, address: &Url) -> Result<Download> {
-        let answer = self.agent.get(address.as_str()).call().map_err(|error| {
-            explain(
-                address,
-                &format!("`{}`", address.path_segments().and_then(Iterator::last).unwrap_or_default()),
-                error,
-            )
-        })?;
-        let body = answer.into_body();
-        Ok(Download {
-            length: body.content_length(),
-            content: Box::new(body.into_with_config().limit(u64::MAX).reader()),
-        })
+        let name = address.path_segments().and_then(Iterator::last).unwrap_or_default();
+        let answer = self.client.ask(&Method::GET, address, &[], Redirects::All)?;
+        let (_, answer) = answer.map_err(|error| explain(address, &format!("`{name}`"), error))?;
+        Ok(Download { length: answer.body().content_length(), content: Content::new(answer)? })
     }
 }
 
@@ -132,19 +108,14 @@ fn in_html(text: &str, archive: &str) -> Option<String> {
     links.map(bare).find(|link| link.split('?').next().and_then(|path| path.rsplit('/').next()) == Some(archive))
 }
 
-/// An address without the password that it may hold.
-fn shown(address: &Url) -> String {
-    let mut address = address.clone();
-    let _ = address.set_password(None);
-    let _ = address.set_username("");
-    address.to_string()
-}
-
 fn unreadable(address: &Url, error: &dyn std::fmt::Display) -> Error {
-    Error::new(format!("the answer of the package index `{}` cannot be read: {error}", shown(address)))
+    Error::new(format!("the answer of the package index `{}` cannot be read: {error}", shown(address.as_str())))
 }
 
 fn explain(address: &Url, what: &str, error: ureq::Error) -> Error {
+    if interrupt::is_pending() {
+        return Error::Interrupted;
+    }
     let host = address.host_str().unwrap_or_default();
     match error {
         ureq::Error::StatusCode(404) => Error::new(format!("the package index at {host} has no {what}")),
@@ -173,9 +144,9 @@ mod tests {
     }
 
     #[test]
-    fn passwords_are_not_shown() {
-        let index = Index::new("https://name:secret@example.org/simple/").unwrap();
-        assert_eq!(shown(&index.address), "https://example.org/simple/");
+    fn a_wrong_address_is_refused_without_its_password() {
         assert!(Index::new("somewhere").is_err());
+        let error = Index::new("https://name:secret@example.org:port/simple").err().unwrap().to_string();
+        assert!(error.contains("example.org:port") && !error.contains("secret"), "{error}");
     }
 }

@@ -1,7 +1,6 @@
 //! Reading the rows of a parquet file.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use parquet::record::reader::RowIter;
 use parquet::schema::types::Type;
 
 use crate::error::{Error, Result};
+use crate::file;
 use crate::interrupt;
 
 /// The rows of a parquet file, read one after the other.
@@ -25,7 +25,7 @@ pub struct Parquet {
 /// # Errors
 /// A file that cannot be read or is not a parquet file; a column that is there twice.
 pub fn open(path: &Path) -> Result<Parquet> {
-    let file = File::open(path).map_err(|error| Error::io(path, &error))?;
+    let file = file::open(path)?;
     let reader = guarded(path, || SerializedFileReader::new(file))?;
     if let Some(name) = repeated(reader.metadata().file_metadata().schema()) {
         return Err(Error::new(format!("`{}` has the column `{name}` twice", path.display())));
