@@ -1,6 +1,7 @@
 //! A model's tokenizer: text to token ids and back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use serde_json::{Map, Value as Json};
@@ -44,7 +45,7 @@ impl Tokenizer {
         }
         let bytes = file::read(&path)?;
         // The library panics on some files whose lists contradict each other.
-        let parsed = std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
+        let parsed = catch_unwind(|| tokenizers::Tokenizer::from_bytes(&bytes));
         let broken = |reason: &str| Error::new(format!("`{}` is not a tokenizer: {reason}", path.display()));
         let mut inner = match parsed {
             Ok(parsed) => parsed.map_err(|error| broken(&error.to_string()))?,
@@ -106,7 +107,7 @@ impl Tokenizer {
     /// An id that no token has.
     pub fn decode(&self, ids: &[i64]) -> Result<String> {
         let ids = ids.iter().map(|id| self.known(*id)).collect::<Result<Vec<u32>>>()?;
-        self.inner.decode(&ids, false).map_err(outside)
+        self.text(&ids)
     }
 
     /// The text of each token by itself, with its leading space where it has one. A token that holds part of a
@@ -120,12 +121,20 @@ impl Tokenizer {
 
     fn token(&self, id: i64) -> Result<String> {
         let id = self.known(id)?;
-        let text = self.inner.decode(&[id], false).map_err(outside)?;
+        let text = self.text(&[id])?;
         // Decoders of the SentencePiece kind drop the space at the beginning of a text.
         let piece = self.inner.id_to_token(id).unwrap_or_default();
         let spaces = piece.chars().take_while(|character| *character == '▁').count();
         let left = text.chars().take_while(|character| *character == ' ').count();
         Ok(format!("{}{text}", " ".repeat(spaces.saturating_sub(left))))
+    }
+
+    fn text(&self, ids: &[u32]) -> Result<String> {
+        // The library panics if its decoder is to cut more from a token than there is.
+        let decoded = catch_unwind(AssertUnwindSafe(|| self.inner.decode(ids, false)));
+        decoded
+            .map_err(|_| Error::new("the tokenizer's decoder cuts more from a token than there is"))?
+            .map_err(outside)
     }
 
     /// The id as the library wants it, if a token has it.

@@ -80,7 +80,7 @@ fn faults<T: Target>(test: &str, inputs: u64) -> Vec<String> {
             break;
         };
         // The target's state may matter: the inputs since it was made are needed to see the fault again.
-        let block = number - number % T::LIFE.min(number + 1);
+        let block = if T::LIFE == u64::MAX { number } else { number - number % T::LIFE };
         let file = save(test, round, number);
         faults.push(format!(
             "{number}: {reason}\nthe input: {}\nagain: FUZZ_ROUND={round} FUZZ_FIRST={block} FUZZ_INPUTS={} cargo test --release \
