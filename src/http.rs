@@ -15,7 +15,7 @@ use ureq::{Agent, Body};
 use url::Url;
 
 use crate::error::{Error, Result};
-use crate::interrupt;
+use crate::interrupt::{self, Bounds};
 
 /// The stack of a thread that waits for the network, in bytes.
 const STACK: usize = 2 << 20;
@@ -44,7 +44,7 @@ pub fn settings() -> ConfigBuilder<AgentScope> {
 /// Ctrl-C; no thread.
 pub fn watched<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     // The client has its own timeouts.
-    interrupt::watched(STACK, Duration::MAX, work)
+    interrupt::watched(Bounds { stack: STACK, memory: usize::MAX, time: Duration::MAX }, work)
 }
 
 fn start(work: impl FnOnce() + Send + 'static) -> Result<()> {

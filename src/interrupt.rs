@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+use indicatif::HumanBytes;
+
+use crate::allocator;
 use crate::error::{Error, Result};
 
 const NONE: u8 = 0;
@@ -51,31 +54,44 @@ pub fn check() -> Result<()> {
 /// How often to check for Ctrl-C while waiting.
 pub const GLANCE: Duration = Duration::from_millis(50);
 
-/// Runs `work` on a thread of its own with this much stack, so that Ctrl-C need not wait for it. After Ctrl-C, or after
-/// `limit`, the thread is left to its end.
+/// What work on another thread may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Bytes of stack.
+    pub stack: usize,
+    /// Bytes besides.
+    pub memory: usize,
+    /// How long it takes.
+    pub time: Duration,
+}
+
+/// Runs `work` on a thread of its own, so that Ctrl-C need not wait for it. After Ctrl-C, or beyond its bounds, the
+/// thread is left alone.
 ///
 /// # Errors
-/// Ctrl-C; work that takes longer; no thread.
+/// Ctrl-C; work that takes more than its bounds; no thread.
 ///
 /// # Panics
 /// As `work` does.
-pub fn watched<T: Send + 'static>(
-    stack: usize,
-    limit: Duration,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T> {
+pub fn watched<T: Send + 'static>(bounds: Bounds, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let start = Instant::now();
     let (done, outcome) = sync_channel(1);
-    // After Ctrl-C nobody receives the outcome.
-    let started = std::thread::Builder::new().stack_size(stack).spawn(move || drop(done.send(work())));
+    let full = done.clone();
+    let confined = move || {
+        // After Ctrl-C nobody receives the outcome.
+        allocator::confine(bounds.memory, move || drop(full.send(None)));
+        drop(done.send(Some(work())));
+    };
+    let started = std::thread::Builder::new().stack_size(bounds.stack).spawn(confined);
     let thread = started.map_err(|error| Error::new(format!("no thread can be started: {error}")))?;
     loop {
         check()?;
         match outcome.recv_timeout(GLANCE) {
-            Ok(value) => return Ok(value),
-            Err(RecvTimeoutError::Timeout) if start.elapsed() < limit => {}
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) => return Err(Error::new(format!("it takes more than {}", HumanBytes(bounds.memory as u64)))),
+            Err(RecvTimeoutError::Timeout) if start.elapsed() < bounds.time => {}
             Err(RecvTimeoutError::Timeout) => {
-                return Err(Error::new(format!("it takes longer than {} seconds", limit.as_secs())));
+                return Err(Error::new(format!("it takes longer than {} seconds", bounds.time.as_secs())));
             }
             Err(RecvTimeoutError::Disconnected) => match thread.join() {
                 Err(panic) => resume_unwind(panic),

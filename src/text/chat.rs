@@ -14,12 +14,11 @@ use super::python::{self, JsonOptions};
 use super::template_limit::{self, FUEL, invalid, pay_for};
 use super::template_source::{self, ITERABLE};
 use crate::error::{Error, Result};
-use crate::interrupt;
+use crate::interrupt::{self, Bounds};
 
-/// The stack of the thread that renders, in bytes: room for as deep a nesting as the fuel allows.
-const STACK: usize = 1 << 28;
-/// How long a template may take: comparisons and joins of nested lists cost little fuel and much time.
-const LIMIT: Duration = Duration::from_secs(60);
+/// What the thread that renders may take. The stack has room for as deep a nesting as the fuel allows; operators on
+/// nested lists cost little fuel, but much memory or time.
+const BOUNDS: Bounds = Bounds { stack: 1 << 28, memory: 1 << 29, time: Duration::from_secs(60) };
 
 /// One turn of a conversation: `role`, `content`, and whatever else the template reads, such as `name` or `tool_calls`.
 pub type Message = Map<String, Json>;
@@ -44,7 +43,7 @@ pub struct Options {
 pub fn render(template: &str, messages: &[Message], options: &Options) -> Result<String> {
     let (template, messages, options) = (template.to_owned(), messages.to_vec(), options.clone());
     let render = move || render_here(&template, &messages, &options);
-    interrupt::watched(STACK, LIMIT, render).map_err(|error| error.context("the chat template"))?
+    interrupt::watched(BOUNDS, render).map_err(|error| error.context("the chat template"))?
 }
 
 fn render_here(template: &str, messages: &[Message], options: &Options) -> Result<String> {

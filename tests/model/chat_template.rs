@@ -60,6 +60,7 @@ fn sizes_that_no_conversation_needs_are_refused() {
         ("{{ range(1000000000000) }}", "too many"),
         (&format!("{nested}{{{{ n.x }}}}"), "more than 500 deep"),
         (&format!("{nested}{{{{ n.x|tojson }}}}"), "more than 500 deep"),
+        (&doubled("{{ (n.x ~ '')|length }}"), "takes more than 512.00 MiB"),
         ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "recursion"),
     ] {
         let message = failure(template);
@@ -74,9 +75,9 @@ fn sizes_that_no_conversation_needs_are_refused() {
 /// Neither writing nor freeing a nesting as deep as the steps allow ends the process.
 #[test]
 fn deep_nestings_fit_on_the_stack() {
-    let rows = "{% for i in range(900) %}{% for j in range(900) %}{% set n.x = [n.x] %}{% endfor %}{% endfor %}";
+    let rows = "{% for i in range(450) %}{% for j in range(450) %}{% set n.x = [n.x] %}{% endfor %}{% endfor %}";
     let template = format!("{{% set n = namespace(x=[]) %}}{rows}{{{{ (n.x ~ '')|length }}}}");
-    let brackets = 2 * (900 * 900 + 1);
+    let brackets = 2 * (450 * 450 + 1);
     assert_eq!(render(&template, &[], &Options::default()).unwrap(), brackets.to_string());
 }
 
