@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test check docs docs-pictures bench bench-gpu libtorch-cuda clean
+.PHONY: help setup build demo test fuzz check docs docs-pictures bench bench-gpu libtorch-cuda clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,14 @@ demo: build ## Run localization and superadditivity on smollm2; figures and repo
 # Tests and lints use the release profile too, so that the dependencies are compiled once.
 test: setup ## Run all tests
 	cargo test --release
+
+# FUZZ_TARGET=csv tries one target only, FUZZ_INPUTS=100000 that many inputs of each, once.
+fuzz: setup ## Try new random inputs of all kinds until one is a fault or you stop it
+	@set -e; round=$${FUZZ_ROUND:-$$(date +%s)}; while :; do \
+		FUZZ_ROUND=$$round cargo test --release --test fuzz $$FUZZ_TARGET -- --skip campaign --nocapture; \
+		[ -z "$$FUZZ_INPUTS" ] || break; \
+		round=$$((round + 1)); \
+	done
 
 check: setup ## Check the format and the lints
 	cargo fmt --check

@@ -3,7 +3,7 @@
 mod command;
 mod complete;
 mod entry;
-mod helper;
+pub mod helper;
 mod highlight;
 mod history;
 mod input;

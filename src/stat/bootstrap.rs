@@ -62,6 +62,11 @@ impl Settings {
         if self.n_resamples < 2 {
             return Err(Error::new("`n_resamples` must be at least 2"));
         }
+        if self.n_resamples > MOST_RESAMPLES {
+            let given = self.n_resamples;
+            return Err(Error::new(format!("`n_resamples` of a bootstrap is at most {MOST_RESAMPLES}, not {given}"))
+                .hint("the means of all resamples are held in memory"));
+        }
         Ok(())
     }
 }
@@ -78,6 +83,9 @@ pub struct Interval {
     /// The standard deviation over the resamples.
     pub standard_error: f64,
 }
+
+/// More resamples change no digit that is reported, and take more memory than there may be.
+const MOST_RESAMPLES: usize = 1_000_000;
 
 /// Samples resampled at once: bounds the memory used.
 const BLOCK: usize = 256;

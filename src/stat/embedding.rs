@@ -10,6 +10,7 @@ use super::matrix::doubles;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
 use crate::tensor::raw::numbers;
+use crate::worker::{self, Bounds};
 
 /// The settings of an embedding.
 #[derive(Debug, Clone, Copy)]
@@ -31,11 +32,16 @@ impl Default for Settings {
 /// A limit, because every pair of samples takes memory and time in each step.
 const MOST_SAMPLES: i64 = 5000;
 
+/// A limit too: steps that Ctrl-C leaves behind go on until they are done.
+const MOST_STEPS: usize = 100_000;
+
+const STACK_BYTES: usize = 8 << 20;
+
 /// Positions [sample, 2] for `x` [sample, feature].
 ///
 /// # Errors
-/// Not a matrix of finite numbers, too many samples, fewer than two features, samples that do not differ, or a
-/// perplexity that does not fit their number.
+/// Not a matrix of finite numbers, too many samples or steps, fewer than two features, samples that do not differ, or a
+/// perplexity that does not fit their number; Ctrl-C.
 pub fn tsne(x: &Tensor, settings: Settings) -> Result<Tensor> {
     let _guard = tch::no_grad_guard();
     let matrix = doubles("tsne", x)?;
@@ -46,6 +52,9 @@ pub fn tsne(x: &Tensor, settings: Settings) -> Result<Tensor> {
     if samples > MOST_SAMPLES {
         return Err(Error::new(format!("`tsne` takes at most {MOST_SAMPLES} samples, not {samples}"))
             .hint("take a part of the samples"));
+    }
+    if settings.n_iter > MOST_STEPS {
+        return Err(Error::new(format!("`n_iter` of `tsne` is at most {MOST_STEPS}, not {}", settings.n_iter)));
     }
     let most = (samples - 1) as f64 / 3.0;
     if !(settings.perplexity >= 1.0 && settings.perplexity <= most) {
@@ -58,11 +67,14 @@ pub fn tsne(x: &Tensor, settings: Settings) -> Result<Tensor> {
     }
     let centred = Array2::from_shape_vec((samples as usize, features as usize), numbers(&centred)?)
         .map_err(|error| Error::new(error.to_string()))?;
-    let embedded = TSneParams::embedding_size_with_rng(2, generator(settings.seed))
-        .approx_threshold(0.0)
-        .perplexity(settings.perplexity)
-        .max_iter(settings.n_iter)
-        .transform(centred)
+    let embed = move || {
+        TSneParams::embedding_size_with_rng(2, generator(settings.seed))
+            .approx_threshold(0.0)
+            .perplexity(settings.perplexity)
+            .max_iter(settings.n_iter)
+            .transform(centred)
+    };
+    let embedded = worker::run(Bounds::stack(STACK_BYTES), embed)?
         .map_err(|error| Error::new(format!("`tsne` failed: {error}")))?;
     if embedded.iter().any(|value| !value.is_finite()) {
         return Err(Error::new("`tsne` did not converge").hint("try another perplexity or seed"));

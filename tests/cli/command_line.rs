@@ -180,6 +180,7 @@ fn stops_at_ctrl_c(code: &str) -> Duration {
 #[test]
 fn ctrl_c_stops_a_script() {
     stops_at_ctrl_c("print(\"ready\"); try { loop {} } catch { print(\"caught\") }");
+    stops_at_ctrl_c("let x = rand([2000, 4]); print(\"ready\"); stats::tsne(x, #{ n_iter: 100000 })");
 }
 
 #[test]

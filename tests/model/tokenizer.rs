@@ -210,6 +210,19 @@ fn limits_of_the_training_run_are_dropped() {
 }
 
 #[test]
+fn a_decoder_that_cuts_too_much_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = json("tiny_llama/tokenizer.json");
+    file["decoder"] = serde_json::json!({"type": "Strip", "content": "a", "start": 0, "stop": 2});
+    std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
+    let tokenizer = Tokenizer::from_directory(folder.path()).unwrap().unwrap();
+    let id = tokenizer.token_to_id("a").unwrap();
+    for message in [failure(tokenizer.decode(&[id])), failure(tokenizer.tokens(&[id]))] {
+        assert!(message.contains("cuts more from a token"), "{message}");
+    }
+}
+
+#[test]
 fn broken_files_are_named() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();

@@ -437,6 +437,7 @@ fn faults_say_what_would_be_right() {
         ("stats::lda(tensor([1.0, 2.0]), [0, 1])", "needs a matrix [sample, feature], not [2] f32"),
         ("stats::pca([[1, 2], [3, 5]], 3)", "cannot give 3 components; from 1 to 2"),
         ("stats::pca([[1, 2], [1, 2]], 1)", "needs samples that differ"),
+        ("stats::bootstrap_ci([1, 2], #{ n_resamples: 100000000000 })", "at most 1000000, not 100000000000"),
         ("stats::pca([], 1)", "needs samples and features"),
         ("stats::tsne([[1, 2], [1, 3], [4, 4]], #{ perplexity: 5 })", "a perplexity of 5 does not fit 3 samples"),
         ("stats::tsne([[1, 2], [1, 2], [1, 2], [1, 2]], #{ perplexity: 1 })", "needs samples that differ"),

@@ -59,7 +59,7 @@ mod functions {
     /// - `level`: 0.95 by default
     /// - `statistic`: `"mean"` (default) or `"median"`
     /// - `method`: `"BCa"` (default; bias-corrected and accelerated), `"percentile"` or `"basic"`
-    /// - `n_resamples`: 9999 by default; `seed`: 0 by default, and one seed gives one result
+    /// - `n_resamples`: 9999 by default, at most 1,000,000; `seed`: 0 by default, and one seed gives one result
     ///
     /// # Example
     /// ```rhai
