@@ -73,11 +73,11 @@ mod functions {
     /// T-SNE: samples in two dimensions, neighbours beside neighbours.
     ///
     /// `x` is a tensor [sample, feature] (or an array of rows); gives a tensor [sample, 2]. Distances between groups
-    /// mean nothing. The exact algorithm on the CPU, so at most 5000 samples: its time grows with their square, and it
-    /// cannot be interrupted while it runs. For many features, `pca` to 50 first.
+    /// mean nothing. The exact algorithm on the CPU, so at most 5000 samples: its time grows with their square, and after
+    /// Ctrl-C it goes on unseen. For many features, `pca` to 50 first.
     ///
     /// Options: `perplexity`: about how many neighbours count, 30 by default, at most a third of the samples; `n_iter`:
-    /// 1000 by default; `seed`: 0 by default.
+    /// 1000 by default, at most 100,000; `seed`: 0 by default.
     ///
     /// # Example
     /// ```rhai

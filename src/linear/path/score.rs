@@ -298,10 +298,27 @@ impl Scorer<'_> {
 /// rank, the first is small, and every other is as large as all before it.
 fn parts(vocabulary: i64, max_rank: Option<i64>) -> Vec<(i64, i64)> {
     let mut stride = 1;
-    while max_rank.is_some_and(|most| vocabulary / (2 * stride) >= 2 * most.max(1)) {
+    while max_rank.is_some_and(|most| vocabulary / (2 * stride) >= most.max(1).saturating_mul(2)) {
         stride *= 2;
     }
     let first = (0, stride);
     let strides = std::iter::successors(Some(stride), |stride| Some(stride / 2)).take_while(|stride| *stride > 1);
     once(first).chain(strides.map(|stride| (stride / 2, stride))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parts;
+
+    #[test]
+    fn the_parts_cover_the_vocabulary_whatever_ranks_are_wanted() {
+        for max_rank in [None, Some(0), Some(1), Some(10), Some(i64::MAX)] {
+            let mut tokens: Vec<i64> = parts(1000, max_rank)
+                .into_iter()
+                .flat_map(|(first, stride)| (first..1000).step_by(stride as usize))
+                .collect();
+            tokens.sort_unstable();
+            assert_eq!(tokens, (0..1000).collect::<Vec<_>>(), "{max_rank:?}");
+        }
+    }
 }
