@@ -57,6 +57,18 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
 }
 
 #[test]
+fn any_rank_may_be_the_last_to_keep() {
+    let map = frozen(&double("llama2"));
+    let all = table(&map, &request(Edges::Argmax), true);
+    for max_rank in [1 << 62, i64::MAX] {
+        let options = TableOptions { selection: Selection::All, max_rank, keep_low: false, hold: true };
+        let plan = Plan::new(&map, request(Edges::Argmax), 5, options).expect("a plan");
+        let kept = plan.run(&mut |_| Ok(())).expect("a table");
+        assert_eq!(kept.held().expect("paths").len(), all.held().expect("paths").len());
+    }
+}
+
+#[test]
 fn tokens_and_biases_add_up_to_the_logits_on_every_family() {
     let _guard = tch::no_grad_guard();
     for name in TINY {

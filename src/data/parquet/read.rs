@@ -30,8 +30,30 @@ pub fn open(path: &Path) -> Result<Parquet> {
     if let Some(name) = repeated(reader.metadata().file_metadata().schema()) {
         return Err(Error::new(format!("`{}` has the column `{name}` twice", path.display())));
     }
+    guarded(path, || check_dictionaries(&reader))?;
     let rows = guarded(path, || Ok(RowIter::from_file_into(Box::new(reader))))?;
     Ok(Parquet { path: path.to_path_buf(), rows })
+}
+
+/// Refuses a dictionary that claims more values than it has bytes: the library would take memory for all of them.
+fn check_dictionaries(reader: &impl FileReader) -> parquet::errors::Result<()> {
+    for number in 0..reader.num_row_groups() {
+        let group = reader.get_row_group(number)?;
+        for column in 0..group.num_columns() {
+            let mut pages = group.get_column_page_reader(column)?;
+            while let Some(next) = pages.peek_next_page()? {
+                if !next.is_dict {
+                    pages.skip_next_page()?;
+                } else if let Some(page) = pages.get_next_page()?
+                    && page.num_values() as usize > page.buffer().len()
+                {
+                    let (values, bytes) = (page.num_values(), page.buffer().len());
+                    return Err(ParquetError::General(format!("a dictionary of {values} values in {bytes} bytes")));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A name that two columns of one group have, which a row could hold once only.
@@ -66,4 +88,21 @@ fn guarded<T>(path: &Path, read: impl FnOnce() -> std::result::Result<T, Parquet
         Err(_) => "the file is damaged".to_owned(),
     };
     Err(Error::new(format!("`{}`: not a complete parquet file: {outcome}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dictionary_that_claims_too_much_is_refused() {
+        let mut bytes = std::fs::read("tests/fixtures/tasks/snarks.parquet").unwrap();
+        // The header of the file's first page: a dictionary, and the number of its values.
+        let number = bytes.windows(2).position(|pair| pair == [0x4c, 0x15]).unwrap() + 2;
+        bytes.splice(number..=number, [0xfe, 0xff, 0xff, 0xff, 0x0f]);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let error = open(file.path()).err().unwrap().to_string();
+        assert!(error.contains("a dictionary of 2147483647 values in 1342 bytes"), "{error}");
+    }
 }

@@ -298,7 +298,7 @@ impl Scorer<'_> {
 /// rank, the first is small, and every other is as large as all before it.
 fn parts(vocabulary: i64, max_rank: Option<i64>) -> Vec<(i64, i64)> {
     let mut stride = 1;
-    while max_rank.is_some_and(|most| vocabulary / (2 * stride) >= most.max(1).saturating_mul(2)) {
+    while max_rank.is_some_and(|most| vocabulary / (4 * stride) >= most.max(1)) {
         stride *= 2;
     }
     let first = (0, stride);
