@@ -10,7 +10,6 @@ use kuva::render::render::Scene;
 
 use crate::error::{Error, Result};
 use crate::file::format_of;
-use crate::guard;
 use crate::worker::{self, Bounds};
 
 /// The stack for drawing: the library may recurse into what it draws.
@@ -115,6 +114,5 @@ fn smoothed(png: &[u8]) -> std::result::Result<Vec<u8>, Box<dyn std::error::Erro
 /// # Errors
 /// An error of `work`, or a panic in it; Ctrl-C.
 pub fn draw<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    worker::run(Bounds::stack(STACK_BYTES), || guard::catch(work))?
-        .unwrap_or_else(|panic| Err(Error::new(format!("the figure could not be drawn: {panic}"))))
+    worker::run(Bounds::stack(STACK_BYTES), work).map_err(|error| error.context("the figure could not be drawn"))?
 }
