@@ -218,7 +218,7 @@ fn a_decoder_that_cuts_too_much_is_an_error() {
     let tokenizer = Tokenizer::from_directory(folder.path()).unwrap().unwrap();
     let id = tokenizer.token_to_id("a").unwrap();
     for message in [failure(tokenizer.decode(&[id])), failure(tokenizer.tokens(&[id]))] {
-        assert!(message.contains("cuts more from a token"), "{message}");
+        assert!(message.starts_with("the tokenizer failed: "), "{message}");
     }
 }
 
@@ -466,19 +466,4 @@ fn a_post_processor_that_names_an_unknown_token_is_refused() {
         let message = failure(load(processor));
         assert!(message.contains("tokenizer.json") && message.contains("`[CLS]`"), "{message}");
     }
-}
-
-/// The library cuts more characters than a text has.
-#[test]
-fn a_decoder_that_fails_is_an_error() {
-    let folder = tempfile::tempdir().unwrap();
-    let decoder = value!({ "type": "Strip", "content": " ", "start": 1, "stop": 1 });
-    let model = value!({ "type": "WordLevel", "vocab": { " ": 0, "a": 1 }, "unk_token": "a" });
-    let file = value!({ "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": null,
-        "post_processor": null, "decoder": decoder, "model": model });
-    std::fs::write(folder.path().join("tokenizer.json"), file.to_string()).unwrap();
-    let tokenizer = Tokenizer::from_directory(folder.path()).unwrap().unwrap();
-    assert_eq!(tokenizer.decode(&[1]).unwrap(), "a");
-    let message = failure(tokenizer.decode(&[0]));
-    assert!(message.contains("the tokenizer failed") && message.contains("tokenizer.json"), "{message}");
 }
