@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use ureq::Body;
-use ureq::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, ETAG, HeaderName, RANGE};
+use ureq::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName, RANGE};
 use ureq::http::{Method, Response};
 use url::Url;
 
@@ -104,7 +104,12 @@ impl<'a> Remote<'a> {
     pub(super) fn stated(&self, file: &str, commit: &str) -> Result<Stated> {
         let id = &self.wanted.id;
         let address = self.address(&format!("{id}/resolve/{commit}/{}", utf8_percent_encode(file, PATH)))?;
-        let answer = self.questions.ask(&Method::HEAD, &address, &plain(), Redirects::WithinServer)?;
+        let mut answer = self.questions.ask(&Method::HEAD, &address, &plain(), Redirects::WithinServer)?;
+        // A server that knows no HEAD says the same with the first byte.
+        if matches!(answer, Err(ureq::Error::StatusCode(405 | 501))) {
+            let headers = [plain(), vec![(RANGE, "bytes=0-0".to_owned())]].concat();
+            answer = self.questions.ask(&Method::GET, &address, &headers, Redirects::WithinServer)?;
+        }
         let (_, response) = answer.map_err(|error| self.explain(error, Some(file)))?;
         let header = |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
         let linked = |name| header(HeaderName::from_static(name));
@@ -114,7 +119,11 @@ impl<'a> Remote<'a> {
             return Err(Error::new(format!("the hub gave `{etag}` as the checksum of {}", self.what(Some(file)))));
         }
         // The length of a redirect is not that of the file.
-        let own = || header(CONTENT_LENGTH).filter(|_| response.status().is_success());
+        let own = || match response.status().as_u16() {
+            206 => header(CONTENT_RANGE).and_then(|range| range.rsplit('/').next()),
+            200..=299 => header(CONTENT_LENGTH),
+            _ => None,
+        };
         let length = linked("x-linked-size").or_else(own).and_then(|length| length.parse().ok());
         Ok(Stated { address, etag: etag.to_owned(), length })
     }

@@ -70,6 +70,8 @@ pub struct Served {
     pub silent: Vec<&'static str>,
     /// Whether ranges are not understood.
     pub whole_only: bool,
+    /// Whether requests for headers alone are not understood.
+    pub no_head: bool,
     /// The file whose download Ctrl-C interrupts.
     pub interrupted: Option<&'static str>,
     pub requests: Vec<String>,
@@ -149,6 +151,9 @@ fn answer(mut stream: TcpStream, served: &mut Served) {
     if let Some(status) = served.refused.get(name) {
         return refuse(stream, *status);
     }
+    if is_head && served.no_head {
+        return refuse(stream, 501);
+    }
     let etag = served.stated.etag(name, content);
     if let Some(store) = &served.store {
         let length = content.len();
@@ -161,7 +166,7 @@ fn answer(mut stream: TcpStream, served: &mut Served) {
         return;
     }
     let range = range.filter(|_| !served.whole_only);
-    let start = range.as_deref().map_or(0, |range| range.trim_end_matches('-').parse().unwrap());
+    let start = range.as_deref().map_or(0, |range| range.split('-').next().unwrap().parse().unwrap());
     let stated = content.len() + usize::from(is_head && served.misstated.contains(name));
     let status = match range {
         Some(_) => format!("206 Partial Content\r\nContent-Range: bytes {start}-{}/{stated}", content.len() - 1),

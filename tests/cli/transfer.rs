@@ -47,6 +47,20 @@ fn the_token_reaches_no_other_server() {
 }
 
 #[test]
+fn a_server_that_knows_no_head_is_asked_for_the_first_byte() {
+    let _guard = CTRL_C.read();
+    for store in [None, Some(hashed())] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = hashed().with(|served| {
+            served.no_head = true;
+            served.store = store.as_ref().map(|store| store.address.clone());
+        });
+        hub(&server, folder.path()).locate("owner/name", None, true).unwrap();
+        assert_eq!(weights(folder.path()).as_deref(), Some(WEIGHTS.1));
+    }
+}
+
+#[test]
 fn a_name_and_password_in_the_address_reach_the_hub_only() {
     let _guard = CTRL_C.read();
     let folder = tempfile::tempdir().unwrap();
