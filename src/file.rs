@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use crate::access;
 use crate::error::{Error, Result};
-use crate::interrupt;
+use crate::{interrupt, limits};
 
 /// Bytes of a large file that are read or written from one look for Ctrl-C to the next.
 const PIECE: usize = 16 << 20;
@@ -203,6 +203,10 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut bytes).map_err(failed)? > 0 {
         interrupt::check()?;
+        // A device such as /dev/zero has no end.
+        if limits::is_memory_full() {
+            return Err(limits::memory_error(None).context(format!("`{}`", path.display())));
+        }
     }
     Ok(bytes)
 }
