@@ -250,7 +250,7 @@ fn scripts_say_positions_in_many_ways() {
         let clean = model.forward(ids);
         // The logits after the listed positions of the first MLP's output are set to zero by a closure.
         let by_closure = |model, ids, places| model.run_with_hooks(ids, [["blocks.0.hook_mlp_out", |x| {
-            for place in places { x[[(), place]] = 0.0; }
+            for place in places { x[:, place] = 0.0; }
             x
         }]]);
     "#;

@@ -181,7 +181,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("smollm2");
     /// let logits = model.forward("The capital of France is");
-    /// print(model.to_string(logits.at([0, -1]).argmax()));
+    /// print(model.to_string(logits[0, -1].argmax()));
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn forward(
@@ -299,7 +299,7 @@ pub mod hook_functions {
         Ok(cache.get(name)?)
     }
 
-    /// The cached activation at `[kind, layer]`, as in `cache[["resid_post", 3]]`.
+    /// The cached activation at `[kind, layer]`, as in `cache["resid_post", 3]`.
     #[rhai_fn(index_get, return_raw, pure)]
     pub fn cache_get_at(cache: &mut Cache, kind_and_layer: Array) -> ScriptResult<Tensor> {
         let name = short_name(&kind_and_layer)
