@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 
 use super::config::{Config, QueryKeyNorm};
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm, soft_cap};
+use super::layer::{Linear, Norm, clip, soft_cap};
 use super::rope::Rotation;
 use super::run::Hooks;
 use super::window::Window;
@@ -82,10 +82,12 @@ impl Attention {
 
         let query = hooks.pass(at(Site::Query), split_heads(&self.query.forward(x)?, heads, d_head)?)?;
         let key = hooks.pass(at(Site::Key), split_heads(&self.key.forward(x)?, kv_heads, d_head)?)?;
-        let value = hooks.pass(at(Site::Value), split_heads(&self.value.forward(x)?, kv_heads, d_head)?)?;
+        let bound = config.query_key_value_clip;
+        let value = split_heads(&clip(self.value.forward(x)?, bound)?, kv_heads, d_head)?;
+        let value = hooks.pass(at(Site::Value), value)?;
 
-        let query = normalize(query, self.query_norm.as_ref(), config.query_key_norm)?;
-        let key = normalize(key, self.key_norm.as_ref(), config.query_key_norm)?;
+        let query = clip(normalize(query, self.query_norm.as_ref(), config.query_key_norm)?, bound)?;
+        let key = clip(normalize(key, self.key_norm.as_ref(), config.query_key_norm)?, bound)?;
         let (query, key) = match self.rope.map(|index| &pass.rotations[index]) {
             Some(rotation) => (
                 hooks.pass(at(Site::RotaryQuery), rotation.apply(&query)?)?,
@@ -114,7 +116,7 @@ impl Attention {
             .f_reshape([batch, length, kv_heads, group, d_head])?
             .f_permute([0, 2, 3, 1, 4])?
             .f_reshape([batch, kv_heads, group * length, d_head])?;
-        let scores = query.f_matmul(&key.f_permute([0, 2, 3, 1])?)?.times(config.attention_scale)?;
+        let scores = query.f_matmul(&key.f_permute([0, 2, 3, 1])?)?.times(config.attention_scale_at(layer))?;
         let scores = soft_cap(scores.f_view([batch, heads, length, keys])?, config.attention_soft_cap)?;
         let scores = match &pass.masks[&self.window] {
             Some(hidden) => scores.f_masked_fill_tensor(hidden, &constant(f64::NEG_INFINITY)?)?,

@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::attention::{Attention, KeyValue, Pass};
 use super::config::{Config, NormPlacement};
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm};
+use super::layer::{Linear, Norm, scaled};
 use super::run::Hooks;
 use crate::error::Result;
 
@@ -47,7 +47,7 @@ pub struct Block {
     pub ln1: Norm,
     /// The attention's second norm, after it, in families that have both
     pub ln1_post: Option<Norm>,
-    /// The MLP's norm
+    /// The MLP's norm; where the two share one, a second handle of `ln1`
     pub ln2: Norm,
     /// The MLP's second norm
     pub ln2_post: Option<Norm>,
@@ -78,7 +78,7 @@ impl Block {
             (Some(norm), _) => norm.forward(&raw, at(Site::Ln1PostScale), hooks)?,
             (None, _) => raw,
         };
-        let added = hooks.pass(at(Site::AttentionOut), added)?;
+        let added = hooks.pass(at(Site::AttentionOut), scaled(added, config.residual_scale)?)?;
         let middle = hooks.pass(at(Site::ResidMid), before.f_add(&added)?)?;
 
         let source = if config.parallel { &before } else { &middle };
@@ -89,7 +89,7 @@ impl Block {
             (Some(norm), _) => norm.forward(&raw, at(Site::Ln2PostScale), hooks)?,
             (None, _) => raw,
         };
-        let added = hooks.pass(at(Site::MlpOut), added)?;
+        let added = hooks.pass(at(Site::MlpOut), scaled(added, config.residual_scale)?)?;
         hooks.pass(at(Site::ResidPost), middle.f_add(&added)?)
     }
 }

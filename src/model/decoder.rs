@@ -10,7 +10,7 @@ use super::attention::{KeyValue, Pass, causal_mask};
 use super::block::Block;
 use super::config::{Config, PositionEmbedding, Rope};
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm, soft_cap};
+use super::layer::{Linear, Norm, scaled, soft_cap};
 use super::run::Hooks;
 use super::window::Window;
 use crate::error::{Error, Result};
@@ -186,7 +186,8 @@ impl Decoder {
         if logits == Logits::Last {
             normalized = normalized.f_narrow(1, -1, 1)?;
         }
-        soft_cap(self.unembedding.forward(&normalized)?, self.config.logit_soft_cap)
+        let logits = scaled(self.unembedding.forward(&normalized)?, self.config.logit_scale)?;
+        soft_cap(logits, self.config.logit_soft_cap)
     }
 
     /// The token ids as a tensor, one row per sample.
@@ -287,22 +288,24 @@ impl Decoder {
                 all.push(&linear.weight);
                 all.extend(&linear.bias);
             }
-            let norms = [&block.ln1, &block.ln2]
+            let norms = [&block.ln1]
                 .into_iter()
+                .chain((!self.config.shared_norm).then_some(&block.ln2))
                 .chain(&block.ln1_post)
                 .chain(&block.ln2_post)
                 .chain(&attention.query_norm)
                 .chain(&attention.key_norm);
             for norm in norms {
-                all.push(&norm.weight);
+                all.extend(&norm.weight);
                 all.extend(&norm.bias);
             }
         }
-        all.push(&self.final_norm.weight);
+        all.extend(&self.final_norm.weight);
         all.extend(&self.final_norm.bias);
         if !self.config.tied {
             all.push(&self.unembedding.weight);
         }
+        all.extend(&self.unembedding.bias);
         all
     }
 }

@@ -108,6 +108,7 @@ impl Site {
     fn exists(self, config: &Config) -> bool {
         match self {
             Self::PosEmbed => config.position_embedding == PositionEmbedding::Learned,
+            // A layer without rotary positions has none: see `points`.
             Self::RotaryQuery | Self::RotaryKey => config.position_embedding == PositionEmbedding::Rotary,
             Self::MlpPreLinear => config.gated_mlp,
             Self::Ln1PostScale | Self::Ln2PostScale => config.norm_placement == NormPlacement::Both,
@@ -166,7 +167,11 @@ pub fn points(config: &Config) -> Vec<HookPoint> {
     let mut block: Vec<Site> =
         SITES.iter().filter(exists).map(|(site, _)| *site).filter(|site| site.in_block()).collect();
     block.sort_by_key(place);
+    let rotated = |layer: i64| config.layers[layer as usize].rope.is_some();
+    let in_layer =
+        |point: &HookPoint| !matches!(point.site, Site::RotaryQuery | Site::RotaryKey) || rotated(point.layer);
     let inside = (0..config.n_layers).flat_map(|layer| block.iter().map(move |site| HookPoint { site: *site, layer }));
+    let inside = inside.filter(in_layer);
     outside(Site::Embed, Site::PosEmbed)
         .chain(inside)
         .chain(outside(Site::LnFinalScale, Site::LnFinalNormalized))

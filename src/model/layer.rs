@@ -6,7 +6,7 @@ use super::config::{Activation, NormKind};
 use super::hook::HookPoint;
 use super::run::Hooks;
 use crate::error::Result;
-use crate::tensor::raw::{Arithmetic, wide};
+use crate::tensor::raw::{Arithmetic, constant, wide};
 
 /// x · weightᵀ + bias, with weight [out, in] as in Hugging Face's checkpoints.
 #[derive(Debug)]
@@ -35,13 +35,19 @@ pub struct Norm {
     pub kind: NormKind,
     /// Added to the mean square before the root
     pub eps: f64,
-    /// [d]; for Gemma the part beyond 1
-    pub weight: Tensor,
+    /// [d], or [head, d_head] where each head has its own; for Gemma the part beyond 1; OLMo's norms have none
+    pub weight: Option<Tensor>,
     /// [d], LayerNorm only
     pub bias: Option<Tensor>,
 }
 
 impl Norm {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        let share = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        Self { kind: self.kind, eps: self.eps, weight: share(&self.weight), bias: share(&self.bias) }
+    }
+
     /// Normalises the last dimension of `x`; the divisor passes through the hook at `scale_point`.
     ///
     /// # Errors
@@ -58,18 +64,29 @@ impl Norm {
         self.apply(x, Ok)
     }
 
+    /// What the normalised input is multiplied by, in float32 at least; None for a norm without a weight.
+    ///
+    /// # Errors
+    /// A libtorch error.
+    pub fn factor(&self) -> Result<Option<Tensor>> {
+        let Some(weight) = &self.weight else { return Ok(None) };
+        let weight = weight.f_to_kind(wide(weight.kind()))?;
+        Ok(Some(if self.kind == NormKind::RmsPlusOne { weight.plus(1.0)? } else { weight }))
+    }
+
     fn apply(&self, x: &Tensor, scale_hook: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let kind = x.kind();
         let mut wide_x = x.f_to_kind(wide(kind))?;
-        if self.kind == NormKind::Layer {
+        if self.kind.is_centred() {
             wide_x = wide_x.f_sub(&wide_x.f_mean_dim(-1, true, None::<Kind>)?)?;
         }
         let mean_square = wide_x.f_square()?.f_mean_dim(-1, true, None::<Kind>)?;
         let scale = scale_hook(mean_square.plus(self.eps)?.f_sqrt()?)?;
         let normalized = wide_x.f_div(&scale)?;
-        let weight = self.weight.f_to_kind(wide(kind))?;
-        let weight = if self.kind == NormKind::RmsPlusOne { weight.plus(1.0)? } else { weight };
-        let mut out = normalized.f_mul(&weight)?;
+        let mut out = match self.factor()? {
+            Some(factor) => normalized.f_mul(&factor)?,
+            None => normalized,
+        };
         if let Some(bias) = &self.bias {
             out = out.f_add(bias)?;
         }
@@ -99,6 +116,28 @@ impl Activation {
 pub fn soft_cap(x: Tensor, cap: Option<f64>) -> Result<Tensor> {
     match cap {
         Some(cap) => x.over(cap)?.f_tanh()?.times(cap),
+        None => Ok(x),
+    }
+}
+
+/// `x` with every element between -`bound` and `bound`, or `x` where there is no bound.
+///
+/// # Errors
+/// A libtorch error, such as too little memory.
+pub fn clip(x: Tensor, bound: Option<f64>) -> Result<Tensor> {
+    match bound {
+        Some(bound) => Ok(x.f_maximum(&constant(-bound)?)?.f_minimum(&constant(bound)?)?),
+        None => Ok(x),
+    }
+}
+
+/// `x` times a factor, or `x` where there is none.
+///
+/// # Errors
+/// A libtorch error, such as too little memory.
+pub fn scaled(x: Tensor, factor: Option<f64>) -> Result<Tensor> {
+    match factor {
+        Some(factor) => x.times(factor),
         None => Ok(x),
     }
 }
