@@ -1,8 +1,9 @@
 //! Indexes of several dimensions, `value[0, 1:3, :]`: what stands between the brackets as one value.
 
-use rhai::{Dynamic, Engine, EvalContext, Expression, ImmutableString, ParseError};
+use rhai::{Dynamic, Engine, EvalContext, Expression, FuncRegistration, ImmutableString, ParseError};
 
 use super::error::ScriptResult;
+use crate::catalog::HIDDEN;
 use crate::syntax::index_token::{COLON, COMMA, COMMA_AFTER_RANGE};
 
 /// An expression in a custom syntax of Rhai.
@@ -53,12 +54,14 @@ fn open_range(start: i64, AfterRange(rest): AfterRange) -> Indexes {
 pub fn register_syntax(engine: &mut Engine) {
     let added = engine.register_custom_operator(COMMA, PRECEDENCE).map(drop);
     debug_assert!(added.is_ok(), "{added:?}");
-    engine.register_fn(COMMA, |first: Dynamic, second: Dynamic| {
+    let operator = |name: &'static str| FuncRegistration::new(name).with_comments([HIDDEN]);
+    operator(COMMA).register_into_engine(engine, |first: Dynamic, second: Dynamic| {
         let mut all = slots(first);
         all.extend(slots(second));
         Indexes(all)
     });
-    engine.register_fn("..", open_range).register_fn("..=", open_range);
+    operator("..").register_into_engine(engine, open_range);
+    operator("..=").register_into_engine(engine, open_range);
     let begins_index = |symbols: &[ImmutableString], ahead: &str, _: &mut Dynamic| -> Result<_, ParseError> {
         let stands_alone = ahead == "]" || ahead == COMMA;
         Ok((symbols.len() == 1 && !stands_alone).then(|| EXPRESSION.into()))

@@ -7,12 +7,13 @@ use rhai::{Array, Dynamic, Engine, EvalAltResult, FuncRegistration, Map, NativeC
 use super::convert::type_name;
 use super::error::ScriptResult;
 use super::handle::{self, Handle};
+use crate::catalog::HIDDEN;
 use crate::error::Error;
 use crate::tensor::Tensor;
 
 /// Registers what Rhai calls with the parts of chains that begin with a value of type `T`.
 pub fn register<T: Handle>(engine: &mut Engine) {
-    FuncRegistration::new("index$set$").with_purity(true).register_into_engine(
+    FuncRegistration::new("index$set$").with_purity(true).with_comments([HIDDEN]).register_into_engine(
         engine,
         |context: NativeCallContext, target: &mut T, index: Dynamic, value: Dynamic| -> ScriptResult<()> {
             refuse_change(&context, target, &index, &value)

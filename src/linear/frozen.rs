@@ -131,7 +131,7 @@ fn intervened(hooks: &Hooks) -> Result<BTreeSet<usize>> {
         match (point.site, point.layer as usize) {
             (Site::Embed | Site::PosEmbed, _) | (Site::ResidPre, 0) => {}
             (Site::ResidPre, layer) => drop(layers.insert(layer)),
-            (Site::LnFinalScale | Site::LnFinalNormalized, _) => {
+            (Site::LnFinalScale | Site::LnFinalNormalized | Site::LnFinalOut | Site::Unembed, _) => {
                 return Err(Error::new(format!("a map cannot be frozen under a change of `{}`", point.name()))
                     .hint("it follows paths up to the last residual stream: intervene there, or before"));
             }

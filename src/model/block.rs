@@ -4,6 +4,7 @@ use tch::Tensor;
 
 use super::attention::{Attention, KeyValue, Pass};
 use super::config::{Config, NormPlacement};
+use super::head::Input;
 use super::hook::{HookPoint, Site};
 use super::layer::{Linear, Norm, scaled};
 use super::run::Hooks;
@@ -22,18 +23,26 @@ impl Mlp {
     /// The MLP's output for the normalised input `x`, before any norm of the output.
     fn forward(&self, config: &Config, layer: i64, x: &Tensor, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer };
+        let x = hooks.pass(at(Site::MlpNormedIn), x.shallow_clone())?;
         let hidden = match &self.gate {
             Some(gate) => {
-                let gate = hooks.pass(at(Site::MlpPre), gate.forward(x)?)?;
-                let up = hooks.pass(at(Site::MlpPreLinear), self.up.forward(x)?)?;
+                let gate_in = hooks.pass(at(Site::MlpGateIn), x.shallow_clone())?;
+                let up_in = hooks.pass(at(Site::MlpUpIn), x)?;
+                let gate = hooks.pass(at(Site::MlpPre), gate.forward(&gate_in)?)?;
+                let up = hooks.pass(at(Site::MlpPreLinear), self.up.forward(&up_in)?)?;
                 config.activation.forward(&gate)?.f_mul(&up)?
             }
-            None => config.activation.forward(&hooks.pass(at(Site::MlpPre), self.up.forward(x)?)?)?,
+            None => config.activation.forward(&hooks.pass(at(Site::MlpPre), self.up.forward(&x)?)?)?,
         };
         let hidden = hooks.pass(at(Site::MlpPost), hidden)?;
         hooks.pass(at(Site::MlpRaw), self.down.forward(&hidden)?)
     }
 }
+
+const LN1: (Site, Site) = (Site::Ln1Scale, Site::Ln1Normalized);
+const LN1_POST: (Site, Site) = (Site::Ln1PostScale, Site::Ln1PostNormalized);
+const LN2: (Site, Site) = (Site::Ln2Scale, Site::Ln2Normalized);
+const LN2_POST: (Site, Site) = (Site::Ln2PostScale, Site::Ln2PostNormalized);
 
 /// One layer.
 #[derive(Debug)]
@@ -71,22 +80,36 @@ impl Block {
         let post = config.norm_placement == NormPlacement::Post;
 
         let before = hooks.pass(at(Site::ResidPre), x)?;
-        let input = if post { before.shallow_clone() } else { self.ln1.forward(&before, at(Site::Ln1Scale), hooks)? };
-        let raw = self.attention.forward(config, layer, &input, pass, past, hooks)?;
+        let (input, norm) = if post {
+            (before.shallow_clone(), None)
+        } else {
+            let read = hooks.pass(at(Site::Ln1In), before.shallow_clone())?;
+            let normed = self.ln1.forward(&read, LN1, layer, hooks)?;
+            (hooks.pass(at(Site::Ln1Out), normed)?, Some(&self.ln1))
+        };
+        let input = hooks.pass(at(Site::AttentionIn), input)?;
+        let input = Input { normed: &input, residual: &before, norm };
+        let raw = self.attention.forward(config, layer, input, pass, past, hooks)?;
         let added = match (&self.ln1_post, post) {
-            (_, true) => self.ln1.forward(&raw, at(Site::Ln1Scale), hooks)?,
-            (Some(norm), _) => norm.forward(&raw, at(Site::Ln1PostScale), hooks)?,
+            (_, true) => self.ln1.forward(&raw, LN1, layer, hooks)?,
+            (Some(norm), _) => norm.forward(&raw, LN1_POST, layer, hooks)?,
             (None, _) => raw,
         };
         let added = hooks.pass(at(Site::AttentionOut), scaled(added, config.residual_scale)?)?;
         let middle = hooks.pass(at(Site::ResidMid), before.f_add(&added)?)?;
 
         let source = if config.parallel { &before } else { &middle };
-        let input = if post { source.shallow_clone() } else { self.ln2.forward(source, at(Site::Ln2Scale), hooks)? };
+        let read = hooks.pass(at(Site::MlpIn), source.shallow_clone())?;
+        let input = if post {
+            read
+        } else {
+            let normed = self.ln2.forward(&read, LN2, layer, hooks)?;
+            hooks.pass(at(Site::Ln2Out), normed)?
+        };
         let raw = self.mlp.forward(config, layer, &input, hooks)?;
         let added = match (&self.ln2_post, post) {
-            (_, true) => self.ln2.forward(&raw, at(Site::Ln2Scale), hooks)?,
-            (Some(norm), _) => norm.forward(&raw, at(Site::Ln2PostScale), hooks)?,
+            (_, true) => self.ln2.forward(&raw, LN2, layer, hooks)?,
+            (Some(norm), _) => norm.forward(&raw, LN2_POST, layer, hooks)?,
             (None, _) => raw,
         };
         let added = hooks.pass(at(Site::MlpOut), scaled(added, config.residual_scale)?)?;

@@ -181,13 +181,18 @@ impl Decoder {
     /// An error raised by a hook; a width that is not d_model.
     pub fn unembed(&self, x: Tensor, logits: Logits, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer: 0 };
-        let normalized = self.final_norm.forward(&x, at(Site::LnFinalScale), hooks)?;
-        let mut normalized = hooks.pass(at(Site::LnFinalNormalized), normalized)?;
-        if logits == Logits::Last {
-            normalized = normalized.f_narrow(1, -1, 1)?;
-        }
-        let logits = scaled(self.unembedding.forward(&normalized)?, self.config.logit_scale)?;
-        soft_cap(logits, self.config.logit_soft_cap)
+        let sites = (Site::LnFinalScale, Site::LnFinalNormalized);
+        let normed = self.final_norm.forward(&x, sites, 0, hooks)?;
+        let normed = hooks.pass(at(Site::LnFinalOut), normed)?;
+        let last = |x: Tensor, is_needed| match (logits, is_needed) {
+            (Logits::Last, true) => x.f_narrow(1, -1, 1),
+            _ => Ok(x),
+        };
+        // A hook at the logits sees those of all positions.
+        let is_hooked = hooks.wants(at(Site::Unembed));
+        let unembedded = self.unembedding.forward(&last(normed, !is_hooked)?)?;
+        let unembedded = last(hooks.pass(at(Site::Unembed), unembedded)?, is_hooked)?;
+        soft_cap(scaled(unembedded, self.config.logit_scale)?, self.config.logit_soft_cap)
     }
 
     /// The token ids as a tensor, one row per sample.

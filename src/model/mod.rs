@@ -13,6 +13,7 @@ pub mod decoder;
 pub mod family;
 pub mod fingerprint;
 pub mod generate;
+pub mod head;
 pub mod hook;
 pub mod intervention;
 pub mod language_model;

@@ -101,10 +101,22 @@ impl<'a> Hooks<'a> {
     /// # Errors
     /// A callback's error; a replacement of another shape; an intervention that does not fit.
     pub fn pass(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor> {
-        if !self.wants(point) {
-            return Ok(value);
+        match self.change(point, &value)? {
+            Some(changed) => Ok(changed),
+            None => Ok(value),
         }
-        let mut value = value;
+    }
+
+    /// What the actions at `point` make of an activation; None where none of them replaces it.
+    ///
+    /// # Errors
+    /// As [`Hooks::pass`].
+    pub fn change(&mut self, point: HookPoint, value: &Tensor) -> Result<Option<Tensor>> {
+        if !self.wants(point) {
+            return Ok(None);
+        }
+        let mut changed = false;
+        let mut value = value.shallow_clone();
         // Whether `value` is a copy of our own that may be written into.
         let mut own = false;
         for &index in &self.at[point.index()] {
@@ -112,10 +124,15 @@ impl<'a> Hooks<'a> {
             let Some((start, count)) = entry.rows else {
                 if let Some(new) = act(entry, point, &value, self.window, &mut self.cache)? {
                     value = new;
+                    changed = true;
                 }
                 own = false;
                 continue;
             };
+            if !point.site.has_samples() {
+                return Err(Error::new(format!("`{}` is the same for all samples", point.name()))
+                    .hint("change it in a run of its own, not in one of several side by side"));
+            }
             // A copy, because the callback may store its argument.
             let part = copy(&value.f_narrow(0, start, count)?)?;
             if let Some(new) = act(entry, point, &part, self.window, &mut self.cache)? {
@@ -124,9 +141,10 @@ impl<'a> Hooks<'a> {
                     own = true;
                 }
                 value.f_narrow(0, start, count)?.f_copy_(&new)?;
+                changed = true;
             }
         }
-        Ok(value)
+        Ok(changed.then_some(value))
     }
 
     /// The captured activations.

@@ -11,6 +11,7 @@ mod generate;
 mod gguf;
 mod gguf_metadata;
 mod hook;
+mod hook_name;
 mod intervention;
 mod leftover;
 mod linear;
