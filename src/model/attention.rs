@@ -64,6 +64,19 @@ pub fn causal_mask(window: Window, sliding: Option<i64>, device: Device) -> Resu
 }
 
 impl Attention {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            query: self.query.shallow_clone(),
+            key: self.key.shallow_clone(),
+            value: self.value.shallow_clone(),
+            output: self.output.shallow_clone(),
+            query_norm: self.query_norm.as_ref().map(Norm::shallow_clone),
+            key_norm: self.key_norm.as_ref().map(Norm::shallow_clone),
+            ..*self
+        }
+    }
+
     /// The attention's output for `input`, both [batch, pos, d_model], before any norm of the output.
     ///
     /// # Errors

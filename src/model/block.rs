@@ -20,6 +20,15 @@ pub struct Mlp {
 }
 
 impl Mlp {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            gate: self.gate.as_ref().map(Linear::shallow_clone),
+            up: self.up.shallow_clone(),
+            down: self.down.shallow_clone(),
+        }
+    }
+
     /// The MLP's output for the normalised input `x`, before any norm of the output.
     fn forward(&self, config: &Config, layer: i64, x: &Tensor, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer };
@@ -63,6 +72,19 @@ pub struct Block {
 }
 
 impl Block {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            layer: self.layer,
+            attention: self.attention.shallow_clone(),
+            mlp: self.mlp.shallow_clone(),
+            ln1: self.ln1.shallow_clone(),
+            ln1_post: self.ln1_post.as_ref().map(Norm::shallow_clone),
+            ln2: self.ln2.shallow_clone(),
+            ln2_post: self.ln2_post.as_ref().map(Norm::shallow_clone),
+        }
+    }
+
     /// The residual stream after the layer, from the one before it, both [batch, pos, d_model].
     ///
     /// # Errors

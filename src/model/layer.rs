@@ -18,6 +18,11 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
+    }
+
     /// [.., in] to [.., out].
     ///
     /// # Errors

@@ -43,7 +43,7 @@ fn is_different(name: &str) -> bool {
 }
 
 /// The fixture's checksum, and the sum of the sizes, of a tensor.
-fn checksum(value: &Tensor) -> (f64, f64) {
+pub fn checksum(value: &Tensor) -> (f64, f64) {
     let flat = value.to_device(tch::Device::Cpu).to_kind(Kind::Double).reshape([-1]);
     let flat = flat.masked_fill(&flat.isinf(), 0.0);
     let weights = Tensor::arange_start(1, flat.size()[0] + 1, (Kind::Double, flat.device())).sin();

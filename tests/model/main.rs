@@ -25,3 +25,4 @@ mod path_graph;
 mod simulated_gpu;
 mod sweep;
 mod tokenizer;
+mod weights;

@@ -15,6 +15,7 @@ pub use grid::{GridHandle, answers};
 pub use intervention::Planned;
 pub use run::Cache;
 pub use tokens::prompts;
+pub use weights::Weights;
 
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, Map};
@@ -57,11 +58,16 @@ pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Grids, exported_manifest!(grid::functions));
     module::register(engine, Topic::Grids, exported_manifest!(sweep::functions));
     module::register(engine, Topic::Models, exported_manifest!(weights::functions));
+    module::register(engine, Topic::Models, exported_manifest!(weights::stacked_weights));
 }
 
 impl Handle for Model {
     const NAME: &'static str = "model";
     const IS_IMMUTABLE: bool = true;
+
+    fn instead_of_setting() -> &'static str {
+        weights::INSTEAD
+    }
 
     fn describe(&self) -> String {
         let model = self.get();
