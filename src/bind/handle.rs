@@ -5,7 +5,7 @@ use std::any::type_name;
 use rhai::{Dynamic, Engine, FuncRegistration};
 
 use super::linear::{Linear, PathGraphHandle, Paths};
-use super::model::{Cache, GridHandle, Model, Planned};
+use super::model::{Cache, GridHandle, Model, Planned, Prefix};
 use crate::catalog::topic::Topic;
 use crate::data::table::Table;
 use crate::plot::Figure;
@@ -66,7 +66,7 @@ impl HandleType {
 }
 
 /// Every type that Lancet adds.
-pub static HANDLES: [HandleType; 11] = [
+pub static HANDLES: [HandleType; 12] = [
     HandleType::of::<Cache>(),
     HandleType::of::<Figure>(),
     HandleType::of::<GridHandle>(),
@@ -75,6 +75,7 @@ pub static HANDLES: [HandleType; 11] = [
     HandleType::of::<PathGraphHandle>(),
     HandleType::of::<Paths>(),
     HandleType::of::<Planned>(),
+    HandleType::of::<Prefix>(),
     HandleType::of::<Progress>(),
     HandleType::of::<Table>(),
     HandleType::of::<Tensor>(),

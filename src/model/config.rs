@@ -36,6 +36,13 @@ pub enum NormKind {
     Layer,
 }
 
+impl NormKind {
+    /// Whether the mean is subtracted first.
+    pub fn is_centred(self) -> bool {
+        matches!(self, Self::Layer)
+    }
+}
+
 /// Where a block's norms are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormPlacement {

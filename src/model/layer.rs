@@ -75,18 +75,28 @@ impl Norm {
         self.apply(x, |_, value| Ok(value))
     }
 
+    /// What the normalised input is multiplied by, in float32 at least; None for a norm without a weight.
+    ///
+    /// # Errors
+    /// A libtorch error.
+    pub fn factor(&self) -> Result<Option<Tensor>> {
+        let weight = self.weight.f_to_kind(wide(self.weight.kind()))?;
+        Ok(Some(if self.kind == NormKind::RmsPlusOne { weight.plus(1.0)? } else { weight }))
+    }
+
     fn apply(&self, x: &Tensor, mut hook: impl FnMut(Stage, Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let kind = x.kind();
         let mut wide_x = x.f_to_kind(wide(kind))?;
-        if self.kind == NormKind::Layer {
+        if self.kind.is_centred() {
             wide_x = wide_x.f_sub(&wide_x.f_mean_dim(-1, true, None::<Kind>)?)?;
         }
         let mean_square = wide_x.f_square()?.f_mean_dim(-1, true, None::<Kind>)?;
         let scale = hook(Stage::Scale, mean_square.plus(self.eps)?.f_sqrt()?)?;
         let normalized = hook(Stage::Normalized, wide_x.f_div(&scale)?)?;
-        let weight = self.weight.f_to_kind(wide(kind))?;
-        let weight = if self.kind == NormKind::RmsPlusOne { weight.plus(1.0)? } else { weight };
-        let mut out = normalized.f_mul(&weight)?;
+        let mut out = match self.factor()? {
+            Some(factor) => normalized.f_mul(&factor)?,
+            None => normalized,
+        };
         if let Some(bias) = &self.bias {
             out = out.f_add(bias)?;
         }
