@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use tch::{Kind, Tensor};
 
-use super::norm::FrozenNorm;
+use super::norm::{At, FrozenNorm};
 use crate::error::{Error, Result};
 use crate::model::block::Block;
 use crate::model::cache::ActivationCache;
 use crate::model::config::{Activation, Config, NormPlacement};
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::{HookPoint, Site};
+use crate::model::layer::Norm;
 use crate::model::run::{Action, Hooks};
 use crate::tensor::raw::{Arithmetic, constant};
 
@@ -33,6 +34,8 @@ pub struct FrozenLayer {
     pub ln2: FrozenNorm,
     /// The norm after the MLP of a model with norms on both sides
     pub ln2_post: Option<FrozenNorm>,
+    /// clip(v) / v of a model that clips its values, [pos, kv_head · d_head]
+    pub value_slope: Option<Tensor>,
     /// act(gate) of a gated MLP; f(u) / u, a secant, of a plain one; [pos, d_mlp]
     pub slope: Tensor,
 }
@@ -84,7 +87,7 @@ impl Frozen {
                 .hint(not_finite_hint(decoder.kind)));
             }
         }
-        let final_norm = FrozenNorm::new(&decoder.final_norm, &captured(&cache, Site::LnFinalScale, 0)?)?;
+        let final_norm = FrozenNorm::new(&decoder.final_norm, &captured(&cache, Site::LnFinalScale, 0)?, decoder.kind)?;
         Ok(Self { tokens: tokens.to_vec(), layers, final_norm, residuals, intervened })
     }
 }
@@ -92,15 +95,29 @@ impl Frozen {
 impl FrozenLayer {
     /// Freezes a block at its activations; `at` looks one up by its place.
     fn new(config: &Config, block: &Block, at: &dyn Fn(Site) -> Result<Tensor>) -> Result<Self> {
-        let post = |norm: &Option<_>, site| -> Result<Option<FrozenNorm>> {
-            norm.as_ref().map(|norm| FrozenNorm::new(norm, &at(site)?)).transpose()
-        };
         let pre = at(Site::MlpPre)?;
+        let freeze = |norm: &Norm, site| FrozenNorm::new(norm, &at(site)?, pre.kind());
+        let post = |norm: &Option<Norm>, site| norm.as_ref().map(|norm| freeze(norm, site)).transpose();
+        let ln1 = freeze(&block.ln1, Site::Ln1Scale)?;
+        let value_slope = match config.query_key_value_clip {
+            None => None,
+            Some(bound) => {
+                let before = &at(Site::ResidPre)?;
+                let before = if config.norm_placement == NormPlacement::Post {
+                    before.shallow_clone()
+                } else {
+                    ln1.forward(before, At::Prompt, true)?
+                };
+                let size = block.attention.value.forward(&before)?.f_abs()?;
+                Some(size.f_reciprocal()?.times(bound)?.f_minimum(&constant(1.0)?)?)
+            }
+        };
         Ok(Self {
+            value_slope,
             pattern: at(Site::Pattern)?.f_contiguous()?,
-            ln1: FrozenNorm::new(&block.ln1, &at(Site::Ln1Scale)?)?,
+            ln1,
             ln1_post: post(&block.ln1_post, Site::Ln1PostScale)?,
-            ln2: FrozenNorm::new(&block.ln2, &at(Site::Ln2Scale)?)?,
+            ln2: freeze(&block.ln2, if config.shared_norm { Site::Ln1Scale } else { Site::Ln2Scale })?,
             ln2_post: post(&block.ln2_post, Site::Ln2PostScale)?,
             slope: if config.gated_mlp { config.activation.forward(&pre)? } else { secant(config.activation, &pre)? },
         })
@@ -126,7 +143,7 @@ fn intervened(hooks: &Hooks) -> Result<BTreeSet<usize>> {
 
 fn add_captures(hooks: &mut Hooks, config: &Config) {
     let post = if config.norm_placement == NormPlacement::Both { &POST_SITES[..] } else { &[] };
-    for site in SITES.iter().chain(post).copied() {
+    for site in SITES.iter().chain(post).copied().filter(|site| !(config.shared_norm && *site == Site::Ln2Scale)) {
         let points = (0..config.n_layers).map(|layer| HookPoint { site, layer }).collect();
         hooks.add(config, points, site.name(), Action::Capture);
     }

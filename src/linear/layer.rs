@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::model::block::Block;
 use crate::model::config::{Config, NormPlacement};
 use crate::model::hook::{HookPoint, Site};
-use crate::model::layer::Linear;
+use crate::model::layer::{Linear, scaled};
 use crate::model::run::Hooks;
 
 /// One layer: its weights and its frozen factors.
@@ -64,6 +64,14 @@ impl<'a> Layer<'a> {
         if self.config.norm_placement == NormPlacement::Post { (None, Some(first)) } else { (Some(first), second) }
     }
 
+    /// Values, [.., kv_head · d_head], times the clip's frozen slopes.
+    fn clipped(&self, values: Tensor, at: At) -> Result<Tensor> {
+        match &self.frozen.value_slope {
+            Some(slope) => Ok(values.f_mul(&at.of(slope)?)?),
+            None => Ok(values),
+        }
+    }
+
     /// Every head's value vectors of `x`, [.., d_model] to [.., head, d_head].
     ///
     /// # Errors
@@ -71,7 +79,7 @@ impl<'a> Layer<'a> {
     pub fn values(&self, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
         let config = self.config;
         let input = normed(self.attention_norms().0, x, at, with_bias)?;
-        let values = project(&self.block.attention.value, &input, with_bias)?;
+        let values = self.clipped(project(&self.block.attention.value, &input, with_bias)?, at)?;
         let values = values.f_unflatten(-1, [config.n_kv_heads, config.d_head])?;
         if config.n_kv_heads == config.n_heads {
             return Ok(values);
@@ -84,8 +92,9 @@ impl<'a> Layer<'a> {
     /// # Errors
     /// A libtorch error.
     pub fn attention_out(&self, mixed: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
+        let config = self.config;
         let out = project(&self.block.attention.output, &mixed.f_flatten(-2, -1)?, with_bias)?;
-        normed(self.attention_norms().1, &out, at, with_bias)
+        scaled(normed(self.attention_norms().1, &out, at, with_bias)?, config.residual_scale)
     }
 
     /// What the MLP adds to the residual stream, from its input `x`, both [.., d_model].
@@ -96,7 +105,8 @@ impl<'a> Layer<'a> {
         let (before, after) = self.mlp_norms();
         let input = normed(before, x, at, with_bias)?;
         let hidden = project(&self.block.mlp.up, &input, with_bias)?.f_mul(&at.of(&self.frozen.slope)?)?;
-        normed(after, &project(&self.block.mlp.down, &hidden, with_bias)?, at, with_bias)
+        let out = normed(after, &project(&self.block.mlp.down, &hidden, with_bias)?, at, with_bias)?;
+        scaled(out, self.config.residual_scale)
     }
 
     /// Transpose of the linear part of [`Layer::values`].
@@ -107,7 +117,7 @@ impl<'a> Layer<'a> {
         let config = self.config;
         let group = config.n_heads / config.n_kv_heads;
         let summed = covector.f_unflatten(-2, [config.n_kv_heads, group])?.f_sum_dim_intlist(-2, false, None)?;
-        let out = summed.f_flatten(-2, -1)?.f_matmul(&self.block.attention.value.weight)?;
+        let out = self.clipped(summed.f_flatten(-2, -1)?, at)?.f_matmul(&self.block.attention.value.weight)?;
         transposed(self.attention_norms().0, &out, at)
     }
 
@@ -118,6 +128,7 @@ impl<'a> Layer<'a> {
     pub fn attention_out_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
         let config = self.config;
         let before = transposed(self.attention_norms().1, covector, at)?;
+        let before = scaled(before, config.residual_scale)?;
         Ok(before.f_matmul(&self.block.attention.output.weight)?.f_unflatten(-1, [config.n_heads, config.d_head])?)
     }
 
@@ -127,7 +138,8 @@ impl<'a> Layer<'a> {
     /// A libtorch error.
     pub fn mlp_out_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
         let (before, after) = self.mlp_norms();
-        let out = transposed(after, covector, at)?.f_matmul(&self.block.mlp.down.weight)?;
+        let out = scaled(transposed(after, covector, at)?, self.config.residual_scale)?;
+        let out = out.f_matmul(&self.block.mlp.down.weight)?;
         let hidden = out.f_mul(&at.of(&self.frozen.slope)?)?.f_matmul(&self.block.mlp.up.weight)?;
         transposed(before, &hidden, at)
     }

@@ -13,10 +13,10 @@ use crate::interrupt;
 use crate::model::config::Config;
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::language_model::LanguageModel;
-use crate::model::layer::soft_cap;
+use crate::model::layer::{scaled, soft_cap};
 use crate::model::run::Hooks;
 use crate::model::window::Window;
-use crate::tensor::raw::constant;
+use crate::tensor::raw::{Arithmetic, constant};
 
 /// A node of the map: a layer (0 before the first, n_layers after the last) and a position.
 pub type Node = (usize, i64);
@@ -230,8 +230,8 @@ impl LinearMap {
         let normalized = self.frozen.final_norm.forward(x, At::Rows(&self.index(&[to])?), with_bias)?;
         let bias = unembedding.bias.as_ref().filter(|_| with_bias);
         let logits = normalized.f_linear(&unembedding.weight, bias)?;
-        match self.cap(to)? {
-            Some(secants) => Ok(logits.f_mul(&secants)?),
+        match self.logit_slopes(to)? {
+            Some(slopes) => Ok(logits.f_mul(&slopes)?),
             None => Ok(logits),
         }
     }
@@ -245,19 +245,24 @@ impl LinearMap {
         Ok(self.decoder().unembed(last, Logits::All, &mut Hooks::none())?.f_view([-1])?)
     }
 
-    /// The final soft cap's secants at position `to`, c · tanh(u / c) / u for every token, [d_vocab]; None where the
-    /// model has no cap.
+    /// What the unembedding's result u is multiplied by at position `to`, [d_vocab]: the logits' scale s, times the
+    /// final soft cap's secants, c · tanh(s · u / c) / (s · u). None where the model has neither.
     ///
     /// # Errors
     /// A libtorch error.
-    pub fn cap(&self, to: i64) -> Result<Option<Tensor>> {
+    pub fn logit_slopes(&self, to: i64) -> Result<Option<Tensor>> {
         let decoder = self.decoder();
-        let Some(cap) = decoder.config.logit_soft_cap else { return Ok(None) };
+        let (scale, cap) = (decoder.config.logit_scale, decoder.config.logit_soft_cap);
+        let Some(cap) = cap else {
+            let ones = Tensor::f_ones([decoder.config.d_vocab], (decoder.kind, decoder.device))?;
+            return scale.map(|scale| ones.times(scale)).transpose();
+        };
         let last = self.residual(self.depth()).f_narrow(0, to, 1)?;
         let uncapped = decoder.unembedding.forward(&decoder.final_norm.forward_plain(&last)?)?.f_view([-1])?;
+        let uncapped = scaled(uncapped, scale)?;
         let zero = uncapped.f_eq_tensor(&constant(0.0)?)?;
         let secants = soft_cap(uncapped.shallow_clone(), Some(cap))?.f_div(&uncapped)?;
-        Ok(Some(secants.f_masked_fill_tensor(&zero, &constant(1.0)?)?))
+        Ok(Some(scaled(secants.f_masked_fill_tensor(&zero, &constant(1.0)?)?, scale)?))
     }
 }
 
@@ -270,8 +275,8 @@ impl LinearMap {
     pub fn readout(&self, to: i64, ids: &[i64]) -> Result<Tensor> {
         let index = self.index(ids)?;
         let mut rows = self.decoder().unembedding.weight.f_index_select(0, &index)?;
-        if let Some(secants) = self.cap(to)? {
-            rows = rows.f_mul(&secants.f_index_select(0, &index)?.f_unsqueeze(1)?)?;
+        if let Some(slopes) = self.logit_slopes(to)? {
+            rows = rows.f_mul(&slopes.f_index_select(0, &index)?.f_unsqueeze(1)?)?;
         }
         self.frozen.final_norm.transposed(&rows, At::Rows(&self.index(&[to])?))
     }

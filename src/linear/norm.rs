@@ -3,9 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-use crate::model::config::NormKind;
 use crate::model::layer::Norm;
-use crate::tensor::raw::{Arithmetic, wide};
 
 /// The positions of a tensor's vectors.
 #[derive(Debug, Clone, Copy)]
@@ -32,24 +30,25 @@ impl At<'_> {
 /// A norm with its divisor frozen at one prompt: x ↦ (x - mean x) · factor + bias, without the mean for RMS norms.
 #[derive(Debug)]
 pub struct FrozenNorm {
-    /// weight / divisor, [pos, d]
+    /// weight / divisor, [pos, d]; [pos, 1] without a weight
     factor: Tensor,
     centred: bool,
     bias: Option<Tensor>,
 }
 
 impl FrozenNorm {
-    /// Freezes `norm` at its divisors `scale`, [pos, 1].
+    /// Freezes `norm` at its divisors `scale`, [pos, 1], for a model of the element type `kind`.
     ///
     /// # Errors
     /// A libtorch error.
-    pub fn new(norm: &Norm, scale: &Tensor) -> Result<Self> {
-        let kind = norm.weight.kind();
-        let weight = norm.weight.f_to_kind(wide(kind))?;
-        let weight = if norm.kind == NormKind::RmsPlusOne { weight.plus(1.0)? } else { weight };
+    pub fn new(norm: &Norm, scale: &Tensor, kind: Kind) -> Result<Self> {
+        let factor = match norm.factor()? {
+            Some(factor) => factor.f_div(scale)?,
+            None => scale.f_reciprocal()?,
+        };
         Ok(Self {
-            factor: weight.f_div(scale)?.f_to_kind(kind)?,
-            centred: norm.kind == NormKind::Layer,
+            factor: factor.f_to_kind(kind)?,
+            centred: norm.kind.is_centred(),
             bias: norm.bias.as_ref().map(Tensor::shallow_clone),
         })
     }

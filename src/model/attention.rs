@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use tch::{Device, Tensor};
 
 use super::config::{Config, QueryKeyNorm};
-use super::hook::{HookPoint, Site};
 use super::head::{self, HeadInputs, Input};
-use super::layer::{Linear, Norm, soft_cap};
+use super::hook::{HookPoint, Site};
+use super::layer::{Linear, Norm, clip, soft_cap};
 use super::rope::Rotation;
 use super::run::Hooks;
 use super::window::Window;
@@ -82,16 +82,20 @@ impl Attention {
         let (batch, length, _) = input.normed.size3()?;
 
         let own = HeadInputs::new(config, layer, input.residual, hooks)?;
-        let query = hooks.pass(at(Site::Query), input.project(&self.query, heads, own.query)?)?;
-        let key = hooks.pass(at(Site::Key), input.project(&self.key, kv_heads, own.key)?)?;
-        let value = hooks.pass(at(Site::Value), input.project(&self.value, kv_heads, own.value)?)?;
+        let query = input.project(&self.query, heads, own.query, at(Site::QueryNormedIn), hooks)?;
+        let key = input.project(&self.key, kv_heads, own.key, at(Site::KeyNormedIn), hooks)?;
+        let value = input.project(&self.value, kv_heads, own.value, at(Site::ValueNormedIn), hooks)?;
+        let query = hooks.pass(at(Site::Query), query)?;
+        let key = hooks.pass(at(Site::Key), key)?;
+        let bound = config.query_key_value_clip;
+        let value = hooks.pass(at(Site::Value), clip(value, bound)?)?;
 
         let mut norm = |x: Tensor, norm: &Option<Norm>, sites| match norm {
             Some(norm) => normalize(x, norm, config.query_key_norm, sites, layer, hooks),
             None => Ok(x),
         };
-        let query = norm(query, &self.query_norm, QUERY_NORM)?;
-        let key = norm(key, &self.key_norm, KEY_NORM)?;
+        let query = clip(norm(query, &self.query_norm, QUERY_NORM)?, bound)?;
+        let key = clip(norm(key, &self.key_norm, KEY_NORM)?, bound)?;
         let (query, key) = match self.rope.map(|index| &pass.rotations[index]) {
             Some(rotation) => {
                 let rotation = &rotation.hooked(layer, hooks)?;
@@ -123,7 +127,7 @@ impl Attention {
             .f_reshape([batch, length, kv_heads, group, d_head])?
             .f_permute([0, 2, 3, 1, 4])?
             .f_reshape([batch, kv_heads, group * length, d_head])?;
-        let scores = query.f_matmul(&key.f_permute([0, 2, 3, 1])?)?.times(config.attention_scale)?;
+        let scores = query.f_matmul(&key.f_permute([0, 2, 3, 1])?)?.times(config.attention_scale_at(layer))?;
         let scores = soft_cap(scores.f_view([batch, heads, length, keys])?, config.attention_soft_cap)?;
         let scores = match &pass.masks[&self.window] {
             Some(hidden) => scores.f_masked_fill_tensor(hidden, &constant(f64::NEG_INFINITY)?)?,
@@ -140,7 +144,7 @@ impl Attention {
             .f_view([batch, heads, length, d_head])?
             .f_permute([0, 2, 1, 3])?;
         let mixed = hooks.pass(at(Site::Z), mixed)?;
-        let out = head::output(&self.output, &mixed, layer, hooks)?;
+        let out = head::output(config, &self.output, &mixed, layer, hooks)?;
         hooks.pass(at(Site::AttentionRaw), out)
     }
 }
@@ -160,12 +164,20 @@ fn normalize(
     layer: i64,
     hooks: &mut Hooks,
 ) -> Result<Tensor> {
+    let weight = match (&norm.weight, kind) {
+        // By head, for queries or keys that have the heads before the positions.
+        (Some(weight), QueryKeyNorm::HeadWeights) => Some(weight.f_unsqueeze(1)?),
+        (weight, _) => weight.as_ref().map(Tensor::shallow_clone),
+    };
+    let norm = &Norm { weight, ..norm.shallow_clone() };
     let mut apply = |x: &Tensor| -> Result<Tensor> {
         let normed = norm.forward(x, (scale, normalized), layer, hooks)?;
         hooks.pass(HookPoint { site: result, layer }, normed)
     };
     match kind {
         QueryKeyNorm::Projection => Ok(apply(&x.f_flatten(2, 3)?)?.f_view(x.size().as_slice())?),
-        QueryKeyNorm::Head | QueryKeyNorm::Absent => Ok(apply(&x.f_transpose(1, 2)?)?.f_transpose(1, 2)?),
+        QueryKeyNorm::Head | QueryKeyNorm::HeadWeights | QueryKeyNorm::Absent => {
+            Ok(apply(&x.f_transpose(1, 2)?)?.f_transpose(1, 2)?)
+        }
     }
 }

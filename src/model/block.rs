@@ -6,7 +6,7 @@ use super::attention::{Attention, KeyValue, Pass};
 use super::config::{Config, NormPlacement};
 use super::head::Input;
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm};
+use super::layer::{Linear, Norm, scaled};
 use super::run::Hooks;
 use crate::error::Result;
 
@@ -56,7 +56,7 @@ pub struct Block {
     pub ln1: Norm,
     /// The attention's second norm, after it, in families that have both
     pub ln1_post: Option<Norm>,
-    /// The MLP's norm
+    /// The MLP's norm; where the two share one, a second handle of `ln1`
     pub ln2: Norm,
     /// The MLP's second norm
     pub ln2_post: Option<Norm>,
@@ -80,14 +80,14 @@ impl Block {
         let post = config.norm_placement == NormPlacement::Post;
 
         let before = hooks.pass(at(Site::ResidPre), x)?;
-        let (input, norm) = if post {
+        let (normed, norm) = if post {
             (before.shallow_clone(), None)
         } else {
             let read = hooks.pass(at(Site::Ln1In), before.shallow_clone())?;
             let normed = self.ln1.forward(&read, LN1, layer, hooks)?;
             (hooks.pass(at(Site::Ln1Out), normed)?, Some(&self.ln1))
         };
-        let input = hooks.pass(at(Site::AttentionIn), input)?;
+        let input = hooks.pass(at(Site::AttentionIn), normed.shallow_clone())?;
         let input = Input { normed: &input, residual: &before, norm };
         let raw = self.attention.forward(config, layer, input, pass, past, hooks)?;
         let added = match (&self.ln1_post, post) {
@@ -95,16 +95,20 @@ impl Block {
             (Some(norm), _) => norm.forward(&raw, LN1_POST, layer, hooks)?,
             (None, _) => raw,
         };
-        let added = hooks.pass(at(Site::AttentionOut), added)?;
+        let added = hooks.pass(at(Site::AttentionOut), scaled(added, config.residual_scale)?)?;
         let middle = hooks.pass(at(Site::ResidMid), before.f_add(&added)?)?;
 
-        let source = if config.parallel { &before } else { &middle };
-        let read = hooks.pass(at(Site::MlpIn), source.shallow_clone())?;
-        let input = if post {
-            read
+        let input = if config.shared_norm {
+            normed
         } else {
-            let normed = self.ln2.forward(&read, LN2, layer, hooks)?;
-            hooks.pass(at(Site::Ln2Out), normed)?
+            let source = if config.parallel { &before } else { &middle };
+            let read = hooks.pass(at(Site::MlpIn), source.shallow_clone())?;
+            if post {
+                read
+            } else {
+                let normed = self.ln2.forward(&read, LN2, layer, hooks)?;
+                hooks.pass(at(Site::Ln2Out), normed)?
+            }
         };
         let raw = self.mlp.forward(config, layer, &input, hooks)?;
         let added = match (&self.ln2_post, post) {
@@ -112,7 +116,7 @@ impl Block {
             (Some(norm), _) => norm.forward(&raw, LN2_POST, layer, hooks)?,
             (None, _) => raw,
         };
-        let added = hooks.pass(at(Site::MlpOut), added)?;
+        let added = hooks.pass(at(Site::MlpOut), scaled(added, config.residual_scale)?)?;
         hooks.pass(at(Site::ResidPost), middle.f_add(&added)?)
     }
 }

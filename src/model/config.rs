@@ -34,12 +34,16 @@ pub enum NormKind {
     RmsPlusOne,
     /// LayerNorm with weight and bias
     Layer,
+    /// LayerNorm with a weight only (Cohere)
+    LayerWithoutBias,
+    /// LayerNorm with neither (OLMo)
+    LayerPlain,
 }
 
 impl NormKind {
     /// Whether the mean is subtracted first.
     pub fn is_centred(self) -> bool {
-        matches!(self, Self::Layer)
+        matches!(self, Self::Layer | Self::LayerWithoutBias | Self::LayerPlain)
     }
 }
 
@@ -61,8 +65,10 @@ pub enum QueryKeyNorm {
     Absent,
     /// Over the whole projection (OLMo-2, OLMo-3)
     Projection,
-    /// Over each head (Qwen3, Gemma-3)
+    /// Over each head, with the same weights for all (Qwen3, Gemma-3)
     Head,
+    /// Over each head, with weights of its own (Cohere)
+    HeadWeights,
 }
 
 /// How a checkpoint scales the rotary frequencies `theta^(-2i/dim)`.
@@ -94,6 +100,8 @@ pub struct Rope {
     pub exponent_dim: i64,
     /// How the frequencies are scaled
     pub scaling: RopeScaling,
+    /// Whether neighbouring dimensions are rotated together, rather than those half of `dim` apart (Cohere, GPT-J)
+    pub interleaved: bool,
 }
 
 /// How the model encodes positions.
@@ -110,7 +118,7 @@ pub enum PositionEmbedding {
 pub struct LayerAttention {
     /// Size of the sliding window in positions, counting the current one; None without a window
     pub window: Option<i64>,
-    /// Its rotary embedding; None with learned positions
+    /// Its rotary embedding; None with learned positions, or in a layer without positions (SmolLM3)
     pub rope: Option<Rope>,
 }
 
@@ -151,22 +159,33 @@ pub struct Config {
     pub query_key_norm: QueryKeyNorm,
     /// Attention and MLP both read the block's input (GPT-NeoX)
     pub parallel: bool,
+    /// One norm serves attention and MLP (Cohere, Phi-2, GPT-J)
+    pub shared_norm: bool,
     pub position_embedding: PositionEmbedding,
     /// One entry per layer
     pub layers: Vec<LayerAttention>,
     /// Factor of the attention scores, usually 1/√d_head
     pub attention_scale: f64,
+    /// The scores of layer l are divided by l + 1 as well (Stanford CRFM's GPT-2)
+    pub attention_scale_by_layer: bool,
     /// c · tanh(scores / c)
     pub attention_soft_cap: Option<f64>,
+    /// Bound of the absolute value of queries, keys and values (OLMo)
+    pub query_key_value_clip: Option<f64>,
     /// c · tanh(logits / c)
     pub logit_soft_cap: Option<f64>,
-    /// Factor of the embeddings (Gemma)
+    /// Factor of the logits (Cohere, Granite)
+    pub logit_scale: Option<f64>,
+    /// Factor of the embeddings (Gemma, Granite)
     pub embedding_scale: Option<f64>,
+    /// Factor of what attention and MLP add to the residual stream (Granite)
+    pub residual_scale: Option<f64>,
     /// The unembedding is the embedding
     pub tied: bool,
     pub query_key_value_bias: bool,
     pub attention_output_bias: bool,
     pub mlp_bias: bool,
+    pub unembedding_bias: bool,
     /// Standard deviation of a random initialisation
     pub initializer_range: f64,
     /// Ids that end a generated text, by the config
@@ -195,24 +214,39 @@ impl Config {
             norm_placement: NormPlacement::Pre,
             query_key_norm: QueryKeyNorm::Absent,
             parallel: false,
+            shared_norm: false,
             position_embedding: PositionEmbedding::Rotary,
             layers: vec![LayerAttention { window: None, rope: None }; n_layers as usize],
             attention_scale: (d_head as f64).powf(-0.5),
+            attention_scale_by_layer: false,
             attention_soft_cap: None,
+            query_key_value_clip: None,
             logit_soft_cap: None,
+            logit_scale: None,
             embedding_scale: None,
+            residual_scale: None,
             tied: false,
             query_key_value_bias: false,
             attention_output_bias: false,
             mlp_bias: false,
+            unembedding_bias: false,
             initializer_range: 0.02,
             eos_token_ids: Vec::new(),
         }
     }
 
-    /// TransformerLens's name of the norm: `RMS` or `LN`.
+    /// TransformerLens's name of the norm: `RMS`, `LN`, or `LNPre` for LayerNorm without weights.
     pub fn normalization_type(&self) -> &'static str {
-        if self.norm == NormKind::Layer { "LN" } else { "RMS" }
+        match self.norm {
+            NormKind::Rms | NormKind::RmsPlusOne => "RMS",
+            NormKind::Layer | NormKind::LayerWithoutBias => "LN",
+            NormKind::LayerPlain => "LNPre",
+        }
+    }
+
+    /// The factor of a layer's attention scores.
+    pub fn attention_scale_at(&self, layer: i64) -> f64 {
+        if self.attention_scale_by_layer { self.attention_scale / (layer + 1) as f64 } else { self.attention_scale }
     }
 
     /// Where the norms are: `pre`, `post`, `both`.

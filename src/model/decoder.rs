@@ -11,7 +11,7 @@ use super::block::Block;
 use super::config::{Config, PositionEmbedding, Rope};
 use super::hook::{HookPoint, Site};
 use super::key_value::KeyValueCache;
-use super::layer::{Linear, Norm, soft_cap};
+use super::layer::{Linear, Norm, scaled, soft_cap};
 use super::run::Hooks;
 use super::window::Window;
 use crate::error::{Error, Result};
@@ -114,7 +114,7 @@ impl Decoder {
         let is_hooked = hooks.wants(at(Site::Unembed));
         let unembedded = self.unembedding.forward(&last(normed, !is_hooked)?)?;
         let unembedded = last(hooks.pass(at(Site::Unembed), unembedded)?, is_hooked)?;
-        soft_cap(unembedded, self.config.logit_soft_cap)
+        soft_cap(scaled(unembedded, self.config.logit_scale)?, self.config.logit_soft_cap)
     }
 
     /// The token ids as a tensor, one row per sample.
@@ -215,22 +215,24 @@ impl Decoder {
                 all.push(&linear.weight);
                 all.extend(&linear.bias);
             }
-            let norms = [&block.ln1, &block.ln2]
+            let norms = [&block.ln1]
                 .into_iter()
+                .chain((!self.config.shared_norm).then_some(&block.ln2))
                 .chain(&block.ln1_post)
                 .chain(&block.ln2_post)
                 .chain(&attention.query_norm)
                 .chain(&attention.key_norm);
             for norm in norms {
-                all.push(&norm.weight);
+                all.extend(&norm.weight);
                 all.extend(&norm.bias);
             }
         }
-        all.push(&self.final_norm.weight);
+        all.extend(&self.final_norm.weight);
         all.extend(&self.final_norm.bias);
         if !self.config.tied {
             all.push(&self.unembedding.weight);
         }
+        all.extend(&self.unembedding.bias);
         all
     }
 }

@@ -51,16 +51,22 @@ fn add_config(identity: &mut Identity, config: &Config) {
         norm_placement,
         query_key_norm,
         parallel,
+        shared_norm,
         position_embedding,
         layers,
         attention_scale,
+        attention_scale_by_layer,
         attention_soft_cap,
+        query_key_value_clip,
         logit_soft_cap,
+        logit_scale,
         embedding_scale,
+        residual_scale,
         tied,
         query_key_value_bias,
         attention_output_bias,
         mlp_bias,
+        unembedding_bias,
         initializer_range,
         eos_token_ids,
     } = config;
@@ -96,6 +102,20 @@ fn add_config(identity: &mut Identity, config: &Config) {
     identity.optional("logit_soft_cap", *logit_soft_cap);
     identity.optional("embedding_scale", *embedding_scale);
     identity.list("eos_token_ids", eos_token_ids);
+    // What came later is only there where it is in use: what is stored of other models stays valid.
+    let flag = |set: bool| set.then(|| set.to_string());
+    let number = |number: &Option<f64>| number.map(|number| number.to_string());
+    let later = [
+        ("shared_norm", flag(*shared_norm)),
+        ("attention_scale_by_layer", flag(*attention_scale_by_layer)),
+        ("query_key_value_clip", number(query_key_value_clip)),
+        ("logit_scale", number(logit_scale)),
+        ("residual_scale", number(residual_scale)),
+        ("unembedding_bias", flag(*unembedding_bias)),
+    ];
+    for (name, value) in later.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+        identity.field(name, value);
+    }
     add_layers(identity, layers);
 }
 
@@ -110,10 +130,14 @@ fn add_layers(identity: &mut Identity, layers: &[LayerAttention]) {
     }
 }
 
-fn add_rope(identity: &mut Identity, name: &str, Rope { theta, dim, exponent_dim, scaling }: &Rope) {
+fn add_rope(identity: &mut Identity, name: &str, rope: &Rope) {
+    let Rope { theta, dim, exponent_dim, scaling, interleaved } = rope;
     identity.field(&format!("{name}.theta"), theta);
     identity.field(&format!("{name}.dim"), dim);
     identity.field(&format!("{name}.exponent_dim"), exponent_dim);
+    if *interleaved {
+        identity.field(&format!("{name}.interleaved"), interleaved);
+    }
     let (kind, numbers) = match scaling {
         RopeScaling::Default => ("default", vec![]),
         RopeScaling::Linear { factor } => ("linear", vec![*factor]),
@@ -149,6 +173,8 @@ fn norm_word(norm: NormKind) -> &'static str {
         NormKind::Rms => "rms",
         NormKind::RmsPlusOne => "rms_plus_one",
         NormKind::Layer => "layer",
+        NormKind::LayerWithoutBias => "layer_without_bias",
+        NormKind::LayerPlain => "layer_plain",
     }
 }
 
@@ -165,6 +191,7 @@ fn query_key_norm_word(norm: QueryKeyNorm) -> &'static str {
         QueryKeyNorm::Absent => "absent",
         QueryKeyNorm::Projection => "projection",
         QueryKeyNorm::Head => "head",
+        QueryKeyNorm::HeadWeights => "head_weights",
     }
 }
 

@@ -180,7 +180,8 @@ impl Intervention {
         let position_dim = site.position_dim(rank);
         let Some(head) = self.head else { return Ok((part.shallow_clone(), position_dim)) };
         let dim = site.head_dim(rank).ok_or_else(|| {
-            Error::new("the hook has no heads").hint("`head` goes with q, k, v, z, result, scores, pattern and their like")
+            Error::new("the hook has no heads")
+                .hint("`head` goes with q, k, v, z, result, scores, pattern and their like")
         })?;
         let headed = part.f_select(dim, resolve("head", head, part.size()[dim as usize])?)?;
         Ok((headed, if dim < position_dim { position_dim - 1 } else { position_dim }))

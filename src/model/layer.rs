@@ -6,7 +6,7 @@ use super::config::{Activation, NormKind};
 use super::hook::{HookPoint, Site};
 use super::run::Hooks;
 use crate::error::Result;
-use crate::tensor::raw::{Arithmetic, wide};
+use crate::tensor::raw::{Arithmetic, constant, wide};
 
 /// x · weightᵀ + bias, with weight [out, in] as in Hugging Face's checkpoints.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ pub struct Norm {
     pub kind: NormKind,
     /// Added to the mean square before the root
     pub eps: f64,
-    /// [d]; for Gemma the part beyond 1
-    pub weight: Tensor,
+    /// [d], or [head, d_head] where each head has its own; for Gemma the part beyond 1; OLMo's norms have none
+    pub weight: Option<Tensor>,
     /// [d], LayerNorm only
     pub bias: Option<Tensor>,
 }
@@ -48,6 +48,12 @@ enum Stage {
 }
 
 impl Norm {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        let share = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        Self { kind: self.kind, eps: self.eps, weight: share(&self.weight), bias: share(&self.bias) }
+    }
+
     /// Normalises the last dimension of `x`; the divisor, and the quotient before the weight, pass through the hooks at
     /// the sites of `layer`.
     ///
@@ -80,7 +86,8 @@ impl Norm {
     /// # Errors
     /// A libtorch error.
     pub fn factor(&self) -> Result<Option<Tensor>> {
-        let weight = self.weight.f_to_kind(wide(self.weight.kind()))?;
+        let Some(weight) = &self.weight else { return Ok(None) };
+        let weight = weight.f_to_kind(wide(weight.kind()))?;
         Ok(Some(if self.kind == NormKind::RmsPlusOne { weight.plus(1.0)? } else { weight }))
     }
 
@@ -126,6 +133,28 @@ impl Activation {
 pub fn soft_cap(x: Tensor, cap: Option<f64>) -> Result<Tensor> {
     match cap {
         Some(cap) => x.over(cap)?.f_tanh()?.times(cap),
+        None => Ok(x),
+    }
+}
+
+/// `x` with every element between -`bound` and `bound`, or `x` where there is no bound.
+///
+/// # Errors
+/// A libtorch error, such as too little memory.
+pub fn clip(x: Tensor, bound: Option<f64>) -> Result<Tensor> {
+    match bound {
+        Some(bound) => Ok(x.f_maximum(&constant(-bound)?)?.f_minimum(&constant(bound)?)?),
+        None => Ok(x),
+    }
+}
+
+/// `x` times a factor, or `x` where there is none.
+///
+/// # Errors
+/// A libtorch error, such as too little memory.
+pub fn scaled(x: Tensor, factor: Option<f64>) -> Result<Tensor> {
+    match factor {
+        Some(factor) => x.times(factor),
         None => Ok(x),
     }
 }

@@ -19,7 +19,7 @@ const ROUNDING: (f64, f64) = (1e-2, 1e-6);
 pub fn check(config: &Config, source: &dyn WeightSource, used: &BTreeSet<String>, ropes: &[Rope]) -> Result<()> {
     let mut left = Vec::new();
     for name in source.unused(used) {
-        if !is_redundant(&name, source, ropes)? {
+        if !is_redundant(&name, source, config, ropes)? {
             left.push(name);
         }
     }
@@ -35,7 +35,7 @@ pub fn check(config: &Config, source: &dyn WeightSource, used: &BTreeSet<String>
 
 /// Whether a tensor is a buffer with the values that the decoder computes: causal masks, the value of hidden scores,
 /// rotary frequencies.
-fn is_redundant(name: &str, source: &dyn WeightSource, ropes: &[Rope]) -> Result<bool> {
+fn is_redundant(name: &str, source: &dyn WeightSource, config: &Config, ropes: &[Rope]) -> Result<bool> {
     let is_one_of = |names: &[&str]| names.iter().any(|ending| name.ends_with(ending));
     let is_mask = is_one_of(&[".attn.bias", ".attention.bias"]);
     let is_hidden_score = is_one_of(&[".attn.masked_bias", ".attention.masked_bias"]);
@@ -46,8 +46,13 @@ fn is_redundant(name: &str, source: &dyn WeightSource, ropes: &[Rope]) -> Result
     let tensor = source.stored(name)?;
     match tensor.size()[..] {
         [1, 1, rows, columns] if is_mask && rows == columns => {
-            let ones = Tensor::f_ones([rows, rows], (Kind::Double, Device::Cpu))?.f_tril(0)?;
-            Ok(tensor.f_view([rows, rows])?.f_equal(&ones)?)
+            let mut seen = Tensor::f_ones([rows, rows], (Kind::Double, Device::Cpu))?.f_tril(0)?;
+            let layer =
+                name.split('.').find_map(|part| part.parse().ok()).and_then(|layer: usize| config.layers.get(layer));
+            if let Some(window) = layer.and_then(|layer| layer.window) {
+                seen = seen.f_sub(&seen.f_tril(-window)?)?;
+            }
+            Ok(tensor.f_view([rows, rows])?.f_equal(&seen)?)
         }
         _ if is_hidden_score => Ok(tensor.numel() == 1 && tensor.f_max()?.f_double_value(&[])? <= -1e4),
         [_] if is_frequencies => {

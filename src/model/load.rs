@@ -30,7 +30,9 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
     let position_embedding = match config.position_embedding {
         PositionEmbedding::Learned => {
             let name = naming.position_embedding.ok_or_else(|| Error::new("the family has no learned positions"))?;
-            Some(loader.tensor(&format!("{}{name}.weight", naming.root), &[config.n_ctx, config.d_model])?)
+            let (offset, name) = (naming.position_offset, format!("{}{name}.weight", naming.root));
+            let stored = loader.tensor(&name, &[config.n_ctx + offset, config.d_model])?;
+            Some(stored.f_narrow(0, offset, config.n_ctx)?)
         }
         PositionEmbedding::Rotary => None,
     };
@@ -41,7 +43,7 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
         interrupt::check()?;
         blocks.push(loader.block(layer, rope_of_layer[layer as usize])?);
     }
-    let final_norm = loader.norm(&format!("{}{}", naming.root, naming.final_norm), config.d_model)?;
+    let final_norm = loader.norm(&format!("{}{}", naming.root, naming.final_norm), &[config.d_model])?;
     let unembedding_name = format!("{}.weight", naming.unembedding);
     let size = [config.d_vocab, config.d_model];
     let unembedding = match (config.tied, source.contains(&unembedding_name)) {
@@ -57,9 +59,12 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
         }
         (false, _) => loader.tensor(&unembedding_name, &size)?,
     };
+    let bias =
+        config.unembedding_bias.then(|| loader.tensor(&format!("{}.bias", naming.unembedding), &[config.d_vocab]));
+    let bias = bias.transpose()?;
     leftover::check(&config, source, &loader.used, &ropes)?;
     Ok(Decoder {
-        unembedding: Linear { weight: unembedding, bias: None },
+        unembedding: Linear { weight: unembedding, bias },
         config,
         kind,
         device,
@@ -113,10 +118,7 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     fn tensor(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
-        let stored = match name.strip_prefix(self.naming.root) {
-            Some(bare) if !self.source.contains(name) && self.source.contains(bare) => bare,
-            _ => name,
-        };
+        let stored = self.stored_name(name);
         let tensor = self.source.load(stored, shape, self.kind, self.device)?;
         if !tensor.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
             return Err(Error::new(format!("tensor `{stored}` holds NaN or infinity"))
@@ -124,6 +126,13 @@ impl Loader<'_> {
         }
         self.used.insert(stored.to_owned());
         Ok(tensor)
+    }
+
+    /// The name without as much of the root as the checkpoint leaves out.
+    fn stored_name<'a>(&self, name: &'a str) -> &'a str {
+        let root = self.naming.root;
+        let starts = root.match_indices('.').map(|(dot, _)| &name[dot + 1..]).filter(|_| name.starts_with(root));
+        [name].into_iter().chain(starts).find(|name| self.source.contains(name)).unwrap_or(name)
     }
 
     fn linear(&mut self, name: &str, outputs: i64, inputs: i64, bias: bool) -> Result<Linear> {
@@ -136,18 +145,19 @@ impl Loader<'_> {
         Ok(Linear { weight, bias })
     }
 
-    fn norm(&mut self, name: &str, size: i64) -> Result<Norm> {
-        let weight = self.tensor(&format!("{name}.weight"), &[size])?;
-        let bias = match self.config.norm {
-            NormKind::Layer => Some(self.tensor(&format!("{name}.bias"), &[size])?),
-            _ => None,
-        };
-        Ok(Norm { kind: self.config.norm, eps: self.config.norm_eps, weight, bias })
+    fn norm(&mut self, name: &str, size: &[i64]) -> Result<Norm> {
+        let kind = self.config.norm;
+        let (has_weight, has_bias) = (kind != NormKind::LayerPlain, kind == NormKind::Layer);
+        let mut optional =
+            |wanted: bool, part: &str| wanted.then(|| self.tensor(&format!("{name}.{part}"), size)).transpose();
+        let (weight, bias) = (optional(has_weight, "weight")?, optional(has_bias, "bias")?);
+        Ok(Norm { kind, eps: self.config.norm_eps, weight, bias })
     }
 
     fn block(&mut self, layer: i64, rope: Option<usize>) -> Result<Block> {
         let prefix = format!("{}{}{layer}.", self.naming.root, self.naming.layers);
         let (ln1, ln1_post, ln2, ln2_post) = match self.naming.norms {
+            NormNaming::Shared(both) => (both, None, both, None),
             NormNaming::Pre { attention, mlp } | NormNaming::Post { attention, mlp } => (attention, None, mlp, None),
             NormNaming::Both { attention, attention_post, mlp, mlp_post } => {
                 (attention, Some(attention_post), mlp, Some(mlp_post))
@@ -155,14 +165,17 @@ impl Loader<'_> {
         };
         let attention = self.attention(&prefix, layer, rope)?;
         let mlp = self.mlp(&prefix)?;
-        let mut norm = |name: &str| self.norm(&format!("{prefix}{name}"), self.config.d_model);
+        let config = self.config;
+        let mut norm = |name: &str| self.norm(&format!("{prefix}{name}"), &[config.d_model]);
+        let first = norm(ln1)?;
+        let ln2 = if config.shared_norm { first.shallow_clone() } else { norm(ln2)? };
         Ok(Block {
             layer,
             attention,
             mlp,
-            ln1: norm(ln1)?,
+            ln1: first,
             ln1_post: ln1_post.map(&mut norm).transpose()?,
-            ln2: norm(ln2)?,
+            ln2,
             ln2_post: ln2_post.map(&mut norm).transpose()?,
         })
     }
@@ -191,11 +204,13 @@ impl Loader<'_> {
         let output = self.linear(&output, d_model, queries, config.attention_output_bias)?;
         let (query_norm, key_norm) = match config.query_key_norm {
             QueryKeyNorm::Absent => (None, None),
-            QueryKeyNorm::Projection => (Some(queries), Some(keys)),
-            QueryKeyNorm::Head => (Some(d_head), Some(d_head)),
+            QueryKeyNorm::Projection => (Some(vec![queries]), Some(vec![keys])),
+            QueryKeyNorm::Head => (Some(vec![d_head]), Some(vec![d_head])),
+            QueryKeyNorm::HeadWeights => (Some(vec![config.n_heads, d_head]), Some(vec![config.n_kv_heads, d_head])),
         };
-        let mut norm =
-            |name: &str, size: Option<i64>| size.map(|size| self.norm(&format!("{prefix}{name}"), size)).transpose();
+        let mut norm = |name: &str, size: Option<Vec<i64>>| {
+            size.map(|size| self.norm(&format!("{prefix}{name}"), &size)).transpose()
+        };
         let (query_norm, key_norm) = (norm(naming.query_norm, query_norm)?, norm(naming.key_norm, key_norm)?);
         let window = config.layers[layer as usize].window;
         Ok(Attention { query, key, value, output, query_norm, key_norm, rope, window })

@@ -32,6 +32,8 @@ pub enum MlpNaming {
 pub enum NormNaming {
     /// One before each sublayer
     Pre { attention: &'static str, mlp: &'static str },
+    /// One before both sublayers, which run in parallel (Cohere, Phi-2, GPT-J)
+    Shared(&'static str),
     /// One after each sublayer (OLMo-2, OLMo-3)
     Post { attention: &'static str, mlp: &'static str },
     /// Both (Gemma-2, Gemma-3)
@@ -47,6 +49,8 @@ pub struct Naming {
     pub embedding: &'static str,
     /// Families with learned positions only
     pub position_embedding: Option<&'static str>,
+    /// The stored position that belongs to the first token (OPT: 2)
+    pub position_offset: i64,
     pub final_norm: &'static str,
     /// Full name, without the root
     pub unembedding: &'static str,

@@ -10,7 +10,7 @@ use super::decoder::Decoder;
 use super::head;
 use super::hook::{HookPoint, Site};
 use super::intervention::{At, resolve};
-use super::layer::Norm;
+use super::layer::{Norm, scaled};
 use crate::error::{Error, Result};
 
 /// Which layers' outputs a decomposition has.
@@ -173,12 +173,8 @@ impl Residual<'_> {
         let mut parts = Parts::default();
         for current in 0..layer {
             let block = &self.decoder.blocks[current as usize];
-            let results = if self.is_cached(Site::HeadResult, current) {
-                self.at(Site::HeadResult, current, 3)?
-            } else {
-                head::results(&block.attention.output, &self.at(Site::Z, current, 3)?)?
-            };
-            let results = self.after_norm(results, attention_norm(self.config(), block), current)?;
+            let results = head::results(&block.attention.output, &self.at(Site::Z, current, 3)?)?;
+            let results = self.added(results, attention_norm(self.config(), block), current)?;
             for (head, result) in (0..).zip(results.f_unbind(-2)?) {
                 parts.push(format!("L{current}H{head}"), result);
             }
@@ -214,14 +210,20 @@ impl Residual<'_> {
         let active = self.at(Site::MlpPost, layer, 2)?;
         let active = active.f_index_select(-1, &index.f_to(active.device())?)?.f_unsqueeze(-1)?;
         let rows = block.mlp.down.weight.f_index_select(1, &index)?.f_transpose(0, 1)?;
-        self.after_norm(active.f_mul(&rows)?, mlp_norm(self.config(), block), layer)
+        self.added(active.f_mul(&rows)?, mlp_norm(self.config(), block), layer)
     }
 
-    /// Parts of a sublayer's output, [.., part, d_model], as the norm after it passes them on with its scale held fixed.
-    fn after_norm(&self, parts: Tensor, norm: Option<(&Norm, Site)>, layer: i64) -> Result<Tensor> {
-        let Some((norm, site)) = norm else { return Ok(parts) };
-        let scale = self.at(site, layer, 2)?.f_unsqueeze(-2)?;
-        weighted(norm, &divided(norm, &parts, &scale)?)?.f_to_kind(parts.kind()).map_err(Error::from)
+    /// Parts of a sublayer's output, [.., part, d_model], as they are added to the residual stream: after a norm with its
+    /// scale held fixed, and a factor.
+    fn added(&self, parts: Tensor, norm: Option<(&Norm, Site)>, layer: i64) -> Result<Tensor> {
+        let parts = match norm {
+            None => parts,
+            Some((norm, site)) => {
+                let scale = self.at(site, layer, 2)?.f_unsqueeze(-2)?;
+                weighted(norm, &divided(norm, &parts, &scale)?)?.f_to_kind(parts.kind())?
+            }
+        };
+        scaled(parts, self.config().residual_scale)
     }
 
     fn with_remainder(&self, mut parts: Parts, layer: i64, remainder: bool) -> Result<Parts> {
@@ -248,7 +250,7 @@ impl Residual<'_> {
                 return Err(Error::new("this model's layers read the residual stream without a norm")
                     .hint("only the unembedding's norm reads it: leave `layer` out"));
             }
-            Some(block) if mlp_input => (&block.ln2, Site::Ln2Scale),
+            Some(block) if mlp_input && !self.config().shared_norm => (&block.ln2, Site::Ln2Scale),
             Some(block) => (&block.ln1, Site::Ln1Scale),
         };
         let place = if site.in_block() { layer } else { 0 };
@@ -264,7 +266,8 @@ impl Residual<'_> {
         let normed = self.normed(stack, self.config().n_layers, false)?;
         let read = weighted(&self.decoder.final_norm, &normed)?;
         let directions = directions.f_to_device_(read.device(), read.kind(), false, false)?;
-        Ok(fits(read.f_mul(&directions).map_err(Error::from), &read)?.f_sum_dim_intlist(-1, false, None::<Kind>)?)
+        let products = fits(read.f_mul(&directions).map_err(Error::from), &read)?;
+        scaled(products.f_sum_dim_intlist(-1, false, None::<Kind>)?, self.config().logit_scale)
     }
 }
 

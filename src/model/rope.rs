@@ -1,4 +1,4 @@
-//! Rotary position embedding: frequencies of each scaling, and the rotation (Hugging Face's rotate-half layout).
+//! Rotary position embedding: frequencies of each scaling, and the rotation (Hugging Face's rotate-half layout, or pairs of neighbours).
 
 use std::f64::consts::PI;
 
@@ -16,6 +16,7 @@ pub struct Rotation {
     cos: Tensor,
     sin: Tensor,
     dim: i64,
+    interleaved: bool,
 }
 
 impl Rope {
@@ -30,13 +31,18 @@ impl Rope {
         let frequencies = self.frequencies(total)?.f_to_device_(device, wide, false, false)?;
         let positions = range(start, start + length, device)?.f_to_kind(wide)?;
         let angles = positions.f_outer(&frequencies)?;
-        let angles = Tensor::f_cat(&[&angles, &angles], -1)?.f_unsqueeze(1)?;
+        let angles = match self.interleaved {
+            true => angles.f_repeat_interleave_self_int(2, -1, None)?,
+            false => Tensor::f_cat(&[&angles, &angles], -1)?,
+        };
+        let angles = angles.f_unsqueeze(1)?;
         let factor = self.attention_factor();
         let finish = |values: Tensor| -> Result<Tensor> {
             let values = if factor == 1.0 { values } else { values.times(factor)? };
             Ok(values.f_to_kind(kind)?)
         };
-        Ok(Rotation { cos: finish(angles.f_cos()?)?, sin: finish(angles.f_sin()?)?, dim: self.dim })
+        let (cos, sin) = (finish(angles.f_cos()?)?, finish(angles.f_sin()?)?);
+        Ok(Rotation { cos, sin, dim: self.dim, interleaved: self.interleaved })
     }
 
     /// Whether texts of `short` and of `long` tokens have different frequencies.
@@ -129,7 +135,7 @@ impl Rotation {
             Ok(hooks.pass(point, values.f_transpose(0, 1)?)?.f_transpose(0, 1)?)
         };
         let (cos, sin) = (hooked(Site::RotaryCos, &self.cos)?, hooked(Site::RotarySin, &self.sin)?);
-        Ok(Self { cos, sin, dim: self.dim })
+        Ok(Self { cos, sin, ..*self })
     }
 
     /// Rotates the first `dim` dimensions of `x`, [batch, pos, head, d_head].
@@ -147,7 +153,12 @@ impl Rotation {
 
     fn rotate(&self, x: &Tensor) -> Result<Tensor> {
         let half = self.dim / 2;
-        let turned = Tensor::f_cat(&[x.f_narrow(-1, half, half)?.f_neg()?, x.f_narrow(-1, 0, half)?], -1)?;
+        let turned = if self.interleaved {
+            let pairs = x.f_unflatten(-1, [half, 2])?;
+            Tensor::f_stack(&[pairs.f_select(-1, 1)?.f_neg()?, pairs.f_select(-1, 0)?], -1)?.f_flatten(-2, -1)?
+        } else {
+            Tensor::f_cat(&[x.f_narrow(-1, half, half)?.f_neg()?, x.f_narrow(-1, 0, half)?], -1)?
+        };
         Ok(x.f_mul(&self.cos)?.f_add(&turned.f_mul(&self.sin)?)?)
     }
 }

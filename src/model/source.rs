@@ -252,10 +252,10 @@ impl WeightSource for RandomWeights {
         if name.ends_with(".bias") {
             return Ok(Tensor::f_zeros(shape, (kind, device))?);
         }
-        if shape.len() == 1 {
+        if shape.len() == 1 || name.contains("_norm.") {
             return Ok(match self.norm {
                 NormKind::RmsPlusOne => Tensor::f_zeros(shape, (kind, device))?,
-                NormKind::Rms | NormKind::Layer => Tensor::f_ones(shape, (kind, device))?,
+                _ => Tensor::f_ones(shape, (kind, device))?,
             });
         }
         let mut tensor = Tensor::f_empty(shape, (Kind::Float, device))?;

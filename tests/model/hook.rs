@@ -402,7 +402,7 @@ fn a_change_that_is_not_returned_is_an_error() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
     run_script(&mut session, "let model = load_model(path, #{ device: device }); let tokens = [1, 2, 3];");
-    for function in ["|x| { x[[0, -1]] = 0.0; }", "|x| { x[0][1] = 0.0; }", "|x| { let y = x; y[0] = 0.0; }"] {
+    for function in ["|x| { x[[0, -1], ...] = 0.0; }", "|x| { x[0][1] = 0.0; }", "|x| { let y = x; y[0] = 0.0; }"] {
         let code = format!("model.run_with_hooks(tokens, [[\"blocks.0.hook_resid_post\", {function}]])");
         let failure = script_failure(&mut session, &code);
         assert!(failure.contains("changes its activation but does not return it"), "{function}: {failure}");

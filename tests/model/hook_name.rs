@@ -123,7 +123,10 @@ fn names_may_be_short_count_from_the_end_and_stand_for_many() {
         ("blocks.-4.attn.hook_z", &["blocks.0.attn.hook_z"]),
         ("layers_output[-1]", &["blocks.3.hook_resid_post"]),
         ("model.layers.-2.mlp.output", &["blocks.2.mlp.hook_out"]),
-        ("blocks.-1.*_out", &["blocks.3.attn.hook_out", "blocks.3.hook_attn_out", "blocks.3.mlp.hook_out", "blocks.3.hook_mlp_out"]),
+        (
+            "blocks.-1.*_out",
+            &["blocks.3.attn.hook_out", "blocks.3.hook_attn_out", "blocks.3.mlp.hook_out", "blocks.3.hook_mlp_out"],
+        ),
         ("blocks.[1-2].hook_mlp_out", &["blocks.1.hook_mlp_out", "blocks.2.hook_mlp_out"]),
         ("layers_output[0-1]", &["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]),
         ("z.{0,2}", &["blocks.0.attn.hook_z", "blocks.2.attn.hook_z"]),

@@ -51,7 +51,8 @@ impl Selection {
             let flags: Vec<bool> = (0..size).map(|index| chosen.contains(&index)).collect();
             Tensor::from_slice(&flags).reshape(&shape).to_device(value.device())
         };
-        let mut mask = among(point.site.position_dim(value.dim()), &self.places()).logical_and(&among(0, &self.samples()));
+        let mut mask =
+            among(point.site.position_dim(value.dim()), &self.places()).logical_and(&among(0, &self.samples()));
         if let (Some(head), Some(dim)) = (self.head, point.site.head_dim(value.dim())) {
             let size = value.size()[dim as usize];
             mask = mask.logical_and(&among(dim, &[if head < 0 { head + size } else { head }]));
@@ -250,7 +251,7 @@ fn scripts_say_positions_in_many_ways() {
         let clean = model.forward(ids);
         // The logits after the listed positions of the first MLP's output are set to zero by a closure.
         let by_closure = |model, ids, places| model.run_with_hooks(ids, [["blocks.0.hook_mlp_out", |x| {
-            for place in places { x[[(), place]] = 0.0; }
+            for place in places { x[:, place] = 0.0; }
             x
         }]]);
     "#;

@@ -259,7 +259,8 @@ fn verification_fails_on_what_it_cannot_compare() {
 
     // The grid is complete, and the runs that check it are not.
     let whole = grid();
-    model.decoder.final_norm.weight = model.decoder.final_norm.weight.full_like(f64::NAN);
+    let weight = model.decoder.final_norm.weight.as_mut().expect("a weight");
+    *weight = weight.full_like(f64::NAN);
     let error = failed(&model, &whole);
     assert!(error.contains("logit NaN, rank 1 in a run of its own"), "{error}");
 }
@@ -316,8 +317,8 @@ fn a_sweep_of_closures_equals_one_run_per_item() {
             for (item, place) in items {
                 for (id, row) in [9, 10] {
                     let logits = apart[place][row];
-                    assert((result.logit.at([place, row]) - logits[id]).abs().item() < 1e-12);
-                    assert_eq(result.rank.at([place, row]).item(), (logits > logits[id]).sum().item() + 1);
+                    assert((result.logit[place, row] - logits[id]).abs().item() < 1e-12);
+                    assert_eq(result.rank[place, row].item(), (logits > logits[id]).sum().item() + 1);
                 }
             }
         }

@@ -87,7 +87,7 @@ pub mod functions {
         Ok(cache.get(name)?)
     }
 
-    /// The cached activation at `[kind, layer]`, as in `cache[["resid_post", 3]]`.
+    /// The cached activation at `[kind, layer]`, as in `cache["resid_post", 3]`; layer -1 is the last.
     #[rhai_fn(index_get, return_raw, pure)]
     pub fn cache_get_at(cache: &mut Cache, kind_and_layer: Array) -> ScriptResult<Tensor> {
         let name = short_name(&kind_and_layer)

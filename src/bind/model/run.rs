@@ -200,7 +200,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("smollm2");
     /// let logits = model.forward("The capital of France is");
-    /// print(model.to_string(logits.at([0, -1]).argmax()));
+    /// print(model.to_string(logits[0, -1].argmax()));
     /// let middle = model.forward("The capital of France is", #{ stop_at_layer: 15 });
     /// assert_eq(model.forward(middle, #{ start_at_layer: 15 }), logits);
     /// ```

@@ -20,11 +20,9 @@ fn into_heads(linear: &Linear, heads: i64, d_head: i64) -> Result<tch::Tensor> {
 }
 
 fn norm_map(norm: &Norm) -> Map {
-    let mut map = map! { "w" => Tensor::new(norm.weight.shallow_clone()) };
-    if let Some(bias) = &norm.bias {
-        map.insert("b".into(), Dynamic::from(Tensor::new(bias.shallow_clone())));
-    }
-    map
+    let parts = [("w", &norm.weight), ("b", &norm.bias)];
+    let held = parts.into_iter().filter_map(|(name, part)| part.as_ref().map(|part| (name, part)));
+    held.map(|(name, part)| (name.into(), Dynamic::from(Tensor::new(part.shallow_clone())))).collect()
 }
 
 fn attention_map(block: &Block, config: &Config) -> Result<Map> {
@@ -113,9 +111,16 @@ pub mod functions {
         Ok(weight.f_transpose(0, 1).map(Tensor::new).map_err(Error::from)?)
     }
 
+    /// The bias of the unembedding, [d_vocab]; () for a model without one.
+    #[rhai_fn(get = "b_U", pure)]
+    pub fn unembedding_bias(model: &mut Model) -> Dynamic {
+        let bias = model.get().decoder.unembedding.bias.as_ref();
+        bias.map_or(Dynamic::UNIT, |bias| Dynamic::from(Tensor::new(bias.shallow_clone())))
+    }
+
     /// The weights of each layer: `model.blocks[3].attn.W_Q` [head, d_model, d_head], `W_K`, `W_V` [kv_head, d_model,
     /// d_head], `W_O` [head, d_head, d_model], `b_Q` ...; `.mlp.W_in` [d_model, d_mlp], `W_gate`, `W_out` [d_mlp,
-    /// d_model]; `.ln1.w`, `.ln2.w` [d_model]. (Gemma's norms multiply by 1 + w.)
+    /// d_model]; `.ln1.w`, `.ln2.w` [d_model]. (Gemma's norms multiply by 1 + w; OLMo's have no weights.)
     #[rhai_fn(get = "blocks", return_raw, pure)]
     pub fn blocks(model: &mut Model) -> ScriptResult<Array> {
         let decoder = &model.get().decoder;
@@ -126,8 +131,8 @@ pub mod functions {
             .collect::<Result<Array>>()?)
     }
 
-    /// The final norm's weights: `model.ln_final.w` [d_model], and `b` where it has a bias. (`ln_final(residual)`
-    /// applies it.)
+    /// The final norm's weights, where it has them: `model.ln_final.w`, `model.ln_final.b`, [d_model].
+    /// (`ln_final(residual)` applies it.)
     #[rhai_fn(get = "ln_final", pure)]
     pub fn final_norm(model: &mut Model) -> Map {
         norm_map(&model.get().decoder.final_norm)

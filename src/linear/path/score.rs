@@ -193,9 +193,9 @@ impl Scorer<'_> {
     pub fn read_out(&self, vectors: &Tensor) -> Result<Vec<Score>> {
         let to = self.graph.request.to;
         let vectors = self.map.frozen().final_norm.linear(vectors, At::Rows(&self.map.index(&[to])?))?;
-        let secants = self.map.cap(to)?;
+        let slopes = self.map.logit_slopes(to)?;
         let answer = self.map.index(&[self.answer])?;
-        let answers = self.project(&vectors, &|table| Ok(table.f_index_select(0, &answer)?), secants.as_ref())?;
+        let answers = self.project(&vectors, &|table| Ok(table.f_index_select(0, &answer)?), slopes.as_ref())?;
         let logits = numbers(&answers)?;
         if logits.iter().any(|logit| !logit.is_finite()) {
             return Err(beyond_dtype());
@@ -206,7 +206,7 @@ impl Scorer<'_> {
             interrupt::check()?;
             let index = self.map.index(&open)?;
             let (vectors, answers) = (vectors.f_index_select(0, &index)?, answers.f_index_select(0, &index)?);
-            let more = self.count_ahead(&vectors, &answers, part, secants.as_ref())?;
+            let more = self.count_ahead(&vectors, &answers, part, slopes.as_ref())?;
             for (row, more) in open.iter().zip(more) {
                 ahead[*row as usize] += more as i64;
             }
@@ -224,7 +224,7 @@ impl Scorer<'_> {
         vectors: &Tensor,
         answers: &Tensor,
         (first, stride): (i64, i64),
-        secants: Option<&Tensor>,
+        slopes: Option<&Tensor>,
     ) -> Result<Vec<f64>> {
         let every = |table: &Tensor| -> Result<Tensor> { Ok(table.f_slice(0, first, None::<i64>, stride)?) };
         let rows = vectors.size()[0];
@@ -232,7 +232,7 @@ impl Scorer<'_> {
         let rows: Vec<i64> = (0..rows).collect();
         let counts = in_parts(&rows, step as usize, |rows| {
             let (start, count) = (rows[0], rows.len() as i64);
-            let mut logits = self.project(&vectors.f_narrow(0, start, count)?, &every, secants)?;
+            let mut logits = self.project(&vectors.f_narrow(0, start, count)?, &every, slopes)?;
             let own = answers.f_narrow(0, start, count)?;
             if self.answer % stride == first {
                 // Products of other sizes round differently: the answer must not be ahead of itself.
@@ -250,11 +250,11 @@ impl Scorer<'_> {
         &self,
         vectors: &Tensor,
         pick: &dyn Fn(&Tensor) -> Result<Tensor>,
-        secants: Option<&Tensor>,
+        slopes: Option<&Tensor>,
     ) -> Result<Tensor> {
         let logits = vectors.f_linear(&pick(&self.map.decoder().unembedding.weight)?, None::<Tensor>)?;
-        let logits = match secants {
-            Some(secants) => logits.f_mul(&pick(secants)?)?,
+        let logits = match slopes {
+            Some(slopes) => logits.f_mul(&pick(slopes)?)?,
             None => logits,
         };
         Ok(logits.f_to_kind(wide(logits.kind()))?)

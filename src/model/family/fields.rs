@@ -19,14 +19,17 @@ const MOST_LAYERS: i64 = 1 << 12;
 /// Fields that change no number, in addition to the common ones of all transformers' config classes.
 const HARMLESS: &[&str] = &[
     // Dropout, only in training
+    "activation_dropout",
     "attention_dropout",
     "attention_probs_dropout_prob",
     "attn_pdrop",
     "classifier_dropout",
     "embd_pdrop",
+    "embed_dropout",
     "hidden_dropout",
     "hidden_dropout_prob",
     "neftune_noise_alpha",
+    "resid_dropout",
     "resid_pdrop",
     "summary_first_dropout",
     // Heads of other than language models
@@ -85,7 +88,6 @@ const HARMLESS_AS: &[(&str, Value)] = &[
     ("lm_head_bias", Value::Bool(false)),
     ("mlp_bias", Value::Bool(false)),
     ("rope_interleaved", Value::Bool(false)),
-    ("scale_attn_by_inverse_layer_idx", Value::Bool(false)),
     ("tie_encoder_decoder", Value::Bool(false)),
     ("use_bidirectional_attention", Value::Bool(false)),
     ("use_mrope", Value::Bool(false)),
@@ -198,14 +200,29 @@ impl Fields {
         }
     }
 
+    /// True or false, or None for null.
+    pub fn optional_flag(&self, key: &str) -> Result<Option<bool>> {
+        self.typed(key, "true or false", Value::as_bool)
+    }
+
     /// True or false.
     pub fn flag(&self, key: &str) -> Result<bool> {
-        self.typed(key, "true or false", Value::as_bool)?.ok_or_else(|| self.missing(key))
+        self.optional_flag(key)?.ok_or_else(|| self.missing(key))
     }
 
     /// True or false if the class has the field, else false.
     pub fn flag_of_class(&self, key: &str) -> Result<bool> {
         if self.class.is_some_and(|class| class.has(key)) { self.flag(key) } else { Ok(false) }
+    }
+
+    /// Fails unless a field that transformers ignores is missing, null or `used`.
+    pub fn only(&self, key: &str, used: bool) -> Result<()> {
+        match self.optional_flag(key)? {
+            Some(given) if given != used => {
+                Err(unsupported(&self.name(key), given, &format!("this family computes as for {used}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// An array of numbers.
@@ -302,7 +319,7 @@ pub(super) fn unsupported(key: &str, value: impl std::fmt::Display, hint: &str) 
 
 /// Fails unless `value` is a possible size.
 fn positive(key: &str, value: i64) -> Result<i64> {
-    let largest = if matches!(key, "num_hidden_layers" | "n_layer") { MOST_LAYERS } else { LARGEST };
+    let largest = if matches!(key, "num_hidden_layers" | "num_layers" | "n_layer") { MOST_LAYERS } else { LARGEST };
     if (1..=largest).contains(&value) {
         return Ok(value);
     }

@@ -1,18 +1,20 @@
-//! Gemma 2 and 3 (text): norms before and after each sublayer that multiply by one plus the weight, scaled embeddings,
-//! soft caps (Gemma 2), norms on each head's queries and keys (Gemma 3), sliding windows in most layers.
-//! Sources: transformers' configuration_gemma2.py, configuration_gemma3.py, and llama.cpp's convert_hf_to_gguf.py.
+//! Gemma 1, 2 and 3 (text): norms that multiply by one plus the weight, scaled embeddings; from Gemma 2 on also norms after
+//! each sublayer and sliding windows, soft caps (Gemma 2), norms on each head's queries and keys (Gemma 3). Sources:
+//! transformers' configuration_gemma.py, configuration_gemma2.py, configuration_gemma3.py, llama.cpp's
+//! convert_hf_to_gguf.py.
 
 use serde_json::{Value as Json, json};
 
 use super::Family;
-use super::fields::Fields;
+use super::fields::{Fields, unsupported};
 use super::gguf::{Architecture, Conversion, Metadata, layer_types};
-use super::llama::{NAMING as LLAMA, descendant, descendant_in_gguf, extent, sliding};
+use super::llama::{NAMING as LLAMA, descendant, descendant_in_gguf, extent, full_attention, sliding};
 use super::rotary::{self, LayerRopes};
 use crate::error::Result;
-use crate::model::config::{Config, NormKind, NormPlacement, QueryKeyNorm};
+use crate::model::config::{Activation, Config, NormKind, NormPlacement, QueryKeyNorm};
 use crate::model::naming::{Naming, NormNaming};
 
+pub(super) const GEMMA: Family = Family { model_type: "gemma", naming: LLAMA, config: gemma1 };
 pub(super) const GEMMA2: Family = Family { model_type: "gemma2", naming: NAMING, config: gemma2 };
 pub(super) const GEMMA3: Family = Family { model_type: "gemma3_text", naming: NAMING, config: gemma3 };
 
@@ -32,6 +34,31 @@ const NAMING: Naming = Naming {
     },
     ..LLAMA
 };
+
+/// A descendant of Llama, which later Gemmas are not.
+fn gemma1(fields: &Fields) -> Result<Config> {
+    let config = descendant("gemma", fields, "hidden_act")?;
+    let rope = rotary::rope(fields, &rotary::LLAMA, extent(&config))?;
+    // The official files say `gelu`, and transformers computes the approximation for it.
+    let activation = match config.activation {
+        Activation::Gelu => Activation::GeluTanh,
+        other => other,
+    };
+    // Later files have the name of Gemma 2, too, which transformers ignores here.
+    if let Some(other) = fields.text("hidden_activation")?
+        && fields.activation("hidden_activation")? != activation
+    {
+        let hint = "transformers takes `hidden_act`, which is another function";
+        return Err(unsupported("hidden_activation", format!("\"{other}\""), hint));
+    }
+    Ok(Config {
+        norm: NormKind::RmsPlusOne,
+        activation,
+        embedding_scale: Some((config.d_model as f64).sqrt()),
+        layers: full_attention(&config, rope),
+        ..config
+    })
+}
 
 fn gemma(model_type: &str, fields: &Fields) -> Result<Config> {
     let config = descendant(model_type, fields, "hidden_activation")?;

@@ -261,6 +261,7 @@ fn layer_names(naming: &Naming) -> Vec<(&'static str, &'static str)> {
         MlpNaming::GatedStacked(up) | MlpNaming::Plain { up } => names.push((up, "ffn_up")),
     }
     match naming.norms {
+        NormNaming::Shared(both) => names.push((both, "attn_norm")),
         NormNaming::Pre { attention, mlp } => names.extend([(attention, "attn_norm"), (mlp, "ffn_norm")]),
         NormNaming::Post { attention, mlp } => {
             names.extend([(attention, "post_attention_norm"), (mlp, "post_ffw_norm")]);

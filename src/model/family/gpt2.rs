@@ -20,7 +20,8 @@ pub(super) const GGUF: Architecture = Architecture {
     conversion: Conversion { linear_layout: true, ..Conversion::NONE },
 };
 
-const NAMING: Naming = Naming {
+/// The names of GPT-2's weights, some of which GPT-Neo and GPT-J share.
+pub(super) const NAMING: Naming = Naming {
     root: "transformer.",
     embedding: "wte",
     position_embedding: Some("wpe"),
@@ -50,6 +51,7 @@ fn gpt2(fields: &Fields) -> Result<Config> {
     };
     let config = Config::new("gpt2", sizes);
     let scaled = fields.flag("scale_attn_weights")?;
+    let by_layer = fields.flag("scale_attn_by_inverse_layer_idx")?;
     // Llama's names, which the code does not read; the shapes of the weights show the same.
     for key in ["num_key_value_heads", "intermediate_size"] {
         let _ = fields.given(key);
@@ -63,6 +65,7 @@ fn gpt2(fields: &Fields) -> Result<Config> {
         norm_eps: fields.number("layer_norm_epsilon")?,
         position_embedding: PositionEmbedding::Learned,
         attention_scale: if scaled { config.attention_scale } else { 1.0 },
+        attention_scale_by_layer: by_layer,
         tied: fields.flag("tie_word_embeddings")?,
         query_key_value_bias: true,
         attention_output_bias: true,

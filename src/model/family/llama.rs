@@ -9,7 +9,7 @@ use super::fields::{Fields, head_size, unsupported};
 use super::gguf::{Architecture, Conversion, Metadata, ROTARY_DIVISORS, set};
 use super::rotary::{self, Extent, LayerRopes};
 use crate::error::{Error, Result};
-use crate::model::config::{Config, LayerAttention, Rope, Sizes};
+use crate::model::config::{Config, LayerAttention, NormKind, Rope, Sizes};
 use crate::model::naming::{AttentionNaming, MlpNaming, Naming, NormNaming};
 
 pub(super) const LLAMA: Family = Family { model_type: "llama", naming: NAMING, config: llama };
@@ -28,6 +28,7 @@ pub(super) const NAMING: Naming = Naming {
     root: "model.",
     embedding: "embed_tokens",
     position_embedding: None,
+    position_offset: 0,
     final_norm: "norm",
     unembedding: "lm_head",
     layers: "layers.",
@@ -60,6 +61,18 @@ fn mistral(fields: &Fields) -> Result<Config> {
 
 /// Reads the fields that the configs of Llama's descendants share; the layers are not described yet.
 pub(super) fn descendant(model_type: &str, fields: &Fields, activation: &str) -> Result<Config> {
+    let config = descendant_without_eps(model_type, fields, activation)?;
+    Ok(Config { norm_eps: fields.number("rms_norm_eps")?, ..config })
+}
+
+/// Those of a descendant with LayerNorms.
+pub(super) fn descendant_with_layer_norm(model_type: &str, fields: &Fields) -> Result<Config> {
+    let config = descendant_without_eps(model_type, fields, "hidden_act")?;
+    Ok(Config { norm: NormKind::Layer, norm_eps: fields.number("layer_norm_eps")?, ..config })
+}
+
+/// Those that descendants with every kind of norm share.
+pub(super) fn descendant_without_eps(model_type: &str, fields: &Fields, activation: &str) -> Result<Config> {
     let d_model = fields.size("hidden_size")?;
     let n_heads = fields.size("num_attention_heads")?;
     let d_head = match fields.optional_size("head_dim")? {
@@ -80,7 +93,6 @@ pub(super) fn descendant(model_type: &str, fields: &Fields, activation: &str) ->
     let bias = fields.flag_of_class("attention_bias")?;
     Ok(Config {
         activation: fields.activation(activation)?,
-        norm_eps: fields.number("rms_norm_eps")?,
         tied: fields.flag("tie_word_embeddings")?,
         query_key_value_bias: bias,
         attention_output_bias: bias,

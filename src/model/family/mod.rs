@@ -4,19 +4,27 @@
 //! A new family is a file beside the others and an entry in [`FAMILIES`] (and in [`ARCHITECTURES`], if llama.cpp
 //! supports it).
 
+mod cohere;
 mod config_class;
 mod fields;
 mod gemma;
 pub mod gguf;
 pub mod gguf_keys;
 mod gpt2;
+mod gpt_neo;
+mod gptj;
+mod granite;
 mod llama;
 pub mod multimodal;
 mod neox;
 mod olmo;
+mod opt;
 mod phi;
+mod phi2;
 mod qwen;
 mod rotary;
+mod smollm3;
+mod stablelm;
 
 use serde_json::Value;
 
@@ -40,6 +48,7 @@ pub struct Family {
 
 /// Every family, in the order in which users see them.
 const FAMILIES: &[Family] = &[
+    olmo::OLMO,
     olmo::OLMO2,
     olmo::OLMO3,
     llama::LLAMA,
@@ -47,10 +56,20 @@ const FAMILIES: &[Family] = &[
     qwen::QWEN2,
     qwen::QWEN3,
     gpt2::GPT2,
+    gpt_neo::GPT_NEO,
+    gptj::GPTJ,
+    opt::OPT,
     neox::GPT_NEOX,
+    gemma::GEMMA,
     gemma::GEMMA2,
     gemma::GEMMA3,
+    phi2::PHI,
     phi::PHI3,
+    smollm3::SMOLLM3,
+    granite::GRANITE,
+    cohere::COHERE,
+    cohere::COHERE2,
+    stablelm::STABLELM,
 ];
 
 /// Families that exist only as the text part of multimodal models.

@@ -1,17 +1,21 @@
-//! OLMo 2 and 3: post-norm, with norms over the whole query and key projections; OLMo 3 has sliding windows in three of
-//! four layers. Sources: transformers' configuration_olmo2.py, configuration_olmo3.py.
+//! OLMo 1, 2 and 3. OLMo 1: LayerNorm without weights, clipped queries, keys and values. The later ones: post-norm, with
+//! norms over the whole query and key projections; OLMo 3 has sliding windows in three of four layers. Sources:
+//! transformers' configuration_olmo.py, configuration_olmo2.py, configuration_olmo3.py.
 
 use serde_json::{Value as Json, json};
 
 use super::Family;
 use super::fields::Fields;
 use super::gguf::{Architecture, Conversion, Metadata, layer_types};
-use super::llama::{NAMING as LLAMA, descendant, descendant_in_gguf, extent, full_attention, sliding};
+use super::llama::{
+    NAMING as LLAMA, descendant, descendant_in_gguf, descendant_without_eps, extent, full_attention, sliding,
+};
 use super::rotary;
 use crate::error::Result;
-use crate::model::config::{Config, NormPlacement, QueryKeyNorm};
+use crate::model::config::{Config, NormKind, NormPlacement, QueryKeyNorm};
 use crate::model::naming::{Naming, NormNaming};
 
+pub(super) const OLMO: Family = Family { model_type: "olmo", naming: LLAMA, config: olmo1 };
 pub(super) const OLMO2: Family = Family { model_type: "olmo2", naming: NAMING, config: olmo2 };
 pub(super) const OLMO3: Family = Family { model_type: "olmo3", naming: NAMING, config: olmo3 };
 
@@ -23,6 +27,18 @@ const NAMING: Naming = Naming {
     norms: NormNaming::Post { attention: "post_attention_layernorm", mlp: "post_feedforward_layernorm" },
     ..LLAMA
 };
+
+fn olmo1(fields: &Fields) -> Result<Config> {
+    let config = descendant_without_eps("olmo", fields, "hidden_act")?;
+    let rope = rotary::rope(fields, &rotary::LLAMA, extent(&config))?;
+    Ok(Config {
+        norm: NormKind::LayerPlain,
+        norm_eps: 1e-5,
+        query_key_value_clip: fields.optional_number("clip_qkv")?,
+        layers: full_attention(&config, rope),
+        ..config
+    })
+}
 
 fn olmo(model_type: &str, fields: &Fields) -> Result<Config> {
     let config = descendant(model_type, fields, "hidden_act")?;

@@ -25,6 +25,10 @@ pub(super) struct Style {
     pub only_long: bool,
     /// Fields that change nothing in texts
     pub harmless: &'static [&'static str],
+    /// Whether neighbouring dimensions are rotated together
+    pub interleaved: bool,
+    /// Whether an odd number of rotated dimensions is refused, where transformers' code fails on it
+    pub only_even: bool,
 }
 
 /// The specifics of Llama, shared by most families.
@@ -35,6 +39,8 @@ pub(super) const LLAMA: Style = Style {
     copies: None,
     only_long: false,
     harmless: &[],
+    interleaved: false,
+    only_even: false,
 };
 
 /// The rotary embeddings of a model with sliding windows.
@@ -144,7 +150,7 @@ impl One<'_> {
             let _ = self.parameters.given(key);
         }
         self.parameters.refuse_unread()?;
-        Ok(Rope { theta, dim, exponent_dim, scaling })
+        Ok(Rope { theta, dim, exponent_dim, scaling, interleaved: self.style.interleaved })
     }
 
     /// The rotated share of a head's dimensions, with its field.
@@ -168,7 +174,8 @@ impl One<'_> {
     fn dimensions(&self, name: &str, fraction: f64) -> Result<(i64, i64)> {
         let exponent_dim = (self.extent.d_head as f64 * fraction) as i64;
         let dim = exponent_dim + exponent_dim % 2;
-        if exponent_dim < 1 || dim > self.extent.d_head {
+        let is_odd = dim != exponent_dim;
+        if exponent_dim < 1 || dim > self.extent.d_head || is_odd && self.style.only_even {
             let hint =
                 format!("of head_dim {}, it must leave an even number of rotated dimensions", self.extent.d_head);
             return Err(unsupported(name, fraction, &hint));

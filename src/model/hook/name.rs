@@ -104,8 +104,7 @@ fn of_pattern(name: &str, plain: &str, config: &Config) -> Result<Vec<HookPoint>
     let all = points(config);
     let by_full = |glob: &GlobMatcher| all.iter().filter(|point| glob.is_match(point.name())).copied().collect();
     let by_alias = |glob: &GlobMatcher| {
-        let names: Vec<(Site, Vec<String>)> =
-            SITES.iter().map(|(site, _)| (*site, spellings(*site, config))).collect();
+        let names: Vec<(Site, Vec<String>)> = SITES.iter().map(|(site, _)| (*site, spellings(*site, config))).collect();
         let matches = |point: &&HookPoint| {
             let spellings = &names[point.site as usize].1;
             spellings.iter().any(|spelling| glob.is_match(spelling.replace(LAYER, &point.layer.to_string())))
@@ -141,7 +140,8 @@ fn alternatives(layers: std::ops::RangeInclusive<i64>) -> String {
 fn plain(name: &str, config: &Config) -> Result<String> {
     let name = match name.strip_suffix(']').and_then(|rest| rest.split_once('[')) {
         Some((kind, index)) if !kind.is_empty() && !kind.ends_with('.') && !kind.contains(['*', '?']) => {
-            let index = if index.trim_start_matches('-').contains('-') { format!("[{index}]") } else { index.to_owned() };
+            let index =
+                if index.trim_start_matches('-').contains('-') { format!("[{index}]") } else { index.to_owned() };
             format!("{kind}.{index}")
         }
         _ => name.to_owned(),
@@ -170,7 +170,8 @@ fn unknown(name: &str, plain: &str, config: &Config) -> Error {
     let error = Error::new(format!("no hook is named `{name}`"));
     let all: Vec<String> = points(config).iter().map(HookPoint::name).collect();
     // `scale.3`: a last part that several sites share.
-    let (kind, layer) = plain.rsplit_once('.').filter(|(_, layer)| layer.parse::<i64>().is_ok()).unwrap_or((plain, "0"));
+    let (kind, layer) =
+        plain.rsplit_once('.').filter(|(_, layer)| layer.parse::<i64>().is_ok()).unwrap_or((plain, "0"));
     let shared = |full: &&String| {
         full.split('.').nth(1) == Some(layer) && last_part(full).replace("hook_", "") == kind.replace("hook_", "")
     };

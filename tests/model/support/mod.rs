@@ -37,22 +37,34 @@ pub use text::{assert_contains, failure};
 
 /// The tiny models below tests/fixtures/models.
 pub const TINY: &[&str] = &[
+    "cohere",
+    "cohere2",
+    "gemma",
     "gemma2",
     "gemma3",
     "gpt2",
+    "gpt_neo",
     "gpt_neox",
     "gpt_neox_sequential",
+    "gptj",
+    "granite",
     "llama2",
     "llama3",
     "llama_bias",
     "mistral",
+    "olmo",
     "olmo2",
     "olmo2_mha",
     "olmo3",
+    "opt",
+    "phi",
     "phi3",
     "phi3_longrope",
     "qwen2",
     "qwen3",
+    "smollm3",
+    "stablelm",
+    "stablelm_parallel",
 ];
 
 /// Limits libtorch to one thread: tests run in parallel, and tiny models are too small for several threads.
