@@ -89,6 +89,7 @@ pub fn member(kind: &str, name: &str) -> Option<&'static str> {
         "array" => array_member(name),
         "map" if name == "iter" => Some("go through `map.items()`, `map.keys()` or `map.values()`"),
         "model" => model_member(name),
+        "cache" => cache_member(name),
         _ => None,
     }
 }
@@ -142,6 +143,23 @@ fn model_member(name: &str) -> Option<&'static str> {
         "eval" | "train" | "to" | "cuda" | "half" => {
             "device and dtype are chosen at loading: `load_model(name, #{ device: \"cuda:0\", dtype: \"bf16\" })`"
         }
+        _ => return None,
+    })
+}
+
+fn cache_member(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "stack_activation" => "write `cache.stack(\"resid_post\")`",
+        "stack_head_results" => "write `cache.stack_heads()`",
+        "compute_head_results" => {
+            "`cache.stack_heads()` needs `attn.hook_z` only; `attn.hook_result` is cached by name"
+        }
+        "stack_neuron_results" => "write `cache.stack_neurons(#{ neurons: [0, 1] })`",
+        "get_neuron_results" => "write `cache.neuron_results(layer, #{ neurons: [0, 1] })`",
+        "get_full_resid_decomposition" => {
+            "take `cache.stack_heads()`, and `cache.stack_neurons()` or `cache.decompose_resid(#{ mode: \"mlp\" })`"
+        }
+        "logit_lens" => "write `model.logit_lens(cache[\"resid_post.3\"])`",
         _ => return None,
     })
 }

@@ -117,7 +117,7 @@ impl FrozenLayer {
             pattern: at(Site::Pattern)?.f_contiguous()?,
             ln1,
             ln1_post: post(&block.ln1_post, Site::Ln1PostScale)?,
-            ln2: freeze(&block.ln2, Site::Ln2Scale)?,
+            ln2: freeze(&block.ln2, if config.shared_norm { Site::Ln1Scale } else { Site::Ln2Scale })?,
             ln2_post: post(&block.ln2_post, Site::Ln2PostScale)?,
             slope: if config.gated_mlp { config.activation.forward(&pre)? } else { secant(config.activation, &pre)? },
         })
@@ -143,7 +143,7 @@ fn intervened(hooks: &Hooks) -> Result<BTreeSet<usize>> {
 
 fn add_captures(hooks: &mut Hooks, config: &Config) {
     let post = if config.norm_placement == NormPlacement::Both { &POST_SITES[..] } else { &[] };
-    for site in SITES.iter().chain(post).copied() {
+    for site in SITES.iter().chain(post).copied().filter(|site| !(config.shared_norm && *site == Site::Ln2Scale)) {
         let points = (0..config.n_layers).map(|layer| HookPoint { site, layer }).collect();
         hooks.add(config, points, site.name(), Action::Capture);
     }

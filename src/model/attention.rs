@@ -95,11 +95,13 @@ impl Attention {
         let (batch, length, _) = input.normed.size3()?;
 
         let own = HeadInputs::new(config, layer, input.residual, hooks)?;
-        let query = hooks.pass(at(Site::Query), input.project(&self.query, heads, own.query)?)?;
-        let key = hooks.pass(at(Site::Key), input.project(&self.key, kv_heads, own.key)?)?;
+        let query = input.project(&self.query, heads, own.query, at(Site::QueryNormedIn), hooks)?;
+        let key = input.project(&self.key, kv_heads, own.key, at(Site::KeyNormedIn), hooks)?;
+        let value = input.project(&self.value, kv_heads, own.value, at(Site::ValueNormedIn), hooks)?;
+        let query = hooks.pass(at(Site::Query), query)?;
+        let key = hooks.pass(at(Site::Key), key)?;
         let bound = config.query_key_value_clip;
-        let value = clip(input.project(&self.value, kv_heads, own.value)?, bound)?;
-        let value = hooks.pass(at(Site::Value), value)?;
+        let value = hooks.pass(at(Site::Value), clip(value, bound)?)?;
 
         let mut norm = |x: Tensor, norm: &Option<Norm>, sites| match norm {
             Some(norm) => normalize(x, norm, config.query_key_norm, sites, layer, hooks),
@@ -155,7 +157,7 @@ impl Attention {
             .f_view([batch, heads, length, d_head])?
             .f_permute([0, 2, 1, 3])?;
         let mixed = hooks.pass(at(Site::Z), mixed)?;
-        let out = head::output(&self.output, &mixed, layer, hooks)?;
+        let out = head::output(config, &self.output, &mixed, layer, hooks)?;
         hooks.pass(at(Site::AttentionRaw), out)
     }
 }

@@ -102,14 +102,14 @@ impl Block {
         let post = config.norm_placement == NormPlacement::Post;
 
         let before = hooks.pass(at(Site::ResidPre), x)?;
-        let (input, norm) = if post {
+        let (normed, norm) = if post {
             (before.shallow_clone(), None)
         } else {
             let read = hooks.pass(at(Site::Ln1In), before.shallow_clone())?;
             let normed = self.ln1.forward(&read, LN1, layer, hooks)?;
             (hooks.pass(at(Site::Ln1Out), normed)?, Some(&self.ln1))
         };
-        let input = hooks.pass(at(Site::AttentionIn), input)?;
+        let input = hooks.pass(at(Site::AttentionIn), normed.shallow_clone())?;
         let input = Input { normed: &input, residual: &before, norm };
         let raw = self.attention.forward(config, layer, input, pass, past, hooks)?;
         let added = match (&self.ln1_post, post) {
@@ -120,13 +120,17 @@ impl Block {
         let added = hooks.pass(at(Site::AttentionOut), scaled(added, config.residual_scale)?)?;
         let middle = hooks.pass(at(Site::ResidMid), before.f_add(&added)?)?;
 
-        let source = if config.parallel { &before } else { &middle };
-        let read = hooks.pass(at(Site::MlpIn), source.shallow_clone())?;
-        let input = if post {
-            read
+        let input = if config.shared_norm {
+            normed
         } else {
-            let normed = self.ln2.forward(&read, LN2, layer, hooks)?;
-            hooks.pass(at(Site::Ln2Out), normed)?
+            let source = if config.parallel { &before } else { &middle };
+            let read = hooks.pass(at(Site::MlpIn), source.shallow_clone())?;
+            if post {
+                read
+            } else {
+                let normed = self.ln2.forward(&read, LN2, layer, hooks)?;
+                hooks.pass(at(Site::Ln2Out), normed)?
+            }
         };
         let raw = self.mlp.forward(config, layer, &input, hooks)?;
         let added = match (&self.ln2_post, post) {

@@ -5,7 +5,7 @@ use tch::Tensor;
 
 use super::config::Config;
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm};
+use super::layer::{Linear, Norm, scaled};
 use super::run::Hooks;
 use crate::error::Result;
 
@@ -63,13 +63,21 @@ impl HeadInputs {
 }
 
 impl Input<'_> {
-    /// The projection of the input into heads, [batch, pos, head, d_head]. A head whose own input differs from the residual
-    /// stream at a position reads that input there, after the norm.
+    /// The projection of the input, after its hook at `point`, into heads, [batch, pos, head, d_head]. A head whose own
+    /// input differs from the residual stream at a position reads that input there, after the norm.
     ///
     /// # Errors
-    /// A libtorch error, such as too little memory.
-    pub fn project(&self, linear: &Linear, heads: i64, own: Option<Tensor>) -> Result<Tensor> {
-        let all = split(&linear.forward(self.normed)?, heads)?;
+    /// An error raised by the hook.
+    pub fn project(
+        &self,
+        linear: &Linear,
+        heads: i64,
+        own: Option<Tensor>,
+        point: HookPoint,
+        hooks: &mut Hooks,
+    ) -> Result<Tensor> {
+        let normed = hooks.pass(point, self.normed.shallow_clone())?;
+        let all = split(&linear.forward(&normed)?, heads)?;
         let Some(own) = own else { return Ok(all) };
         let differs = own.f_ne_tensor(&self.residual.f_unsqueeze(2)?)?.f_any_dim(-1, true)?;
         let normed = match self.norm {
@@ -86,27 +94,28 @@ impl Input<'_> {
 }
 
 /// What the heads write together, [batch, pos, d_model], from their mixed values `z`, [batch, pos, head, d_head]. Where a
-/// hook changes what single heads write, it is their sum and the bias.
+/// hook changes what single heads write, it is their sum and the bias. The hook sees it times the factor of what is added
+/// to the residual stream (Granite), as in TransformerLens.
 ///
 /// # Errors
 /// An error raised by a hook.
-pub fn output(linear: &Linear, z: &Tensor, layer: i64, hooks: &mut Hooks) -> Result<Tensor> {
+pub fn output(config: &Config, linear: &Linear, z: &Tensor, layer: i64, hooks: &mut Hooks) -> Result<Tensor> {
     let point = HookPoint { site: Site::HeadResult, layer };
     let out = linear.forward(&z.f_flatten(2, 3)?)?;
     if !hooks.wants(point) {
         return Ok(out);
     }
-    let results = results(linear, z)?;
+    let results = scaled(results(linear, z)?, config.residual_scale)?;
     let Some(changed) = hooks.change(point, &results)? else { return Ok(out) };
     let differs = changed.f_ne_tensor(&results)?.f_flatten(2, 3)?.f_any_dim(-1, true)?;
-    let mut sum = changed.f_sum_dim_intlist(2, false, None)?;
+    let mut sum = scaled(changed.f_sum_dim_intlist(2, false, None)?, config.residual_scale.map(f64::recip))?;
     if let Some(bias) = &linear.bias {
         sum = sum.f_add(bias)?;
     }
     Ok(sum.f_where_self(&differs, &out)?)
 }
 
-/// What each head writes, [.., head, d_model], from its mixed values `z`, [.., head, d_head].
+/// What each head writes, [.., head, d_model], from its mixed values `z`, [.., head, d_head], before any factor.
 ///
 /// # Errors
 /// A libtorch error, such as too little memory.

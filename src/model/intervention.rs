@@ -116,7 +116,7 @@ pub struct Intervention {
 }
 
 /// `index` counted from the start, of `size` things.
-fn resolve(what: &str, index: i64, size: i64) -> Result<i64> {
+pub(super) fn resolve(what: &str, index: i64, size: i64) -> Result<i64> {
     let resolved = if index < 0 { index.saturating_add(size) } else { index };
     if (0..size).contains(&resolved) {
         return Ok(resolved);

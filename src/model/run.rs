@@ -30,7 +30,8 @@ struct Entry<'a> {
     action: Action<'a>,
     /// First sample and number of samples that it acts on; None for all
     rows: Option<(i64, i64)>,
-    fired: bool,
+    /// How often it acted
+    fired: i64,
 }
 
 /// The captures, callbacks and interventions of one run. Without any, a hook point costs one look-up in an empty list.
@@ -72,7 +73,7 @@ impl<'a> Hooks<'a> {
         for point in &points {
             self.at[point.index()].push(self.entries.len());
         }
-        self.entries.push(Entry { points, label: label.into(), action, rows, fired: false });
+        self.entries.push(Entry { points, label: label.into(), action, rows, fired: 0 });
     }
 
     /// Adds an intervention at its own point.
@@ -89,6 +90,11 @@ impl<'a> Hooks<'a> {
     /// Every hooked point, once per hook.
     pub fn points(&self) -> impl Iterator<Item = &HookPoint> {
         self.entries.iter().flat_map(|entry| &entry.points)
+    }
+
+    /// How often each entry acted so far, with its label, in the order in which they were added.
+    pub fn fired(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.entries.iter().map(|entry| (entry.label.as_str(), entry.fired))
     }
 
     /// Whether `point` has any action.
@@ -153,7 +159,7 @@ impl<'a> Hooks<'a> {
     /// A hook that never ran.
     pub fn finish(self) -> Result<ActivationCache> {
         for entry in &self.entries {
-            if !entry.fired && !entry.points.is_empty() {
+            if entry.fired == 0 && !entry.points.is_empty() {
                 return Err(Error::new(format!("the hook at `{}` never ran", entry.label))
                     .hint("the run did not reach that place or those positions"));
             }
@@ -172,17 +178,17 @@ fn act(
 ) -> Result<Option<Tensor>> {
     let replacement = match &mut entry.action {
         Action::Capture => {
-            entry.fired = true;
+            entry.fired += 1;
             cache.insert(point, value.shallow_clone());
             None
         }
         Action::Call(callback) => {
-            entry.fired = true;
+            entry.fired += 1;
             callback(&point, value)?
         }
         Action::Intervene(intervention) => {
             let changed = intervention.apply(value, window)?;
-            entry.fired |= changed.is_some();
+            entry.fired += i64::from(changed.is_some());
             changed
         }
     };

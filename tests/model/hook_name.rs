@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::checksum::assert_checksum;
 use crate::support::{TINY, assert_contains, capture_all, changing, failure, fixture, logits_with, tiny};
 use lancet::model::hook::{self, HookPoint};
 use lancet::model::language_model::LanguageModel;
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// What differs from TransformerLens on purpose, or is left out: the end of a name, and why.
 const DIFFERENT: &[(&str, &str)] = &[
@@ -40,23 +41,6 @@ impl Reference {
 
 fn is_different(name: &str) -> bool {
     DIFFERENT.iter().any(|(end, _)| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
-}
-
-/// The fixture's checksum, and the sum of the sizes, of a tensor.
-pub fn checksum(value: &Tensor) -> (f64, f64) {
-    let flat = value.to_device(tch::Device::Cpu).to_kind(Kind::Double).reshape([-1]);
-    let flat = flat.masked_fill(&flat.isinf(), 0.0);
-    let weights = Tensor::arange_start(1, flat.size()[0] + 1, (Kind::Double, flat.device())).sin();
-    let sum = |tensor: Tensor| tensor.sum(Kind::Double).double_value(&[]);
-    (sum(&flat * weights), sum(flat.abs()))
-}
-
-fn assert_checksum(what: &str, value: &Tensor, expected: &[Value]) {
-    let (found, size) = checksum(value);
-    let expected: Vec<f64> = expected.iter().map(|number| number.as_f64().unwrap()).collect();
-    let allowed = 1e-6 * expected[1] + 1e-5;
-    assert!((found - expected[0]).abs() <= allowed, "{what}: {found}, not {}", expected[0]);
-    assert!((size - expected[1]).abs() <= allowed, "{what}: {size}, not {}", expected[1]);
 }
 
 #[test]

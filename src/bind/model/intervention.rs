@@ -63,7 +63,10 @@ impl Planned {
 }
 
 /// A position: an integer, an array of them, a range, `"all"`, `"first"`, `"last"`, or a name that the run defines.
-fn positions(value: &Dynamic, names: &Names) -> Result<At> {
+///
+/// # Errors
+/// A value of another kind, an unknown name.
+pub fn positions(value: &Dynamic, names: &Names) -> Result<At> {
     if value.is_unit() {
         return Ok(At::All);
     }

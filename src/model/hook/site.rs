@@ -19,6 +19,9 @@ pub enum Site {
     QueryIn,
     KeyIn,
     ValueIn,
+    QueryNormedIn,
+    KeyNormedIn,
+    ValueNormedIn,
     Query,
     Key,
     Value,
@@ -76,6 +79,9 @@ pub(super) const SITES: &[(Site, &str)] = &[
     (Site::QueryIn, "hook_q_input"),
     (Site::KeyIn, "hook_k_input"),
     (Site::ValueIn, "hook_v_input"),
+    (Site::QueryNormedIn, "attn.q.hook_in"),
+    (Site::KeyNormedIn, "attn.k.hook_in"),
+    (Site::ValueNormedIn, "attn.v.hook_in"),
     (Site::Query, "attn.hook_q"),
     (Site::Key, "attn.hook_k"),
     (Site::Value, "attn.hook_v"),
@@ -185,7 +191,10 @@ impl Site {
                 config.layers.get(layer as usize).is_some_and(|layer| layer.rope.is_some())
             }
             Self::MlpPreLinear | Self::MlpGateIn | Self::MlpUpIn => config.gated_mlp,
-            Self::Ln1In | Self::Ln1Out | Self::Ln2Out => config.norm_placement != NormPlacement::Post,
+            // A norm that attention shares with the MLP is attention's.
+            Self::MlpIn | Self::Ln2Scale | Self::Ln2Normalized if config.shared_norm => false,
+            Self::Ln1In | Self::Ln1Out => config.norm_placement != NormPlacement::Post,
+            Self::Ln2Out => config.norm_placement != NormPlacement::Post && !config.shared_norm,
             Self::Ln1PostScale | Self::Ln1PostNormalized | Self::Ln2PostScale | Self::Ln2PostNormalized => {
                 config.norm_placement == NormPlacement::Both
             }
