@@ -5,28 +5,33 @@ use tch::Tensor;
 use super::attention::{Attention, KeyValue, Pass};
 use super::config::{Config, NormPlacement};
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm, scaled};
+use super::layer::{Linear, Norm, gated, scaled};
 use super::run::Hooks;
 use crate::error::Result;
 
-/// The MLP: gated (`gate`, `up`, `down`) or plain (`up`, `down`).
+/// The MLP: gated (`gate`, `up`, `down`) or plain (`up`, `down`). With a router, each map is one of all experts, [expert,
+/// out, in].
 #[derive(Debug)]
 #[allow(missing_docs)] // The names are the literature's own.
 pub struct Mlp {
     pub gate: Option<Linear>,
     pub up: Linear,
     pub down: Linear,
+    pub router: Option<Linear>,
 }
 
 impl Mlp {
     /// The MLP's output for the normalised input `x`, before any norm of the output.
     fn forward(&self, config: &Config, layer: i64, x: &Tensor, hooks: &mut Hooks) -> Result<Tensor> {
+        if let (Some(router), Some(experts)) = (&self.router, config.experts) {
+            return self.forward_experts(router, experts, config, layer, x, hooks);
+        }
         let at = |site| HookPoint { site, layer };
         let hidden = match &self.gate {
             Some(gate) => {
                 let gate = hooks.pass(at(Site::MlpPre), gate.forward(x)?)?;
                 let up = hooks.pass(at(Site::MlpPreLinear), self.up.forward(x)?)?;
-                config.activation.forward(&gate)?.f_mul(&up)?
+                gated(config, &gate, &up)?
             }
             None => config.activation.forward(&hooks.pass(at(Site::MlpPre), self.up.forward(x)?)?)?,
         };

@@ -26,6 +26,8 @@ pub enum Site {
     AttentionOut,
     ResidMid,
     Ln2Scale,
+    RouterScores,
+    ExpertWeights,
     MlpPre,
     MlpPreLinear,
     MlpPost,
@@ -56,6 +58,8 @@ const SITES: &[(Site, &str)] = &[
     (Site::AttentionOut, "hook_attn_out"),
     (Site::ResidMid, "hook_resid_mid"),
     (Site::Ln2Scale, "ln2.hook_scale"),
+    (Site::RouterScores, "mlp.hook_router_scores"),
+    (Site::ExpertWeights, "mlp.hook_expert_weights"),
     (Site::MlpPre, "mlp.hook_pre"),
     (Site::MlpPreLinear, "mlp.hook_pre_linear"),
     (Site::MlpPost, "mlp.hook_post"),
@@ -111,6 +115,7 @@ impl Site {
             // A layer without rotary positions has none: see `points`.
             Self::RotaryQuery | Self::RotaryKey => config.position_embedding == PositionEmbedding::Rotary,
             Self::MlpPreLinear => config.gated_mlp,
+            Self::RouterScores | Self::ExpertWeights => config.experts.is_some(),
             Self::Ln1PostScale | Self::Ln2PostScale => config.norm_placement == NormPlacement::Both,
             _ => true,
         }

@@ -47,6 +47,9 @@ fn attention_map(block: &Block, config: &Config) -> Result<Map> {
     if let Some(bias) = &attention.output.bias {
         set("b_O", bias.shallow_clone());
     }
+    if let Some(sinks) = &attention.sinks {
+        set("sinks", sinks.shallow_clone());
+    }
     for (name, norm) in [("q_norm", &attention.query_norm), ("k_norm", &attention.key_norm)] {
         if let Some(norm) = norm {
             map.insert(name.into(), norm_map(norm).into());
@@ -59,7 +62,7 @@ fn mlp_map(block: &Block) -> Result<Map> {
     let mlp = &block.mlp;
     let mut map = Map::new();
     let mut set = |weight: &str, bias: &str, linear: &Linear| -> Result<()> {
-        map.insert(weight.into(), Dynamic::from(Tensor::new(linear.weight.f_transpose(0, 1)?)));
+        map.insert(weight.into(), Dynamic::from(Tensor::new(linear.weight.f_transpose(-2, -1)?)));
         if let Some(values) = &linear.bias {
             map.insert(bias.into(), Dynamic::from(Tensor::new(values.shallow_clone())));
         }
@@ -71,6 +74,9 @@ fn mlp_map(block: &Block) -> Result<Map> {
     }
     set("W_in", "b_in", &mlp.up)?;
     set("W_out", "b_out", &mlp.down)?;
+    if let Some(router) = &mlp.router {
+        set("W_router", "b_router", router)?;
+    }
     Ok(map)
 }
 
@@ -120,7 +126,7 @@ pub mod functions {
 
     /// The weights of each layer: `model.blocks[3].attn.W_Q` [head, d_model, d_head], `W_K`, `W_V` [kv_head, d_model,
     /// d_head], `W_O` [head, d_head, d_model], `b_Q` ...; `.mlp.W_in` [d_model, d_mlp], `W_gate`, `W_out` [d_mlp,
-    /// d_model]; `.ln1.w`, `.ln2.w` [d_model]. (Gemma's norms multiply by 1 + w; OLMo's have no weights.)
+    /// d_model], of experts [expert, d_model, d_mlp] and so on, with `W_router` [d_model, expert]; `.ln1.w`, `.ln2.w` [d_model]. (Gemma's norms multiply by 1 + w; OLMo's have no weights.)
     #[rhai_fn(get = "blocks", return_raw, pure)]
     pub fn blocks(model: &mut Model) -> ScriptResult<Array> {
         let decoder = &model.get().decoder;
