@@ -226,11 +226,13 @@ impl Decoder {
             let linears = [&attention.query, &attention.key, &attention.value, &attention.output]
                 .into_iter()
                 .chain(&block.mlp.gate)
-                .chain([&block.mlp.up, &block.mlp.down]);
+                .chain([&block.mlp.up, &block.mlp.down])
+                .chain(&block.mlp.router);
             for linear in linears {
                 all.push(&linear.weight);
                 all.extend(&linear.bias);
             }
+            all.extend(&attention.sinks);
             let norms = [&block.ln1]
                 .into_iter()
                 .chain((!self.config.shared_norm).then_some(&block.ln2))

@@ -105,14 +105,21 @@ impl<'a> Slots<'a> {
         }
         let layouts = (Layout::FromHeads(config.n_heads), Layout::Same);
         self.linear(&format!("{prefix}.attn.W_O"), &format!("{prefix}.attn.b_O"), layouts, &mut attention.output);
+        if let Some(sinks) = &mut attention.sinks {
+            self.always(&format!("{prefix}.attn.sinks"), Layout::Same, sinks);
+        }
         for (name, norm) in [("q_norm", &mut attention.query_norm), ("k_norm", &mut attention.key_norm)] {
             if let Some(norm) = norm {
                 self.norm(&format!("{prefix}.attn.{name}"), norm);
             }
         }
         // TransformerLens calls the map that the activation acts on W_gate in gated MLPs and W_in in plain ones.
-        let parts =
-            [("gate", block.mlp.gate.as_mut()), ("in", Some(&mut block.mlp.up)), ("out", Some(&mut block.mlp.down))];
+        let parts = [
+            ("gate", block.mlp.gate.as_mut()),
+            ("in", Some(&mut block.mlp.up)),
+            ("out", Some(&mut block.mlp.down)),
+            ("router", block.mlp.router.as_mut()),
+        ];
         for (name, linear) in parts {
             let Some(linear) = linear else { continue };
             let layouts = (Layout::Transposed, Layout::Same);
@@ -238,10 +245,12 @@ impl Decoder {
         };
         self.config.query_key_value_bias = self.blocks.iter().any(inputs);
         self.config.attention_output_bias = attentions().any(|attention| attention.output.bias.is_some());
-        self.config.mlp_bias = self.blocks.iter().any(|block| {
-            let linears = block.mlp.gate.iter().chain([&block.mlp.up, &block.mlp.down]);
-            linears.into_iter().any(|linear| linear.bias.is_some())
-        });
+        // Experts have biases or not by their family.
+        self.config.mlp_bias = self.config.experts.is_none()
+            && self.blocks.iter().any(|block| {
+                let linears = block.mlp.gate.iter().chain([&block.mlp.up, &block.mlp.down]);
+                linears.into_iter().any(|linear| linear.bias.is_some())
+            });
     }
 }
 

@@ -24,7 +24,8 @@ impl Decoder {
                 for linear in [&mut attention.query, &mut attention.key, &mut attention.value] {
                     fold(&block.ln1, linear)?;
                 }
-                for linear in block.mlp.gate.iter_mut().chain([&mut block.mlp.up]) {
+                let mlp = &mut block.mlp;
+                for linear in mlp.gate.iter_mut().chain([&mut mlp.up]).chain(&mut mlp.router) {
                     fold(&block.ln2, linear)?;
                 }
                 block.ln1 = without_effect(&block.ln1)?;
@@ -81,8 +82,12 @@ impl Decoder {
     /// Moves what the biases of the values add, which no attention pattern changes, into the bias of the output.
     ///
     /// # Errors
-    /// A libtorch error, such as too little memory.
+    /// A model with attention sinks, whose patterns do not sum to 1.
     pub fn fold_value_biases(&self) -> Result<Self> {
+        if self.blocks.iter().any(|block| block.attention.sinks.is_some()) {
+            return Err(Error::new("`fold_value_biases` would change the logits of this model")
+                .hint("a part of each attention pattern goes to its sinks, so that the rest does not sum to 1"));
+        }
         let mut copy = self.shallow_clone();
         let group = copy.config.n_heads / copy.config.n_kv_heads;
         for block in &mut copy.blocks {

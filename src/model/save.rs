@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value as Json, json};
 use tch::Tensor as Tch;
 
-use super::block::Block;
+use super::block::{Block, Mlp};
 use super::decoder::Decoder;
 use super::family;
 use super::language_model::LanguageModel;
@@ -57,6 +57,8 @@ impl LanguageModel {
         });
         if let Some(fields) = given.as_object_mut() {
             fields.remove("torch_dtype");
+            // The weights are written as they are in memory.
+            fields.remove("quantization_config");
         }
         let read = family::parse(&given)?;
         if read != *config {
@@ -132,6 +134,23 @@ impl Writer {
         Ok(())
     }
 
+    /// One map of every expert, stored one by one.
+    fn experts(&mut self, prefix: &str, name: &str, linear: &Linear) -> Result<()> {
+        no_bias(linear, name)?;
+        for expert in 0..linear.weight.size()[0] {
+            self.add(format!("{prefix}{expert}.{name}.weight"), &linear.weight.f_select(0, expert)?)?;
+        }
+        Ok(())
+    }
+
+    fn router(&mut self, name: &str, mlp: &Mlp, has_bias: bool) -> Result<()> {
+        let Some(router) = &mlp.router else { return Err(Error::new("experts have no router")) };
+        if !has_bias {
+            no_bias(router, name)?;
+        }
+        self.linear(name, router, has_bias)
+    }
+
     fn norm(&mut self, name: &str, norm: &Norm) -> Result<()> {
         for (part, tensor) in [("weight", &norm.weight), ("bias", &norm.bias)] {
             if let Some(tensor) = tensor {
@@ -160,6 +179,9 @@ impl Writer {
             AttentionNaming::PerHead(name) => self.linear(&named(name), &per_head(&parts, config.n_heads)?, bias)?,
         }
         self.linear(&named(naming.attention_output), &attention.output, config.attention_output_bias)?;
+        if let Some(sinks) = &attention.sinks {
+            self.add(named(naming.sinks), sinks)?;
+        }
         for (name, norm) in [(naming.query_norm, &attention.query_norm), (naming.key_norm, &attention.key_norm)] {
             if let Some(norm) = norm {
                 self.norm(&named(name), norm)?;
@@ -175,9 +197,25 @@ impl Writer {
                 self.linear(&named(name), &stacked(&[gate, &mlp.up])?, config.mlp_bias)?;
             }
             (MlpNaming::Plain { up }, _) => self.linear(&named(up), &mlp.up, config.mlp_bias)?,
+            (MlpNaming::Experts { router, experts, gate, up }, Some(linear)) => {
+                for (name, linear) in [(gate, linear), (up, &mlp.up), (naming.mlp_down, &mlp.down)] {
+                    self.experts(&named(experts), name, linear)?;
+                }
+                self.router(&named(router), mlp, false)?;
+            }
+            (MlpNaming::StackedExperts { router, gate_up }, Some(gate)) => {
+                let both = joined(&[gate, &mlp.up], |tensors| Ok(Tch::f_stack(tensors, 2)?.f_flatten(1, 2)?))?;
+                for (name, linear) in [(gate_up, &both), (naming.mlp_down, &mlp.down)] {
+                    self.add(named(name), &linear.weight.f_transpose(1, 2)?)?;
+                    self.add(format!("{}_bias", named(name)), &bias_or_zeros(linear)?)?;
+                }
+                self.router(&named(router), mlp, true)?;
+            }
             (_, None) => return Err(Error::new("a gated MLP has no gate")),
         }
-        self.linear(&named(naming.mlp_down), &mlp.down, config.mlp_bias)?;
+        if config.experts.is_none() {
+            self.linear(&named(naming.mlp_down), &mlp.down, config.mlp_bias)?;
+        }
         let norms = match naming.norms {
             NormNaming::Shared(both) => vec![(both, Some(&block.ln1))],
             NormNaming::Pre { attention, mlp } | NormNaming::Post { attention, mlp } => {
@@ -199,10 +237,22 @@ impl Writer {
     }
 }
 
+/// Fails if checkpoints of the family would lose a bias.
+fn no_bias(linear: &Linear, name: &str) -> Result<()> {
+    match linear.bias {
+        None => Ok(()),
+        Some(_) => Err(Error::new(format!("the model cannot be saved: its family has no bias of `{name}`"))),
+    }
+}
+
 fn bias_or_zeros(linear: &Linear) -> Result<Tch> {
     match &linear.bias {
         Some(bias) => Ok(bias.shallow_clone()),
-        None => Ok(Tch::f_zeros([linear.weight.size()[0]], (linear.weight.kind(), linear.weight.device()))?),
+        None => {
+            let mut size = linear.weight.size();
+            size.pop();
+            Ok(Tch::f_zeros(size, (linear.weight.kind(), linear.weight.device()))?)
+        }
     }
 }
 

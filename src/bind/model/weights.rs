@@ -140,7 +140,7 @@ pub mod functions {
 
     /// The weights of each layer: `model.blocks[3].attn.W_Q` [head, d_model, d_head], `W_K`, `W_V` [kv_head, d_model,
     /// d_head], `W_O` [head, d_head, d_model], `b_Q` ...; `.mlp.W_in` [d_model, d_mlp], `W_gate`, `W_out` [d_mlp,
-    /// d_model]; `.ln1.w`, `.ln2.w` [d_model]. (Gemma's norms multiply by 1 + w; OLMo's have no weights.)
+    /// d_model], of experts [expert, d_model, d_mlp] and so on, with `W_router` [d_model, expert]; `.ln1.w`, `.ln2.w` [d_model]. (Gemma's norms multiply by 1 + w; OLMo's have no weights.)
     #[rhai_fn(get = "blocks", pure)]
     pub fn blocks(model: &mut Model) -> Array {
         (0..model.get().config().n_layers).map(|layer| Weights::of(model, format!("blocks.{layer}"))).collect()
@@ -201,8 +201,9 @@ pub mod functions {
     /// # Example
     /// ```rhai
     /// let model = load_model("smollm2", #{ init: "random" });
-    /// let name = "blocks.1.mlp.W_out";
-    /// let ablated = model.with_weights(#{ [name]: model.state_dict()[name] * 0.0 });
+    /// let W_out = model.blocks[1].mlp.W_out;
+    /// W_out[5] = 0.0;
+    /// let ablated = model.with_weights(#{ "blocks.1.mlp.W_out": W_out });
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn with_weights(model: &mut Model, weights: Map) -> ScriptResult<Model> {
