@@ -98,11 +98,13 @@ fn the_parts_sum_to_the_whole() {
             if "b_O" in bias { heads = heads + bias.b_O; }
             near.call(heads, cache.get("attn_out", 0));
             // Each token's logit.
-            let constant = if "b" in model.ln_final { model.ln_final.b.matmul(model.W_U) } else { 0.0 };
+            let constant = zeros([model.cfg.d_vocab]);
+            if "b" in model.ln_final { constant += model.ln_final.b.matmul(model.W_U); }
+            if model.b_U != () { constant += model.b_U; }
             let uncapped = model.run_with_cache(ids, "hook_unembed").cache["hook_unembed"];
             for token in [0, 5, 96] {
                 let attributed = cache.logit_attrs(cache.decompose_resid(), token).sum(0);
-                near.call(attributed + (if "b" in model.ln_final { constant[token] } else { 0.0 }), uncapped[[(), (), token]]);
+                near.call(attributed + constant[token], uncapped[:, :, token]);
             }
             "#,
         );
@@ -139,7 +141,7 @@ fn a_cache_is_gone_through_by_name() {
         assert_eq(few.values().map(|value| value.shape), seen.map(|name| few[name].shape));
         assert_eq(few.items().map(|item| item[0]), seen);
         assert_eq(few.items()[0][1], few[seen[0]]);
-        assert_eq(few[["resid_post", -1]], few.get("resid_post", 2));
+        assert_eq(few["resid_post", -1], few.get("resid_post", 2));
         "#,
     );
 }
