@@ -155,7 +155,9 @@ fn cache_member(name: &str) -> Option<&'static str> {
     Some(match name {
         "stack_activation" => "write `cache.stack(\"resid_post\")`",
         "stack_head_results" => "write `cache.stack_heads()`",
-        "compute_head_results" => "`cache.stack_heads()` needs `attn.hook_z` only; `attn.hook_result` is cached by name",
+        "compute_head_results" => {
+            "`cache.stack_heads()` needs `attn.hook_z` only; `attn.hook_result` is cached by name"
+        }
         "stack_neuron_results" => "write `cache.stack_neurons(#{ neurons: [0, 1] })`",
         "get_neuron_results" => "write `cache.neuron_results(layer, #{ neurons: [0, 1] })`",
         "get_full_resid_decomposition" => {

@@ -42,7 +42,9 @@ impl ActivationCache {
     pub fn without_samples(&self) -> Result<Self> {
         let one = |(point, value): &(HookPoint, Tensor)| match value.size()[0] {
             1 => Ok((*point, value.f_squeeze_dim(0)?)),
-            count => Err(Error::new(format!("the cache holds {count} samples")).hint("only one can go without a number")),
+            count => {
+                Err(Error::new(format!("the cache holds {count} samples")).hint("only one can go without a number"))
+            }
         };
         Ok(Self { entries: self.entries.iter().map(one).collect::<Result<_>>()? })
     }

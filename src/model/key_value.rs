@@ -60,9 +60,10 @@ impl KeyValueCache {
             size[0] = batch;
             Ok(values.f_expand(size, false)?)
         };
-        let layers = self.layers.iter().map(|layer| {
-            layer.as_ref().map(|(key, value)| Ok((spread(key)?, spread(value)?))).transpose()
-        });
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| layer.as_ref().map(|(key, value)| Ok((spread(key)?, spread(value)?))).transpose());
         Ok(Self { layers: layers.collect::<Result<Vec<_>>>()?, seen: self.seen, prompt: 0 })
     }
 }

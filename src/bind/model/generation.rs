@@ -64,7 +64,8 @@ fn generated(caller: &Caller, model: &Model, prompt: &Dynamic, options: Map) -> 
     caller.add(&mut all, &request.hooks, language_model.config(), &request.positions, None)?;
     let prefix = request.prefix.as_ref().map(|prefix| prefix.of(model)).transpose()?;
     let rows = decoder.generate_after(prefix, &input, &request.generation, &mut all)?;
-    let fired: Array = all.fired().map(|(hook, times)| map! { "hook" => hook.to_owned(), "times" => times }.into()).collect();
+    let fired: Array =
+        all.fired().map(|(hook, times)| map! { "hook" => hook.to_owned(), "times" => times }.into()).collect();
     all.finish()?;
     let nested = prompt.read_lock::<Array>().is_some_and(|array| array.iter().any(|item| !item.is_int()))
         || prompt.read_lock::<Tensor>().is_some_and(|tensor| tensor.shape().len() == 2);

@@ -57,12 +57,7 @@ pub mod functions {
     /// assert(loss.item() > 1.0 && loss.item() < 5.0);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn loss(
-        context: NativeCallContext,
-        model: &mut Model,
-        tokens: Dynamic,
-        options: Map,
-    ) -> ScriptResult<Tensor> {
+    pub fn loss(context: NativeCallContext, model: &mut Model, tokens: Dynamic, options: Map) -> ScriptResult<Tensor> {
         let (per_token, (hooks, positions)) = Options::read("loss", options, |options| {
             Ok((options.boolean("per_token")?.unwrap_or(false), run_options(options)?))
         })?;

@@ -16,9 +16,9 @@ mod weights;
 
 use std::rc::Rc;
 
+pub use cache::Cache;
 pub use grid::{GridHandle, answers};
 pub use intervention::Planned;
-pub use cache::Cache;
 pub use prefix::Prefix;
 pub use tokens::prompts;
 

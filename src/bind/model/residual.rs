@@ -45,8 +45,9 @@ fn stack_of(value: &Dynamic) -> Result<tch::Tensor> {
         return Ok(tensor.share());
     }
     let held = value.read_lock::<Map>().and_then(|map| map.get("stack").and_then(|stack| stack.clone().try_cast()));
-    let stack: Tensor =
-        held.ok_or_else(|| expected("the stack", "a tensor, or what a decomposition such as `decompose_resid` returns", value))?;
+    let stack: Tensor = held.ok_or_else(|| {
+        expected("the stack", "a tensor, or what a decomposition such as `decompose_resid` returns", value)
+    })?;
     Ok(stack.share())
 }
 

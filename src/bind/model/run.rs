@@ -144,7 +144,11 @@ fn cached(caller: &Caller, names: &Dynamic, config: &Config) -> Result<Cached> {
                 points.push(point);
             }
         }
-        return if points.is_empty() { Err(Error::new("the filter keeps no hook")) } else { Ok(Cached::Points(points)) };
+        return if points.is_empty() {
+            Err(Error::new("the filter keeps no hook"))
+        } else {
+            Ok(Cached::Points(points))
+        };
     }
     let array = names.read_lock::<Array>().ok_or_else(|| expected("what is cached", WANTED, names))?;
     let name = |name: &Dynamic| match name.read_lock::<Array>() {

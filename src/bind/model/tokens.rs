@@ -185,12 +185,7 @@ pub mod functions {
     /// assert_eq(model.get_token_position(" France", "The capital of France is"), 3);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn get_token_position(
-        model: &mut Model,
-        token: Dynamic,
-        tokens: Dynamic,
-        options: Map,
-    ) -> ScriptResult<i64> {
+    pub fn get_token_position(model: &mut Model, token: Dynamic, tokens: Dynamic, options: Map) -> ScriptResult<i64> {
         let model = model.get();
         let is_last = Options::read("get_token_position", options, |options| {
             options.choice("mode", &[("first", false), ("last", true)])
