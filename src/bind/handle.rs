@@ -5,7 +5,7 @@ use std::any::type_name;
 use rhai::{Dynamic, Engine, FuncRegistration};
 
 use super::linear::{Linear, PathGraphHandle, Paths};
-use super::model::{Cache, GridHandle, Model, Planned, Prefix};
+use super::model::{Cache, GridHandle, Model, Planned, Prefix, Weights};
 use super::write_back;
 use crate::catalog::topic::Topic;
 use crate::data::table::Table;
@@ -75,7 +75,7 @@ impl HandleType {
 }
 
 /// Every type that Lancet adds.
-pub static HANDLES: [HandleType; 12] = [
+pub static HANDLES: [HandleType; 13] = [
     HandleType::of::<Cache>(),
     HandleType::of::<Figure>(),
     HandleType::of::<GridHandle>(),
@@ -88,6 +88,7 @@ pub static HANDLES: [HandleType; 12] = [
     HandleType::of::<Progress>(),
     HandleType::of::<Table>(),
     HandleType::of::<Tensor>(),
+    HandleType::of::<Weights>(),
 ];
 
 /// Registers all of them.

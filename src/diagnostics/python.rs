@@ -134,10 +134,6 @@ fn array_member(name: &str) -> Option<&'static str> {
 
 fn model_member(name: &str) -> Option<&'static str> {
     Some(match name {
-        "W_Q" | "W_K" | "W_V" | "W_O" | "b_Q" | "b_K" | "b_V" | "b_O" => {
-            "each layer has its own: `model.blocks[3].attn.W_Q`"
-        }
-        "W_in" | "W_out" | "W_gate" | "b_in" | "b_out" => "each layer has its own: `model.blocks[3].mlp.W_in`",
         "layers" | "h" => "write `model.blocks`",
         "config" => "write `model.cfg`",
         "add_hook" | "hooks" | "reset_hooks" => {

@@ -1,6 +1,7 @@
 //! Finds the files of a model by its name: a local file or folder, a built-in name, or a repository of the Hugging Face
 //! hub, which is read from the hub's cache or downloaded into it.
 
+pub mod alias;
 mod checksum;
 mod download;
 mod part;
@@ -153,8 +154,8 @@ impl Hub {
         })
     }
 
-    /// Finds the files of a model. `id` is, in this order: a `.gguf` file, a folder, a built-in name, or a repository
-    /// of the hub as `owner/name` or, for one GGUF file of it, `owner/name/file.gguf`. `revision` is a branch, tag or
+    /// Finds the files of a model. `id` is, in this order: a `.gguf` file, a folder, a built-in name, a short name of a
+    /// repository, or a repository of the hub as `owner/name` or, for one GGUF file of it, `owner/name/file.gguf`. `revision` is a branch, tag or
     /// commit of the repository. Without `want_weights` safetensors weights are left out.
     ///
     /// # Errors
@@ -168,7 +169,10 @@ impl Hub {
             (None, Some(BuiltIn { origin: Origin::Hub(id), .. })) => {
                 return self.repository(id, revision, want_weights);
             }
-            (None, None) => return self.repository(id, revision, want_weights),
+            (None, None) => {
+                let id = alias::repository(id).unwrap_or(id);
+                return self.repository(id, revision, want_weights);
+            }
         };
         match revision {
             None => Ok(located),
@@ -302,9 +306,10 @@ fn local(id: &str) -> Result<Option<Located>> {
 
 /// The error for an id that is not a path, a built-in name or a repository.
 fn unknown(id: &str) -> Error {
-    let forms = "a model is a `.gguf` file, a folder, a hub id `owner/name` or a built-in name";
+    let forms =
+        "a model is a `.gguf` file, a folder, a hub id `owner/name`, a built-in name or one of TransformerLens's";
     let names = || BUILT_IN.iter().map(|model| model.name);
-    let hint = match nearest(id, names()) {
+    let hint = match nearest(id, names().chain(alias::names())) {
         Some(name) => format!("did you mean `{name}`? {forms}"),
         None => format!("{forms}: `{}`", names().collect::<Vec<_>>().join("`, `")),
     };

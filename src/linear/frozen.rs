@@ -36,8 +36,13 @@ pub struct FrozenLayer {
     pub ln2_post: Option<FrozenNorm>,
     /// clip(v) / v of a model that clips its values, [pos, kv_head · d_head]
     pub value_slope: Option<Tensor>,
-    /// act(gate) of a gated MLP; f(u) / u, a secant, of a plain one; [pos, d_mlp]
+    /// act(gate) of a gated MLP, times clip(up) / up where up is clipped; f(u) / u, a secant, of a plain one; [pos,
+    /// d_mlp]. Of experts, times their weights, [pos, expert, d_mlp].
     pub slope: Tensor,
+    /// What is added to slope · up; of experts, times their weights
+    pub offset: Option<Tensor>,
+    /// The weights of experts, [pos, expert]
+    pub expert_weights: Option<Tensor>,
 }
 
 /// A decoder's factors frozen at one prompt.
@@ -96,6 +101,14 @@ impl FrozenLayer {
     /// Freezes a block at its activations; `at` looks one up by its place.
     fn new(config: &Config, block: &Block, at: &dyn Fn(Site) -> Result<Tensor>) -> Result<Self> {
         let pre = at(Site::MlpPre)?;
+        let (slope, offset) = hidden_slope(config, &pre, at)?;
+        let expert_weights = config.experts.map(|_| at(Site::ExpertWeights)).transpose()?;
+        let weighted = |factor: Tensor| -> Result<Tensor> {
+            match &expert_weights {
+                Some(weights) => Ok(factor.f_mul(&weights.f_unsqueeze(-1)?)?),
+                None => Ok(factor),
+            }
+        };
         let freeze = |norm: &Norm, site| FrozenNorm::new(norm, &at(site)?, pre.kind());
         let post = |norm: &Option<Norm>, site| norm.as_ref().map(|norm| freeze(norm, site)).transpose();
         let ln1 = freeze(&block.ln1, Site::Ln1Scale)?;
@@ -108,8 +121,7 @@ impl FrozenLayer {
                 } else {
                     ln1.forward(before, At::Prompt, true)?
                 };
-                let size = block.attention.value.forward(&before)?.f_abs()?;
-                Some(size.f_reciprocal()?.times(bound)?.f_minimum(&constant(1.0)?)?)
+                Some(clip_slope(&block.attention.value.forward(&before)?, bound)?)
             }
         };
         Ok(Self {
@@ -119,7 +131,9 @@ impl FrozenLayer {
             ln1_post: post(&block.ln1_post, Site::Ln1PostScale)?,
             ln2: freeze(&block.ln2, if config.shared_norm { Site::Ln1Scale } else { Site::Ln2Scale })?,
             ln2_post: post(&block.ln2_post, Site::Ln2PostScale)?,
-            slope: if config.gated_mlp { config.activation.forward(&pre)? } else { secant(config.activation, &pre)? },
+            slope: weighted(slope)?,
+            offset: offset.map(weighted).transpose()?,
+            expert_weights,
         })
     }
 }
@@ -143,7 +157,10 @@ fn intervened(hooks: &Hooks) -> Result<BTreeSet<usize>> {
 
 fn add_captures(hooks: &mut Hooks, config: &Config) {
     let post = if config.norm_placement == NormPlacement::Both { &POST_SITES[..] } else { &[] };
-    for site in SITES.iter().chain(post).copied().filter(|site| !(config.shared_norm && *site == Site::Ln2Scale)) {
+    let experts = config.experts.map(|_| Site::ExpertWeights);
+    let clamped = config.clamped_gate.map(|_| Site::MlpPreLinear);
+    let sites = SITES.iter().chain(post).copied().chain(experts).chain(clamped);
+    for site in sites.filter(|site| !(config.shared_norm && *site == Site::Ln2Scale)) {
         let points = (0..config.n_layers).map(|layer| HookPoint { site, layer }).collect();
         hooks.add(config, points, site.name(), Action::Capture);
     }
@@ -155,6 +172,25 @@ fn captured(cache: &ActivationCache, site: Site, layer: i64) -> Result<Tensor> {
     let point = HookPoint { site, layer };
     let value = cache.get(point).ok_or_else(|| Error::new(format!("`{}` was not captured", point.name())))?;
     Ok(value.f_select(0, 0)?)
+}
+
+/// The factor of `up` (of the only input, in a plain MLP) in the hidden activations, and what is added to the product.
+fn hidden_slope(
+    config: &Config,
+    pre: &Tensor,
+    at: &dyn Fn(Site) -> Result<Tensor>,
+) -> Result<(Tensor, Option<Tensor>)> {
+    if !config.gated_mlp {
+        return Ok((secant(config.activation, pre)?, None));
+    }
+    let Some(clamped) = config.clamped_gate else { return Ok((config.activation.forward(pre)?, None)) };
+    let gate = clamped.gate(pre)?;
+    Ok((gate.f_mul(&clip_slope(&at(Site::MlpPreLinear)?, clamped.limit)?)?, Some(gate)))
+}
+
+/// clip(v) / v.
+fn clip_slope(v: &Tensor, bound: f64) -> Result<Tensor> {
+    Ok(v.f_abs()?.f_reciprocal()?.times(bound)?.f_minimum(&constant(1.0)?)?)
 }
 
 /// f(u) / u, computed without the division, so that it is exact near 0 (for a ReLU: 0 at 0).

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::experts;
 use super::frozen::FrozenLayer;
 use super::norm::{At, FrozenNorm};
 use crate::error::Result;
@@ -104,8 +105,17 @@ impl<'a> Layer<'a> {
     pub fn mlp_out(&self, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
         let (before, after) = self.mlp_norms();
         let input = normed(before, x, at, with_bias)?;
-        let hidden = project(&self.block.mlp.up, &input, with_bias)?.f_mul(&at.of(&self.frozen.slope)?)?;
-        let out = normed(after, &project(&self.block.mlp.down, &hidden, with_bias)?, at, with_bias)?;
+        let out = match &self.frozen.expert_weights {
+            Some(weights) => experts::out(self.block, self.frozen, weights, &input, at, with_bias)?,
+            None => {
+                let mut hidden = project(&self.block.mlp.up, &input, with_bias)?.f_mul(&at.of(&self.frozen.slope)?)?;
+                if let Some(offset) = self.frozen.offset.as_ref().filter(|_| with_bias) {
+                    hidden = hidden.f_add(&at.of(offset)?)?;
+                }
+                project(&self.block.mlp.down, &hidden, with_bias)?
+            }
+        };
+        let out = normed(after, &out, at, with_bias)?;
         scaled(out, self.config.residual_scale)
     }
 
@@ -139,9 +149,14 @@ impl<'a> Layer<'a> {
     pub fn mlp_out_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
         let (before, after) = self.mlp_norms();
         let out = scaled(transposed(after, covector, at)?, self.config.residual_scale)?;
-        let out = out.f_matmul(&self.block.mlp.down.weight)?;
-        let hidden = out.f_mul(&at.of(&self.frozen.slope)?)?.f_matmul(&self.block.mlp.up.weight)?;
-        transposed(before, &hidden, at)
+        let input = match &self.frozen.expert_weights {
+            Some(weights) => experts::out_transposed(self.block, self.frozen, weights, &out, at)?,
+            None => {
+                let hidden = out.f_matmul(&self.block.mlp.down.weight)?;
+                hidden.f_mul(&at.of(&self.frozen.slope)?)?.f_matmul(&self.block.mlp.up.weight)?
+            }
+        };
+        transposed(before, &input, at)
     }
 }
 
@@ -227,7 +242,7 @@ impl Layer<'_> {
     }
 }
 
-fn project(linear: &Linear, x: &Tensor, with_bias: bool) -> Result<Tensor> {
+pub(super) fn project(linear: &Linear, x: &Tensor, with_bias: bool) -> Result<Tensor> {
     Ok(x.f_linear(&linear.weight, linear.bias.as_ref().filter(|_| with_bias))?)
 }
 

@@ -28,6 +28,8 @@ pub struct Attention {
     pub output: Linear,
     pub query_norm: Option<Norm>,
     pub key_norm: Option<Norm>,
+    /// The scores of a key without a value, [head]
+    pub sinks: Option<Tensor>,
     /// The number of its rotary embedding among the decoder's
     pub rope: Option<usize>,
     /// Size of the sliding window in positions, counting the current one; None without a window
@@ -64,6 +66,20 @@ pub fn causal_mask(window: Window, sliding: Option<i64>, device: Device) -> Resu
 }
 
 impl Attention {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            query: self.query.shallow_clone(),
+            key: self.key.shallow_clone(),
+            value: self.value.shallow_clone(),
+            output: self.output.shallow_clone(),
+            query_norm: self.query_norm.as_ref().map(Norm::shallow_clone),
+            key_norm: self.key_norm.as_ref().map(Norm::shallow_clone),
+            sinks: self.sinks.as_ref().map(Tensor::shallow_clone),
+            ..*self
+        }
+    }
+
     /// The attention's output for `input`, both [batch, pos, d_model], before any norm of the output.
     ///
     /// # Errors
@@ -135,7 +151,15 @@ impl Attention {
         };
         let scores = hooks.pass(at(Site::AttentionScores), scores)?;
         let kind = scores.kind();
-        let pattern = scores.f_softmax(-1, wide(kind))?.f_to_kind(kind)?;
+        let pattern = match &self.sinks {
+            None => scores.f_softmax(-1, wide(kind))?,
+            Some(sinks) => {
+                let sinks = sinks.f_view([1, heads, 1, 1])?.f_expand([batch, heads, length, 1], false)?;
+                let with_sinks = Tensor::f_cat(&[scores, sinks], -1)?.f_softmax(-1, wide(kind))?;
+                with_sinks.f_narrow(-1, 0, keys)?
+            }
+        };
+        let pattern = pattern.f_to_kind(kind)?;
         let pattern = hooks.pass(at(Site::Pattern), pattern)?;
 
         let mixed = pattern

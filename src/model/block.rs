@@ -6,31 +6,46 @@ use super::attention::{Attention, KeyValue, Pass};
 use super::config::{Config, NormPlacement};
 use super::head::Input;
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm, scaled};
+use super::layer::{Linear, Norm, gated, scaled};
 use super::run::Hooks;
 use crate::error::Result;
 
-/// The MLP: gated (`gate`, `up`, `down`) or plain (`up`, `down`).
+/// The MLP: gated (`gate`, `up`, `down`) or plain (`up`, `down`). With a router, each map is one of all experts, [expert,
+/// out, in].
 #[derive(Debug)]
 #[allow(missing_docs)] // The names are the literature's own.
 pub struct Mlp {
     pub gate: Option<Linear>,
     pub up: Linear,
     pub down: Linear,
+    pub router: Option<Linear>,
 }
 
 impl Mlp {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            gate: self.gate.as_ref().map(Linear::shallow_clone),
+            up: self.up.shallow_clone(),
+            down: self.down.shallow_clone(),
+            router: self.router.as_ref().map(Linear::shallow_clone),
+        }
+    }
+
     /// The MLP's output for the normalised input `x`, before any norm of the output.
     fn forward(&self, config: &Config, layer: i64, x: &Tensor, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer };
         let x = hooks.pass(at(Site::MlpNormedIn), x.shallow_clone())?;
+        if let (Some(router), Some(experts)) = (&self.router, config.experts) {
+            return self.forward_experts(router, experts, config, layer, &x, hooks);
+        }
         let hidden = match &self.gate {
             Some(gate) => {
                 let gate_in = hooks.pass(at(Site::MlpGateIn), x.shallow_clone())?;
                 let up_in = hooks.pass(at(Site::MlpUpIn), x)?;
                 let gate = hooks.pass(at(Site::MlpPre), gate.forward(&gate_in)?)?;
                 let up = hooks.pass(at(Site::MlpPreLinear), self.up.forward(&up_in)?)?;
-                config.activation.forward(&gate)?.f_mul(&up)?
+                gated(config, &gate, &up)?
             }
             None => config.activation.forward(&hooks.pass(at(Site::MlpPre), self.up.forward(&x)?)?)?,
         };
@@ -63,6 +78,19 @@ pub struct Block {
 }
 
 impl Block {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            layer: self.layer,
+            attention: self.attention.shallow_clone(),
+            mlp: self.mlp.shallow_clone(),
+            ln1: self.ln1.shallow_clone(),
+            ln1_post: self.ln1_post.as_ref().map(Norm::shallow_clone),
+            ln2: self.ln2.shallow_clone(),
+            ln2_post: self.ln2_post.as_ref().map(Norm::shallow_clone),
+        }
+    }
+
     /// The residual stream after the layer, from the one before it, both [batch, pos, d_model].
     ///
     /// # Errors

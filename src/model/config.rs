@@ -25,6 +25,27 @@ impl Activation {
     }
 }
 
+/// A gated MLP whose two factors are bounded: min(gate, limit) · sigmoid(slope · min(gate, limit)) · (clip(up) + 1), where
+/// clip(up) lies between -limit and limit (gpt-oss).
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(missing_docs)] // The names are the formula's own.
+pub struct ClampedGate {
+    pub slope: f64,
+    pub limit: f64,
+}
+
+/// The experts in every layer's MLP. A token's output is the sum of those of its experts, weighted by the softmax of the
+/// router's logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Experts {
+    /// How many there are
+    pub count: i64,
+    /// How many each token has: those with the largest logits
+    pub per_token: i64,
+    /// Whether the softmax is over a token's own experts rather than all
+    pub normalized: bool,
+}
+
 /// The normalisation used everywhere in a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NormKind {
@@ -153,6 +174,10 @@ pub struct Config {
     pub activation: Activation,
     /// act(gate) · up rather than act(in)
     pub gated_mlp: bool,
+    /// Instead of act(gate) · up
+    pub clamped_gate: Option<ClampedGate>,
+    /// None where every token passes through the same MLP
+    pub experts: Option<Experts>,
     pub norm: NormKind,
     pub norm_eps: f64,
     pub norm_placement: NormPlacement,
@@ -168,6 +193,8 @@ pub struct Config {
     pub attention_scale: f64,
     /// The scores of layer l are divided by l + 1 as well (Stanford CRFM's GPT-2)
     pub attention_scale_by_layer: bool,
+    /// Each head has one more score, of a key without a value (gpt-oss)
+    pub attention_sinks: bool,
     /// c · tanh(scores / c)
     pub attention_soft_cap: Option<f64>,
     /// Bound of the absolute value of queries, keys and values (OLMo)
@@ -209,6 +236,8 @@ impl Config {
             n_ctx,
             activation: Activation::Silu,
             gated_mlp: true,
+            clamped_gate: None,
+            experts: None,
             norm: NormKind::Rms,
             norm_eps: 1e-6,
             norm_placement: NormPlacement::Pre,
@@ -219,6 +248,7 @@ impl Config {
             layers: vec![LayerAttention { window: None, rope: None }; n_layers as usize],
             attention_scale: (d_head as f64).powf(-0.5),
             attention_scale_by_layer: false,
+            attention_sinks: false,
             attention_soft_cap: None,
             query_key_value_clip: None,
             logit_soft_cap: None,

@@ -201,6 +201,22 @@ impl Decoder {
         }
     }
 
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            kind: self.kind,
+            device: self.device,
+            embedding: self.embedding.shallow_clone(),
+            position_embedding: self.position_embedding.as_ref().map(Tensor::shallow_clone),
+            blocks: self.blocks.iter().map(Block::shallow_clone).collect(),
+            final_norm: self.final_norm.shallow_clone(),
+            unembedding: self.unembedding.shallow_clone(),
+            ropes: self.ropes.clone(),
+            outran: self.outran.clone(),
+        }
+    }
+
     /// Every weight once.
     pub fn weights(&self) -> Vec<&Tensor> {
         let mut all = vec![&self.embedding];
@@ -210,11 +226,13 @@ impl Decoder {
             let linears = [&attention.query, &attention.key, &attention.value, &attention.output]
                 .into_iter()
                 .chain(&block.mlp.gate)
-                .chain([&block.mlp.up, &block.mlp.down]);
+                .chain([&block.mlp.up, &block.mlp.down])
+                .chain(&block.mlp.router);
             for linear in linears {
                 all.push(&linear.weight);
                 all.extend(&linear.bias);
             }
+            all.extend(&attention.sinks);
             let norms = [&block.ln1]
                 .into_iter()
                 .chain((!self.config.shared_norm).then_some(&block.ln2))

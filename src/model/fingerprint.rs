@@ -5,7 +5,8 @@ use std::fmt::Display;
 use tch::{Kind, Tensor};
 
 use super::config::{
-    Activation, Config, LayerAttention, NormKind, NormPlacement, PositionEmbedding, QueryKeyNorm, Rope, RopeScaling,
+    Activation, ClampedGate, Config, Experts, LayerAttention, NormKind, NormPlacement, PositionEmbedding, QueryKeyNorm,
+    Rope, RopeScaling,
 };
 use super::decoder::Decoder;
 use crate::error::Result;
@@ -46,6 +47,8 @@ fn add_config(identity: &mut Identity, config: &Config) {
         n_ctx,
         activation,
         gated_mlp,
+        clamped_gate,
+        experts,
         norm,
         norm_eps,
         norm_placement,
@@ -56,6 +59,7 @@ fn add_config(identity: &mut Identity, config: &Config) {
         layers,
         attention_scale,
         attention_scale_by_layer,
+        attention_sinks,
         attention_soft_cap,
         query_key_value_clip,
         logit_soft_cap,
@@ -108,6 +112,12 @@ fn add_config(identity: &mut Identity, config: &Config) {
     let later = [
         ("shared_norm", flag(*shared_norm)),
         ("attention_scale_by_layer", flag(*attention_scale_by_layer)),
+        ("attention_sinks", flag(*attention_sinks)),
+        ("clamped_gate", clamped_gate.map(|ClampedGate { slope, limit }| format!("{slope} {limit}"))),
+        (
+            "experts",
+            experts.map(|Experts { count, per_token, normalized }| format!("{count} {per_token} {normalized}")),
+        ),
         ("query_key_value_clip", number(query_key_value_clip)),
         ("logit_scale", number(logit_scale)),
         ("residual_scale", number(residual_scale)),

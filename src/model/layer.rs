@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::config::{Activation, NormKind};
+use super::config::{Activation, ClampedGate, Config, NormKind};
 use super::hook::{HookPoint, Site};
 use super::run::Hooks;
 use crate::error::Result;
@@ -11,13 +11,27 @@ use crate::tensor::raw::{Arithmetic, constant, wide};
 /// x · weightᵀ + bias, with weight [out, in] as in Hugging Face's checkpoints.
 #[derive(Debug)]
 pub struct Linear {
-    /// [out, in]
+    /// [out, in]; of all experts, [expert, out, in]
     pub weight: Tensor,
-    /// [out]
+    /// [out]; of all experts, [expert, out]
     pub bias: Option<Tensor>,
 }
 
 impl Linear {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
+    }
+
+    /// The map of one expert.
+    ///
+    /// # Errors
+    /// A map that is not of experts, or a number that is out of range.
+    pub fn of_expert(&self, expert: i64) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| bias.f_select(0, expert)).transpose()?;
+        Ok(Self { weight: self.weight.f_select(0, expert)?, bias })
+    }
+
     /// [.., in] to [.., out].
     ///
     /// # Errors
@@ -123,6 +137,31 @@ impl Activation {
             Self::Gelu => x.f_gelu("none")?,
             Self::Relu => x.f_relu()?,
         })
+    }
+}
+
+impl ClampedGate {
+    /// The factor of clip(up) + 1.
+    ///
+    /// # Errors
+    /// A libtorch error, such as too little memory.
+    pub fn gate(self, gate: &Tensor) -> Result<Tensor> {
+        let gate = gate.f_minimum(&constant(self.limit)?)?;
+        Ok(gate.f_mul(&gate.times(self.slope)?.f_sigmoid()?)?)
+    }
+}
+
+/// The hidden activations of a gated MLP.
+///
+/// # Errors
+/// A libtorch error, such as too little memory.
+pub fn gated(config: &Config, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    match config.clamped_gate {
+        Some(clamped) => {
+            let up = clip(up.shallow_clone(), Some(clamped.limit))?.plus(1.0)?;
+            Ok(up.f_mul(&clamped.gate(gate)?)?)
+        }
+        None => Ok(config.activation.forward(gate)?.f_mul(up)?),
     }
 }
 

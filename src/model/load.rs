@@ -213,7 +213,10 @@ impl Loader<'_> {
         };
         let (query_norm, key_norm) = (norm(naming.query_norm, query_norm)?, norm(naming.key_norm, key_norm)?);
         let window = config.layers[layer as usize].window;
-        Ok(Attention { query, key, value, output, query_norm, key_norm, rope, window })
+        let sinks =
+            config.attention_sinks.then(|| self.tensor(&format!("{prefix}{}", naming.sinks), &[config.n_heads]));
+        let sinks = sinks.transpose()?;
+        Ok(Attention { query, key, value, output, query_norm, key_norm, sinks, rope, window })
     }
 
     fn mlp(&mut self, prefix: &str) -> Result<Mlp> {
@@ -228,9 +231,50 @@ impl Loader<'_> {
                 (Some(rows(&fused, 0, d_mlp)?), rows(&fused, d_mlp, d_mlp)?)
             }
             MlpNaming::Plain { up } => (None, self.linear(&format!("{prefix}{up}"), d_mlp, d_model, bias)?),
+            MlpNaming::Experts { router, experts, gate, up } => return self.experts(prefix, router, experts, gate, up),
+            MlpNaming::StackedExperts { router, gate_up } => return self.stacked_experts(prefix, router, gate_up),
         };
         let down = self.linear(&format!("{prefix}{}", self.naming.mlp_down), d_model, d_mlp, bias)?;
-        Ok(Mlp { gate, up, down })
+        Ok(Mlp { gate, up, down, router: None })
+    }
+
+    /// Experts that are stored one by one.
+    fn experts(&mut self, prefix: &str, router: &str, experts: &str, gate: &str, up: &str) -> Result<Mlp> {
+        let (d_model, d_mlp, count) = (self.config.d_model, self.config.d_mlp, self.expert_count()?);
+        let down = self.naming.mlp_down;
+        let mut stack = |name: &str, outputs: i64, inputs: i64| -> Result<Linear> {
+            let one = |expert| self.tensor(&format!("{prefix}{experts}{expert}.{name}.weight"), &[outputs, inputs]);
+            let all = (0..count).map(one).collect::<Result<Vec<_>>>()?;
+            Ok(Linear { weight: Tensor::f_stack(&all, 0)?, bias: None })
+        };
+        let (gate, up) = (stack(gate, d_mlp, d_model)?, stack(up, d_mlp, d_model)?);
+        let down = stack(down, d_model, d_mlp)?;
+        let router = self.linear(&format!("{prefix}{router}"), count, d_model, false)?;
+        Ok(Mlp { gate: Some(gate), up, down, router: Some(router) })
+    }
+
+    /// Experts that are stored together.
+    fn stacked_experts(&mut self, prefix: &str, router: &str, gate_up: &str) -> Result<Mlp> {
+        let (d_model, d_mlp, count) = (self.config.d_model, self.config.d_mlp, self.expert_count()?);
+        let down = self.naming.mlp_down;
+        let mut stack = |name: &str, inputs: i64, outputs: i64| -> Result<Linear> {
+            let name = format!("{prefix}{name}");
+            let weight = self.tensor(&name, &[count, inputs, outputs])?.f_transpose(1, 2)?;
+            Ok(Linear { weight, bias: Some(self.tensor(&format!("{name}_bias"), &[count, outputs])?) })
+        };
+        let both = stack(gate_up, d_model, 2 * d_mlp)?;
+        let down = stack(down, d_mlp, d_model)?;
+        let every_second = |start: i64| -> Result<Linear> {
+            let pick = |tensor: &Tensor| tensor.f_slice(1, start, None::<i64>, 2);
+            Ok(Linear { weight: pick(&both.weight)?, bias: both.bias.as_ref().map(pick).transpose()? })
+        };
+        let router = self.linear(&format!("{prefix}{router}"), count, d_model, true)?;
+        Ok(Mlp { gate: Some(every_second(0)?), up: every_second(1)?, down, router: Some(router) })
+    }
+
+    fn expert_count(&self) -> Result<i64> {
+        let experts = self.config.experts.ok_or_else(|| Error::new("the config has no number of experts"))?;
+        Ok(experts.count)
     }
 }
 

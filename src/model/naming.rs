@@ -24,6 +24,11 @@ pub enum MlpNaming {
     GatedStacked(&'static str),
     /// Two matrices
     Plain { up: &'static str },
+    /// A router, and three matrices for each expert, whose number follows `experts`
+    Experts { router: &'static str, experts: &'static str, gate: &'static str, up: &'static str },
+    /// A router, and for all experts one matrix [expert, in, 2 · out] with gate and up in turn, another [expert, in, out],
+    /// and their biases (gpt-oss)
+    StackedExperts { router: &'static str, gate_up: &'static str },
 }
 
 /// How the norms of a layer are named.
@@ -61,7 +66,10 @@ pub struct Naming {
     pub query_norm: &'static str,
     pub key_norm: &'static str,
     pub mlp: MlpNaming,
+    /// Within an expert, where there are some
     pub mlp_down: &'static str,
+    /// Families with attention sinks only
+    pub sinks: &'static str,
     pub norms: NormNaming,
     /// Weights are stored [in, out]
     pub transposed: bool,

@@ -11,6 +11,7 @@ use super::config::{Config, NormKind, RopeScaling};
 use super::family::gguf::{
     Architecture, LONG_FACTORS, ROTARY_DIVISORS, SHORT_FACTORS, architecture, tensor_name, unpermute_rotary,
 };
+use super::mxfp4;
 use crate::data::safetensors::SafetensorsFile;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
@@ -109,6 +110,13 @@ impl Checkpoint {
     pub fn names(&self) -> impl Iterator<Item = &String> {
         self.index.keys()
     }
+
+    /// A part of a tensor in MXFP4, as it is stored.
+    fn part(&self, name: &str, part: &str) -> Option<Result<Tensor>> {
+        let name = format!("{name}{part}");
+        let file = &self.files[*self.index.get(&name)?];
+        Some(file.load(&name, None, Device::Cpu))
+    }
 }
 
 impl WeightSource for Checkpoint {
@@ -118,7 +126,15 @@ impl WeightSource for Checkpoint {
 
     fn load(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
         let Some(number) = self.index.get(name) else {
-            return Err(Error::new(format!("tensor `{name}` is missing from the checkpoint")));
+            return match mxfp4::PARTS.map(|part| self.part(name, part)) {
+                [Some(blocks), Some(scales)] => {
+                    let in_name = |error: Error| error.context(format!("tensor `{name}`"));
+                    let tensor = mxfp4::dequantise(&blocks?, &scales?, kind, device).map_err(in_name)?;
+                    check_shape(name, &tensor.size(), shape)?;
+                    Ok(tensor)
+                }
+                _ => Err(Error::new(format!("tensor `{name}` is missing from the checkpoint"))),
+            };
         };
         let file = &self.files[*number];
         load_stored(file, name, shape, kind, device)
@@ -132,7 +148,11 @@ impl WeightSource for Checkpoint {
     }
 
     fn unused(&self, used: &BTreeSet<String>) -> Vec<String> {
-        self.index.keys().filter(|name| !used.contains(*name)).cloned().collect()
+        let is_part = |name: &str| {
+            let whole = mxfp4::PARTS.iter().find_map(|part| name.strip_suffix(part));
+            whole.is_some_and(|whole| used.contains(whole) && !self.contains(whole))
+        };
+        self.index.keys().filter(|name| !used.contains(*name) && !is_part(name)).cloned().collect()
     }
 }
 
@@ -249,10 +269,10 @@ impl WeightSource for RandomWeights {
     }
 
     fn load(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
-        if name.ends_with(".bias") {
+        if name.ends_with("bias") {
             return Ok(Tensor::f_zeros(shape, (kind, device))?);
         }
-        if shape.len() == 1 || name.contains("_norm.") {
+        if shape.len() == 1 && !name.ends_with("sinks") || name.contains("_norm.") {
             return Ok(match self.norm {
                 NormKind::RmsPlusOne => Tensor::f_zeros(shape, (kind, device))?,
                 _ => Tensor::f_ones(shape, (kind, device))?,

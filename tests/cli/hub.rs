@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::fake_hub::{COMMIT, CONFIG, Server, TOKENIZER, WEIGHTS, assert_error, hub, snapshot};
 use crate::support::CTRL_C;
 use lancet::error::Error;
-use lancet::hub::{Hub, Located, Timeouts};
+use lancet::hub::{BUILT_IN, Hub, Located, Timeouts, alias};
 use lancet::interrupt;
 
 #[test]
@@ -274,6 +274,34 @@ fn the_built_in_checkpoint_must_be_whole() {
     assert_error(hub.locate("smollm2", None, true).unwrap_err(), "4 bytes instead of 98362432", "make setup");
     std::fs::File::create(&path).unwrap().set_len(98_362_432).unwrap();
     assert_eq!(hub.locate("smollm2", None, true).unwrap(), Located::Gguf(path));
+}
+
+#[test]
+fn short_names_stand_for_repositories() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[]);
+    let mut hub = hub(&server, folder.path());
+    hub.offline = true;
+    for (name, repository) in [
+        ("gpt2", "openai-community/gpt2"),
+        ("gpt2-small", "openai-community/gpt2"),
+        ("pythia-70m", "EleutherAI/pythia-70m"),
+        ("tiny-stories-33M", "roneneldan/TinyStories-33M"),
+        ("mixtral", "mistralai/Mixtral-8x7B-v0.1"),
+    ] {
+        let error = hub.locate(name, None, true).unwrap_err();
+        assert_error(error, &format!("`config.json` of `{repository}`"), "downloads are off");
+    }
+    assert_error(hub.locate("pythia-70n", None, true).unwrap_err(), "unknown model `pythia-70n`", "`pythia-70m`");
+    let mut names: Vec<&str> = alias::names().chain(BUILT_IN.iter().map(|model| model.name)).collect();
+    let count = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), count, "a name is given twice");
+    for name in alias::names() {
+        let repository = alias::repository(name).unwrap();
+        assert_eq!(repository.split('/').count(), 2, "{name}: {repository}");
+    }
 }
 
 #[test]

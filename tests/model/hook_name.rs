@@ -28,7 +28,21 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("olmo blocks.1.attn.v.hook_out: ", "what attention mixes: after the clip"),
     ("opt blocks.1.ln2.", "OPT's MLP joins samples and positions, and TransformerLens's norm sees that"),
     ("smollm3 blocks.1.attn.hook_rot_", "layer 1 rotates nothing"),
+    ("gpt_oss blocks.1.attn.hook_cos: ", "every angle once, where the other families have it twice"),
+    ("gpt_oss blocks.1.attn.hook_sin: ", "every angle once, where the other families have it twice"),
+    ("mixtral blocks.1.mlp.", EXPERTS),
+    ("olmoe blocks.1.mlp.", EXPERTS),
+    ("qwen3_moe blocks.1.mlp.", EXPERTS),
+    ("gpt_oss blocks.1.mlp.", EXPERTS),
 ];
+
+const EXPERTS: &str = "TransformerLens joins samples and positions for the router, and calls the experts' input and output \
+                       `hook_pre` and `hook_post`";
+
+/// The models of the reference: TransformerLens runs no MXFP4 weights without a GPU.
+fn models() -> impl Iterator<Item = &'static str> {
+    TINY.iter().copied().filter(|name| *name != "gpt_oss_mxfp4")
+}
 
 struct Reference(Value);
 
@@ -57,7 +71,7 @@ fn is_different(problem: &str) -> bool {
 fn every_name_of_transformer_lens_has_its_shape_and_values() {
     let reference = Reference::open();
     let mut problems = Vec::new();
-    for name in TINY {
+    for name in models() {
         let model = tiny(name);
         let (_, cache) = capture_all(&model, &reference.tokens());
         for (hook, expected) in reference.of(name, "names") {
@@ -88,13 +102,13 @@ fn problem(model: &LanguageModel, cache: &ActivationCache, hook: &str, expected:
 fn every_site_is_in_the_reference() {
     let reference = Reference::open();
     let mut known: Vec<&str> = Vec::new();
-    let models: Vec<LanguageModel> = TINY.iter().map(|name| tiny(name)).collect();
-    for (name, model) in TINY.iter().zip(&models) {
+    let loaded: Vec<LanguageModel> = models().map(tiny).collect();
+    for (name, model) in models().zip(&loaded) {
         let names = reference.of(name, "names");
         let points = names.keys().filter_map(|name| hook::parse(name, model.config()).ok());
         known.extend(points.map(|point| point.site.name()));
     }
-    for model in &models {
+    for model in &loaded {
         for point in hook::points(model.config()) {
             assert!(known.contains(&point.site.name()) || point.site.name() == "hook_attn_in", "{}", point.name());
         }
@@ -105,12 +119,18 @@ fn every_site_is_in_the_reference() {
 fn changes_have_the_effect_that_they_have_in_transformer_lens() {
     let reference = Reference::open();
     let mut problems = Vec::new();
-    for name in TINY {
+    for name in models() {
         let model = tiny(name);
         let changes = reference.of(name, "changes");
         assert!(changes.len() > 6, "{name}");
         for (hook, expected) in &changes {
-            let point = hook::parse(hook, model.config()).unwrap();
+            let point = match hook::parse(hook, model.config()) {
+                Ok(point) => point,
+                Err(error) => {
+                    problems.push(format!("{name} {hook}: {error}"));
+                    continue;
+                }
+            };
             let halve = |value: &Tensor| {
                 let changed = value.copy();
                 let at_position = changed.narrow(point.site.position_dim(value.dim()), 2, 1);

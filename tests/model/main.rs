@@ -27,3 +27,4 @@ mod residual;
 mod simulated_gpu;
 mod sweep;
 mod tokenizer;
+mod weights;

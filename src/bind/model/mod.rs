@@ -21,6 +21,7 @@ pub use grid::{GridHandle, answers};
 pub use intervention::Planned;
 pub use prefix::Prefix;
 pub use tokens::prompts;
+pub use weights::Weights;
 
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, Map};
@@ -69,11 +70,16 @@ pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Grids, exported_manifest!(grid::functions));
     module::register(engine, Topic::Grids, exported_manifest!(sweep::functions));
     module::register(engine, Topic::Models, exported_manifest!(weights::functions));
+    module::register(engine, Topic::Models, exported_manifest!(weights::stacked_weights));
 }
 
 impl Handle for Model {
     const NAME: &'static str = "model";
     const IS_IMMUTABLE: bool = true;
+
+    fn instead_of_setting() -> &'static str {
+        weights::INSTEAD
+    }
 
     fn describe(&self) -> String {
         let model = self.get();
@@ -146,6 +152,8 @@ fn configuration(model: &LanguageModel) -> Map {
         "n_ctx" => config.n_ctx,
         "act_fn" => config.activation.name(),
         "gated_mlp" => config.gated_mlp,
+        "num_experts" => config.experts.map_or(Dynamic::UNIT, |experts| experts.count.into()),
+        "experts_per_token" => config.experts.map_or(Dynamic::UNIT, |experts| experts.per_token.into()),
         "normalization_type" => config.normalization_type(),
         "norm_placement" => config.norm_placement_name(),
         "eps" => config.norm_eps,
@@ -171,8 +179,9 @@ fn configuration(model: &LanguageModel) -> Map {
 mod loading {
     /// Loads a language model.
     ///
-    /// `id` is a built-in name (`smollm2`, `olmo2-1b`, ...), a Hugging Face repository (`allenai/OLMo-2-0425-1B`), a
-    /// folder with `config.json` and `model.safetensors`, or a `.gguf` file.
+    /// `id` is a built-in name (`smollm2`, `olmo2-1b`, ...), one of TransformerLens's names (`gpt2-small`), a Hugging
+    /// Face repository (`allenai/OLMo-2-0425-1B`), a folder with `config.json` and `model.safetensors`, or a `.gguf`
+    /// file.
     ///
     /// Options: `device` ("auto", "cpu", "cuda:0"; "auto" takes a GPU if there is one), `dtype` ("f32", "bf16", "f16",
     /// "f64"), `revision` (of a repository), `init` ("random" draws the weights instead of reading them) with `seed`,

@@ -167,7 +167,8 @@ impl Scorer<'_> {
         let config = self.map.config();
         let operations = |width: i64| 2.0 * (config.d_model * width) as f64;
         let values = operations(config.n_kv_heads * config.d_head);
-        (values, operations(config.n_heads * config.d_head + 2 * config.d_mlp))
+        let hidden = config.d_mlp * config.experts.map_or(1, |experts| experts.per_token);
+        (values, operations(config.n_heads * config.d_head + 2 * hidden))
     }
 
     /// Row numbers as an index tensor.

@@ -259,6 +259,8 @@ fn layer_names(naming: &Naming) -> Vec<(&'static str, &'static str)> {
     match naming.mlp {
         MlpNaming::Gated { gate, up } => names.extend([(gate, "ffn_gate"), (up, "ffn_up")]),
         MlpNaming::GatedStacked(up) | MlpNaming::Plain { up } => names.push((up, "ffn_up")),
+        // No architecture with experts is read from GGUF files.
+        MlpNaming::Experts { .. } | MlpNaming::StackedExperts { .. } => {}
     }
     match naming.norms {
         NormNaming::Shared(both) => names.push((both, "attn_norm")),

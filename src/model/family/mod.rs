@@ -6,6 +6,7 @@
 
 mod cohere;
 mod config_class;
+mod experts;
 mod fields;
 mod gemma;
 pub mod gguf;
@@ -70,6 +71,10 @@ const FAMILIES: &[Family] = &[
     cohere::COHERE,
     cohere::COHERE2,
     stablelm::STABLELM,
+    experts::OLMOE,
+    experts::MIXTRAL,
+    experts::QWEN3_MOE,
+    experts::GPT_OSS,
 ];
 
 /// Families that exist only as the text part of multimodal models.

@@ -25,6 +25,8 @@ pub(super) struct Style {
     pub only_long: bool,
     /// Fields that change nothing in texts
     pub harmless: &'static [&'static str],
+    /// The parameters where the file has neither `rope_parameters` nor `rope_scaling`
+    pub default_parameters: Option<fn() -> Value>,
     /// Whether neighbouring dimensions are rotated together
     pub interleaved: bool,
     /// Whether an odd number of rotated dimensions is refused, where transformers' code fails on it
@@ -39,6 +41,7 @@ pub(super) const LLAMA: Style = Style {
     copies: None,
     only_long: false,
     harmless: &[],
+    default_parameters: None,
     interleaved: false,
     only_even: false,
 };
@@ -76,7 +79,10 @@ pub(super) fn rope(fields: &Fields, style: &Style, extent: Extent) -> Result<Rop
         );
     }
     let name = if scaling.is_some() { "rope_scaling" } else { "rope_parameters" };
-    let parameters = Fields::of_object(scaling.or(parameters).cloned().unwrap_or_default(), name);
+    let is_absent = ["rope_scaling", "rope_parameters"].iter().all(|key| fields.given(key).is_none_or(Value::is_null));
+    let default = style.default_parameters.filter(|_| is_absent).and_then(|default| default().as_object().cloned());
+    let parameters = scaling.or(parameters).cloned().or(default).unwrap_or_default();
+    let parameters = Fields::of_object(parameters, name);
     let theta = match parameters.given_number("rope_theta")?.or(fields.given_number(style.theta)?) {
         Some(theta) => theta,
         None => class(fields)?.default_theta("global"),

@@ -14,6 +14,7 @@ const ROPE: Style = Style { default_fraction: Some(0.25), only_even: true, ..rot
 
 fn stablelm(fields: &Fields) -> Result<Config> {
     let config = descendant_with_layer_norm("stablelm", fields)?;
+    fields.agrees("head_dim", config.d_model as f64 / config.n_heads as f64)?;
     let rope = rotary::rope(fields, &ROPE, extent(&config))?;
     if fields.flag("qk_layernorm")? {
         return Err(unsupported("qk_layernorm", true, "only false is; StableLM 2 12B has a norm module for each head"));

@@ -49,6 +49,8 @@ pub enum Site {
     Ln2Normalized,
     Ln2Out,
     MlpNormedIn,
+    RouterScores,
+    ExpertWeights,
     MlpGateIn,
     MlpUpIn,
     MlpPre,
@@ -109,6 +111,8 @@ pub(super) const SITES: &[(Site, &str)] = &[
     (Site::Ln2Normalized, "ln2.hook_normalized"),
     (Site::Ln2Out, "ln2.hook_out"),
     (Site::MlpNormedIn, "mlp.hook_in"),
+    (Site::RouterScores, "mlp.hook_router_scores"),
+    (Site::ExpertWeights, "mlp.hook_expert_weights"),
     (Site::MlpGateIn, "mlp.gate.hook_in"),
     (Site::MlpUpIn, "mlp.in.hook_in"),
     (Site::MlpPre, "mlp.hook_pre"),
@@ -190,7 +194,9 @@ impl Site {
             Self::RotaryCos | Self::RotarySin | Self::RotaryQuery | Self::RotaryKey => {
                 config.layers.get(layer as usize).is_some_and(|layer| layer.rope.is_some())
             }
-            Self::MlpPreLinear | Self::MlpGateIn | Self::MlpUpIn => config.gated_mlp,
+            Self::MlpPreLinear => config.gated_mlp,
+            Self::MlpGateIn | Self::MlpUpIn => config.gated_mlp && config.experts.is_none(),
+            Self::RouterScores | Self::ExpertWeights => config.experts.is_some(),
             // A norm that attention shares with the MLP is attention's.
             Self::MlpIn | Self::Ln2Scale | Self::Ln2Normalized if config.shared_norm => false,
             Self::Ln1In | Self::Ln1Out => config.norm_placement != NormPlacement::Post,

@@ -20,3 +20,8 @@ pub fn difference(value: &Tensor, expected: &[Value]) -> Option<String> {
     let is_near = (found - expected[0]).abs() <= allowed && (size - expected[1]).abs() <= allowed;
     (!is_near).then(|| format!("{found} of {size}, not {} of {}", expected[0], expected[1]))
 }
+
+/// Compares a tensor with a fixture's checksum and sum of sizes.
+pub fn assert_checksum(what: &str, value: &Tensor, expected: &[Value]) {
+    assert_eq!(difference(value, expected), None, "{what}");
+}
