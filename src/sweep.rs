@@ -6,6 +6,7 @@ use tch::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::grid::metric::Measured;
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
+use crate::model::padding::Side;
 use crate::model::run::Hooks;
 use crate::parts::for_parts;
 use crate::progress::Progress;
@@ -17,12 +18,16 @@ pub type AddHooks<'a, 'h> = dyn FnMut(usize, (i64, i64), &mut Hooks<'h>) -> Resu
 /// The prompts and items to run.
 #[derive(Debug, Clone)]
 pub struct Sweep {
-    /// Token ids of the prompts, all of one length
+    /// Token ids of the prompts
     pub prompts: Vec<Vec<i64>>,
+    /// The side on which shorter prompts are filled up; None if all have one length
+    pub padding: Option<Side>,
     /// Number of items
     pub items: usize,
     /// Number of prompts to run at once, though never fewer than one item's
     pub batch: usize,
+    /// Whether no progress is shown
+    pub quiet: bool,
 }
 
 impl Sweep {
@@ -41,7 +46,7 @@ impl Sweep {
         if count == 0 {
             return Err(Error::new("there are no prompts").hint("give at least one"));
         }
-        let progress = Progress::new(self.items as u64, "sweep");
+        let progress = (!self.quiet).then(|| Progress::new(self.items as u64, "sweep"));
         let items: Vec<usize> = (0..self.items).collect();
         let rows = |number: usize| ((number * count) as i64, count as i64);
         let work = |items: &[usize]| {
@@ -50,7 +55,7 @@ impl Sweep {
                 add_hooks(*item, rows(number), &mut hooks)?;
             }
             let prompts: Vec<Vec<i64>> = items.iter().flat_map(|_| self.prompts.iter().cloned()).collect();
-            let all = decoder.forward(&decoder.tokens(&prompts)?, logits, &mut hooks)?;
+            let all = decoder.forward_batch(&decoder.batch(&prompts, self.padding)?, logits, &mut hooks)?;
             hooks.finish()?;
             Ok(all)
         };
@@ -59,10 +64,10 @@ impl Sweep {
                 let (first, count) = rows(number);
                 each(*item, all.f_narrow(0, first, count)?)?;
             }
-            progress.tick(items.len() as u64);
+            progress.iter().for_each(|progress| progress.tick(items.len() as u64));
             Ok(())
         })?;
-        progress.finish();
+        progress.iter().for_each(Progress::finish);
         Ok(())
     }
 

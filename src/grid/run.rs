@@ -65,7 +65,7 @@ impl<'a> Run<'a> {
         let none = &mut Hooks::none();
         let mut prefix: Vec<KeyValue> = decoder.blocks.iter().map(|_| None).collect();
         if position > 0 {
-            let pass = decoder.pass(Window { start: 0, length: position, prompt: part.length })?;
+            let pass = decoder.pass(Window { start: 0, length: position, prompt: part.length }, None)?;
             let mut x = decoder.embed(&tokens.f_narrow(1, 0, position)?, 0, none)?;
             for (block, past) in decoder.blocks.iter().zip(&mut prefix) {
                 interrupt::check()?;
@@ -92,10 +92,10 @@ impl<'a> Run<'a> {
     fn finish(mut self) -> Result<Measured> {
         let decoder = self.planner.decoder;
         let (position, length) = (self.part.position, self.part.length);
-        let column_pass = decoder.pass(Window { start: position, length: 1, prompt: length })?;
+        let column_pass = decoder.pass(Window { start: position, length: 1, prompt: length }, None)?;
         let suffix_pass = match self.part.suffix() {
             0 => None,
-            suffix => Some(decoder.pass(Window { start: position + 1, length: suffix, prompt: length })?),
+            suffix => Some(decoder.pass(Window { start: position + 1, length: suffix, prompt: length }, None)?),
         };
         for layer in 0..decoder.blocks.len() {
             interrupt::check()?;
@@ -159,7 +159,7 @@ impl<'a> Run<'a> {
                 let patch = element.patch(self.planner.request.site, self.part.position, repeated(value, some)?);
                 hooks.intervene(&decoder.config, patch);
             }
-            hooks.begin(pass.window);
+            hooks.begin(pass.window, None);
             let out = decoder.blocks[layer].forward(&decoder.config, x, pass, Some(&mut past), &mut hooks)?;
             hooks.finish()?;
             let (key, value) = past.ok_or_else(|| Error::new("a block returned no keys and values"))?;

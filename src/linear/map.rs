@@ -201,7 +201,7 @@ impl LinearMap {
     /// # Errors
     /// Interruption; an error raised by a hook.
     pub fn forward(&self, x: Tensor, layers: Range<usize>, with_bias: bool, hooks: &mut Hooks) -> Result<Tensor> {
-        hooks.begin(Window { start: 0, length: self.length(), prompt: self.length() });
+        hooks.begin(Window { start: 0, length: self.length(), prompt: self.length() }, None);
         let mut x = x;
         for index in layers {
             interrupt::check()?;

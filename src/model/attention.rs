@@ -43,7 +43,8 @@ pub struct Pass {
     pub window: Window,
     /// One per rotary embedding of the decoder
     pub rotations: Vec<Rotation>,
-    /// By the size of a layer's sliding window: the keys that are hidden, [query, key]; None where no key is
+    /// By the size of a layer's sliding window: the keys that are hidden, [query, key] or [batch, 1, query, key]; None
+    /// where no key is
     pub masks: BTreeMap<Option<i64>, Option<Tensor>>,
 }
 

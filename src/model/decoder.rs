@@ -12,6 +12,7 @@ use super::config::{Config, PositionEmbedding, Rope};
 use super::hook::{HookPoint, Site};
 use super::key_value::KeyValueCache;
 use super::layer::{Linear, Norm, scaled, soft_cap};
+use super::padding::{Batch, Padding, Side};
 use super::run::Hooks;
 use super::window::Window;
 use crate::error::{Error, Result};
@@ -62,17 +63,20 @@ impl Decoder {
     ///
     /// # Errors
     /// A libtorch error, such as too little memory.
-    pub fn pass(&self, window: Window) -> Result<Pass> {
+    pub fn pass(&self, window: Window, padding: Option<&Padding>) -> Result<Pass> {
         let total = window.prompt.max(window.start + window.length);
-        let rotations = self
-            .ropes
-            .iter()
-            .map(|rope| rope.rotation(window.start, window.length, total, self.kind, self.device))
-            .collect::<Result<Vec<_>>>()?;
+        let rotation = |rope: &Rope| match padding {
+            Some(padding) => padding.rotation(rope, window, self.kind, self.device),
+            None => rope.rotation(window.start, window.length, total, self.kind, self.device),
+        };
+        let rotations = self.ropes.iter().map(rotation).collect::<Result<Vec<_>>>()?;
         let mut masks = BTreeMap::new();
         for layer in &self.config.layers {
             if let Entry::Vacant(entry) = masks.entry(layer.window) {
-                entry.insert(causal_mask(window, layer.window, self.device)?);
+                entry.insert(match padding {
+                    Some(padding) => padding.hidden(window, layer.window, self.device)?,
+                    None => causal_mask(window, layer.window, self.device)?,
+                });
             }
         }
         Ok(Pass { window, rotations, masks })
@@ -92,8 +96,14 @@ impl Decoder {
         }
         let x = hooks.pass(at(Site::Embed), x)?;
         let Some(positions) = &self.position_embedding else { return Ok(x) };
-        let size = x.size();
-        let positions = positions.f_narrow(0, start, size[1])?.f_unsqueeze(0)?.f_expand(size, false)?;
+        let length = x.size()[1];
+        let positions = match hooks.padding() {
+            Some(padding) => {
+                let numbers = padding.positions((start, length), self.device)?;
+                Tensor::f_embedding(positions, &numbers, -1, false, false)?
+            }
+            None => positions.f_narrow(0, start, length)?.f_unsqueeze(0)?.f_expand(x.size(), false)?,
+        };
         Ok(x.f_add(&hooks.pass(at(Site::PosEmbed), positions)?)?)
     }
 
@@ -106,9 +116,13 @@ impl Decoder {
         let sites = (Site::LnFinalScale, Site::LnFinalNormalized);
         let normed = self.final_norm.forward(&x, sites, 0, hooks)?;
         let normed = hooks.pass(at(Site::LnFinalOut), normed)?;
-        let last = |x: Tensor, is_needed| match (logits, is_needed) {
-            (Logits::Last, true) => x.f_narrow(1, -1, 1),
-            _ => Ok(x),
+        let padding = hooks.padding();
+        let last = |x: Tensor, is_needed| -> Result<Tensor> {
+            match (logits, is_needed, &padding) {
+                (Logits::Last, true, Some(padding)) => padding.last(&x),
+                (Logits::Last, true, None) => Ok(x.f_narrow(1, -1, 1)?),
+                _ => Ok(x),
+            }
         };
         // A hook at the logits sees those of all positions.
         let is_hooked = hooks.wants(at(Site::Unembed));
@@ -122,22 +136,18 @@ impl Decoder {
     /// # Errors
     /// No rows, an empty prompt, rows of different lengths, an id out of range (each names the row).
     pub fn tokens(&self, rows: &[Vec<i64>]) -> Result<Tensor> {
-        let Some(first) = rows.first() else {
-            return Err(Error::new("there are no prompts").hint("give at least one"));
-        };
+        self.batch(rows, None).map(|batch| batch.tokens)
+    }
+
+    /// The token ids of prompts, which are filled up on `side` where their lengths differ.
+    ///
+    /// # Errors
+    /// No rows, an empty prompt, an id out of range (each names the row); different lengths without a side.
+    pub fn batch(&self, rows: &[Vec<i64>], side: Option<Side>) -> Result<Batch> {
         for (index, row) in rows.iter().enumerate() {
             self.check_ids(row, &format!("prompt {index}"))?;
-            if row.len() != first.len() {
-                return Err(Error::new(format!(
-                    "prompts of different lengths: prompt 0 has {} tokens, prompt {index} has {}",
-                    first.len(),
-                    row.len()
-                ))
-                .hint("run prompts of one length together, and others in another call"));
-            }
         }
-        let flat: Vec<i64> = rows.iter().flatten().copied().collect();
-        Ok(Tensor::f_from_slice(&flat)?.f_view([rows.len() as i64, first.len() as i64])?)
+        Batch::new(rows, side)
     }
 
     /// Fails if `ids` is empty or holds an id that the model does not have; `what` names them.

@@ -4,6 +4,7 @@ use tch::Tensor;
 
 use super::decoder::{Decoder, Logits};
 use super::key_value::KeyValueCache;
+use super::padding::Batch;
 use super::run::Hooks;
 use super::window::Window;
 use crate::error::{Error, Result};
@@ -14,6 +15,8 @@ use crate::interrupt;
 pub enum Start<'a> {
     /// Token ids, int64 [batch, pos]
     Tokens(&'a Tensor),
+    /// Prompts, perhaps of different lengths
+    Batch(&'a Batch),
     /// The residual stream before a layer, [batch, pos, d_model]
     Residual(&'a Tensor, usize),
 }
@@ -26,6 +29,19 @@ impl Decoder {
     pub fn forward(&self, tokens: &Tensor, logits: Logits, hooks: &mut Hooks) -> Result<Tensor> {
         let x = self.run_layers(Start::Tokens(tokens), self.blocks.len(), hooks, None)?;
         self.unembed(x, logits, hooks)
+    }
+
+    /// The same of prompts that may have different lengths. At filling the logits are NaN.
+    ///
+    /// # Errors
+    /// As [`Decoder::forward`].
+    pub fn forward_batch(&self, batch: &Batch, logits: Logits, hooks: &mut Hooks) -> Result<Tensor> {
+        let x = self.run_layers(Start::Batch(batch), self.blocks.len(), hooks, None)?;
+        let result = self.unembed(x, logits, hooks)?;
+        match (&batch.padding, logits) {
+            (Some(padding), Logits::All) => padding.marked(&result, 1),
+            _ => Ok(result),
+        }
     }
 
     /// Logits of the tokens that follow those in `cache`; adds the tokens to the cache.
@@ -56,7 +72,7 @@ impl Decoder {
         mut cache: Option<&mut KeyValueCache>,
     ) -> Result<Tensor> {
         let (input, first) = match start {
-            Start::Tokens(tokens) => {
+            Start::Tokens(tokens) | Start::Batch(Batch { tokens, .. }) => {
                 self.check_tokens(tokens)?;
                 (tokens, 0)
             }
@@ -74,12 +90,18 @@ impl Decoder {
         let prompt = cache.as_ref().map_or(0, |cache| cache.prompt);
         let prompt = if prompt == 0 { seen + length } else { prompt };
         let window = Window { start: seen, length, prompt };
+        let padding = match (&start, &cache) {
+            (Start::Batch(Batch { padding: Some(padding), .. }), _) => Some(padding.clone()),
+            (_, Some(cache)) => cache.padding.clone(),
+            _ => None,
+        };
         self.check_length(seen + length)?;
         self.warn_of_length(seen + length);
-        hooks.begin(window);
-        let pass = self.pass(window)?;
+        hooks.begin(window, padding.clone());
+        let padding = padding.as_deref();
+        let pass = self.pass(window, padding)?;
         let mut x = match start {
-            Start::Tokens(tokens) => self.embed(tokens, seen, hooks)?,
+            Start::Tokens(tokens) | Start::Batch(Batch { tokens, .. }) => self.embed(tokens, seen, hooks)?,
             Start::Residual(x, _) => x.f_to_device_(self.device, self.kind, false, false)?,
         };
         for (index, block) in self.blocks.iter().enumerate().take(end).skip(first) {

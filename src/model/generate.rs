@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::decoder::{Decoder, Logits, not_finite_hint};
 use super::key_value::{KeyValueCache, outgrown};
+use super::padding::Batch;
 use super::run::Hooks;
 use crate::error::{Error, Result};
 use crate::tensor::generator::Generator;
@@ -39,27 +40,31 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::forward`]; an option out of its range.
     pub fn generate(&self, tokens: &Tensor, options: &Generation, hooks: &mut Hooks) -> Result<Vec<Vec<i64>>> {
-        self.generate_after(None, tokens, options, hooks)
+        self.generate_after(None, &tokens.shallow_clone().into(), options, hooks)
     }
 
-    /// The same, where `tokens` follow those of a prefix.
+    /// The same, where the prompts follow a prefix, or have different lengths and are filled up on the left.
     ///
     /// # Errors
-    /// As [`Decoder::generate`] and [`KeyValueCache::continued`].
+    /// As [`Decoder::generate`] and [`KeyValueCache::continued`]; filling after a prefix, or on the right.
     pub fn generate_after(
         &self,
         prefix: Option<&KeyValueCache>,
-        tokens: &Tensor,
+        Batch { tokens, padding }: &Batch,
         options: &Generation,
         hooks: &mut Hooks,
     ) -> Result<Vec<Vec<i64>>> {
         options.check()?;
+        if padding.as_ref().is_some_and(|padding| prefix.is_some() || !padding.can_go_on()) {
+            return Err(Error::new("prompts of different lengths cannot follow a prefix")
+                .hint("run those of one length together, or give whole texts without a prefix"));
+        }
         self.check_tokens(tokens)?;
         let mut generator = options.seed.map(Generator::new);
         let batch = tokens.size()[0] as usize;
         let mut cache = match prefix {
             Some(prefix) => prefix.continued(self, tokens.size2()?)?,
-            None => KeyValueCache::new(self),
+            None => KeyValueCache { padding: padding.clone(), ..KeyValueCache::new(self) },
         };
         let mut rows: Vec<Vec<i64>> = vec![Vec::new(); batch];
         let mut done = vec![false; batch];

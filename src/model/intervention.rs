@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use super::hook::HookPoint;
+use super::padding::Padding;
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::tensor::raw::{Arithmetic, copy};
@@ -29,6 +30,21 @@ impl Change {
             Self::Add(_) => "add",
             Self::Scale(_) => "scale",
         }
+    }
+
+    /// The change of one of `count` selected samples, whose values have `rank` dimensions.
+    fn of_sample(&self, number: i64, count: i64, rank: usize) -> Result<Self> {
+        let part = |value: &Tensor| -> Result<Tensor> {
+            if value.dim() == rank && value.size()[0] == count {
+                return Ok(value.f_narrow(0, number, 1)?);
+            }
+            Ok(value.shallow_clone())
+        };
+        Ok(match self {
+            Self::Patch(value) => Self::Patch(part(value)?),
+            Self::Add(value) => Self::Add(part(value)?),
+            other => other.clone(),
+        })
     }
 
     /// The selected values after the change, in their shape and dtype.
@@ -61,6 +77,27 @@ fn fit(value: &Tensor, selected: &Tensor) -> Result<Tensor> {
         Error::new(format!("a value of shape {:?} does not fit a selection of {:?}", value.size(), selected.size()))
             .hint("shapes are matched from the last dimension, as in broadcasting")
     })
+}
+
+/// Where the samples of an activation are in their texts.
+#[derive(Debug, Clone, Copy)]
+pub struct Positions<'a> {
+    /// The positions of the activation
+    pub window: Window,
+    /// Of prompts of different lengths
+    pub padding: Option<&'a Padding>,
+    /// The first sample's number in the batch
+    pub first: i64,
+}
+
+impl Positions<'_> {
+    /// The positions of one sample, as its prompt counts them.
+    fn of(&self, row: i64) -> Window {
+        match self.padding {
+            Some(padding) => padding.window((self.first + row) as usize, self.window),
+            None => self.window,
+        }
+    }
 }
 
 /// The positions of an intervention; negative ones count from the end of the prompt.
@@ -126,20 +163,23 @@ pub(super) fn resolve(what: &str, index: i64, size: i64) -> Result<i64> {
 }
 
 impl Intervention {
-    /// Applies the change to `value`, the activation of the positions in `window`. None if it affects none of them.
+    /// Applies the change to `value`, an activation at `positions`. None if it affects none of them.
     ///
     /// # Errors
     /// A position, sample or head out of range; a value that does not fit the selection (both shapes are named).
-    pub fn apply(&self, value: &Tensor, window: Window) -> Result<Option<Tensor>> {
-        self.try_apply(value, window)
+    pub fn apply(&self, value: &Tensor, positions: Positions) -> Result<Option<Tensor>> {
+        self.try_apply(value, positions)
             .map_err(|error| error.context(format!("`{}` at `{}`", self.change.name(), self.point.name())))
     }
 
-    fn try_apply(&self, value: &Tensor, window: Window) -> Result<Option<Tensor>> {
-        let Some(places) = self.positions.inside(window)? else { return Ok(None) };
+    fn try_apply(&self, value: &Tensor, positions: Positions) -> Result<Option<Tensor>> {
+        if positions.padding.is_some() {
+            return self.apply_by_sample(value, positions);
+        }
+        let Some(places) = self.positions.inside(positions.window)? else { return Ok(None) };
         let Some(rows) = &self.rows else {
             let whole = copy(value)?;
-            self.write(&whole, &places)?;
+            self.write(&whole, &places, &self.change)?;
             return Ok(Some(whole));
         };
         if rows.is_empty() {
@@ -152,22 +192,42 @@ impl Intervention {
         let rows = rows.iter().map(|row| resolve("sample", *row, batch)).collect::<Result<Vec<_>>>()?;
         let index = Tensor::f_from_slice(&rows)?.f_to(value.device())?;
         let part = value.f_index_select(0, &index)?;
-        self.write(&part, &places)?;
+        self.write(&part, &places, &self.change)?;
         Ok(Some(value.f_index_copy(0, &index, &part)?))
     }
 
-    /// Changes `part`, the selected samples, in place at `places`.
-    fn write(&self, part: &Tensor, places: &At) -> Result<()> {
+    /// The same where each sample has positions of its own.
+    fn apply_by_sample(&self, value: &Tensor, positions: Positions) -> Result<Option<Tensor>> {
+        let batch = value.size()[0];
+        let rows = match &self.rows {
+            Some(rows) => rows.iter().map(|row| resolve("sample", *row, batch)).collect::<Result<Vec<_>>>()?,
+            None => (0..batch).collect(),
+        };
+        let whole = copy(value)?;
+        let mut acted = false;
+        for (number, row) in (0..).zip(&rows) {
+            let in_prompt = |error: Error| error.context(format!("prompt {}", positions.first + row));
+            let Some(places) = self.positions.inside(positions.of(*row)).map_err(in_prompt)? else { continue };
+            let part = whole.f_narrow(0, *row, 1)?;
+            let rank = part.dim() - usize::from(self.head.is_some()) - usize::from(matches!(places, At::One(_)));
+            self.write(&part, &places, &self.change.of_sample(number, rows.len() as i64, rank)?)?;
+            acted = true;
+        }
+        Ok(acted.then_some(whole))
+    }
+
+    /// Makes `change` in `part`, the selected samples, in place at `places`.
+    fn write(&self, part: &Tensor, places: &At, change: &Change) -> Result<()> {
         let (mut headed, position_dim) = self.head_of(part)?;
         match places {
-            At::All => headed.f_copy_(&self.change.apply(&headed)?)?,
+            At::All => headed.f_copy_(&change.apply(&headed)?)?,
             At::One(place) => {
                 let mut selected = headed.f_select(position_dim, *place)?;
-                selected.f_copy_(&self.change.apply(&selected)?)?;
+                selected.f_copy_(&change.apply(&selected)?)?;
             }
             At::Several(places) => {
                 let index = Tensor::f_from_slice(places)?.f_to(part.device())?;
-                let changed = self.change.apply(&headed.f_index_select(position_dim, &index)?)?;
+                let changed = change.apply(&headed.f_index_select(position_dim, &index)?)?;
                 let _ = headed.f_index_copy_(position_dim, &index, &changed)?;
             }
         }

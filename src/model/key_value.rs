@@ -1,9 +1,12 @@
 //! The keys and values of positions that a decoder has seen, which later positions attend to.
 
+use std::rc::Rc;
+
 use tch::Tensor;
 
 use super::attention::KeyValue;
 use super::decoder::Decoder;
+use super::padding::Padding;
 use crate::error::{Error, Result};
 
 /// Keys and values of the positions seen so far, one entry per layer.
@@ -13,12 +16,14 @@ pub struct KeyValueCache {
     pub(super) seen: i64,
     /// Number of positions in the prompt; 0 before there is one
     pub(super) prompt: i64,
+    /// Of prompts that had different lengths
+    pub(super) padding: Option<Rc<Padding>>,
 }
 
 impl KeyValueCache {
     /// An empty cache for `decoder`.
     pub fn new(decoder: &Decoder) -> Self {
-        Self { layers: decoder.blocks.iter().map(|_| None).collect(), seen: 0, prompt: 0 }
+        Self { layers: decoder.blocks.iter().map(|_| None).collect(), seen: 0, prompt: 0, padding: None }
     }
 
     /// The number of positions seen.
@@ -39,7 +44,10 @@ impl KeyValueCache {
     }
 
     fn is_outgrown_by(&self, decoder: &Decoder, length: i64) -> bool {
-        decoder.ropes.iter().any(|rope| rope.is_changed_between(self.seen, self.seen + length))
+        decoder.ropes.iter().any(|rope| match &self.padding {
+            Some(padding) => padding.is_outgrown(rope, self.seen, length),
+            None => rope.is_changed_between(self.seen, self.seen + length),
+        })
     }
 
     /// A copy to go on from with `batch` texts of `length` positions, which are then the rest of the prompt. One text may
@@ -64,7 +72,7 @@ impl KeyValueCache {
             .layers
             .iter()
             .map(|layer| layer.as_ref().map(|(key, value)| Ok((spread(key)?, spread(value)?))).transpose());
-        Ok(Self { layers: layers.collect::<Result<Vec<_>>>()?, seen: self.seen, prompt: 0 })
+        Ok(Self { layers: layers.collect::<Result<Vec<_>>>()?, seen: self.seen, prompt: 0, padding: None })
     }
 }
 

@@ -25,6 +25,7 @@ pub mod leftover;
 pub mod load;
 pub mod mxfp4;
 pub mod naming;
+pub mod padding;
 pub mod parameter;
 pub mod processing;
 pub mod residual;

@@ -7,10 +7,11 @@ use tch::{Device, Kind, Tensor};
 use super::config::{Rope, RopeScaling};
 use super::hook::{HookPoint, Site};
 use super::run::Hooks;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::raw::{Arithmetic, constant, range, wide};
 
-/// cos and sin, each [pos, 1, dim], for one kind of rotary embedding.
+/// cos and sin, each [pos, 1, dim], or [batch, pos, 1, dim] where prompts have positions of their own, for one kind of
+/// rotary embedding.
 #[derive(Debug)]
 pub struct Rotation {
     cos: Tensor,
@@ -122,7 +123,19 @@ fn factors(values: &[f64]) -> Result<Tensor> {
 }
 
 impl Rotation {
-    /// The rotation in one layer, whose cos and sin, each [1, pos, dim], pass through its hooks.
+    /// The rotations of several prompts, each with positions of its own.
+    ///
+    /// # Errors
+    /// No rotation.
+    pub fn stacked(rows: Vec<Self>) -> Result<Self> {
+        let stack = |part: fn(&Self) -> &Tensor| Tensor::f_stack(&rows.iter().map(part).collect::<Vec<_>>(), 0);
+        let (cos, sin) = (stack(|row| &row.cos)?, stack(|row| &row.sin)?);
+        let first = rows.first().ok_or_else(|| Error::new("there are no prompts"))?;
+        Ok(Self { cos, sin, ..*first })
+    }
+
+    /// The rotation in one layer, whose cos and sin, each [1, pos, dim] ([batch, pos, dim] where prompts have positions of
+    /// their own), pass through its hooks.
     ///
     /// # Errors
     /// An error raised by a hook.
@@ -132,7 +145,11 @@ impl Rotation {
             if !hooks.wants(point) {
                 return Ok(values.shallow_clone());
             }
-            Ok(hooks.pass(point, values.f_transpose(0, 1)?)?.f_transpose(0, 1)?)
+            // The dimension of heads stands where that of samples does, or beside it.
+            let (heads, samples) = (values.dim() as i64 - 2, values.dim() == 4);
+            let shown = if samples { values.f_squeeze_dim(heads)? } else { values.f_transpose(0, heads)? };
+            let changed = hooks.pass(point, shown)?;
+            Ok(if samples { changed.f_unsqueeze(heads)? } else { changed.f_transpose(0, heads)? })
         };
         let (cos, sin) = (hooked(Site::RotaryCos, &self.cos)?, hooked(Site::RotarySin, &self.sin)?);
         Ok(Self { cos, sin, ..*self })

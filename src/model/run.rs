@@ -1,11 +1,14 @@
 //! The hooks of one run of the decoder: captures, callbacks and interventions, looked up by hook point.
 
+use std::rc::Rc;
+
 use tch::Tensor;
 
 use super::cache::ActivationCache;
 use super::config::Config;
 use super::hook::HookPoint;
-use super::intervention::Intervention;
+use super::intervention::{Intervention, Positions};
+use super::padding::Padding;
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::tensor::raw::copy;
@@ -41,6 +44,7 @@ pub struct Hooks<'a> {
     at: Vec<Vec<usize>>,
     cache: ActivationCache,
     window: Window,
+    padding: Option<Rc<Padding>>,
 }
 
 impl<'a> Hooks<'a> {
@@ -51,6 +55,7 @@ impl<'a> Hooks<'a> {
             at: Vec::new(),
             cache: ActivationCache::default(),
             window: Window { start: 0, length: 0, prompt: 0 },
+            padding: None,
         }
     }
 
@@ -82,9 +87,15 @@ impl<'a> Hooks<'a> {
         self.add(config, vec![point], point.name(), Action::Intervene(intervention));
     }
 
-    /// Sets the positions that the next pass computes.
-    pub fn begin(&mut self, window: Window) {
+    /// Sets the positions that the next pass computes, and where prompts are filled up.
+    pub fn begin(&mut self, window: Window, padding: Option<Rc<Padding>>) {
         self.window = window;
+        self.padding = padding;
+    }
+
+    /// Where the prompts of the pass are filled up.
+    pub fn padding(&self) -> Option<Rc<Padding>> {
+        self.padding.clone()
     }
 
     /// Every hooked point, once per hook.
@@ -121,6 +132,7 @@ impl<'a> Hooks<'a> {
         if !self.wants(point) {
             return Ok(None);
         }
+        let positions = Positions { window: self.window, padding: self.padding.as_deref(), first: 0 };
         let mut changed = false;
         let mut value = value.shallow_clone();
         // Whether `value` is a copy of our own that may be written into.
@@ -128,7 +140,7 @@ impl<'a> Hooks<'a> {
         for &index in &self.at[point.index()] {
             let entry = &mut self.entries[index];
             let Some((start, count)) = entry.rows else {
-                if let Some(new) = act(entry, point, &value, self.window, &mut self.cache)? {
+                if let Some(new) = act(entry, point, &value, positions, &mut self.cache)? {
                     value = new;
                     changed = true;
                 }
@@ -141,7 +153,8 @@ impl<'a> Hooks<'a> {
             }
             // A copy, because the callback may store its argument.
             let part = copy(&value.f_narrow(0, start, count)?)?;
-            if let Some(new) = act(entry, point, &part, self.window, &mut self.cache)? {
+            let positions = Positions { first: start, ..positions };
+            if let Some(new) = act(entry, point, &part, positions, &mut self.cache)? {
                 if !own {
                     value = copy(&value)?;
                     own = true;
@@ -173,13 +186,17 @@ fn act(
     entry: &mut Entry,
     point: HookPoint,
     value: &Tensor,
-    window: Window,
+    positions: Positions,
     cache: &mut ActivationCache,
 ) -> Result<Option<Tensor>> {
     let replacement = match &mut entry.action {
         Action::Capture => {
             entry.fired += 1;
-            cache.insert(point, value.shallow_clone());
+            let kept = match positions.padding {
+                Some(padding) => padding.marked(value, point.site.position_dim(value.dim()))?,
+                None => value.shallow_clone(),
+            };
+            cache.insert(point, kept);
             None
         }
         Action::Call(callback) => {
@@ -187,7 +204,7 @@ fn act(
             callback(&point, value)?
         }
         Action::Intervene(intervention) => {
-            let changed = intervention.apply(value, window)?;
+            let changed = intervention.apply(value, positions)?;
             entry.fired += i64::from(changed.is_some());
             changed
         }

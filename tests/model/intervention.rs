@@ -6,7 +6,7 @@ use crate::support::{
 };
 use lancet::model::decoder::Logits;
 use lancet::model::hook::{self, HookPoint};
-use lancet::model::intervention::{At, Change, Intervention};
+use lancet::model::intervention::{At, Change, Intervention, Positions};
 use lancet::model::language_model::LanguageModel;
 use lancet::model::run::Hooks;
 use lancet::model::window::Window;
@@ -147,7 +147,8 @@ fn check(name: &str, sites: &[&str]) {
                 let (positions, rows, head) = (positions.clone(), rows.clone(), *head);
                 let intervention = Intervention { point, positions, rows, head, change };
                 let window = Window { start: 0, length: LENGTH, prompt: LENGTH };
-                let ours = intervention.apply(activation, window).unwrap().expect("it touches something");
+                let places = Positions { window, padding: None, first: 0 };
+                let ours = intervention.apply(activation, places).unwrap().expect("it touches something");
                 assert_eq!(max_difference(&ours, &wanted), 0.0, "{what}");
                 if runs {
                     let whole = logits_with(&model, &tokens, changing(&model, vec![point], |_| wanted.copy()));

@@ -19,6 +19,7 @@ mod linear_reference;
 mod load;
 mod multimodal;
 mod not_finite;
+mod padding;
 mod parity;
 mod partial;
 mod patching;

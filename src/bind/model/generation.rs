@@ -13,6 +13,7 @@ use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::Result;
 use crate::model::generate::Generation;
+use crate::model::padding::Side;
 use crate::model::run::Hooks;
 use crate::tensor::Tensor;
 
@@ -59,7 +60,7 @@ fn generated(caller: &Caller, model: &Model, prompt: &Dynamic, options: Map) -> 
     let request = Options::read("generate", options, |options| Request::read(model, options))?;
     let language_model = model.get();
     let decoder = &language_model.decoder;
-    let input = decoder.tokens(&tokens::prompts(language_model, prompt)?)?;
+    let input = decoder.batch(&tokens::prompts(language_model, prompt)?, Some(Side::Left))?;
     let mut all = Hooks::none();
     caller.add(&mut all, &request.hooks, language_model.config(), &request.positions, None)?;
     let prefix = request.prefix.as_ref().map(|prefix| prefix.of(model)).transpose()?;
@@ -87,7 +88,8 @@ fn generated(caller: &Caller, model: &Model, prompt: &Dynamic, options: Map) -> 
 
 #[export_module(manifest)]
 pub mod functions {
-    /// Continues a prompt and returns the new part: text for text, ids for ids (arrays of them for several prompts).
+    /// Continues a prompt and returns the new part: text for text, ids for ids (arrays of them for several prompts, whose
+    /// lengths may differ: shorter ones are filled up on the left, and each gives what it gives alone).
     ///
     /// Options: `max_tokens` (32), `temperature` (0, greedy), `top_k`, `top_p`, `seed`, `stop_ids` (the model's own
     /// end-of-text tokens), `hooks` (as in `run_with_hooks`; a function is called at every step with the new positions

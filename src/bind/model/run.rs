@@ -20,6 +20,7 @@ use crate::model::config::Config;
 use crate::model::decoder::Logits;
 use crate::model::forward::Start;
 use crate::model::hook::{self, HookPoint};
+use crate::model::padding::Side;
 use crate::model::run::{Action, Hooks};
 use crate::tensor::Tensor;
 
@@ -32,6 +33,7 @@ struct RunOptions {
     first: Option<i64>,
     end: Option<i64>,
     prefix: Option<Prefix>,
+    padding: Option<Side>,
 }
 
 impl RunOptions {
@@ -45,10 +47,16 @@ impl RunOptions {
                 first: options.integer("start_at_layer")?,
                 end: options.integer("stop_at_layer")?,
                 prefix: Prefix::read(options)?,
+                padding: padding(options)?,
             };
             if read.end.is_some() && read.logits.is_some() {
                 return Err(Error::new("options `logits` and `stop_at_layer` exclude each other")
                     .hint("a run that stops at a layer gives the residual stream there"));
+            }
+            if read.padding.is_some() && (read.first.is_some() || read.prefix.is_some()) {
+                return Err(Error::new(
+                    "option `padding` goes with whole texts, without `start_at_layer` and `prefix`",
+                ));
             }
             Ok(read)
         })
@@ -65,6 +73,14 @@ impl RunOptions {
     }
 }
 
+/// The option `padding`: the side on which shorter prompts are filled up.
+///
+/// # Errors
+/// Another value.
+pub fn padding(options: &mut Options) -> Result<Option<Side>> {
+    options.choice("padding", &[("left", Side::Left), ("right", Side::Right)])
+}
+
 /// What a run caches.
 enum Cached {
     /// Everything but what is computed on request only
@@ -75,6 +91,15 @@ enum Cached {
     Points(Vec<HookPoint>),
 }
 
+/// What a run gives.
+struct Outcome {
+    /// The logits, or the residual stream where the run stops early
+    result: Tensor,
+    cache: ActivationCache,
+    /// True at the prompts' own tokens, [batch, pos], where there is the option `padding`
+    mask: Option<Tensor>,
+}
+
 /// Runs a prompt, or a residual stream, and returns the logits, or the residual stream where the run stops early.
 fn run(
     caller: &Caller,
@@ -82,7 +107,7 @@ fn run(
     prompt: &Dynamic,
     (cached, entries): (Cached, &Array),
     options: &RunOptions,
-) -> Result<(Tensor, ActivationCache)> {
+) -> Result<Outcome> {
     let language_model = model.get();
     let config = language_model.config();
     let decoder = &language_model.decoder;
@@ -94,8 +119,8 @@ fn run(
         None => None,
     };
     let input = match &residual {
-        Some(residual) => residual.share(),
-        None => decoder.tokens(&tokens::prompts(language_model, prompt)?)?,
+        Some(residual) => residual.share().into(),
+        None => decoder.batch(&tokens::prompts(language_model, prompt)?, options.padding)?,
     };
     let mut all = Hooks::none();
     caller.add(&mut all, entries, config, &options.positions, None)?;
@@ -118,16 +143,25 @@ fn run(
         Cached::Points(points) => all.add(config, points, "the filter's names", Action::Capture),
     }
     let start = match &residual {
-        Some(_) => Start::Residual(&input, layers.start as usize),
-        None => Start::Tokens(&input),
+        Some(_) => Start::Residual(&input.tokens, layers.start as usize),
+        None => Start::Batch(&input),
     };
-    let mut past = options.prefix.as_ref().map(|prefix| prefix.continued(model, &input)).transpose()?;
+    let mut past = options.prefix.as_ref().map(|prefix| prefix.continued(model, &input.tokens)).transpose()?;
     let x = decoder.run_layers(start, layers.end as usize, &mut all, past.as_mut())?;
     let result = match options.end {
         Some(_) => x,
         None => decoder.unembed(x, options.logits.unwrap_or(Logits::All), &mut all)?,
     };
-    Ok((Tensor::new(result), all.finish()?))
+    let result = match &input.padding {
+        Some(padding) if options.logits != Some(Logits::Last) => padding.marked(&result, 1)?,
+        _ => result,
+    };
+    let mask = match (&input.padding, options.padding) {
+        (Some(padding), _) => Some(padding.mask()?),
+        (None, Some(_)) => Some(input.tokens.f_ones_like()?.f_to_kind(tch::Kind::Bool)?),
+        (None, None) => None,
+    };
+    Ok(Outcome { result: Tensor::new(result), cache: all.finish()?, mask: mask.map(Tensor::new) })
 }
 
 /// What `run_with_cache` is to cache: a name, an array of names, or a function of them.
@@ -176,29 +210,37 @@ fn cached_run(
     options: Map,
 ) -> ScriptResult<Map> {
     let options = RunOptions::read("run_with_cache", options)?;
-    let (result, activations) = with_hooks(context, |caller| {
+    let Outcome { result, cache, mask } = with_hooks(context, |caller| {
         let cached = match names {
             Some(names) => cached(caller, names, model.get().config())?,
             None => Cached::Usual,
         };
         run(caller, model, prompt, (cached, &options.hooks), &options)
     })?;
-    let cache = Cache::new(Rc::new(activations), model.clone());
-    Ok(match options.end {
+    let cache = Cache::new(Rc::new(cache), model.clone());
+    let mut found = match options.end {
         Some(_) => map! { "residual" => result, "cache" => cache },
         None => map! { "logits" => result, "cache" => cache },
-    })
+    };
+    if let Some(mask) = mask {
+        found.insert("mask".into(), Dynamic::from(mask));
+    }
+    Ok(found)
 }
 
 #[export_module(manifest)]
 pub mod functions {
     /// The logits of a prompt, [batch, pos, d_vocab].
     ///
-    /// `tokens` is text, an array of token ids, an array of such arrays of one length, or an integer tensor.
+    /// `tokens` is text, an array of token ids, an array of several of either, or an integer tensor. Prompts of different
+    /// lengths need the option `padding`.
     ///
     /// Options: `logits` ("all" positions or the "last" only, [batch, 1, d_vocab]), `stop_at_layer` (the run ends before
     /// that layer and returns the residual stream there, [batch, pos, d_model]), `start_at_layer` (the run begins at that
-    /// layer; `tokens` is the residual stream before it), `prefix` (see `model.prefix`: positions that come before).
+    /// layer; `tokens` is the residual stream before it), `prefix` (see `model.prefix`: positions that come before),
+    /// `padding` ("left" or "right": the side on which shorter prompts are filled up. Each gives what it gives alone; at
+    /// filling, logits and cached activations are NaN. With "left", -1 is the last token of every prompt, with "right" 0
+    /// the first).
     ///
     /// # Example
     /// ```rhai
@@ -217,7 +259,7 @@ pub mod functions {
     ) -> ScriptResult<Tensor> {
         let options = RunOptions::read("forward", options)?;
         let nothing = (Cached::Points(Vec::new()), &Array::new());
-        with_hooks(&context, |caller| run(caller, model, &tokens, nothing, &options)).map(|(logits, _)| logits)
+        with_hooks(&context, |caller| run(caller, model, &tokens, nothing, &options)).map(|outcome| outcome.result)
     }
 }
 
@@ -226,7 +268,8 @@ pub mod hook_functions {
     /// Runs a prompt and caches every activation but those of single heads in the residual stream's width
     /// (`attn.hook_result`, `hook_q_input` and their like, which are cached where they are named): `#{ logits, cache }`.
     ///
-    /// Options: as for `run_with_cache` with names.
+    /// Options: as for `run_with_cache` with names. With the option `padding` there is also `mask`, [batch, pos], true at
+    /// the prompts' own tokens.
     ///
     /// # Example
     /// ```rhai
@@ -250,8 +293,8 @@ pub mod hook_functions {
     /// (`resid_post`), an array of these, or a function that takes every name and returns whether to cache it.
     ///
     /// Options: `hooks` (as in `run_with_hooks`; the cache then holds what the hooks left), `positions` (names of
-    /// positions), `logits` ("all" or "last"), `start_at_layer`, `stop_at_layer`, `prefix` (see `forward`; a run that stops
-    /// at a layer returns `#{ residual, cache }`).
+    /// positions), `logits` ("all" or "last"), `start_at_layer`, `stop_at_layer`, `prefix`, `padding` (see `forward`; a run
+    /// that stops at a layer returns `#{ residual, cache }`).
     ///
     /// # Example
     /// ```rhai
@@ -280,7 +323,8 @@ pub mod hook_functions {
     /// error.
     ///
     /// Options: `positions` (a map of names that interventions may use as positions, such as `#{ T_inst: 7 }`),
-    /// `logits` ("all" or "last"), `start_at_layer`, `stop_at_layer`, `prefix` (see `forward`).
+    /// `logits` ("all" or "last"), `start_at_layer`, `stop_at_layer`, `prefix`, `padding` (see `forward`; interventions
+    /// count the positions of each prompt by itself, functions see the filling too).
     ///
     /// # Example
     /// ```rhai
@@ -300,6 +344,6 @@ pub mod hook_functions {
     ) -> ScriptResult<Tensor> {
         let options = RunOptions::read("run_with_hooks", options)?;
         let nothing = (Cached::Points(Vec::new()), &hooks);
-        with_hooks(&context, |caller| run(caller, model, &tokens, nothing, &options)).map(|(logits, _)| logits)
+        with_hooks(&context, |caller| run(caller, model, &tokens, nothing, &options)).map(|outcome| outcome.result)
     }
 }

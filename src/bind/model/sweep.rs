@@ -6,6 +6,7 @@ use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
 use super::grid::answers;
 use super::hooks::{Caller, with_hooks};
 use super::intervention::Names;
+use super::run::padding;
 use super::{Model, tokens};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
@@ -64,9 +65,15 @@ impl Call {
         if logits.is_some() && matches!(measure, Measure::Answers(_)) {
             return Err(Error::new("option `logits` of `sweep` goes with `metric`"));
         }
-        let batch = options.integer("batch")?.unwrap_or(64).max(1) as usize;
+        let batch = match options.integer("batch")?.unwrap_or(64) {
+            batch if batch >= 1 => batch as usize,
+            batch => return Err(Error::new(format!("option `batch` of `sweep` must be at least 1, not {batch}"))),
+        };
         let positions = options.map("positions")?.unwrap_or_default();
-        Ok(Self { sweep: Sweep { prompts, items: items.len(), batch }, items, hooks, measure, positions })
+        let padding = padding(options)?;
+        let quiet = options.boolean("quiet")?.unwrap_or(false);
+        let sweep = Sweep { prompts, padding, items: items.len(), batch, quiet };
+        Ok(Self { sweep, items, hooks, measure, positions })
     }
 
     fn run<'h>(&self, caller: &'h Caller<'_>, model: &LanguageModel) -> Result<Dynamic> {
@@ -99,14 +106,15 @@ impl Call {
 pub mod functions {
     /// Runs the same prompts under the hooks of many items (layers, heads, positions, ...), several items side by side.
     ///
-    /// Needed: `target` (prompts of one length), `over` (an array of items), `hooks` (|item| an array of hooks, as for
+    /// Needed: `target` (prompts), `over` (an array of items), `hooks` (|item| an array of hooks, as for
     /// `run_with_hooks`; each sees its own copy of the prompts), and one of
     /// - `answer`: an id per prompt; returns `#{ logit, rank }`, each [item, prompt]
     /// - `metric`: |logits| anything, called with [prompt, d_vocab] of the last position; returns an array with one
     ///   value per item
     ///
     /// Options: `batch` (64; prompts run at once), `logits` ("all": the metric takes [prompt, pos, d_vocab]),
-    /// `positions`.
+    /// `positions`, `padding` ("left" or "right", for prompts of different lengths: see `forward`), `quiet` (true shows no
+    /// progress).
     ///
     /// # Example
     /// ```rhai
