@@ -17,10 +17,17 @@ pub struct Mlp {
     pub gate: Option<Linear>,
     pub up: Linear,
     pub down: Linear,
+    /// Before `down`
+    pub norm: Option<Norm>,
     pub router: Option<Linear>,
 }
 
 impl Mlp {
+    /// Its linear maps.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.gate.iter().chain([&self.up, &self.down]).chain(&self.router)
+    }
+
     /// The MLP's output for the normalised input `x`, before any norm of the output.
     fn forward(&self, config: &Config, layer: i64, x: &Tensor, hooks: &mut Hooks) -> Result<Tensor> {
         if let (Some(router), Some(experts)) = (&self.router, config.experts) {
@@ -35,6 +42,10 @@ impl Mlp {
             }
             None => config.activation.forward(&hooks.pass(at(Site::MlpPre), self.up.forward(x)?)?)?,
         };
+        let hidden = match &self.norm {
+            Some(norm) => norm.forward(&hooks.pass(at(Site::MlpMid), hidden)?, at(Site::MlpNormScale), hooks)?,
+            None => hidden,
+        };
         let hidden = hooks.pass(at(Site::MlpPost), hidden)?;
         hooks.pass(at(Site::MlpRaw), self.down.forward(&hidden)?)
     }
@@ -47,13 +58,14 @@ pub struct Block {
     /// The layer's number, from 0
     pub layer: i64,
     pub attention: Attention,
-    pub mlp: Mlp,
+    /// None in models without MLPs
+    pub mlp: Option<Mlp>,
     /// The attention's norm: before it, or after it in post-norm families
     pub ln1: Norm,
     /// The attention's second norm, after it, in families that have both
     pub ln1_post: Option<Norm>,
     /// The MLP's norm; where the two share one, a second handle of `ln1`
-    pub ln2: Norm,
+    pub ln2: Option<Norm>,
     /// The MLP's second norm
     pub ln2_post: Option<Norm>,
 }
@@ -84,13 +96,16 @@ impl Block {
             (None, _) => raw,
         };
         let added = hooks.pass(at(Site::AttentionOut), scaled(added, config.residual_scale)?)?;
+        let (Some(mlp), Some(ln2)) = (&self.mlp, &self.ln2) else {
+            return hooks.pass(at(Site::ResidPost), before.f_add(&added)?);
+        };
         let middle = hooks.pass(at(Site::ResidMid), before.f_add(&added)?)?;
 
         let source = if config.parallel { &before } else { &middle };
-        let input = if post { source.shallow_clone() } else { self.ln2.forward(source, at(Site::Ln2Scale), hooks)? };
-        let raw = self.mlp.forward(config, layer, &input, hooks)?;
+        let input = if post { source.shallow_clone() } else { ln2.forward(source, at(Site::Ln2Scale), hooks)? };
+        let raw = mlp.forward(config, layer, &input, hooks)?;
         let added = match (&self.ln2_post, post) {
-            (_, true) => self.ln2.forward(&raw, at(Site::Ln2Scale), hooks)?,
+            (_, true) => ln2.forward(&raw, at(Site::Ln2Scale), hooks)?,
             (Some(norm), _) => norm.forward(&raw, at(Site::Ln2PostScale), hooks)?,
             (None, _) => raw,
         };

@@ -30,6 +30,8 @@ pub enum Site {
     ExpertWeights,
     MlpPre,
     MlpPreLinear,
+    MlpMid,
+    MlpNormScale,
     MlpPost,
     MlpRaw,
     Ln2PostScale,
@@ -62,6 +64,8 @@ const SITES: &[(Site, &str)] = &[
     (Site::ExpertWeights, "mlp.hook_expert_weights"),
     (Site::MlpPre, "mlp.hook_pre"),
     (Site::MlpPreLinear, "mlp.hook_pre_linear"),
+    (Site::MlpMid, "mlp.hook_mid"),
+    (Site::MlpNormScale, "mlp.ln.hook_scale"),
     (Site::MlpPost, "mlp.hook_post"),
     (Site::MlpRaw, "mlp.hook_out"),
     (Site::Ln2PostScale, "ln2_post.hook_scale"),
@@ -114,7 +118,11 @@ impl Site {
             Self::PosEmbed => config.position_embedding == PositionEmbedding::Learned,
             // A layer without rotary positions has none: see `points`.
             Self::RotaryQuery | Self::RotaryKey => config.position_embedding == PositionEmbedding::Rotary,
-            Self::MlpPreLinear => config.gated_mlp,
+            Self::ResidMid | Self::Ln2Scale | Self::MlpPre | Self::MlpPost | Self::MlpRaw | Self::MlpOut => {
+                !config.attention_only
+            }
+            Self::MlpPreLinear => config.gated_mlp && !config.attention_only,
+            Self::MlpMid | Self::MlpNormScale => config.mlp_norm,
             Self::RouterScores | Self::ExpertWeights => config.experts.is_some(),
             Self::Ln1PostScale | Self::Ln2PostScale => config.norm_placement == NormPlacement::Both,
             _ => true,
@@ -262,11 +270,14 @@ fn short(name: &str) -> Option<(Site, i64)> {
 
 /// Hugging Face module paths: `model.layers.3.mlp.output`, `transformer.h.3.attn.output`, `gpt_neox.layers.3.output`.
 fn module_path(name: &str) -> Option<(Site, i64)> {
-    let rest = ["model.", "transformer.", "gpt_neox."].iter().find_map(|root| name.strip_prefix(root))?;
+    let rest =
+        ["model.decoder.", "model.", "transformer.", "gpt_neox."].iter().find_map(|root| name.strip_prefix(root))?;
     match rest {
         "embed_tokens.output" | "wte.output" | "embed_in.output" => return Some((Site::Embed, 0)),
         "wpe.output" => return Some((Site::PosEmbed, 0)),
-        "norm.output" | "ln_f.output" | "final_layer_norm.output" => return Some((Site::LnFinalNormalized, 0)),
+        "norm.output" | "ln_f.output" | "final_layer_norm.output" | "final_layernorm.output" => {
+            return Some((Site::LnFinalNormalized, 0));
+        }
         _ => {}
     }
     let rest = rest.strip_prefix("layers.").or_else(|| rest.strip_prefix("h."))?;
@@ -275,7 +286,7 @@ fn module_path(name: &str) -> Option<(Site, i64)> {
         "input" => Site::ResidPre,
         "output" => Site::ResidPost,
         "self_attn.output" | "attn.output" | "attention.output" => Site::AttentionRaw,
-        "mlp.output" => Site::MlpRaw,
+        "mlp.output" | "block_sparse_moe.output" => Site::MlpRaw,
         "self_attn.o_proj.input" | "attn.c_proj.input" | "attention.dense.input" => Site::Z,
         "mlp.down_proj.input" | "mlp.c_proj.input" | "mlp.dense_4h_to_h.input" => Site::MlpPost,
         _ => return None,

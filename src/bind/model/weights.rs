@@ -7,7 +7,7 @@ use super::Model;
 use crate::bind::error::ScriptResult;
 use crate::bind::map::map;
 use crate::error::{Error, Result};
-use crate::model::block::Block;
+use crate::model::block::{Block, Mlp};
 use crate::model::config::Config;
 use crate::model::decoder::Logits;
 use crate::model::layer::{Linear, Norm};
@@ -58,8 +58,7 @@ fn attention_map(block: &Block, config: &Config) -> Result<Map> {
     Ok(map)
 }
 
-fn mlp_map(block: &Block) -> Result<Map> {
-    let mlp = &block.mlp;
+fn mlp_map(mlp: &Mlp) -> Result<Map> {
     let mut map = Map::new();
     let mut set = |weight: &str, bias: &str, linear: &Linear| -> Result<()> {
         map.insert(weight.into(), Dynamic::from(Tensor::new(linear.weight.f_transpose(-2, -1)?)));
@@ -77,17 +76,21 @@ fn mlp_map(block: &Block) -> Result<Map> {
     if let Some(router) = &mlp.router {
         set("W_router", "b_router", router)?;
     }
+    if let Some(norm) = &mlp.norm {
+        map.insert("ln".into(), norm_map(norm).into());
+    }
     Ok(map)
 }
 
 fn block_map(block: &Block, config: &Config) -> Result<Map> {
     let mut map = map! {
         "attn" => attention_map(block, config)?,
-        "mlp" => mlp_map(block)?,
         "ln1" => norm_map(&block.ln1),
-        "ln2" => norm_map(&block.ln2),
     };
-    for (name, norm) in [("ln1_post", &block.ln1_post), ("ln2_post", &block.ln2_post)] {
+    if let Some(mlp) = &block.mlp {
+        map.insert("mlp".into(), mlp_map(mlp)?.into());
+    }
+    for (name, norm) in [("ln1_post", &block.ln1_post), ("ln2", &block.ln2), ("ln2_post", &block.ln2_post)] {
         if let Some(norm) = norm {
             map.insert(name.into(), norm_map(norm).into());
         }
