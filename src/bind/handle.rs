@@ -5,7 +5,8 @@ use std::any::type_name;
 use rhai::{Dynamic, Engine, FuncRegistration};
 
 use super::linear::{Linear, PathGraphHandle, Paths};
-use super::model::{Cache, GridHandle, Model, Planned};
+use super::model::{Cache, GridHandle, Model, Planned, Prefix, Weights};
+use super::write_back;
 use crate::catalog::topic::Topic;
 use crate::data::table::Table;
 use crate::plot::Figure;
@@ -20,6 +21,14 @@ pub trait Handle: Clone + 'static {
     /// Whether its values never change. Then closures that captured one share it, and a hook may use the model that
     /// runs it.
     const IS_IMMUTABLE: bool = false;
+
+    /// Whether a script can set its items.
+    const HAS_ITEMS: bool = false;
+
+    /// What to do where a script tries to set a property or an item.
+    fn instead_of_setting() -> &'static str {
+        "keep it in a variable and change that"
+    }
 
     /// The value in one line, as it stands in a container.
     fn describe(&self) -> String;
@@ -66,7 +75,7 @@ impl HandleType {
 }
 
 /// Every type that Lancet adds.
-pub static HANDLES: [HandleType; 11] = [
+pub static HANDLES: [HandleType; 13] = [
     HandleType::of::<Cache>(),
     HandleType::of::<Figure>(),
     HandleType::of::<GridHandle>(),
@@ -75,9 +84,11 @@ pub static HANDLES: [HandleType; 11] = [
     HandleType::of::<PathGraphHandle>(),
     HandleType::of::<Paths>(),
     HandleType::of::<Planned>(),
+    HandleType::of::<Prefix>(),
     HandleType::of::<Progress>(),
     HandleType::of::<Table>(),
     HandleType::of::<Tensor>(),
+    HandleType::of::<Weights>(),
 ];
 
 /// Registers all of them.
@@ -93,6 +104,9 @@ fn register_handle<T: Handle>(engine: &mut Engine) {
     // The catalog meets the type as functions write it in Rust.
     let written = type_name::<T>().rsplit("::").next().unwrap_or_default();
     engine.register_type_with_name_raw(written, T::NAME);
+    if !T::HAS_ITEMS {
+        write_back::register::<T>(engine);
+    }
     let parameter = format!("{}: &mut {}", T::NAME, T::NAME);
     for (name, comment, text) in [
         ("to_string", "/// The value as `print` shows it.", T::show as fn(&T) -> String),

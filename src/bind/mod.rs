@@ -5,6 +5,7 @@
 #![allow(clippy::missing_errors_doc)]
 
 pub mod chat_client;
+mod collection;
 pub mod compare;
 pub mod convert;
 pub mod display;
@@ -12,6 +13,7 @@ pub mod error;
 pub mod file;
 mod growth;
 pub mod handle;
+pub mod indexes;
 pub mod linear;
 mod map;
 pub mod model;
@@ -26,10 +28,12 @@ pub mod table;
 pub mod tensor;
 pub mod utility;
 pub mod watch;
+pub mod write_back;
 
 /// Registers everything that scripts can call.
 pub fn register(engine: &mut rhai::Engine) {
     handle::register(engine);
+    collection::register(engine);
     compare::register(engine);
     display::register(engine);
     chat_client::register(engine);

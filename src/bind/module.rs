@@ -4,6 +4,7 @@
 use rhai::plugin::{ModuleManifest, NativeCallContext, PluginFunc, RhaiResult};
 use rhai::{Dynamic, Engine, FnNamespace, FuncMetadata, FuncRegistration, Map, Module, RhaiFunc, Shared};
 
+use super::handle::HandleType;
 use crate::catalog::OPTIONS;
 use crate::catalog::topic::Topic;
 
@@ -60,13 +61,22 @@ struct Native {
 
 impl PluginFunc for Native {
     fn call(&self, context: Option<NativeCallContext>, arguments: &mut [&mut Dynamic]) -> RhaiResult {
-        if !self.adds_options {
-            return self.function.call(context, arguments);
+        // A function takes what it is given by value; the handle stays, because Rhai writes the values in a chain of
+        // properties and indexes back to where they were read.
+        let taken = arguments.first().filter(|first| !self.is_method_call() && HandleType::of_value(first).is_some());
+        let handle = taken.map(|first| (**first).clone());
+        let result = if self.adds_options {
+            let mut options = Dynamic::from(Map::new());
+            let mut all: Vec<&mut Dynamic> = arguments.iter_mut().map(|argument| &mut **argument).collect();
+            all.push(&mut options);
+            self.function.call(context, &mut all)
+        } else {
+            self.function.call(context, arguments)
+        };
+        if let (Some(handle), Some(first)) = (handle, arguments.first_mut()) {
+            **first = handle;
         }
-        let mut options = Dynamic::from(Map::new());
-        let mut all: Vec<&mut Dynamic> = arguments.iter_mut().map(|argument| &mut **argument).collect();
-        all.push(&mut options);
-        self.function.call(context, &mut all)
+        result
     }
 
     fn is_method_call(&self) -> bool {

@@ -17,6 +17,9 @@ pub use types::script_type;
 /// The name of a function's last parameter that may be left out.
 pub const OPTIONS: &str = "options";
 
+/// The comment of functions that only the language itself calls; they are no entries.
+pub const HIDDEN: &str = "/// Called by the language.";
+
 /// How an entry is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -203,6 +206,9 @@ fn entry(engine: &Engine, info: &FuncInfo) -> Option<Entry> {
         return (!hidden).then(|| script_entry(&info.namespace, script));
     }
     let function = info.metadata;
+    if function.comments.iter().any(|comment| comment.as_str() == HIDDEN) {
+        return None;
+    }
     let (kind, name) = kind_and_name(&function.name);
     let parameters: Vec<Parameter> = (0..function.num_params)
         .map(|index| {

@@ -1,6 +1,6 @@
 //! Explains calls that match no function: which argument is wrong, or which name was meant.
 
-use super::{Explanation, Site, nearest};
+use super::{Explanation, Site, nearest, python};
 use crate::catalog::{Entry, Kind, script_type};
 
 const SIGNATURES_SHOWN: usize = 6;
@@ -75,7 +75,7 @@ fn unknown(name: &str, types: &[String], site: &Site) -> Explanation {
     }
     if site.variables().iter().any(|variable| variable == name) {
         return explanation
-            .hint(format!("`{name}` is a variable; if it holds a function, call it with `{name}.call(...)`"));
+            .hint(format!("`{name}` is a variable; a function in it is called with `{name}.call(..)`, a model with `{name}.forward(..)`"));
     }
     let near = if method {
         nearest(name, catalog.members(receiver).map(|entry| entry.name.as_str()))
@@ -87,8 +87,9 @@ fn unknown(name: &str, types: &[String], site: &Site) -> Explanation {
             callable.map(|entry| entry.name.as_str()).filter(|other| prefix.is_empty() || other.starts_with(prefix)),
         )
     };
-    match (near, super::words::foreign_word(name)) {
-        (_, Some(word)) => explanation.hint(word),
+    let known = if method { python::member(receiver, name) } else { None };
+    match (near, known.or_else(|| python::word(name)).or_else(|| python::function(name))) {
+        (_, Some(hint)) => explanation.hint(hint),
         (Some(near), None) => explanation.hint(format!("did you mean `{near}`?")),
         (None, None) => explanation,
     }

@@ -2,6 +2,7 @@
 
 mod call;
 mod parse;
+mod python;
 mod report;
 mod trace;
 mod words;
@@ -159,6 +160,7 @@ pub fn internal_error(panic: &str) -> Diagnostic {
 
 /// The place that `position` in the text `source` stands for.
 fn place(source: &str, position: Position, sources: &SourceMap) -> Option<Place> {
+    let position = sources.written(source, position);
     Some(Place {
         source: source.to_owned(),
         line: position.line()?,

@@ -3,7 +3,8 @@
 use rhai::{LexError, ParseErrorType};
 
 use super::call::article;
-use super::words::{foreign_word, unknown_module, unknown_variable};
+use super::python;
+use super::words::{unknown_module, unknown_variable};
 use super::{Explanation, Site};
 use crate::catalog::script_type;
 use crate::syntax::scan;
@@ -22,12 +23,10 @@ pub fn explain(error: &ParseErrorType, site: &Site) -> Explanation {
         explanation.span = before.map(|token| token.range);
         explanation.label = Some("after this".to_owned());
     }
-    if matches!(error, ParseErrorType::MissingToken(token, why) if token == "]" && why.contains("index")) {
-        return explanation.maybe_hint(index_hint(site.token()));
-    }
     // Words of other languages end up as names before the token that cannot follow them.
     let words = [site.token(), previous_word(site.before())];
-    explanation.maybe_hint(words.into_iter().find_map(foreign_word))
+    let hint = words.into_iter().find_map(python::word).or_else(|| python::syntax(site.token(), site.before()));
+    explanation.maybe_hint(hint.map(str::to_owned))
 }
 
 /// Whether nothing follows the place of the error.
@@ -94,6 +93,9 @@ fn own_hint(error: &ParseErrorType) -> Option<String> {
         ParseErrorType::BadInput(LexError::UnexpectedInput(text)) if invisible(text).is_some() => {
             "it looks like a space, or like nothing; between words stand only the space, the tab and line ends"
         }
+        ParseErrorType::AssignmentToInvalidLHS(_) => {
+            "nothing keeps a change of what a function returns; put it into a variable first: `let x = f();`"
+        }
         ParseErrorType::AssignmentToConstant(_) => "declare it with `let` to change it later",
         ParseErrorType::WrongFnDefinition => {
             "inside a function, use a closure: `let f = |x| x + 1;`, called as `f.call(2)`"
@@ -111,16 +113,6 @@ fn invisible(text: &str) -> Option<char> {
     let mut characters = text.chars();
     let first = characters.next().filter(|_| characters.next().is_none())?;
     (first.is_whitespace() || first.is_control() || console::measure_text_width(text) == 0).then_some(first)
-}
-
-/// The hint for an index of several parts; `token` follows the first part.
-fn index_hint(token: &str) -> Option<String> {
-    let text = match token {
-        "," => "an index is one value: `t.at([0, -1])` takes one position per dimension, `t[[0, -1]]` picks two rows",
-        ":" => "a range is `0..2`, or `1..` to the end",
-        _ => return None,
-    };
-    Some(text.to_owned())
 }
 
 fn previous_word(before: &str) -> &str {

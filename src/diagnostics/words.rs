@@ -4,7 +4,7 @@ use rhai::{Dynamic, EvalAltResult, Map};
 
 use super::call::article;
 use super::parse::lower_first;
-use super::{Explanation, Site, call, nearest, parse};
+use super::{Explanation, Site, call, nearest, parse, python};
 use crate::bind::display::display;
 use crate::catalog::{Kind, script_type};
 use crate::syntax::scan;
@@ -27,6 +27,7 @@ pub fn explain(error: &EvalAltResult, site: &Site) -> Explanation {
         E::ErrorBitFieldBounds(length, index, _) => out_of_range("bit field", "bit", *length, *index),
         E::ErrorFor(_) => Explanation::new("`for` cannot go through this value")
             .hint("it goes through arrays, ranges such as `0..10`, strings, and the `keys()` or `values()` of a map"),
+        E::ErrorMismatchDataType(wanted, found, _) if is_index(site) => index_mismatch(wanted, found),
         E::ErrorMismatchDataType(wanted, found, _) => mismatch(&script_type(wanted), &script_type(found)),
         E::ErrorMismatchOutputType(wanted, found, _) => mismatch(&script_type(wanted), &script_type(found)),
         E::ErrorAssignmentToConstant(name, _) => {
@@ -79,12 +80,10 @@ fn thrown(value: &Dynamic) -> Explanation {
 /// Explains a name that is not a variable where it is used.
 pub fn unknown_variable(name: &str, site: &Site) -> Explanation {
     let explanation = Explanation::new(format!("there is no variable `{name}` here")).label("not known here");
-    if let Some(word) = foreign_word(name) {
-        return explanation.hint(word);
-    }
     let after = site.span.as_ref().and_then(|span| site.text.get(span.end..)).unwrap_or_default();
-    if let Some(habit) = python_habit(name, site.before().trim_end(), after.trim_start()) {
-        return explanation.hint(habit);
+    if let Some(hint) = python::name(name, site.before().trim_end(), after.trim_start()).or_else(|| python::word(name))
+    {
+        return explanation.hint(hint);
     }
     let variables = site.variables();
     let function = site.span.as_ref().and_then(|span| scan::enclosing_function(site.text, span.start));
@@ -168,6 +167,9 @@ fn property(text: &str, site: &Site) -> Explanation {
     if kind == "()" {
         return explanation.hint("`()` is nothing: the value was never set, or a function returned nothing");
     }
+    if let Some(hint) = python::member(&kind, name) {
+        return explanation.hint(hint);
+    }
     let near = nearest(name, catalog.members(&kind).map(|entry| entry.name.as_str()));
     explanation.maybe_hint(near.map(|near| format!("did you mean `{near}`?")))
 }
@@ -197,12 +199,31 @@ fn out_of_range(what: &str, item: &str, length: usize, index: i64) -> Explanatio
     }
 }
 
+/// Whether the error points into the brackets of an index.
+fn is_index(site: &Site) -> bool {
+    let before = site.before();
+    let open = before.rfind(['[', ']', '(', ')', '{', '}', ';']);
+    open.is_some_and(|open| before.get(open..).is_some_and(|rest| rest.starts_with('[')))
+}
+
+/// Explains an index of the wrong type of an array or a string.
+fn index_mismatch(wanted: &str, found: &str) -> Explanation {
+    match script_type(found).as_str() {
+        "indexes" => Explanation::new("only tensors take several indexes at once")
+            .hint("items of nested arrays are `a[0][1]`; `tensor(a)[0, 1]` works for numbers"),
+        "range" => Explanation::new("only tensors take a range as an index")
+            .hint("a part of an array is `a.extract(1..3)`, of a text `text.sub_string(1..3)`"),
+        found => mismatch(&script_type(wanted), found),
+    }
+}
+
 fn mismatch(wanted: &str, found: &str) -> Explanation {
     let explanation = Explanation::new(format!("expected {}, not {}", article(wanted), article(found)));
     match wanted {
-        "bool" if found == "tensor" => {
-            explanation.hint("comparing tensors gives a bool tensor; use `.all()`, `.any()`, `equal` or `allclose`")
-        }
+        "bool" if found == "tensor" => explanation.hint(
+            "comparing tensors gives a bool tensor: `.item()` is its only element; or use `.all()`, `.any()`, `equal`, \
+             `allclose`",
+        ),
         "bool" => explanation.hint("a condition must be true or false; compare, as in `x != 0` or `x != ()`"),
         _ => explanation,
     }
@@ -214,42 +235,4 @@ fn arithmetic(text: &str) -> Explanation {
         return explanation.hint("integers cannot be divided by zero; `1.0 / 0.0` is infinite");
     }
     explanation
-}
-
-/// The hint for a Python habit: the name `name` between `before` and `after`.
-fn python_habit(name: &str, before: &str, after: &str) -> Option<&'static str> {
-    if name == "f" && after.starts_with(['"', '\'']) {
-        return Some("text with values in it goes between backquotes: `x is ${x}`");
-    }
-    if before.ends_with("import") {
-        return Some(
-            "tensors, models and files need no import; a module is imported by text: `import \"std/metric\" as metric;`",
-        );
-    }
-    let is_named = after.starts_with('=') && !after.starts_with("==") && before.ends_with(['(', ',']);
-    is_named.then_some("arguments have no names: give the values in order; options go into a map, `#{ name: value }`")
-}
-
-/// The hint for a word of another language.
-pub fn foreign_word(word: &str) -> Option<String> {
-    let text = match word {
-        "def" | "function" | "func" | "lambda" => "functions are `fn name(x) { ... }`, closures `|x| ...`",
-        "var" | "val" | "auto" | "mut" => "variables are declared with `let`",
-        "elif" | "elseif" => "write `else if`",
-        "and" => "write `&&`",
-        "or" => "write `||`",
-        "not" => "write `!`",
-        "None" | "null" | "nil" | "undefined" => "nothing is `()`",
-        "True" => "write `true`",
-        "False" => "write `false`",
-        "self" => "write `this`",
-        "raise" => "write `throw`",
-        "except" => "write `catch`",
-        "pass" => "an empty block is `{}`",
-        "foreach" => "write `for item in array { ... }`",
-        "range" => "a range is `0..10`; with steps `range(0, 10, 2)`",
-        "str" => "write `x.to_string()`, or `${x}` between backquotes",
-        _ => return None,
-    };
-    Some(text.to_owned())
 }

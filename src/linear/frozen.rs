@@ -125,7 +125,7 @@ impl FrozenLayer {
             pattern: at(Site::Pattern)?.f_contiguous()?,
             ln1,
             ln1_post: optional(&block.ln1_post, Site::Ln1PostScale)?,
-            ln2: optional(&block.ln2, Site::Ln2Scale)?,
+            ln2: optional(&block.ln2, if config.shared_norm { Site::Ln1Scale } else { Site::Ln2Scale })?,
             ln2_post: optional(&block.ln2_post, Site::Ln2PostScale)?,
             mlp: block.mlp.as_ref().map(|mlp| FrozenMlp::new(config, mlp, kind, at)).transpose()?,
         })
@@ -139,7 +139,7 @@ fn intervened(hooks: &Hooks) -> Result<BTreeSet<usize>> {
         match (point.site, point.layer as usize) {
             (Site::Embed | Site::PosEmbed, _) | (Site::ResidPre, 0) => {}
             (Site::ResidPre, layer) => drop(layers.insert(layer)),
-            (Site::LnFinalScale | Site::LnFinalNormalized, _) => {
+            (Site::LnFinalScale | Site::LnFinalNormalized | Site::LnFinalOut | Site::Unembed, _) => {
                 return Err(Error::new(format!("a map cannot be frozen under a change of `{}`", point.name()))
                     .hint("it follows paths up to the last residual stream: intervene there, or before"));
             }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use tch::{Device, Tensor};
 
 use super::config::{Config, QueryKeyNorm};
+use super::head::{self, HeadInputs, Input};
 use super::hook::{HookPoint, Site};
 use super::layer::{Linear, Norm, clip, soft_cap};
 use super::rope::Rotation;
@@ -65,7 +66,21 @@ pub fn causal_mask(window: Window, sliding: Option<i64>, device: Device) -> Resu
 }
 
 impl Attention {
-    /// The attention's output for the normalised input `x`, both [batch, pos, d_model], before any norm of the output.
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            query: self.query.shallow_clone(),
+            key: self.key.shallow_clone(),
+            value: self.value.shallow_clone(),
+            output: self.output.shallow_clone(),
+            query_norm: self.query_norm.as_ref().map(Norm::shallow_clone),
+            key_norm: self.key_norm.as_ref().map(Norm::shallow_clone),
+            sinks: self.sinks.as_ref().map(Tensor::shallow_clone),
+            ..*self
+        }
+    }
+
+    /// The attention's output for `input`, both [batch, pos, d_model], before any norm of the output.
     ///
     /// # Errors
     /// An error raised by a hook.
@@ -73,28 +88,38 @@ impl Attention {
         &self,
         config: &Config,
         layer: i64,
-        x: &Tensor,
+        input: Input,
         pass: &Pass,
         past: Option<&mut KeyValue>,
         hooks: &mut Hooks,
     ) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer };
         let (heads, kv_heads, d_head) = (config.n_heads, config.n_kv_heads, config.d_head);
-        let (batch, length, _) = x.size3()?;
+        let (batch, length, _) = input.normed.size3()?;
 
-        let query = hooks.pass(at(Site::Query), split_heads(&self.query.forward(x)?, heads, d_head)?)?;
-        let key = hooks.pass(at(Site::Key), split_heads(&self.key.forward(x)?, kv_heads, d_head)?)?;
+        let own = HeadInputs::new(config, layer, input.residual, hooks)?;
+        let query = input.project(&self.query, heads, own.query, at(Site::QueryNormedIn), hooks)?;
+        let key = input.project(&self.key, kv_heads, own.key, at(Site::KeyNormedIn), hooks)?;
+        let value = input.project(&self.value, kv_heads, own.value, at(Site::ValueNormedIn), hooks)?;
+        let query = hooks.pass(at(Site::Query), query)?;
+        let key = hooks.pass(at(Site::Key), key)?;
         let bound = config.query_key_value_clip;
-        let value = split_heads(&clip(self.value.forward(x)?, bound)?, kv_heads, d_head)?;
-        let value = hooks.pass(at(Site::Value), value)?;
+        let value = hooks.pass(at(Site::Value), clip(value, bound)?)?;
 
-        let query = clip(normalize(query, self.query_norm.as_ref(), config.query_key_norm)?, bound)?;
-        let key = clip(normalize(key, self.key_norm.as_ref(), config.query_key_norm)?, bound)?;
+        let mut norm = |x: Tensor, norm: &Option<Norm>, sites| match norm {
+            Some(norm) => normalize(x, norm, config.query_key_norm, sites, layer, hooks),
+            None => Ok(x),
+        };
+        let query = clip(norm(query, &self.query_norm, QUERY_NORM)?, bound)?;
+        let key = clip(norm(key, &self.key_norm, KEY_NORM)?, bound)?;
         let (query, key) = match self.rope.map(|index| &pass.rotations[index]) {
-            Some(rotation) => (
-                hooks.pass(at(Site::RotaryQuery), rotation.apply(&query)?)?,
-                hooks.pass(at(Site::RotaryKey), rotation.apply(&key)?)?,
-            ),
+            Some(rotation) => {
+                let rotation = &rotation.hooked(layer, hooks)?;
+                (
+                    hooks.pass(at(Site::RotaryQuery), rotation.apply(&query)?)?,
+                    hooks.pass(at(Site::RotaryKey), rotation.apply(&key)?)?,
+                )
+            }
             None => (query, key),
         };
         let (key, value) = match past {
@@ -143,23 +168,40 @@ impl Attention {
             .f_view([batch, heads, length, d_head])?
             .f_permute([0, 2, 1, 3])?;
         let mixed = hooks.pass(at(Site::Z), mixed)?;
-        let out = self.output.forward(&mixed.f_reshape([batch, length, heads * d_head])?)?;
+        let out = head::output(config, &self.output, &mixed, layer, hooks)?;
         hooks.pass(at(Site::AttentionRaw), out)
     }
 }
 
-fn split_heads(x: &Tensor, heads: i64, d_head: i64) -> Result<Tensor> {
-    Ok(x.f_unflatten(-1, [heads, d_head])?)
-}
+/// The sites of a norm of queries or keys: divisor, quotient, result.
+type NormSites = (Site, Site, Site);
+
+const QUERY_NORM: NormSites = (Site::QueryNormScale, Site::QueryNormNormalized, Site::QueryNormed);
+const KEY_NORM: NormSites = (Site::KeyNormScale, Site::KeyNormNormalized, Site::KeyNormed);
 
 /// Norms queries or keys, [batch, pos, head, d_head].
-fn normalize(x: Tensor, norm: Option<&Norm>, kind: QueryKeyNorm) -> Result<Tensor> {
-    match (norm, kind) {
-        (Some(norm), QueryKeyNorm::Projection) => {
-            let size = x.size();
-            Ok(norm.forward_plain(&x.f_flatten(2, 3)?)?.f_view(size.as_slice())?)
+fn normalize(
+    x: Tensor,
+    norm: &Norm,
+    kind: QueryKeyNorm,
+    (scale, normalized, result): NormSites,
+    layer: i64,
+    hooks: &mut Hooks,
+) -> Result<Tensor> {
+    let weight = match (&norm.weight, kind) {
+        // By head, for queries or keys that have the heads before the positions.
+        (Some(weight), QueryKeyNorm::HeadWeights) => Some(weight.f_unsqueeze(1)?),
+        (weight, _) => weight.as_ref().map(Tensor::shallow_clone),
+    };
+    let norm = &Norm { weight, ..norm.shallow_clone() };
+    let mut apply = |x: &Tensor| -> Result<Tensor> {
+        let normed = norm.forward(x, (scale, normalized), layer, hooks)?;
+        hooks.pass(HookPoint { site: result, layer }, normed)
+    };
+    match kind {
+        QueryKeyNorm::Projection => Ok(apply(&x.f_flatten(2, 3)?)?.f_view(x.size().as_slice())?),
+        QueryKeyNorm::Head | QueryKeyNorm::HeadWeights | QueryKeyNorm::Absent => {
+            Ok(apply(&x.f_transpose(1, 2)?)?.f_transpose(1, 2)?)
         }
-        (Some(norm), _) => norm.forward_plain(&x),
-        (None, _) => Ok(x),
     }
 }

@@ -4,6 +4,7 @@ use tch::Tensor;
 
 use super::attention::{Attention, KeyValue, Pass};
 use super::config::{Config, NormPlacement};
+use super::head::Input;
 use super::hook::{HookPoint, Site};
 use super::layer::{Linear, Norm, gated, scaled};
 use super::run::Hooks;
@@ -23,6 +24,17 @@ pub struct Mlp {
 }
 
 impl Mlp {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            gate: self.gate.as_ref().map(Linear::shallow_clone),
+            up: self.up.shallow_clone(),
+            down: self.down.shallow_clone(),
+            norm: self.norm.as_ref().map(Norm::shallow_clone),
+            router: self.router.as_ref().map(Linear::shallow_clone),
+        }
+    }
+
     /// Its linear maps.
     pub fn linears(&self) -> impl Iterator<Item = &Linear> {
         self.gate.iter().chain([&self.up, &self.down]).chain(&self.router)
@@ -30,26 +42,35 @@ impl Mlp {
 
     /// The MLP's output for the normalised input `x`, before any norm of the output.
     fn forward(&self, config: &Config, layer: i64, x: &Tensor, hooks: &mut Hooks) -> Result<Tensor> {
-        if let (Some(router), Some(experts)) = (&self.router, config.experts) {
-            return self.forward_experts(router, experts, config, layer, x, hooks);
-        }
         let at = |site| HookPoint { site, layer };
+        let x = hooks.pass(at(Site::MlpNormedIn), x.shallow_clone())?;
+        if let (Some(router), Some(experts)) = (&self.router, config.experts) {
+            return self.forward_experts(router, experts, config, layer, &x, hooks);
+        }
         let hidden = match &self.gate {
             Some(gate) => {
-                let gate = hooks.pass(at(Site::MlpPre), gate.forward(x)?)?;
-                let up = hooks.pass(at(Site::MlpPreLinear), self.up.forward(x)?)?;
+                let gate_in = hooks.pass(at(Site::MlpGateIn), x.shallow_clone())?;
+                let up_in = hooks.pass(at(Site::MlpUpIn), x)?;
+                let gate = hooks.pass(at(Site::MlpPre), gate.forward(&gate_in)?)?;
+                let up = hooks.pass(at(Site::MlpPreLinear), self.up.forward(&up_in)?)?;
                 gated(config, &gate, &up)?
             }
-            None => config.activation.forward(&hooks.pass(at(Site::MlpPre), self.up.forward(x)?)?)?,
+            None => config.activation.forward(&hooks.pass(at(Site::MlpPre), self.up.forward(&x)?)?)?,
         };
         let hidden = match &self.norm {
-            Some(norm) => norm.forward(&hooks.pass(at(Site::MlpMid), hidden)?, at(Site::MlpNormScale), hooks)?,
+            Some(norm) => norm.forward(&hooks.pass(at(Site::MlpMid), hidden)?, MLP_NORM, layer, hooks)?,
             None => hidden,
         };
         let hidden = hooks.pass(at(Site::MlpPost), hidden)?;
         hooks.pass(at(Site::MlpRaw), self.down.forward(&hidden)?)
     }
 }
+
+const LN1: (Site, Site) = (Site::Ln1Scale, Site::Ln1Normalized);
+const LN1_POST: (Site, Site) = (Site::Ln1PostScale, Site::Ln1PostNormalized);
+const LN2: (Site, Site) = (Site::Ln2Scale, Site::Ln2Normalized);
+const MLP_NORM: (Site, Site) = (Site::MlpNormScale, Site::MlpNormNormalized);
+const LN2_POST: (Site, Site) = (Site::Ln2PostScale, Site::Ln2PostNormalized);
 
 /// One layer.
 #[derive(Debug)]
@@ -71,6 +92,19 @@ pub struct Block {
 }
 
 impl Block {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            layer: self.layer,
+            attention: self.attention.shallow_clone(),
+            mlp: self.mlp.as_ref().map(Mlp::shallow_clone),
+            ln1: self.ln1.shallow_clone(),
+            ln1_post: self.ln1_post.as_ref().map(Norm::shallow_clone),
+            ln2: self.ln2.as_ref().map(Norm::shallow_clone),
+            ln2_post: self.ln2_post.as_ref().map(Norm::shallow_clone),
+        }
+    }
+
     /// The residual stream after the layer, from the one before it, both [batch, pos, d_model].
     ///
     /// # Errors
@@ -88,11 +122,19 @@ impl Block {
         let post = config.norm_placement == NormPlacement::Post;
 
         let before = hooks.pass(at(Site::ResidPre), x)?;
-        let input = if post { before.shallow_clone() } else { self.ln1.forward(&before, at(Site::Ln1Scale), hooks)? };
-        let raw = self.attention.forward(config, layer, &input, pass, past, hooks)?;
+        let (normed, norm) = if post {
+            (before.shallow_clone(), None)
+        } else {
+            let read = hooks.pass(at(Site::Ln1In), before.shallow_clone())?;
+            let normed = self.ln1.forward(&read, LN1, layer, hooks)?;
+            (hooks.pass(at(Site::Ln1Out), normed)?, Some(&self.ln1))
+        };
+        let input = hooks.pass(at(Site::AttentionIn), normed.shallow_clone())?;
+        let input = Input { normed: &input, residual: &before, norm };
+        let raw = self.attention.forward(config, layer, input, pass, past, hooks)?;
         let added = match (&self.ln1_post, post) {
-            (_, true) => self.ln1.forward(&raw, at(Site::Ln1Scale), hooks)?,
-            (Some(norm), _) => norm.forward(&raw, at(Site::Ln1PostScale), hooks)?,
+            (_, true) => self.ln1.forward(&raw, LN1, layer, hooks)?,
+            (Some(norm), _) => norm.forward(&raw, LN1_POST, layer, hooks)?,
             (None, _) => raw,
         };
         let added = hooks.pass(at(Site::AttentionOut), scaled(added, config.residual_scale)?)?;
@@ -101,12 +143,22 @@ impl Block {
         };
         let middle = hooks.pass(at(Site::ResidMid), before.f_add(&added)?)?;
 
-        let source = if config.parallel { &before } else { &middle };
-        let input = if post { source.shallow_clone() } else { ln2.forward(source, at(Site::Ln2Scale), hooks)? };
+        let input = if config.shared_norm {
+            normed
+        } else {
+            let source = if config.parallel { &before } else { &middle };
+            let read = hooks.pass(at(Site::MlpIn), source.shallow_clone())?;
+            if post {
+                read
+            } else {
+                let normed = ln2.forward(&read, LN2, layer, hooks)?;
+                hooks.pass(at(Site::Ln2Out), normed)?
+            }
+        };
         let raw = mlp.forward(config, layer, &input, hooks)?;
         let added = match (&self.ln2_post, post) {
-            (_, true) => ln2.forward(&raw, at(Site::Ln2Scale), hooks)?,
-            (Some(norm), _) => norm.forward(&raw, at(Site::Ln2PostScale), hooks)?,
+            (_, true) => ln2.forward(&raw, LN2, layer, hooks)?,
+            (Some(norm), _) => norm.forward(&raw, LN2_POST, layer, hooks)?,
             (None, _) => raw,
         };
         let added = hooks.pass(at(Site::MlpOut), scaled(added, config.residual_scale)?)?;

@@ -35,6 +35,20 @@ impl ActivationCache {
         self.get(point).ok_or_else(|| Error::new(format!("`{}` was not cached", point.name())))
     }
 
+    /// The same activations without the dimension of samples.
+    ///
+    /// # Errors
+    /// There are several samples.
+    pub fn without_samples(&self) -> Result<Self> {
+        let one = |(point, value): &(HookPoint, Tensor)| match value.size()[0] {
+            1 => Ok((*point, value.f_squeeze_dim(0)?)),
+            count => {
+                Err(Error::new(format!("the cache holds {count} samples")).hint("only one can go without a number"))
+            }
+        };
+        Ok(Self { entries: self.entries.iter().map(one).collect::<Result<_>>()? })
+    }
+
     /// Points and values in the order in which they were captured.
     pub fn iter(&self) -> impl Iterator<Item = (&HookPoint, &Tensor)> {
         self.entries.iter().map(|(point, value)| (point, value))

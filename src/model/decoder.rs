@@ -6,15 +6,15 @@ use std::collections::btree_map::Entry;
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{KeyValue, Pass, causal_mask};
+use super::attention::{Pass, causal_mask};
 use super::block::{Block, Mlp};
 use super::config::{Config, PositionEmbedding, Rope};
 use super::hook::{HookPoint, Site};
+use super::key_value::KeyValueCache;
 use super::layer::{Linear, Norm, scaled, soft_cap};
 use super::run::Hooks;
 use super::window::Window;
 use crate::error::{Error, Result};
-use crate::interrupt;
 use crate::output::error_line;
 use crate::tensor::raw::constant;
 
@@ -57,85 +57,7 @@ pub struct Decoder {
     pub outran: Cell<bool>,
 }
 
-/// Keys and values of the positions seen so far, one entry per layer.
-#[derive(Debug)]
-pub struct KeyValueCache {
-    layers: Vec<KeyValue>,
-    seen: i64,
-    prompt: i64,
-}
-
-impl KeyValueCache {
-    /// An empty cache for `decoder`.
-    pub fn new(decoder: &Decoder) -> Self {
-        Self { layers: decoder.blocks.iter().map(|_| None).collect(), seen: 0, prompt: 0 }
-    }
-
-    /// Forgets all positions, but not the length of the prompt.
-    pub fn restart(&mut self) {
-        self.layers.iter_mut().for_each(|layer| *layer = None);
-        self.seen = 0;
-    }
-
-    /// Whether keys of `decoder` are rotated differently from the next position on (long rope), so that the cached ones
-    /// no longer fit.
-    pub fn is_outgrown(&self, decoder: &Decoder) -> bool {
-        decoder.ropes.iter().any(|rope| rope.is_changed_between(self.seen, self.seen + 1))
-    }
-}
-
 impl Decoder {
-    /// Logits of `tokens`, int64 [batch, pos], as [batch, pos, d_vocab] (or [batch, 1, d_vocab]).
-    ///
-    /// # Errors
-    /// An empty prompt, ids out of range, a text longer than learned positions allow; an error raised by a hook.
-    pub fn forward(&self, tokens: &Tensor, logits: Logits, hooks: &mut Hooks) -> Result<Tensor> {
-        self.run(tokens, logits, hooks, None)
-    }
-
-    /// Logits of the tokens that follow those in `cache`; adds the tokens to the cache.
-    ///
-    /// # Errors
-    /// As [`Decoder::forward`].
-    pub fn forward_cached(
-        &self,
-        tokens: &Tensor,
-        logits: Logits,
-        hooks: &mut Hooks,
-        cache: &mut KeyValueCache,
-    ) -> Result<Tensor> {
-        self.run(tokens, logits, hooks, Some(cache))
-    }
-
-    fn run(
-        &self,
-        tokens: &Tensor,
-        logits: Logits,
-        hooks: &mut Hooks,
-        mut cache: Option<&mut KeyValueCache>,
-    ) -> Result<Tensor> {
-        self.check_tokens(tokens)?;
-        let length = tokens.size()[1];
-        let start = cache.as_ref().map_or(0, |cache| cache.seen);
-        let prompt = cache.as_ref().map_or(length, |cache| if cache.prompt == 0 { length } else { cache.prompt });
-        let window = Window { start, length, prompt };
-        self.check_length(start + length)?;
-        self.warn_of_length(start + length);
-        hooks.begin(window);
-        let pass = self.pass(window)?;
-        let mut x = self.embed(tokens, start, hooks)?;
-        for (index, block) in self.blocks.iter().enumerate() {
-            interrupt::check()?;
-            let past = cache.as_mut().map(|cache| &mut cache.layers[index]);
-            x = block.forward(&self.config, x, &pass, past, hooks)?;
-        }
-        if let Some(cache) = cache {
-            cache.seen = start + length;
-            cache.prompt = prompt;
-        }
-        self.unembed(x, logits, hooks)
-    }
-
     /// Rotations and masks for the positions of `window`.
     ///
     /// # Errors
@@ -181,13 +103,18 @@ impl Decoder {
     /// An error raised by a hook; a width that is not d_model.
     pub fn unembed(&self, x: Tensor, logits: Logits, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer: 0 };
-        let normalized = self.final_norm.forward(&x, at(Site::LnFinalScale), hooks)?;
-        let mut normalized = hooks.pass(at(Site::LnFinalNormalized), normalized)?;
-        if logits == Logits::Last {
-            normalized = normalized.f_narrow(1, -1, 1)?;
-        }
-        let logits = scaled(self.unembedding.forward(&normalized)?, self.config.logit_scale)?;
-        soft_cap(logits, self.config.logit_soft_cap)
+        let sites = (Site::LnFinalScale, Site::LnFinalNormalized);
+        let normed = self.final_norm.forward(&x, sites, 0, hooks)?;
+        let normed = hooks.pass(at(Site::LnFinalOut), normed)?;
+        let last = |x: Tensor, is_needed| match (logits, is_needed) {
+            (Logits::Last, true) => x.f_narrow(1, -1, 1),
+            _ => Ok(x),
+        };
+        // A hook at the logits sees those of all positions.
+        let is_hooked = hooks.wants(at(Site::Unembed));
+        let unembedded = self.unembedding.forward(&last(normed, !is_hooked)?)?;
+        let unembedded = last(hooks.pass(at(Site::Unembed), unembedded)?, is_hooked)?;
+        soft_cap(scaled(unembedded, self.config.logit_scale)?, self.config.logit_soft_cap)
     }
 
     /// The token ids as a tensor, one row per sample.
@@ -251,10 +178,10 @@ impl Decoder {
     /// Whether learned positions reach far enough for `tokens` after those that `cache` has seen.
     pub fn has_room(&self, cache: &KeyValueCache, tokens: &Tensor) -> bool {
         let length = tokens.size()[1];
-        self.check_length(cache.seen + length).is_ok()
+        self.check_length(cache.seen() + length).is_ok()
     }
 
-    fn check_length(&self, length: i64) -> Result<()> {
+    pub(super) fn check_length(&self, length: i64) -> Result<()> {
         if self.config.position_embedding == PositionEmbedding::Learned && length > self.config.n_ctx {
             return Err(Error::new(format!("a text of {length} tokens is too long"))
                 .hint(format!("this model has {} learned positions", self.config.n_ctx)));
@@ -264,13 +191,29 @@ impl Decoder {
 
     /// Warns, once for a model, of a text that is longer than those that it was trained with: rotary positions go on, but
     /// what they give is untested.
-    fn warn_of_length(&self, length: i64) {
+    pub(super) fn warn_of_length(&self, length: i64) {
         let trained = self.config.n_ctx;
         if length > trained && !self.outran.replace(true) {
             error_line(&format!(
                 "warning: a text has {length} tokens, and the model was trained with {trained} at most \
                  (`max_position_embeddings`); this is said once"
             ));
+        }
+    }
+
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            kind: self.kind,
+            device: self.device,
+            embedding: self.embedding.shallow_clone(),
+            position_embedding: self.position_embedding.as_ref().map(Tensor::shallow_clone),
+            blocks: self.blocks.iter().map(Block::shallow_clone).collect(),
+            final_norm: self.final_norm.shallow_clone(),
+            unembedding: self.unembedding.shallow_clone(),
+            ropes: self.ropes.clone(),
+            outran: self.outran.clone(),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::decoder::{Decoder, KeyValueCache, Logits, not_finite_hint};
+use super::decoder::{Decoder, Logits, not_finite_hint};
+use super::key_value::{KeyValueCache, outgrown};
 use super::run::Hooks;
 use crate::error::{Error, Result};
 use crate::tensor::generator::Generator;
@@ -38,11 +39,28 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::forward`]; an option out of its range.
     pub fn generate(&self, tokens: &Tensor, options: &Generation, hooks: &mut Hooks) -> Result<Vec<Vec<i64>>> {
+        self.generate_after(None, tokens, options, hooks)
+    }
+
+    /// The same, where `tokens` follow those of a prefix.
+    ///
+    /// # Errors
+    /// As [`Decoder::generate`] and [`KeyValueCache::continued`].
+    pub fn generate_after(
+        &self,
+        prefix: Option<&KeyValueCache>,
+        tokens: &Tensor,
+        options: &Generation,
+        hooks: &mut Hooks,
+    ) -> Result<Vec<Vec<i64>>> {
         options.check()?;
         self.check_tokens(tokens)?;
         let mut generator = options.seed.map(Generator::new);
         let batch = tokens.size()[0] as usize;
-        let mut cache = KeyValueCache::new(self);
+        let mut cache = match prefix {
+            Some(prefix) => prefix.continued(self, tokens.size2()?)?,
+            None => KeyValueCache::new(self),
+        };
         let mut rows: Vec<Vec<i64>> = vec![Vec::new(); batch];
         let mut done = vec![false; batch];
         let mut text = tokens.shallow_clone();
@@ -68,6 +86,9 @@ impl Decoder {
             input = next.f_unsqueeze(1)?;
             text = Tensor::f_cat(&[&text, &input.f_to(text.device())?], 1)?;
             if cache.is_outgrown(self) {
+                if prefix.is_some() {
+                    return Err(outgrown());
+                }
                 cache.restart();
                 input = text.shallow_clone();
             }

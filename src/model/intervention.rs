@@ -116,7 +116,7 @@ pub struct Intervention {
 }
 
 /// `index` counted from the start, of `size` things.
-fn resolve(what: &str, index: i64, size: i64) -> Result<i64> {
+pub(super) fn resolve(what: &str, index: i64, size: i64) -> Result<i64> {
     let resolved = if index < 0 { index.saturating_add(size) } else { index };
     if (0..size).contains(&resolved) {
         return Ok(resolved);
@@ -144,6 +144,9 @@ impl Intervention {
         };
         if rows.is_empty() {
             return Ok(None);
+        }
+        if !self.point.site.has_samples() {
+            return Err(Error::new("the activation is the same for all samples").hint("leave `rows` out"));
         }
         let batch = value.size()[0];
         let rows = rows.iter().map(|row| resolve("sample", *row, batch)).collect::<Result<Vec<_>>>()?;
@@ -173,11 +176,12 @@ impl Intervention {
 
     /// A view of the selected head, or of all heads without one, and its position dimension.
     fn head_of(&self, part: &Tensor) -> Result<(Tensor, i64)> {
-        let site = self.point.site;
-        let position_dim = site.position_dim();
+        let (site, rank) = (self.point.site, part.dim());
+        let position_dim = site.position_dim(rank);
         let Some(head) = self.head else { return Ok((part.shallow_clone(), position_dim)) };
-        let dim = site.head_dim().ok_or_else(|| {
-            Error::new("the hook has no heads").hint("`head` goes with q, k, v, z, scores and pattern")
+        let dim = site.head_dim(rank).ok_or_else(|| {
+            Error::new("the hook has no heads")
+                .hint("`head` goes with q, k, v, z, result, scores, pattern and their like")
         })?;
         let headed = part.f_select(dim, resolve("head", head, part.size()[dim as usize])?)?;
         Ok((headed, if dim < position_dim { position_dim - 1 } else { position_dim }))

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::path::Path;
 
+use serde_json::Value as Json;
 use tch::{Device, Kind};
 
 use super::config::{Config, RopeScaling};
@@ -53,6 +54,8 @@ pub struct LanguageModel {
     pub random: bool,
     /// The network.
     pub decoder: Decoder,
+    /// The config.json that the decoder was made from, or its equivalent
+    pub(super) config_json: Json,
     tokenizer: Option<Tokenizer>,
     fingerprint: OnceCell<String>,
 }
@@ -68,52 +71,54 @@ impl LanguageModel {
         check_kind(options.kind)?;
         let built_in = built_in::config(id).filter(|_| options.random_seed.is_some());
         if let Some(config) = built_in {
-            return Self::build(id, family::parse(&config)?, None, Weights::Absent, options, device);
+            return Self::build(id, (family::parse(&config)?, config), None, Weights::Absent, options, device);
         }
         let want_weights = options.random_seed.is_none();
         match hub::locate(id, options.revision.as_deref(), options.offline, want_weights)? {
             Located::Gguf(path) => {
                 let gguf = Gguf::open(&path)?;
                 let in_file = |error: Error| error.context(format!("`{}`", path.display()));
-                let config = gguf_config(&gguf).map_err(in_file)?;
+                let json = family::gguf::config_json(&gguf).map_err(in_file)?;
+                let config = gguf_config(&gguf, &json).map_err(in_file)?;
                 let (tokenizer, is_own) = gguf_tokenizer(&gguf)?;
                 gguf_keys::check(&gguf, is_own)?;
-                Self::build(id, config, tokenizer, Weights::Gguf(&gguf), options, device)
+                Self::build(id, (config, json), tokenizer, Weights::Gguf(&gguf), options, device)
             }
             Located::Directory(directory) => {
                 let path = directory.join("config.json");
                 let json = read_json(&path)?;
                 let tokenizer = Tokenizer::from_directory(&directory)?;
                 let in_config = |error: Error| error.context(format!("`{}`", path.display()));
-                let (config, weights) = match multimodal::find(&json) {
+                let (config, json, weights) = match multimodal::find(&json) {
                     None if family::is_transformer_lens(&json) => {
                         let config = family::parse(&json).map_err(in_config)?;
                         let checkpoint = want_weights.then(|| LensCheckpoint::open(&directory, &config)).transpose()?;
-                        (config, checkpoint.map(|checkpoint| Box::new(checkpoint) as Box<dyn WeightSource>))
+                        (config, json, checkpoint.map(|checkpoint| Box::new(checkpoint) as Box<dyn WeightSource>))
                     }
                     None => {
                         let config = family::parse(&json).map_err(in_config)?;
                         let checkpoint = want_weights.then(|| Checkpoint::open(&directory)).transpose()?;
-                        (config, checkpoint.map(|checkpoint| Box::new(checkpoint) as Box<dyn WeightSource>))
+                        (config, json, checkpoint.map(|checkpoint| Box::new(checkpoint) as Box<dyn WeightSource>))
                     }
                     Some(kind) => {
                         let part = want_weights.then(|| TextPart::open(&directory, kind)).transpose()?;
                         let stores_unembedding = part.as_ref().map(|part| part.contains("lm_head.weight"));
-                        let text = kind.text_config(&json, stores_unembedding).and_then(|text| family::parse(&text));
+                        let text = kind.text_config(&json, stores_unembedding).map_err(in_config)?;
+                        let config = family::parse(&text).map_err(in_config)?;
                         let left_out = part.as_ref().map_or("its other parts".into(), TextPart::left_out);
                         error_line(&format!("note: of `{id}`, only the text part is loaded, without {left_out}"));
-                        (text.map_err(in_config)?, part.map(|part| Box::new(part) as Box<dyn WeightSource>))
+                        (config, text, part.map(|part| Box::new(part) as Box<dyn WeightSource>))
                     }
                 };
                 let weights = weights.map_or(Weights::Absent, |source| Weights::Checkpoint(&directory, source));
-                Self::build(id, config, tokenizer, weights, options, device)
+                Self::build(id, (config, json), tokenizer, weights, options, device)
             }
         }
     }
 
     fn build(
         id: &str,
-        config: Config,
+        (config, config_json): (Config, Json),
         tokenizer: Option<Tokenizer>,
         weights: Weights,
         options: &LoadOptions,
@@ -150,9 +155,22 @@ impl LanguageModel {
             name: id.to_owned(),
             random: options.random_seed.is_some(),
             decoder,
+            config_json,
             tokenizer,
             fingerprint: OnceCell::new(),
         })
+    }
+
+    /// The same model around another decoder, such as one with other weights.
+    pub fn with_decoder(&self, decoder: Decoder) -> Self {
+        Self {
+            name: format!("{} (edited)", self.name.trim_end_matches(" (edited)")),
+            random: self.random,
+            decoder,
+            config_json: self.config_json.clone(),
+            tokenizer: self.tokenizer.clone(),
+            fingerprint: OnceCell::new(),
+        }
     }
 
     /// The decoder's configuration.
@@ -266,7 +284,7 @@ fn check_kind(kind: Kind) -> Result<()> {
     }
 }
 
-fn read_json(path: &Path) -> Result<serde_json::Value> {
+fn read_json(path: &Path) -> Result<Json> {
     let text = file::read_text(path)?;
     serde_json::from_str(&text).map_err(|error| Error::new(format!("`{}` is not valid JSON: {error}", path.display())))
 }
@@ -286,8 +304,8 @@ fn gguf_tokenizer(gguf: &Gguf) -> Result<(Option<Tokenizer>, bool)> {
 }
 
 /// The config in a GGUF file's metadata, with the rotary divisors that newer Llama files store as a tensor.
-fn gguf_config(gguf: &Gguf) -> Result<Config> {
-    let mut config = family::parse(&family::gguf::config_json(gguf)?)?;
+fn gguf_config(gguf: &Gguf, json: &Json) -> Result<Config> {
+    let mut config = family::parse(json)?;
     if gguf.contains(ROTARY_DIVISORS) {
         let divisors = Vec::<f64>::try_from(&gguf.load(ROTARY_DIVISORS)?.f_to_kind(Kind::Double)?)?;
         for rope in config.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {

@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::config::{Activation, ClampedGate, Config, NormKind};
-use super::hook::HookPoint;
+use super::hook::{HookPoint, Site};
 use super::run::Hooks;
 use crate::error::Result;
 use crate::tensor::raw::{Arithmetic, constant, wide};
@@ -18,6 +18,11 @@ pub struct Linear {
 }
 
 impl Linear {
+    /// Another handle of the same weights.
+    pub fn shallow_clone(&self) -> Self {
+        Self { weight: self.weight.shallow_clone(), bias: self.bias.as_ref().map(Tensor::shallow_clone) }
+    }
+
     /// The map of one expert.
     ///
     /// # Errors
@@ -50,6 +55,12 @@ pub struct Norm {
     pub bias: Option<Tensor>,
 }
 
+/// What a norm computes on its way.
+enum Stage {
+    Scale,
+    Normalized,
+}
+
 impl Norm {
     /// Another handle of the same weights.
     pub fn shallow_clone(&self) -> Self {
@@ -57,12 +68,23 @@ impl Norm {
         Self { kind: self.kind, eps: self.eps, weight: share(&self.weight), bias: share(&self.bias) }
     }
 
-    /// Normalises the last dimension of `x`; the divisor passes through the hook at `scale_point`.
+    /// Normalises the last dimension of `x`; the divisor, and the quotient before the weight, pass through the hooks at
+    /// the sites of `layer`.
     ///
     /// # Errors
-    /// An error raised by the hook.
-    pub fn forward(&self, x: &Tensor, scale_point: HookPoint, hooks: &mut Hooks) -> Result<Tensor> {
-        self.apply(x, |scale| hooks.pass(scale_point, scale))
+    /// An error raised by a hook.
+    pub fn forward(
+        &self,
+        x: &Tensor,
+        (scale, normalized): (Site, Site),
+        layer: i64,
+        hooks: &mut Hooks,
+    ) -> Result<Tensor> {
+        let at = |site| HookPoint { site, layer };
+        self.apply(x, |stage, value| match stage {
+            Stage::Scale => hooks.pass(at(scale), value),
+            Stage::Normalized => hooks.pass(at(normalized), value),
+        })
     }
 
     /// Normalises the last dimension of `x`.
@@ -70,7 +92,7 @@ impl Norm {
     /// # Errors
     /// A last dimension of another size.
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
-        self.apply(x, Ok)
+        self.apply(x, |_, value| Ok(value))
     }
 
     /// What the normalised input is multiplied by, in float32 at least; None for a norm without a weight.
@@ -83,15 +105,15 @@ impl Norm {
         Ok(Some(if self.kind == NormKind::RmsPlusOne { weight.plus(1.0)? } else { weight }))
     }
 
-    fn apply(&self, x: &Tensor, scale_hook: impl FnOnce(Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    fn apply(&self, x: &Tensor, mut hook: impl FnMut(Stage, Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let kind = x.kind();
         let mut wide_x = x.f_to_kind(wide(kind))?;
         if self.kind.is_centred() {
             wide_x = wide_x.f_sub(&wide_x.f_mean_dim(-1, true, None::<Kind>)?)?;
         }
         let mean_square = wide_x.f_square()?.f_mean_dim(-1, true, None::<Kind>)?;
-        let scale = scale_hook(mean_square.plus(self.eps)?.f_sqrt()?)?;
-        let normalized = wide_x.f_div(&scale)?;
+        let scale = hook(Stage::Scale, mean_square.plus(self.eps)?.f_sqrt()?)?;
+        let normalized = hook(Stage::Normalized, wide_x.f_div(&scale)?)?;
         let mut out = match self.factor()? {
             Some(factor) => normalized.f_mul(&factor)?,
             None => normalized,

@@ -1,7 +1,7 @@
 //! One decoder for every family, and the places where scripts can read and change it.
 //!
 //! `config` describes a decoder, and `family` reads that description from a checkpoint's files. `source` and `load`
-//! bring the weights in, and `decoder` runs them. `hook` names the places, and `run` runs captures, callbacks and
+//! bring the weights in, and `decoder` and `forward` run them. `hook` names the places, and `run` runs captures, callbacks and
 //! interventions there.
 
 pub mod attention;
@@ -13,9 +13,12 @@ pub mod decoder;
 pub mod experts;
 pub mod family;
 pub mod fingerprint;
+pub mod forward;
 pub mod generate;
+pub mod head;
 pub mod hook;
 pub mod intervention;
+pub mod key_value;
 pub mod language_model;
 pub mod layer;
 pub mod leftover;
@@ -23,8 +26,12 @@ pub mod lens_checkpoint;
 pub mod load;
 pub mod mxfp4;
 pub mod naming;
+pub mod parameter;
+pub mod processing;
+pub mod residual;
 pub mod rope;
 pub mod run;
+pub mod save;
 pub mod source;
 pub mod text_part;
 pub mod window;

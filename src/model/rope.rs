@@ -5,6 +5,8 @@ use std::f64::consts::PI;
 use tch::{Device, Kind, Tensor};
 
 use super::config::{Rope, RopeScaling};
+use super::hook::{HookPoint, Site};
+use super::run::Hooks;
 use crate::error::Result;
 use crate::tensor::raw::{Arithmetic, constant, range, wide};
 
@@ -120,6 +122,22 @@ fn factors(values: &[f64]) -> Result<Tensor> {
 }
 
 impl Rotation {
+    /// The rotation in one layer, whose cos and sin, each [1, pos, dim], pass through its hooks.
+    ///
+    /// # Errors
+    /// An error raised by a hook.
+    pub fn hooked(&self, layer: i64, hooks: &mut Hooks) -> Result<Self> {
+        let mut hooked = |site, values: &Tensor| -> Result<Tensor> {
+            let point = HookPoint { site, layer };
+            if !hooks.wants(point) {
+                return Ok(values.shallow_clone());
+            }
+            Ok(hooks.pass(point, values.f_transpose(0, 1)?)?.f_transpose(0, 1)?)
+        };
+        let (cos, sin) = (hooked(Site::RotaryCos, &self.cos)?, hooked(Site::RotarySin, &self.sin)?);
+        Ok(Self { cos, sin, ..*self })
+    }
+
     /// Rotates the first `dim` dimensions of `x`, [batch, pos, head, d_head].
     ///
     /// # Errors

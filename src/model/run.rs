@@ -30,7 +30,8 @@ struct Entry<'a> {
     action: Action<'a>,
     /// First sample and number of samples that it acts on; None for all
     rows: Option<(i64, i64)>,
-    fired: bool,
+    /// How often it acted
+    fired: i64,
 }
 
 /// The captures, callbacks and interventions of one run. Without any, a hook point costs one look-up in an empty list.
@@ -72,7 +73,7 @@ impl<'a> Hooks<'a> {
         for point in &points {
             self.at[point.index()].push(self.entries.len());
         }
-        self.entries.push(Entry { points, label: label.into(), action, rows, fired: false });
+        self.entries.push(Entry { points, label: label.into(), action, rows, fired: 0 });
     }
 
     /// Adds an intervention at its own point.
@@ -91,6 +92,11 @@ impl<'a> Hooks<'a> {
         self.entries.iter().flat_map(|entry| &entry.points)
     }
 
+    /// How often each entry acted so far, with its label, in the order in which they were added.
+    pub fn fired(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.entries.iter().map(|entry| (entry.label.as_str(), entry.fired))
+    }
+
     /// Whether `point` has any action.
     pub fn wants(&self, point: HookPoint) -> bool {
         self.at.get(point.index()).is_some_and(|list| !list.is_empty())
@@ -101,10 +107,22 @@ impl<'a> Hooks<'a> {
     /// # Errors
     /// A callback's error; a replacement of another shape; an intervention that does not fit.
     pub fn pass(&mut self, point: HookPoint, value: Tensor) -> Result<Tensor> {
-        if !self.wants(point) {
-            return Ok(value);
+        match self.change(point, &value)? {
+            Some(changed) => Ok(changed),
+            None => Ok(value),
         }
-        let mut value = value;
+    }
+
+    /// What the actions at `point` make of an activation; None where none of them replaces it.
+    ///
+    /// # Errors
+    /// As [`Hooks::pass`].
+    pub fn change(&mut self, point: HookPoint, value: &Tensor) -> Result<Option<Tensor>> {
+        if !self.wants(point) {
+            return Ok(None);
+        }
+        let mut changed = false;
+        let mut value = value.shallow_clone();
         // Whether `value` is a copy of our own that may be written into.
         let mut own = false;
         for &index in &self.at[point.index()] {
@@ -112,10 +130,15 @@ impl<'a> Hooks<'a> {
             let Some((start, count)) = entry.rows else {
                 if let Some(new) = act(entry, point, &value, self.window, &mut self.cache)? {
                     value = new;
+                    changed = true;
                 }
                 own = false;
                 continue;
             };
+            if !point.site.has_samples() {
+                return Err(Error::new(format!("`{}` is the same for all samples", point.name()))
+                    .hint("change it in a run of its own, not in one of several side by side"));
+            }
             // A copy, because the callback may store its argument.
             let part = copy(&value.f_narrow(0, start, count)?)?;
             if let Some(new) = act(entry, point, &part, self.window, &mut self.cache)? {
@@ -124,9 +147,10 @@ impl<'a> Hooks<'a> {
                     own = true;
                 }
                 value.f_narrow(0, start, count)?.f_copy_(&new)?;
+                changed = true;
             }
         }
-        Ok(value)
+        Ok(changed.then_some(value))
     }
 
     /// The captured activations.
@@ -135,7 +159,7 @@ impl<'a> Hooks<'a> {
     /// A hook that never ran.
     pub fn finish(self) -> Result<ActivationCache> {
         for entry in &self.entries {
-            if !entry.fired && !entry.points.is_empty() {
+            if entry.fired == 0 && !entry.points.is_empty() {
                 return Err(Error::new(format!("the hook at `{}` never ran", entry.label))
                     .hint("the run did not reach that place or those positions"));
             }
@@ -154,17 +178,17 @@ fn act(
 ) -> Result<Option<Tensor>> {
     let replacement = match &mut entry.action {
         Action::Capture => {
-            entry.fired = true;
+            entry.fired += 1;
             cache.insert(point, value.shallow_clone());
             None
         }
         Action::Call(callback) => {
-            entry.fired = true;
+            entry.fired += 1;
             callback(&point, value)?
         }
         Action::Intervene(intervention) => {
             let changed = intervention.apply(value, window)?;
-            entry.fired |= changed.is_some();
+            entry.fired += i64::from(changed.is_some());
             changed
         }
     };

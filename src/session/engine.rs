@@ -4,6 +4,7 @@ use rhai::{AST, Engine, LexError, OptimizationLevel, ParseError, ParseErrorType,
 
 use super::nesting::Nesting;
 use crate::limits::{self, Limits};
+use crate::syntax::index_token::IndexTokens;
 use crate::syntax::{scan, source};
 use crate::{bind, interrupt, output};
 
@@ -51,10 +52,14 @@ pub fn parser() -> Engine {
 fn configure(engine: &mut Engine) {
     // Rhai reserves `default` without using it; option maps do.
     #[expect(deprecated, reason = "marked so only because it may change")]
-    engine.on_parse_token(|token, _, _| match token {
-        Token::Reserved(word) if *word == "default" => Token::Identifier(word),
-        other => other,
+    engine.on_parse_token({
+        let index_tokens = IndexTokens::default();
+        move |token, position, _| match index_tokens.map(token, position) {
+            Token::Reserved(word) if *word == "default" => Token::Identifier(word),
+            other => other,
+        }
     });
+    bind::indexes::register_syntax(engine);
     engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
 }
 

@@ -148,9 +148,9 @@ impl Session {
 
     fn compile(&mut self, name: &str, text: &str) -> Result<AST, ScriptError> {
         let text = &*source::normalized(text);
-        self.sources.borrow_mut().insert(name, text);
+        let compiled = self.sources.borrow_mut().insert(name, text);
         let known = scan::words(text).into_iter().filter(|word| self.names.contains(*word));
-        match engine::compile(&self.engine, text, known) {
+        match engine::compile(&self.engine, &compiled, known) {
             Ok(mut ast) => {
                 ast.set_source(name);
                 self.sources.borrow_mut().record(name, &ast);

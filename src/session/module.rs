@@ -75,9 +75,9 @@ impl Modules {
             return Err(within(format!("`{name}` imports itself, directly or through another file").into()));
         }
         let text = &*source::normalized(&text);
-        self.sources.borrow_mut().insert(&name, text);
+        let compiled = self.sources.borrow_mut().insert(&name, text);
         let mut ast =
-            engine::compile(engine, text, std::iter::empty()).map_err(|error| within(Box::new(error.into())))?;
+            engine::compile(engine, &compiled, std::iter::empty()).map_err(|error| within(Box::new(error.into())))?;
         ast.set_source(name.as_str());
         self.sources.borrow_mut().record(&name, &ast);
         self.loading.borrow_mut().push(name.clone());

@@ -1,5 +1,7 @@
 //! The text of scripts, without an engine: its tokens, the places of its compiled functions, the standard library.
 
+pub mod index_token;
+pub mod loop_value;
 pub mod open;
 pub mod scan;
 pub mod source;

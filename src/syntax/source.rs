@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use rhai::{AST, Position};
 
+use super::loop_value::{self, Insertion};
 use super::scan;
 
 /// A function of a compiled text.
@@ -33,15 +34,41 @@ impl FunctionSite {
 #[derive(Debug, Default)]
 pub struct SourceMap {
     texts: HashMap<String, Rc<str>>,
+    /// What was put into a text before it was compiled.
+    insertions: HashMap<String, Vec<Insertion>>,
     /// The names of the texts whose functions are known.
     recorded: HashSet<String>,
     functions: Vec<FunctionSite>,
 }
 
 impl SourceMap {
-    /// Stores `text` under `name`, in place of an earlier text of that name.
-    pub fn insert(&mut self, name: &str, text: &str) {
+    /// Stores `text` under `name`, in place of an earlier text of that name. Gives the text to compile.
+    pub fn insert(&mut self, name: &str, text: &str) -> String {
+        let insertions = loop_value::copies(text);
+        let compiled = loop_value::inserted(text, &insertions);
         self.texts.insert(name.to_owned(), text.into());
+        if insertions.is_empty() {
+            self.insertions.remove(name);
+        } else {
+            self.insertions.insert(name.to_owned(), insertions);
+        }
+        compiled
+    }
+
+    /// The place in the text as it was written of a place in what was compiled.
+    pub fn written(&self, source: &str, position: Position) -> Position {
+        let (Some(text), Some(insertions)) = (self.text(source), self.insertions.get(source)) else { return position };
+        let (Some(line), Some(column)) = (position.line(), position.position()) else { return position };
+        let mut before = 0;
+        for Insertion { at, text: added } in insertions {
+            let (inserted_line, inserted_column) = line_and_column(text, *at);
+            let length = added.chars().count();
+            if inserted_line == line && inserted_column + before < column {
+                before += length.min(column - inserted_column - before);
+            }
+        }
+        let column = u16::try_from(column - before).unwrap_or(u16::MAX);
+        Position::new(u16::try_from(line).unwrap_or(u16::MAX), column)
     }
 
     /// The text of that name.
@@ -145,6 +172,19 @@ mod tests {
     #[test]
     fn every_line_end_is_a_line_feed() {
         assert_eq!(normalized("\u{FEFF}a\r\nb\rc\n\u{FEFF}"), "a\nb\nc\n\u{FEFF}");
+    }
+
+    #[test]
+    fn places_are_those_of_the_written_text() {
+        let mut sources = SourceMap::default();
+        let text = "for x in y { f(|| x); b }\nb";
+        let compiled = sources.insert("a", text);
+        assert_eq!(compiled, "for x in y { let x = x; f(|| x); b }\nb");
+        let place = |line, column| sources.written("a", Position::new(line, column));
+        assert_eq!(place(1, 12), Position::new(1, 12));
+        assert_eq!(place(1, 18), Position::new(1, 13));
+        assert_eq!(place(1, 34), Position::new(1, 23));
+        assert_eq!(place(2, 1), Position::new(2, 1));
     }
 
     #[test]

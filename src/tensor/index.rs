@@ -23,6 +23,19 @@ pub enum Index {
     List(Vec<i64>),
     /// The positions in an integer tensor, or where a bool tensor is true.
     Tensor(Tensor),
+    /// Every position of the dimensions that the other indexes leave.
+    Ellipsis,
+}
+
+impl Index {
+    /// The number of dimensions that it takes.
+    fn dims(&self) -> usize {
+        match self {
+            Self::Tensor(mask) if mask.kind() == Kind::Bool => mask.ndim(),
+            Self::Ellipsis => 0,
+            _ => 1,
+        }
+    }
 }
 
 /// The rest after positions and ranges are applied: a view, and for some of its dimensions the positions to gather.
@@ -163,14 +176,24 @@ impl Tensor {
         named("one_hot", &[self], ids.tch().f_one_hot(classes))
     }
 
+    /// The indexes with one for each dimension that an ellipsis stands for.
+    fn without_ellipsis(&self, indexes: &[Index]) -> Result<Vec<Index>> {
+        let is_ellipsis = |index: &Index| matches!(index, Index::Ellipsis);
+        let Some(place) = indexes.iter().position(is_ellipsis) else { return Ok(indexes.to_vec()) };
+        if indexes.iter().skip(place + 1).any(is_ellipsis) {
+            return Err(Error::new("an index can hold `...` once only"));
+        }
+        let left = self.ndim().saturating_sub(indexes.iter().map(Index::dims).sum());
+        let mut all = indexes.to_vec();
+        drop(all.splice(place..=place, vec![Index::All; left]));
+        Ok(all)
+    }
+
     fn view(&self, mut base: tch::Tensor, indexes: &[Index]) -> Result<View> {
         let mut gathers: Vec<Option<tch::Tensor>> = Vec::new();
         let mut dim = 0;
-        for index in indexes {
-            let wanted = match index {
-                Index::Tensor(mask) if mask.kind() == Kind::Bool => mask.ndim(),
-                _ => 1,
-            };
+        for index in &self.without_ellipsis(indexes)? {
+            let wanted = index.dims();
             let sizes = base.size();
             let covered = sizes.get(dim..dim + wanted).ok_or_else(|| {
                 Error::new(format!("too many indexes for a tensor of shape {:?}", self.shape()))
@@ -185,7 +208,7 @@ impl Tensor {
                     base = base.f_slice(along, start, end, 1)?;
                     gathers.push(None);
                 }
-                Index::All => gathers.push(None),
+                Index::All | Index::Ellipsis => gathers.push(None),
                 Index::List(list) => {
                     let list = list.iter().map(|&at| position(at, axis, size)).collect::<Result<Vec<_>>>()?;
                     gathers.push(Some(tch::Tensor::f_from_slice(&list)?.f_to_device(self.device())?));

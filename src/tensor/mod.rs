@@ -38,6 +38,21 @@ impl Tensor {
         Rc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Whether both hold the same elements in the same shape and type; NaN counts as equal to NaN.
+    pub fn holds_same_elements(&self, other: &Self) -> bool {
+        let (a, b) = (&*self.0, &*other.0);
+        let alike = a.size() == b.size() && a.kind() == b.kind() && a.device() == b.device();
+        alike && ((a.data_ptr() == b.data_ptr() && a.stride() == b.stride()) || self.equals_elementwise(other))
+    }
+
+    fn equals_elementwise(&self, other: &Self) -> bool {
+        let equal = || -> std::result::Result<bool, tch::TchError> {
+            let both_nan = self.0.f_isnan()?.f_logical_and(&other.0.f_isnan()?)?;
+            Ok(self.0.f_eq_tensor(&other.0)?.f_logical_or(&both_nan)?.f_all()?.f_int64_value(&[])? != 0)
+        };
+        matches!(equal(), Ok(true))
+    }
+
     /// The libtorch tensor, to call fallible (`f_*`) operations on.
     pub fn tch(&self) -> &tch::Tensor {
         &self.0

@@ -164,6 +164,34 @@ impl Tokenizer {
         texts.map(|(name, id)| Ok((name, self.decode(&[id])?.into()))).collect()
     }
 
+    /// The text of a `tokenizer.json`.
+    ///
+    /// # Errors
+    /// An error of the tokenizers library.
+    pub fn json(&self) -> Result<String> {
+        self.inner.to_string(false).map_err(outside)
+    }
+
+    /// What `tokenizer_config.json` and `generation_config.json` say beside it.
+    ///
+    /// # Errors
+    /// A special token whose id no token has.
+    pub fn side_files(&self) -> Result<(Json, Json)> {
+        let mut settings = self.special_texts()?;
+        settings.insert("tokenizer_class".into(), "PreTrainedTokenizerFast".into());
+        settings.insert("clean_up_tokenization_spaces".into(), false.into());
+        if let Some(template) = &self.chat_template {
+            settings.insert("chat_template".into(), template.as_str().into());
+        }
+        let ids = [("bos", self.special.bos), ("pad", self.special.pad)];
+        let mut generation: Map<String, Json> =
+            ids.into_iter().filter_map(|(name, id)| Some((format!("{name}_token_id"), id?.into()))).collect();
+        if !self.special.ends.is_empty() {
+            generation.insert("eos_token_id".into(), self.special.ends.clone().into());
+        }
+        Ok((settings.into(), generation.into()))
+    }
+
     /// The id of the token that begins a text.
     pub fn bos(&self) -> Option<i64> {
         self.special.bos

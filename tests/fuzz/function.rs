@@ -96,7 +96,7 @@ const TENSORS: &[&str] = &[
     "tensor([9223372036854775807, -1])",
     "rand([1000], #{ seed: 3 })",
     "tensor([0, 1, 1, 0])",
-    "logits.at([0, -1])",
+    "logits[0, -1]",
 ];
 const FUNCTIONS: &[&str] = &[
     "|| 1",

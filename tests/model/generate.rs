@@ -4,10 +4,11 @@ use crate::support::{
     TINY, assert_contains, capture_all, changing, eval, failure, fixture, generator, load, logits, logits_with,
     max_difference, run_script, script_failure, session, some_tokens, tiny, tiny_path,
 };
-use lancet::model::decoder::{KeyValueCache, Logits};
+use lancet::model::decoder::Logits;
 use lancet::model::generate::Generation;
 use lancet::model::hook;
 use lancet::model::intervention::{At, Change, Intervention};
+use lancet::model::key_value::KeyValueCache;
 use lancet::model::language_model::LanguageModel;
 use lancet::model::run::{Action, Hooks};
 use lancet::text::chat::{self, Message};

@@ -272,7 +272,7 @@ fn aliases_mean_the_points_they_should() {
                 ("model.layers.1.mlp.down_proj.input", "blocks.1.mlp.hook_post"),
                 ("model.layers.1.self_attn.o_proj.input", "blocks.1.attn.hook_z"),
                 ("model.embed_tokens.output", "hook_embed"),
-                ("model.norm.output", "ln_final.hook_normalized"),
+                ("model.norm.output", "ln_final.hook_out"),
                 ("layers_output[1]", "blocks.1.hook_resid_post"),
                 ("layers_input[0]", "blocks.0.hook_resid_pre"),
                 ("attentions_output[2]", "blocks.2.attn.hook_out"),
@@ -286,7 +286,7 @@ fn aliases_mean_the_points_they_should() {
                 ("transformer.h.1.attn.output", "blocks.1.attn.hook_out"),
                 ("transformer.h.0.output", "blocks.0.hook_resid_post"),
                 ("transformer.wpe.output", "hook_pos_embed"),
-                ("transformer.ln_f.output", "ln_final.hook_normalized"),
+                ("transformer.ln_f.output", "ln_final.hook_out"),
             ],
         ),
         (
@@ -346,7 +346,7 @@ fn names_that_mean_nothing_are_refused_with_what_would() {
         (&llama, "", &["no hook is named ``"]),
         (&llama, "blocks.3.hook_resid_post", &["there is no layer 3", "0 to 2"]),
         (&llama, "resid_post.99", &["there is no layer 99", "0 to 2"]),
-        (&llama, "resid_post.-1", &["there is no layer -1", "0 to 2"]),
+        (&llama, "resid_post.-4", &["there is no layer -4", "0 to 2"]),
         (&llama, "layers_output[3]", &["there is no layer 3"]),
         (&llama, "model.layers.7.output", &["there is no layer 7"]),
         (&llama, "blocks.99999999999999999999.hook_resid_post", &["99999999999999999999"]),
@@ -411,7 +411,7 @@ fn a_change_that_is_not_returned_is_an_error() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());
     run_script(&mut session, "let model = load_model(path, #{ device: device }); let tokens = [1, 2, 3];");
-    for function in ["|x| { x[[0, -1]] = 0.0; }", "|x| { x[0][1] = 0.0; }", "|x| { let y = x; y[0] = 0.0; }"] {
+    for function in ["|x| { x[[0, -1], ...] = 0.0; }", "|x| { x[0][1] = 0.0; }", "|x| { let y = x; y[0] = 0.0; }"] {
         let code = format!("model.run_with_hooks(tokens, [[\"blocks.0.hook_resid_post\", {function}]])");
         let failure = script_failure(&mut session, &code);
         assert!(failure.contains("changes its activation but does not return it"), "{function}: {failure}");

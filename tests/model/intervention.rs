@@ -51,8 +51,9 @@ impl Selection {
             let flags: Vec<bool> = (0..size).map(|index| chosen.contains(&index)).collect();
             Tensor::from_slice(&flags).reshape(&shape).to_device(value.device())
         };
-        let mut mask = among(point.site.position_dim(), &self.places()).logical_and(&among(0, &self.samples()));
-        if let (Some(head), Some(dim)) = (self.head, point.site.head_dim()) {
+        let mut mask =
+            among(point.site.position_dim(value.dim()), &self.places()).logical_and(&among(0, &self.samples()));
+        if let (Some(head), Some(dim)) = (self.head, point.site.head_dim(value.dim())) {
             let size = value.size()[dim as usize];
             mask = mask.logical_and(&among(dim, &[if head < 0 { head + size } else { head }]));
         }
@@ -62,8 +63,8 @@ impl Selection {
     /// The selected part of `value`, in an intervention's shape.
     fn part(&self, point: HookPoint, value: &Tensor) -> Tensor {
         let mut part = value.index_select(0, &Tensor::from_slice(&self.samples()).to_device(value.device()));
-        let mut head_dim = point.site.head_dim();
-        let mut position_dim = point.site.position_dim();
+        let mut head_dim = point.site.head_dim(value.dim());
+        let mut position_dim = point.site.position_dim(value.dim());
         if let (Some(head), Some(dim)) = (self.head, head_dim.take()) {
             part = part.select(dim, head);
             position_dim -= i64::from(dim < position_dim);
@@ -122,7 +123,7 @@ fn check(name: &str, sites: &[&str]) {
         let point = hook::parse(&format!("{site}.1"), model.config()).unwrap();
         let activation = cache.get(point).unwrap();
         let (values, untouched) = (values_like(activation), activation.copy());
-        let heads = point.site.head_dim().map(|dim| activation.size()[dim as usize]);
+        let heads = point.site.head_dim(activation.dim()).map(|dim| activation.size()[dim as usize]);
         for (number, selection) in selections(heads).into_iter().enumerate() {
             let mask = selection.mask(point, activation);
             let part = selection.part(point, &values);
@@ -250,7 +251,7 @@ fn scripts_say_positions_in_many_ways() {
         let clean = model.forward(ids);
         // The logits after the listed positions of the first MLP's output are set to zero by a closure.
         let by_closure = |model, ids, places| model.run_with_hooks(ids, [["blocks.0.hook_mlp_out", |x| {
-            for place in places { x[[(), place]] = 0.0; }
+            for place in places { x[:, place] = 0.0; }
             x
         }]]);
     "#;

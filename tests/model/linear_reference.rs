@@ -124,7 +124,7 @@ fn a_prediction_of_a_change_of_the_input_is_the_map_itself() {
         assert!(max_difference(&through, &predicted) < 1e-11, "{name}");
         let steps =
             eval_tensor(&mut session, "lin.validity(#{ direction: v, layer: 1, position: 2, steps: [0.5] }).change");
-        let own = "lin.predict([add(\"blocks.1.hook_resid_pre\", 2, v * (0.5 * model.run_with_cache(prompt).cache[\"blocks.1.hook_resid_pre\"].at([0, 2]).norm() / v.norm()))])";
+        let own = "lin.predict([add(\"blocks.1.hook_resid_pre\", 2, v * (0.5 * model.run_with_cache(prompt).cache[\"blocks.1.hook_resid_pre\"][0, 2].norm() / v.norm()))])";
         let actual = eval_tensor(&mut session, &format!("{{ let p = {own}; (p.actual - p.clean).norm() }}"));
         assert!((steps.double_value(&[0]) - actual.double_value(&[])).abs() < 1e-9, "{name}");
     }
@@ -140,14 +140,14 @@ fn a_predicted_grid_is_one_prediction_per_cell() {
              let answer = 5;
              let vectors = [];
              let run = model.run_with_cache(source);
-             for l in 0..model.cfg.n_layers { vectors.push(run.cache[`blocks.${l}.hook_resid_post`].at([0, -1])); }
+             for l in 0..model.cfg.n_layers { vectors.push(run.cache[`blocks.${l}.hook_resid_post`][0, -1]); }
              let grid = lin.predict_grid(#{ source: source, answer: answer, position: 1 });
              let worst = 0.0;
              for i in 0..vectors.len() {
                  for j in i..vectors.len() {
                      let set = if i == j { [i] } else { [i, j] };
                      let p = lin.predict(set.map(|l| patch(`blocks.${l}.hook_resid_post`, 1, vectors[l])));
-                     worst = max(worst, abs((p.predicted - p.clean)[answer].item() - grid.at([i, j]).item()));
+                     worst = max(worst, abs((p.predicted - p.clean)[answer].item() - grid[i, j].item()));
                  }
              }",
         );

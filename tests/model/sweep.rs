@@ -317,8 +317,8 @@ fn a_sweep_of_closures_equals_one_run_per_item() {
             for (item, place) in items {
                 for (id, row) in [9, 10] {
                     let logits = apart[place][row];
-                    assert((result.logit.at([place, row]) - logits[id]).abs().item() < 1e-12);
-                    assert_eq(result.rank.at([place, row]).item(), (logits > logits[id]).sum().item() + 1);
+                    assert((result.logit[place, row] - logits[id]).abs().item() < 1e-12);
+                    assert_eq(result.rank[place, row].item(), (logits > logits[id]).sum().item() + 1);
                 }
             }
         }

@@ -5,6 +5,7 @@ mod support;
 
 mod book;
 mod catalog;
+mod chain;
 mod chat_client;
 mod error;
 mod experiment;

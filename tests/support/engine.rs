@@ -1,14 +1,11 @@
-//! An engine with every function, for tests that give scripts variables and look at single values.
+//! An engine as sessions have it, for tests that give scripts variables and look at single values.
 
-use lancet::bind;
+use lancet::limits::Limits;
 use rhai::{Engine, EvalAltResult, Map};
 
 /// An engine with the functions for scripts.
 pub fn engine() -> Engine {
-    let mut engine = Engine::new();
-    engine.set_max_expr_depths(128, 128).set_max_call_levels(256);
-    bind::register(&mut engine);
-    engine
+    lancet::session::engine::new(&Limits::default())
 }
 
 /// An error's message and hint, in one line.

@@ -279,7 +279,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("smollm2");
     /// let lin = model.linearize("; big,");
-    /// let digest = model.run_with_cache("; short, shorter", ["blocks.12.hook_resid_post"]).cache["blocks.12.hook_resid_post"].at([0, -1]);
+    /// let digest = model.run_with_cache("; short, shorter", ["blocks.12.hook_resid_post"]).cache["blocks.12.hook_resid_post"][0, -1];
     /// let outcome = lin.predict([patch("blocks.12.hook_resid_post", 0, digest)]);
     /// print((outcome.actual - outcome.predicted).abs().max());
     /// print(outcome.moved_share);
@@ -307,7 +307,7 @@ pub mod functions {
     /// ```rhai
     /// let lin = load_model("smollm2").linearize("; big,");
     /// let predicted = lin.predict_grid(#{ source: "; short, shorter; loud, louder", answer: " bigger" });
-    /// print(predicted.at([0, 5]));
+    /// print(predicted[0, 5]);
     /// ```
     #[rhai_fn(name = "predict_grid", return_raw, pure)]
     pub fn predict_grid_of(linear: &mut Linear, request: Map) -> ScriptResult<Tensor> {

@@ -156,7 +156,7 @@ mod functions {
     /// print(lin.check());
     /// print(lin.totals(#{ ids: [model.to_single_token(" Paris")] }));
     /// let model = load_model("smollm2");
-    /// let digest = model.run_with_cache("; short, shorter", ["blocks.12.hook_resid_post"]).cache["blocks.12.hook_resid_post"].at([0, -1]);
+    /// let digest = model.run_with_cache("; short, shorter", ["blocks.12.hook_resid_post"]).cache["blocks.12.hook_resid_post"][0, -1];
     /// let lin = model.linearize("; big,", #{ hooks: [patch("blocks.12.hook_resid_post", 0, digest)] });
     /// assert(lin.check().relative < 1e-4);
     /// print(lin.intervention().shape);
@@ -229,7 +229,7 @@ mod functions {
     /// let model = load_model("smollm2");
     /// let lin = model.linearize("The capital of France is", #{ hooks: [zero("blocks.3.hook_mlp_out", -1)] });
     /// let parts = lin.totals().sum(0) + lin.bias() + lin.intervention();
-    /// let hooked = model.run_with_hooks(lin.tokens, [zero("blocks.3.hook_mlp_out", -1)]).at([0, -1]);
+    /// let hooked = model.run_with_hooks(lin.tokens, [zero("blocks.3.hook_mlp_out", -1)])[0, -1];
     /// print((parts - hooked).abs().max());
     /// ```
     #[rhai_fn(return_raw, pure)]

@@ -278,7 +278,7 @@ pub mod functions {
     /// assert_eq(vectors.len(), model.cfg.n_layers);
     /// assert_eq(vectors[0].shape, [model.cfg.d_model]);
     /// let run = model.run_with_cache("; short, shorter; loud, louder", "blocks.3.hook_resid_post");
-    /// assert(allclose(vectors[3], run.cache["blocks.3.hook_resid_post"].at([0, -1])));
+    /// assert(allclose(vectors[3], run.cache["blocks.3.hook_resid_post"][0, -1]));
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn digest(model: &mut Model, source: Dynamic, options: Map) -> ScriptResult<Array> {

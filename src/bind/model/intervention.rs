@@ -63,7 +63,10 @@ impl Planned {
 }
 
 /// A position: an integer, an array of them, a range, `"all"`, `"first"`, `"last"`, or a name that the run defines.
-fn positions(value: &Dynamic, names: &Names) -> Result<At> {
+///
+/// # Errors
+/// A value of another kind, an unknown name.
+pub fn positions(value: &Dynamic, names: &Names) -> Result<At> {
     if value.is_unit() {
         return Ok(At::All);
     }
@@ -139,7 +142,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("smollm2");
     /// let source = model.run_with_cache("A b c", ["blocks.3.hook_resid_post"]);
-    /// let vector = source.cache["blocks.3.hook_resid_post"].at([0, -1]);
+    /// let vector = source.cache["blocks.3.hook_resid_post"][0, -1];
     /// let logits = model.run_with_hooks("x y z", [patch("blocks.3.hook_resid_post", 0, vector)]);
     /// ```
     #[rhai_fn(return_raw)]

@@ -1,9 +1,14 @@
 //! Models in scripts: loading, tokens, running with caches and hooks, generating, weights.
 
+mod cache;
 mod chat;
+mod generation;
 mod grid;
 pub mod hooks;
 mod intervention;
+mod loss;
+mod prefix;
+mod residual;
 mod run;
 mod sweep;
 mod tokens;
@@ -11,10 +16,12 @@ mod weights;
 
 use std::rc::Rc;
 
+pub use cache::Cache;
 pub use grid::{GridHandle, answers};
 pub use intervention::Planned;
-pub use run::Cache;
+pub use prefix::Prefix;
 pub use tokens::prompts;
+pub use weights::Weights;
 
 use rhai::plugin::*;
 use rhai::{Dynamic, Engine, Map};
@@ -52,16 +59,27 @@ pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Hooks, exported_manifest!(hook_naming));
     module::register(engine, Topic::Models, exported_manifest!(tokens::functions));
     module::register(engine, Topic::Models, exported_manifest!(run::functions));
+    module::register(engine, Topic::Models, exported_manifest!(generation::functions));
+    module::register(engine, Topic::Models, exported_manifest!(loss::functions));
+    module::register(engine, Topic::Models, exported_manifest!(prefix::functions));
     module::register(engine, Topic::Hooks, exported_manifest!(run::hook_functions));
+    module::register(engine, Topic::Hooks, exported_manifest!(cache::functions));
+    module::register(engine, Topic::Hooks, exported_manifest!(residual::functions));
+    engine.register_iterator::<Cache>();
     module::register(engine, Topic::Hooks, exported_manifest!(intervention::functions));
     module::register(engine, Topic::Grids, exported_manifest!(grid::functions));
     module::register(engine, Topic::Grids, exported_manifest!(sweep::functions));
     module::register(engine, Topic::Models, exported_manifest!(weights::functions));
+    module::register(engine, Topic::Models, exported_manifest!(weights::stacked_weights));
 }
 
 impl Handle for Model {
     const NAME: &'static str = "model";
     const IS_IMMUTABLE: bool = true;
+
+    fn instead_of_setting() -> &'static str {
+        weights::INSTEAD
+    }
 
     fn describe(&self) -> String {
         let model = self.get();
@@ -211,15 +229,23 @@ mod hook_naming {
     }
 
     /// The full name of the hook that an alias names, such as `resid_post.3`, `layers_output[3]` or
-    /// `model.layers.3.mlp.output`.
+    /// `model.layers.3.mlp.output`. A layer may be counted from the end: `resid_post.-1`.
     #[rhai_fn(return_raw, pure)]
     pub fn hook_name(model: &mut Model, name: &str) -> ScriptResult<String> {
         Ok(hook::parse(name, model.get().config()).map(|point| point.name())?)
     }
 
-    /// The full name of the hook of a kind (`resid_post`, `attn_out`, `z`, ...) at a layer.
+    /// The full name of the hook of a kind (`resid_post`, `attn_out`, `z`, ...) at a layer; -1 is the last.
     #[rhai_fn(name = "hook_name", return_raw, pure)]
     pub fn hook_name_at(model: &mut Model, kind: &str, layer: i64) -> ScriptResult<String> {
         Ok(hook::parse(&format!("{kind}.{layer}"), model.get().config()).map(|point| point.name())?)
+    }
+
+    /// The names of all heads, `L0H0`, `L0H1`, ..., in the order of `cache.stack_heads()`.
+    #[rhai_fn(pure)]
+    pub fn all_head_labels(model: &mut Model) -> rhai::Array {
+        let config = model.get().config();
+        let heads = |layer| (0..config.n_heads).map(move |head| format!("L{layer}H{head}").into());
+        (0..config.n_layers).flat_map(heads).collect()
     }
 }

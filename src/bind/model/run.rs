@@ -1,107 +1,167 @@
-//! Running a model from a script: logits, caches, hooks, generation.
+//! Running a model from a script: logits, caches, hooks.
 
 use std::rc::Rc;
 
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Map, NativeCallContext};
+use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
 
+use super::cache::Cache;
 use super::hooks::{Caller, with_hooks};
 use super::intervention::Names;
+use super::prefix::Prefix;
 use super::{Model, tokens};
-use crate::bind::convert::{expected, integers};
+use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
-use crate::bind::handle::Handle;
 use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::model::cache::ActivationCache;
+use crate::model::config::Config;
 use crate::model::decoder::Logits;
-use crate::model::generate::Generation;
-use crate::model::hook;
+use crate::model::forward::Start;
+use crate::model::hook::{self, HookPoint};
 use crate::model::run::{Action, Hooks};
 use crate::tensor::Tensor;
 
-/// The script's handle of cached activations.
-#[derive(Debug, Clone)]
-pub struct Cache {
-    activations: Rc<ActivationCache>,
-    model: Model,
-}
-
-impl Cache {
-    fn get(&self, name: &str) -> Result<Tensor> {
-        let found = self.activations.named(name, self.model.get().config()).map_err(|error| {
-            error.hint("name it in `run_with_cache(tokens, [names])`; patterns such as `blocks.*.hook_resid_post` work")
-        })?;
-        Ok(Tensor::new(found.shallow_clone()))
-    }
-}
-
-impl Handle for Cache {
-    const NAME: &'static str = "cache";
-    const IS_IMMUTABLE: bool = true;
-
-    fn describe(&self) -> String {
-        format!("cache of {} activations", self.activations.len())
-    }
-}
-
 /// Options that every way of running shares.
 struct RunOptions {
-    logits: Logits,
+    logits: Option<Logits>,
     positions: Names,
     /// Of `run_with_cache` only; `run_with_hooks` takes them as an argument
     hooks: Array,
+    first: Option<i64>,
+    end: Option<i64>,
+    prefix: Option<Prefix>,
 }
 
 impl RunOptions {
     fn read(function: &'static str, options: Map) -> Result<Self> {
         Options::read(function, options, |options| {
-            let logits = options.choice("logits", &[("all", Logits::All), ("last", Logits::Last)])?;
             let hooks = if function == "run_with_cache" { options.array("hooks")? } else { None };
-            Ok(Self {
-                logits: logits.unwrap_or(Logits::All),
+            let read = Self {
+                logits: options.choice("logits", &[("all", Logits::All), ("last", Logits::Last)])?,
                 positions: options.map("positions")?.unwrap_or_default(),
                 hooks: hooks.unwrap_or_default(),
-            })
+                first: options.integer("start_at_layer")?,
+                end: options.integer("stop_at_layer")?,
+                prefix: Prefix::read(options)?,
+            };
+            if read.end.is_some() && read.logits.is_some() {
+                return Err(Error::new("options `logits` and `stop_at_layer` exclude each other")
+                    .hint("a run that stops at a layer gives the residual stream there"));
+            }
+            Ok(read)
         })
+    }
+
+    /// The layers that run.
+    fn layers(&self, config: &Config) -> Result<std::ops::Range<i64>> {
+        let first = self.first.map(|layer| hook::layer(layer, config)).transpose()?;
+        let end = self.end.map(|layer| match layer {
+            layer if layer == config.n_layers => Ok(layer),
+            layer => hook::layer(layer, config),
+        });
+        Ok(first.unwrap_or(0)..end.transpose()?.unwrap_or(config.n_layers))
     }
 }
 
+/// What a run caches.
+enum Cached {
+    /// Everything but what is computed on request only
+    Usual,
+    /// What the names mean
+    Named(Vec<String>),
+    /// Those points
+    Points(Vec<HookPoint>),
+}
+
+/// Runs a prompt, or a residual stream, and returns the logits, or the residual stream where the run stops early.
 fn run(
     caller: &Caller,
     model: &Model,
     prompt: &Dynamic,
-    (cached, entries): (Vec<String>, &Array),
+    (cached, entries): (Cached, &Array),
     options: &RunOptions,
 ) -> Result<(Tensor, ActivationCache)> {
     let language_model = model.get();
     let config = language_model.config();
     let decoder = &language_model.decoder;
-    let rows = tokens::prompts(language_model, prompt)?;
-    let input = decoder.tokens(&rows)?;
+    let layers = options.layers(config)?;
+    let residual = match options.first {
+        Some(_) => Some(prompt.read_lock::<Tensor>().ok_or_else(|| {
+            expected("what a run with `start_at_layer` begins with", "a residual stream, [batch, pos, d_model]", prompt)
+        })?),
+        None => None,
+    };
+    let input = match &residual {
+        Some(residual) => residual.share(),
+        None => decoder.tokens(&tokens::prompts(language_model, prompt)?)?,
+    };
     let mut all = Hooks::none();
     caller.add(&mut all, entries, config, &options.positions, None)?;
-    for name in cached {
-        // After the script's own hooks, so that the cache holds what the run went on with.
-        all.add(config, hook::matching(&name, config)?, name, Action::Capture);
+    // After the script's own hooks, so that the cache holds what the run went on with.
+    match cached {
+        Cached::Usual => {
+            let usual = |point: &HookPoint| match point.site.in_block() {
+                true => layers.contains(&point.layer) && !point.site.is_per_head(),
+                false if point.site < hook::Site::ResidPre => options.first.is_none(),
+                false => options.end.is_none(),
+            };
+            let points = hook::points(config).into_iter().filter(usual).collect();
+            all.add(config, points, "everything", Action::Capture);
+        }
+        Cached::Named(names) => {
+            for name in names {
+                all.add(config, hook::matching(&name, config)?, name, Action::Capture);
+            }
+        }
+        Cached::Points(points) => all.add(config, points, "the filter's names", Action::Capture),
     }
-    let logits = decoder.forward(&input, options.logits, &mut all)?;
-    Ok((Tensor::new(logits), all.finish()?))
+    let start = match &residual {
+        Some(_) => Start::Residual(&input, layers.start as usize),
+        None => Start::Tokens(&input),
+    };
+    let mut past = options.prefix.as_ref().map(|prefix| prefix.continued(model, &input)).transpose()?;
+    let x = decoder.run_layers(start, layers.end as usize, &mut all, past.as_mut())?;
+    let result = match options.end {
+        Some(_) => x,
+        None => decoder.unembed(x, options.logits.unwrap_or(Logits::All), &mut all)?,
+    };
+    Ok((Tensor::new(result), all.finish()?))
 }
 
-fn names_of(value: &Array) -> Result<Vec<String>> {
-    value
-        .iter()
-        .map(|name| match name.read_lock::<Array>() {
-            Some(pair) => short_name(&pair).ok_or_else(|| expected("a hook name", "a string or [kind, layer]", name)),
-            None => name.clone().into_string().map_err(|_| expected("a hook name", "a string", name)),
-        })
-        .collect()
+/// What `run_with_cache` is to cache: a name, an array of names, or a function of them.
+fn cached(caller: &Caller, names: &Dynamic, config: &Config) -> Result<Cached> {
+    const WANTED: &str = "a name, an array of names, or a function of a name";
+    if let Ok(name) = names.clone().into_string() {
+        return Ok(Cached::Named(vec![name]));
+    }
+    if let Some(filter) = names.read_lock::<FnPtr>() {
+        let mut points = Vec::new();
+        for point in hook::points(config) {
+            let kept = caller.call(&filter, (point.name(),))?;
+            if kept.as_bool().map_err(|_| expected("what a filter of names returns", "true or false", &kept))? {
+                points.push(point);
+            }
+        }
+        return if points.is_empty() {
+            Err(Error::new("the filter keeps no hook"))
+        } else {
+            Ok(Cached::Points(points))
+        };
+    }
+    let array = names.read_lock::<Array>().ok_or_else(|| expected("what is cached", WANTED, names))?;
+    let name = |name: &Dynamic| match name.read_lock::<Array>() {
+        Some(pair) => {
+            short_name(&pair).ok_or_else(|| expected("a hook name", "a string or [kind, layer]", &names.clone()))
+        }
+        None => name.clone().into_string().map_err(|_| expected("a hook name", "a string", name)),
+    };
+    Ok(Cached::Named(array.iter().map(name).collect::<Result<_>>()?))
 }
 
 /// `["resid_post", 3]` as a name.
-fn short_name(pair: &Array) -> Option<String> {
+pub fn short_name(pair: &Array) -> Option<String> {
     match pair.as_slice() {
         [kind, layer] => Some(format!("{}.{}", kind.clone().into_string().ok()?, layer.as_int().ok()?)),
         _ => None,
@@ -112,61 +172,22 @@ fn cached_run(
     context: &NativeCallContext,
     model: &Model,
     prompt: &Dynamic,
-    names: Vec<String>,
+    names: Option<&Dynamic>,
     options: Map,
 ) -> ScriptResult<Map> {
     let options = RunOptions::read("run_with_cache", options)?;
-    let (logits, activations) =
-        with_hooks(context, |caller| run(caller, model, prompt, (names, &options.hooks), &options))?;
-    let cache = Cache { activations: Rc::new(activations), model: model.clone() };
-    Ok(map! { "logits" => logits, "cache" => cache })
-}
-
-fn generation(model: &Model, options: &mut Options) -> Result<Generation> {
-    let mut generation = Generation { stop_ids: model.get().eos_ids(), ..Generation::default() };
-    if let Some(count) = options.integer("max_tokens")? {
-        generation.max_tokens = count;
-    }
-    if let Some(temperature) = options.number("temperature")? {
-        generation.temperature = temperature;
-    }
-    generation.top_k = options.integer("top_k")?;
-    generation.top_p = options.number("top_p")?;
-    generation.seed = options.integer("seed")?;
-    if let Some(ids) = options.array("stop_ids")? {
-        generation.stop_ids = integers("option `stop_ids`", &ids)?;
-    }
-    Ok(generation)
-}
-
-fn generated(caller: &Caller, model: &Model, prompt: &Dynamic, options: Map) -> Result<Dynamic> {
-    let (generation, entries, positions) = Options::read("generate", options, |options| {
-        let generation = generation(model, options)?;
-        let entries = options.array("hooks")?.unwrap_or_default();
-        Ok((generation, entries, options.map("positions")?.unwrap_or_default()))
+    let (result, activations) = with_hooks(context, |caller| {
+        let cached = match names {
+            Some(names) => cached(caller, names, model.get().config())?,
+            None => Cached::Usual,
+        };
+        run(caller, model, prompt, (cached, &options.hooks), &options)
     })?;
-    let language_model = model.get();
-    let decoder = &language_model.decoder;
-    let input = decoder.tokens(&tokens::prompts(language_model, prompt)?)?;
-    let mut all = Hooks::none();
-    caller.add(&mut all, &entries, language_model.config(), &positions, None)?;
-    let rows = decoder.generate(&input, &generation, &mut all)?;
-    all.finish()?;
-    let nested = prompt.read_lock::<Array>().is_some_and(|array| array.iter().any(|item| !item.is_int()))
-        || prompt.read_lock::<Tensor>().is_some_and(|tensor| tensor.shape().len() == 2);
-    let is_text = prompt.is_string()
-        || prompt.read_lock::<Array>().is_some_and(|array| array.first().is_some_and(Dynamic::is_string));
-    let mut results = rows
-        .into_iter()
-        .map(|ids| {
-            if is_text {
-                language_model.decode(&ids).map(Dynamic::from)
-            } else {
-                Ok(ids.into_iter().map(Dynamic::from).collect::<Array>().into())
-            }
-        })
-        .collect::<Result<Array>>()?;
-    Ok(if nested { results.into() } else { results.swap_remove(0) })
+    let cache = Cache::new(Rc::new(activations), model.clone());
+    Ok(match options.end {
+        Some(_) => map! { "residual" => result, "cache" => cache },
+        None => map! { "logits" => result, "cache" => cache },
+    })
 }
 
 #[export_module(manifest)]
@@ -175,13 +196,17 @@ pub mod functions {
     ///
     /// `tokens` is text, an array of token ids, an array of such arrays of one length, or an integer tensor.
     ///
-    /// Option: `logits`, "all" positions or the "last" only ([batch, 1, d_vocab]).
+    /// Options: `logits` ("all" positions or the "last" only, [batch, 1, d_vocab]), `stop_at_layer` (the run ends before
+    /// that layer and returns the residual stream there, [batch, pos, d_model]), `start_at_layer` (the run begins at that
+    /// layer; `tokens` is the residual stream before it), `prefix` (see `model.prefix`: positions that come before).
     ///
     /// # Example
     /// ```rhai
     /// let model = load_model("smollm2");
     /// let logits = model.forward("The capital of France is");
-    /// print(model.to_string(logits.at([0, -1]).argmax()));
+    /// print(model.to_string(logits[0, -1].argmax()));
+    /// let middle = model.forward("The capital of France is", #{ stop_at_layer: 15 });
+    /// assert_eq(model.forward(middle, #{ start_at_layer: 15 }), logits);
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn forward(
@@ -191,35 +216,17 @@ pub mod functions {
         options: Map,
     ) -> ScriptResult<Tensor> {
         let options = RunOptions::read("forward", options)?;
-        with_hooks(&context, |caller| run(caller, model, &tokens, (Vec::new(), &Array::new()), &options))
-            .map(|(logits, _)| logits)
-    }
-
-    /// Continues a prompt and returns the new part: text for text, ids for ids (arrays of them for several prompts).
-    ///
-    /// Options: `max_tokens` (32), `temperature` (0, greedy), `top_k`, `top_p`, `seed`, `stop_ids` (the model's own
-    /// end-of-text tokens), `hooks` (as in `run_with_hooks`; a function is called at every step with the new positions
-    /// only, an intervention at a position of the prompt acts once), `positions`.
-    ///
-    /// # Example
-    /// ```rhai
-    /// let model = load_model("smollm2");
-    /// print(model.generate("The capital of France is", #{ max_tokens: 5 }));
-    /// ```
-    #[rhai_fn(return_raw, pure)]
-    pub fn generate(
-        context: NativeCallContext,
-        model: &mut Model,
-        tokens: Dynamic,
-        options: Map,
-    ) -> ScriptResult<Dynamic> {
-        with_hooks(&context, |caller| generated(caller, model, &tokens, options))
+        let nothing = (Cached::Points(Vec::new()), &Array::new());
+        with_hooks(&context, |caller| run(caller, model, &tokens, nothing, &options)).map(|(logits, _)| logits)
     }
 }
 
 #[export_module(manifest)]
 pub mod hook_functions {
-    /// Runs a prompt and caches every activation: `#{ logits, cache }`.
+    /// Runs a prompt and caches every activation but those of single heads in the residual stream's width
+    /// (`attn.hook_result`, `hook_q_input` and their like, which are cached where they are named): `#{ logits, cache }`.
+    ///
+    /// Options: as for `run_with_cache` with names.
     ///
     /// # Example
     /// ```rhai
@@ -228,36 +235,39 @@ pub mod hook_functions {
     /// print(run.cache["blocks.3.hook_resid_post"].shape);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn run_with_cache(context: NativeCallContext, model: &mut Model, tokens: Dynamic) -> ScriptResult<Map> {
-        let names = hook::points(model.get().config()).iter().map(|point| point.name()).collect();
-        cached_run(&context, model, &tokens, names, Map::new())
-    }
-
-    /// Runs a prompt and caches the activations of one name, alias or pattern: `#{ logits, cache }`.
-    #[rhai_fn(name = "run_with_cache", return_raw, pure)]
-    pub fn run_with_cache_one(
+    pub fn run_with_cache(
         context: NativeCallContext,
         model: &mut Model,
         tokens: Dynamic,
-        name: &str,
-    ) -> ScriptResult<Map> {
-        cached_run(&context, model, &tokens, vec![name.to_owned()], Map::new())
-    }
-
-    /// Runs a prompt and caches the activations named, each by its name, an alias, or a pattern such as
-    /// `blocks.*.hook_resid_post`: `#{ logits, cache }`.
-    ///
-    /// Options: `hooks` (as in `run_with_hooks`; the cache then holds what the hooks left), `positions` (names of
-    /// positions), `logits` ("all" or "last").
-    #[rhai_fn(name = "run_with_cache", return_raw, pure)]
-    pub fn run_with_cache_with(
-        context: NativeCallContext,
-        model: &mut Model,
-        tokens: Dynamic,
-        names: Array,
         options: Map,
     ) -> ScriptResult<Map> {
-        cached_run(&context, model, &tokens, names_of(&names)?, options)
+        cached_run(&context, model, &tokens, None, options)
+    }
+
+    /// Runs a prompt and caches the activations named: `#{ logits, cache }`.
+    ///
+    /// `names` is a name, an alias, a pattern such as `blocks.*.hook_resid_post`, a kind that stands for all layers
+    /// (`resid_post`), an array of these, or a function that takes every name and returns whether to cache it.
+    ///
+    /// Options: `hooks` (as in `run_with_hooks`; the cache then holds what the hooks left), `positions` (names of
+    /// positions), `logits` ("all" or "last"), `start_at_layer`, `stop_at_layer`, `prefix` (see `forward`; a run that stops
+    /// at a layer returns `#{ residual, cache }`).
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// let run = model.run_with_cache("Hello world", |name| name.ends_with("hook_z"));
+    /// assert_eq(run.cache.len(), model.cfg.n_layers);
+    /// ```
+    #[rhai_fn(name = "run_with_cache", return_raw, pure)]
+    pub fn run_with_cache_of(
+        context: NativeCallContext,
+        model: &mut Model,
+        tokens: Dynamic,
+        names: Dynamic,
+        options: Map,
+    ) -> ScriptResult<Map> {
+        cached_run(&context, model, &tokens, Some(&names), options)
     }
 
     /// Runs a prompt with hooks, and returns its logits, [batch, pos, d_vocab].
@@ -270,7 +280,7 @@ pub mod hook_functions {
     /// error.
     ///
     /// Options: `positions` (a map of names that interventions may use as positions, such as `#{ T_inst: 7 }`),
-    /// `logits` ("all" or "last").
+    /// `logits` ("all" or "last"), `start_at_layer`, `stop_at_layer`, `prefix` (see `forward`).
     ///
     /// # Example
     /// ```rhai
@@ -289,55 +299,7 @@ pub mod hook_functions {
         options: Map,
     ) -> ScriptResult<Tensor> {
         let options = RunOptions::read("run_with_hooks", options)?;
-        with_hooks(&context, |caller| run(caller, model, &tokens, (Vec::new(), &hooks), &options))
-            .map(|(logits, _)| logits)
-    }
-
-    /// The cached activation under a hook's name or alias.
-    #[rhai_fn(index_get, return_raw, pure)]
-    pub fn cache_get(cache: &mut Cache, name: &str) -> ScriptResult<Tensor> {
-        Ok(cache.get(name)?)
-    }
-
-    /// The cached activation at `[kind, layer]`, as in `cache[["resid_post", 3]]`.
-    #[rhai_fn(index_get, return_raw, pure)]
-    pub fn cache_get_at(cache: &mut Cache, kind_and_layer: Array) -> ScriptResult<Tensor> {
-        let name = short_name(&kind_and_layer)
-            .ok_or_else(|| Error::new("an index of a cache must be a hook name or [kind, layer]"))?;
-        Ok(cache.get(&name)?)
-    }
-
-    /// The activation of a kind (`resid_post`, `attn_out`, `z`, ...) at a layer.
-    #[rhai_fn(name = "get", return_raw, pure)]
-    pub fn cache_get_kind(cache: &mut Cache, kind: &str, layer: i64) -> ScriptResult<Tensor> {
-        Ok(cache.get(&format!("{kind}.{layer}"))?)
-    }
-
-    /// The names of the activations in a cache, in order of execution.
-    #[rhai_fn(name = "keys", pure)]
-    pub fn cache_keys(cache: &mut Cache) -> Array {
-        cache.activations.iter().map(|(point, _)| point.name().into()).collect()
-    }
-
-    /// The number of activations in a cache.
-    #[rhai_fn(name = "len", pure)]
-    pub fn cache_len(cache: &mut Cache) -> i64 {
-        cache.activations.len() as i64
-    }
-
-    /// Whether a cache holds the activation of a hook; also `name in cache`.
-    #[rhai_fn(name = "contains", pure)]
-    pub fn cache_contains(cache: &mut Cache, name: &str) -> bool {
-        cache.get(name).is_ok()
-    }
-
-    /// The activations of a cache as a map by name, for example for `save_safetensors`.
-    #[rhai_fn(name = "to_map", pure)]
-    pub fn cache_to_map(cache: &mut Cache) -> Map {
-        cache
-            .activations
-            .iter()
-            .map(|(point, value)| (point.name().into(), Dynamic::from(Tensor::new(value.shallow_clone()))))
-            .collect()
+        let nothing = (Cached::Points(Vec::new()), &hooks);
+        with_hooks(&context, |caller| run(caller, model, &tokens, nothing, &options)).map(|(logits, _)| logits)
     }
 }

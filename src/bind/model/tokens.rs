@@ -78,23 +78,68 @@ fn ids(value: &Dynamic) -> Result<Vec<i64>> {
     }
 }
 
+/// The unembedding's directions of tokens, [.., d_model]: of one token (text or id), of each in an array, or of a tensor of
+/// ids.
+///
+/// # Errors
+/// Text of another number of tokens than one, an id that the model does not have.
+pub fn directions(model: &LanguageModel, tokens: &Dynamic) -> Result<tch::Tensor> {
+    let (ids, shape) = if let Some(tensor) = tokens.read_lock::<Tensor>() {
+        (self::ids(tokens)?, tensor.shape())
+    } else if let Some(array) = tokens.read_lock::<Array>() {
+        let ids = array.iter().map(|token| single(model, token)).collect::<Result<Vec<_>>>()?;
+        let count = ids.len() as i64;
+        (ids, vec![count])
+    } else {
+        (vec![single(model, tokens)?], Vec::new())
+    };
+    model.decoder.check_ids(&ids, "the list of tokens")?;
+    let weight = &model.decoder.unembedding.weight;
+    let index = tch::Tensor::f_from_slice(&ids)?.f_to(weight.device())?;
+    let size: Vec<i64> = shape.into_iter().chain([model.config().d_model]).collect();
+    Ok(weight.f_index_select(0, &index)?.f_reshape(&size)?)
+}
+
+/// The id of one token, as an id or as text.
+fn single(model: &LanguageModel, token: &Dynamic) -> Result<i64> {
+    if let Ok(id) = token.as_int() {
+        return Ok(id);
+    }
+    let text = token.clone().into_string().map_err(|_| expected("a token", "an id or text", token))?;
+    match model.encode(&text, false)?.as_slice() {
+        [id] => Ok(*id),
+        other => Err(Error::new(format!("`{text}` is {} tokens", other.len()))
+            .hint("most words are one token with a space in front, as in \" word\"")),
+    }
+}
+
+/// `ids` after the token that begins a text, unless they begin with it.
+fn after_bos(model: &LanguageModel, ids: Vec<i64>) -> Result<Vec<i64>> {
+    let bos = model.tokenizer()?.bos().ok_or_else(|| {
+        Error::new("the tokenizer names no token that begins a text").hint("put one before the ids yourself")
+    })?;
+    Ok(if ids.first() == Some(&bos) { ids } else { [vec![bos], ids].concat() })
+}
+
 fn to_array(ids: Vec<i64>) -> Array {
     ids.into_iter().map(Dynamic::from).collect()
 }
 
-fn text_or_texts(model: &LanguageModel, text: &Dynamic, add_special: bool) -> Result<Array> {
+fn text_or_texts(model: &LanguageModel, text: &Dynamic, (special, bos): (bool, bool)) -> Result<Array> {
     if let Some(texts) = text.read_lock::<Array>() {
-        return texts.iter().map(|text| text_or_texts(model, text, add_special).map(Dynamic::from)).collect();
+        return texts.iter().map(|text| text_or_texts(model, text, (special, bos)).map(Dynamic::from)).collect();
     }
     let text = text.clone().into_string().map_err(|_| expected("text", "a string or an array of strings", text))?;
-    model.encode(&text, add_special).map(to_array)
+    let ids = model.encode(&text, special)?;
+    Ok(to_array(if bos { after_bos(model, ids)? } else { ids }))
 }
 
 #[export_module(manifest)]
 pub mod functions {
     /// The token ids of `text` (for an array of texts: an array of arrays). No special token is added.
     ///
-    /// Option: `add_special` (false): also the special tokens that the tokenizer puts around a text.
+    /// Options: `add_special` (false): also the special tokens that the tokenizer puts around a text; `prepend_bos` (false):
+    /// first the token that begins a text, `model.bos_id`, unless the text begins with it.
     ///
     /// # Example
     /// ```rhai
@@ -103,8 +148,11 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn to_tokens(model: &mut Model, text: Dynamic, options: Map) -> ScriptResult<Array> {
-        let add_special = Options::read("to_tokens", options, |options| options.boolean("add_special"))?;
-        Ok(text_or_texts(model.get(), &text, add_special.unwrap_or(false))?)
+        let which = Options::read("to_tokens", options, |options| {
+            let special = options.boolean("add_special")?.unwrap_or(false);
+            Ok((special, options.boolean("prepend_bos")?.unwrap_or(false)))
+        })?;
+        Ok(text_or_texts(model.get(), &text, which)?)
     }
 
     /// The id of the single token that `text` encodes to.
@@ -112,12 +160,51 @@ pub mod functions {
     /// Any other number of tokens is an error.
     #[rhai_fn(return_raw, pure)]
     pub fn to_single_token(model: &mut Model, text: &str) -> ScriptResult<i64> {
-        match model.get().encode(text, false)?.as_slice() {
-            [id] => Ok(*id),
-            other => Err(Error::new(format!("`{text}` is {} tokens", other.len()))
-                .hint("most words are one token with a space in front, as in \" word\"")
-                .into()),
-        }
+        Ok(single(model.get(), &text.into())?)
+    }
+
+    /// The id of the token that begins a text, or () if the tokenizer names none.
+    #[rhai_fn(get = "bos_id", return_raw, pure)]
+    pub fn bos_id(model: &mut Model) -> ScriptResult<Dynamic> {
+        Ok(model.get().tokenizer()?.bos().map_or(Dynamic::UNIT, Dynamic::from))
+    }
+
+    /// The ids of the tokens that end a text: generation stops at them.
+    #[rhai_fn(get = "eos_ids", pure)]
+    pub fn eos_ids(model: &mut Model) -> Array {
+        to_array(model.get().eos_ids())
+    }
+
+    /// The position of a token (text or id) in a text or an array of ids.
+    ///
+    /// Option: `mode` ("first" or "last" of several).
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// assert_eq(model.get_token_position(" France", "The capital of France is"), 3);
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn get_token_position(model: &mut Model, token: Dynamic, tokens: Dynamic, options: Map) -> ScriptResult<i64> {
+        let model = model.get();
+        let is_last = Options::read("get_token_position", options, |options| {
+            options.choice("mode", &[("first", false), ("last", true)])
+        })?;
+        let id = single(model, &token)?;
+        let rows = prompts(model, &tokens)?;
+        let [row] = rows.as_slice() else {
+            return Err(Error::new("a token is looked for in one text, not in several").into());
+        };
+        let mut found = row.iter().enumerate().filter(|(_, other)| **other == id).map(|(place, _)| place as i64);
+        let place = if is_last.unwrap_or(false) { found.next_back() } else { found.next() };
+        Ok(place.ok_or_else(|| Error::new(format!("the token `{token}` is not in the text")))?)
+    }
+
+    /// The directions in the residual stream that the unembedding reads a token by: its column of `W_U`, [d_model]; for an
+    /// array of tokens [token, d_model], for a tensor of ids [.., d_model].
+    #[rhai_fn(return_raw, pure)]
+    pub fn tokens_to_residual_directions(model: &mut Model, tokens: Dynamic) -> ScriptResult<Tensor> {
+        Ok(directions(model.get(), &tokens).map(Tensor::new)?)
     }
 
     /// The text of token ids (an array, a tensor, or one id); special tokens are shown.

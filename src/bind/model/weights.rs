@@ -1,101 +1,112 @@
-//! A model's weights in scripts, by TransformerLens's names and in its shapes.
+//! A model's weights in scripts, by TransformerLens's names and in its shapes: read, replaced in a copy of the model,
+//! rewritten, saved.
+
+use std::path::Path;
+use std::rc::Rc;
 
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
 use super::Model;
+use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
-use crate::bind::map::map;
+use crate::bind::handle::Handle;
 use crate::error::{Error, Result};
-use crate::model::block::{Block, Mlp};
-use crate::model::config::Config;
-use crate::model::decoder::Logits;
-use crate::model::layer::{Linear, Norm};
+use crate::model::decoder::{Decoder, Logits};
 use crate::model::run::Hooks;
 use crate::tensor::Tensor;
 
-/// A projection into heads, [head, d_model, d_head], from its [head · d_head, d_model].
-fn into_heads(linear: &Linear, heads: i64, d_head: i64) -> Result<tch::Tensor> {
-    Ok(linear.weight.f_unflatten(0, [heads, d_head])?.f_transpose(1, 2)?)
+/// Some of a model's weights: those of a layer, of its attention, its MLP or a norm.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    model: Model,
+    /// What their names begin with, such as `blocks.3.attn`
+    prefix: String,
 }
 
-fn norm_map(norm: &Norm) -> Map {
-    let parts = [("w", &norm.weight), ("b", &norm.bias)];
-    let held = parts.into_iter().filter_map(|(name, part)| part.as_ref().map(|part| (name, part)));
-    held.map(|(name, part)| (name.into(), Dynamic::from(Tensor::new(part.shallow_clone())))).collect()
+impl Weights {
+    fn of(model: &Model, prefix: impl Into<String>) -> Dynamic {
+        Dynamic::from(Self { model: model.clone(), prefix: prefix.into() })
+    }
+
+    /// The names after the prefix, and the tensors.
+    fn list(&self) -> Result<Vec<(String, tch::Tensor)>> {
+        let decoder = &self.model.get().decoder;
+        let layer = self.prefix.strip_prefix("blocks.").and_then(|rest| rest.split('.').next()?.parse().ok());
+        let all = match layer {
+            Some(layer) => decoder.block_parameters(layer)?,
+            None => decoder.parameters()?,
+        };
+        let under = format!("{}.", self.prefix);
+        let named = all.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&under)?.to_owned(), tensor)));
+        Ok(named.collect())
+    }
+
+    /// The first parts of the names.
+    fn names(&self) -> Result<Vec<String>> {
+        let mut names: Vec<String> = Vec::new();
+        for (name, _) in self.list()? {
+            let first = name.split('.').next().unwrap_or_default();
+            if !names.iter().any(|known| known == first) {
+                names.push(first.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn get(&self, name: &str) -> Result<Dynamic> {
+        let mut list = self.list()?;
+        if let Some(place) = list.iter().position(|(known, _)| known == name) {
+            return Ok(Dynamic::from(Tensor::new(list.swap_remove(place).1)));
+        }
+        if list.iter().any(|(known, _)| known.starts_with(&format!("{name}."))) {
+            return Ok(Self::of(&self.model, format!("{}.{name}", self.prefix)));
+        }
+        Err(Error::new(format!("`{}` has no weight `{name}`", self.prefix))
+            .hint(format!("it has {}", self.names()?.join(", "))))
+    }
 }
 
-fn attention_map(block: &Block, config: &Config) -> Result<Map> {
-    let attention = &block.attention;
-    let mut map = Map::new();
-    let mut set = |key: &str, tensor: tch::Tensor| {
-        map.insert(key.into(), Dynamic::from(Tensor::new(tensor)));
+impl Handle for Weights {
+    const NAME: &'static str = "weights";
+    const IS_IMMUTABLE: bool = true;
+
+    fn instead_of_setting() -> &'static str {
+        INSTEAD
+    }
+
+    fn describe(&self) -> String {
+        format!("weights {} of {}", self.prefix, self.model.get().name)
+    }
+
+    fn show(&self) -> String {
+        let lines = self.list().map(|list| {
+            list.iter().map(|(name, tensor)| format!("\n  {name} {:?}", tensor.size())).collect::<String>()
+        });
+        format!("{}{}", self.describe(), lines.unwrap_or_default())
+    }
+}
+
+/// How weights are changed.
+pub const INSTEAD: &str =
+    "`model.with_weights(#{ \"blocks.0.attn.W_Q\": tensor })` gives a model with other weights; the rest is shared";
+
+fn edited(model: &Model, edit: impl FnOnce(&Decoder) -> Result<Decoder>) -> ScriptResult<Model> {
+    let language_model = model.get();
+    Ok(Model(Rc::new(language_model.with_decoder(edit(&language_model.decoder)?))))
+}
+
+/// One weight of all layers in one tensor, [layer, ..].
+fn stacked(model: &Model, name: &str) -> ScriptResult<Tensor> {
+    let decoder = &model.get().decoder;
+    let find = |layer: i64| {
+        let block = decoder.block_parameters(layer)?;
+        let full = format!("blocks.{layer}.{name}");
+        let found = block.into_iter().find(|(known, _)| *known == full);
+        found.map(|(_, tensor)| tensor).ok_or_else(|| Error::new(format!("the model has no weight `{full}`")))
     };
-    let parts = [
-        ("Q", &attention.query, config.n_heads),
-        ("K", &attention.key, config.n_kv_heads),
-        ("V", &attention.value, config.n_kv_heads),
-    ];
-    for (name, linear, heads) in parts {
-        set(&format!("W_{name}"), into_heads(linear, heads, config.d_head)?);
-        if let Some(bias) = &linear.bias {
-            set(&format!("b_{name}"), bias.f_unflatten(0, [heads, config.d_head])?);
-        }
-    }
-    let output = &attention.output.weight;
-    set("W_O", output.f_transpose(0, 1)?.f_unflatten(0, [config.n_heads, config.d_head])?);
-    if let Some(bias) = &attention.output.bias {
-        set("b_O", bias.shallow_clone());
-    }
-    if let Some(sinks) = &attention.sinks {
-        set("sinks", sinks.shallow_clone());
-    }
-    for (name, norm) in [("q_norm", &attention.query_norm), ("k_norm", &attention.key_norm)] {
-        if let Some(norm) = norm {
-            map.insert(name.into(), norm_map(norm).into());
-        }
-    }
-    Ok(map)
-}
-
-fn mlp_map(mlp: &Mlp) -> Result<Map> {
-    let mut map = Map::new();
-    let mut set = |weight: &str, bias: &str, linear: &Linear| -> Result<()> {
-        map.insert(weight.into(), Dynamic::from(Tensor::new(linear.weight.f_transpose(-2, -1)?)));
-        if let Some(values) = &linear.bias {
-            map.insert(bias.into(), Dynamic::from(Tensor::new(values.shallow_clone())));
-        }
-        Ok(())
-    };
-    // TransformerLens calls the map that the activation acts on W_gate in gated MLPs and W_in in plain ones.
-    if let Some(gate) = &mlp.gate {
-        set("W_gate", "b_gate", gate)?;
-    }
-    set("W_in", "b_in", &mlp.up)?;
-    set("W_out", "b_out", &mlp.down)?;
-    if let Some(router) = &mlp.router {
-        set("W_router", "b_router", router)?;
-    }
-    if let Some(norm) = &mlp.norm {
-        map.insert("ln".into(), norm_map(norm).into());
-    }
-    Ok(map)
-}
-
-fn block_map(block: &Block, config: &Config) -> Result<Map> {
-    let mut map = map! {
-        "attn" => attention_map(block, config)?,
-        "ln1" => norm_map(&block.ln1),
-    };
-    if let Some(mlp) = &block.mlp {
-        map.insert("mlp".into(), mlp_map(mlp)?.into());
-    }
-    for (name, norm) in [("ln1_post", &block.ln1_post), ("ln2", &block.ln2), ("ln2_post", &block.ln2_post)] {
-        if let Some(norm) = norm {
-            map.insert(name.into(), norm_map(norm).into());
-        }
-    }
-    Ok(map)
+    let layers = (0..decoder.config.n_layers).map(find).collect::<Result<Vec<_>>>()?;
+    Ok(tch::Tensor::f_stack(&layers, 0).map(Tensor::new).map_err(Error::from)?)
 }
 
 #[export_module(manifest)]
@@ -130,21 +141,135 @@ pub mod functions {
     /// The weights of each layer: `model.blocks[3].attn.W_Q` [head, d_model, d_head], `W_K`, `W_V` [kv_head, d_model,
     /// d_head], `W_O` [head, d_head, d_model], `b_Q` ...; `.mlp.W_in` [d_model, d_mlp], `W_gate`, `W_out` [d_mlp,
     /// d_model], of experts [expert, d_model, d_mlp] and so on, with `W_router` [d_model, expert]; `.ln1.w`, `.ln2.w` [d_model]. (Gemma's norms multiply by 1 + w; OLMo's have no weights.)
-    #[rhai_fn(get = "blocks", return_raw, pure)]
-    pub fn blocks(model: &mut Model) -> ScriptResult<Array> {
-        let decoder = &model.get().decoder;
-        Ok(decoder
-            .blocks
-            .iter()
-            .map(|block| block_map(block, &decoder.config).map(Dynamic::from))
-            .collect::<Result<Array>>()?)
+    #[rhai_fn(get = "blocks", pure)]
+    pub fn blocks(model: &mut Model) -> Array {
+        (0..model.get().config().n_layers).map(|layer| Weights::of(model, format!("blocks.{layer}"))).collect()
     }
 
-    /// The final norm's weights, where it has them: `model.ln_final.w`, `model.ln_final.b`, [d_model].
-    /// (`ln_final(residual)` applies it.)
+    /// The final norm's weights: `model.ln_final.w` [d_model], and `b` where it has a bias. (`ln_final(residual)`
+    /// applies it.)
     #[rhai_fn(get = "ln_final", pure)]
-    pub fn final_norm(model: &mut Model) -> Map {
-        norm_map(&model.get().decoder.final_norm)
+    pub fn final_norm(model: &mut Model) -> Dynamic {
+        Weights::of(model, "ln_final")
+    }
+
+    /// The weight or the group of weights of that name, as in `block.attn["W_Q"]`.
+    #[rhai_fn(index_get, return_raw, pure)]
+    pub fn weight(weights: &mut Weights, name: &str) -> ScriptResult<Dynamic> {
+        Ok(weights.get(name)?)
+    }
+
+    /// The names of weights and groups of weights.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2", #{ init: "random" });
+    /// assert("W_Q" in model.blocks[0].attn.keys());
+    /// ```
+    #[rhai_fn(name = "keys", return_raw, pure)]
+    pub fn weight_names(weights: &mut Weights) -> ScriptResult<Array> {
+        Ok(weights.names()?.into_iter().map(Dynamic::from).collect())
+    }
+
+    /// Whether there is a weight or a group of weights of that name; also `"b_Q" in block.attn`.
+    #[rhai_fn(name = "contains", return_raw, pure)]
+    pub fn has_weight(weights: &mut Weights, name: &str) -> ScriptResult<bool> {
+        Ok(weights.names()?.iter().any(|known| known == name))
+    }
+
+    /// Every weight by its name, such as `embed.W_E`, `blocks.3.attn.W_Q`, `ln_final.w`, `unembed.W_U`, in the shapes that
+    /// `blocks` gives.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2", #{ init: "random" });
+    /// for weight in model.state_dict().items() { print(`${weight[0]} ${weight[1].shape}`); }
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn state_dict(model: &mut Model) -> ScriptResult<Map> {
+        let parameters = model.get().decoder.parameters()?;
+        Ok(parameters.into_iter().map(|(name, tensor)| (name.into(), Dynamic::from(Tensor::new(tensor)))).collect())
+    }
+
+    /// A model with other weights, by the names of `state_dict`; it shares the rest with this one, which stays as it is.
+    ///
+    /// A bias that the model lacks may be given. An unembedding that is the embedding is kept where only one changes.
+    ///
+    /// # Errors
+    /// A name that the model does not have, a tensor of another shape.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2", #{ init: "random" });
+    /// let W_out = model.blocks[1].mlp.W_out;
+    /// W_out[5] = 0.0;
+    /// let ablated = model.with_weights(#{ "blocks.1.mlp.W_out": W_out });
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn with_weights(model: &mut Model, weights: Map) -> ScriptResult<Model> {
+        let tensor = |(name, value): (rhai::Identifier, Dynamic)| match value.read_lock::<Tensor>() {
+            Some(tensor) => Ok((name.to_string(), tensor.share())),
+            None => Err(expected(&format!("`{name}`"), "a tensor", &value)),
+        };
+        let weights = weights.into_iter().map(tensor).collect::<Result<_>>()?;
+        edited(model, |decoder| decoder.with_parameters(weights))
+    }
+
+    /// The model with the weights of its norms multiplied into the maps that follow them (`fold_ln` of TransformerLens).
+    ///
+    /// It computes the same. Norms after a sublayer, and those of queries and keys, stay. After a LayerNorm the maps are
+    /// also centred over their inputs, and its bias goes into theirs.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2", #{ init: "random" });
+    /// let folded = model.fold_ln();
+    /// assert(allclose(folded.forward([1, 2]), model.forward([1, 2]), #{ atol: 1e-4 }));
+    /// assert(equal(folded.ln_final.w, ones([model.cfg.d_model])));
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn fold_ln(model: &mut Model) -> ScriptResult<Model> {
+        edited(model, Decoder::fold_norms)
+    }
+
+    /// The model with its unembedding's mean over the vocabulary taken away; its probabilities stay.
+    ///
+    /// # Errors
+    /// A model with a soft cap of the logits, whose probabilities would change.
+    #[rhai_fn(return_raw, pure)]
+    pub fn center_unembed(model: &mut Model) -> ScriptResult<Model> {
+        edited(model, Decoder::center_unembedding)
+    }
+
+    /// The model with the mean over d_model taken from all that writes into the residual stream; it computes the same.
+    ///
+    /// # Errors
+    /// A model without LayerNorms before its sublayers, which would compute something else.
+    #[rhai_fn(return_raw, pure)]
+    pub fn center_writing_weights(model: &mut Model) -> ScriptResult<Model> {
+        edited(model, Decoder::center_writing)
+    }
+
+    /// The model with the biases of its values moved into the bias of the attention's output; it computes the same.
+    #[rhai_fn(return_raw, pure)]
+    pub fn fold_value_biases(model: &mut Model) -> ScriptResult<Model> {
+        edited(model, Decoder::fold_value_biases)
+    }
+
+    /// Writes the model into a new folder in Hugging Face's layout, for `load_model(folder)` and for transformers.
+    ///
+    /// # Errors
+    /// A folder that holds a model already, weights that checkpoints of the family cannot hold, a failure to write.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2", #{ init: "random", dtype: "bf16" });
+    /// model.save("edited");
+    /// assert_eq(load_model("edited", #{ dtype: "bf16" }).hash, model.hash);
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn save(model: &mut Model, folder: &str) -> ScriptResult<()> {
+        Ok(model.get().save(Path::new(folder))?)
     }
 
     /// Applies the final norm to residual vectors, [batch, pos, d_model].
@@ -161,5 +286,86 @@ pub mod functions {
     pub fn logit_lens(model: &mut Model, residual: Tensor) -> ScriptResult<Tensor> {
         let decoder = &model.get().decoder;
         Ok(decoder.unembed(residual.share(), Logits::All, &mut Hooks::none()).map(Tensor::new)?)
+    }
+}
+
+#[export_module(manifest)]
+pub mod stacked_weights {
+    /// The query weights of all layers, [layer, head, d_model, d_head].
+    #[rhai_fn(get = "W_Q", return_raw, pure)]
+    pub fn stacked_w_q(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "attn.W_Q")
+    }
+
+    /// The key weights of all layers, [layer, kv_head, d_model, d_head].
+    #[rhai_fn(get = "W_K", return_raw, pure)]
+    pub fn stacked_w_k(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "attn.W_K")
+    }
+
+    /// The value weights of all layers, [layer, kv_head, d_model, d_head].
+    #[rhai_fn(get = "W_V", return_raw, pure)]
+    pub fn stacked_w_v(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "attn.W_V")
+    }
+
+    /// The output weights of all heads, [layer, head, d_head, d_model].
+    #[rhai_fn(get = "W_O", return_raw, pure)]
+    pub fn stacked_w_o(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "attn.W_O")
+    }
+
+    /// The query biases of all layers, [layer, head, d_head].
+    #[rhai_fn(get = "b_Q", return_raw, pure)]
+    pub fn stacked_b_q(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "attn.b_Q")
+    }
+
+    /// The key biases of all layers, [layer, kv_head, d_head].
+    #[rhai_fn(get = "b_K", return_raw, pure)]
+    pub fn stacked_b_k(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "attn.b_K")
+    }
+
+    /// The value biases of all layers, [layer, kv_head, d_head].
+    #[rhai_fn(get = "b_V", return_raw, pure)]
+    pub fn stacked_b_v(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "attn.b_V")
+    }
+
+    /// The output biases of all attention layers, [layer, d_model].
+    #[rhai_fn(get = "b_O", return_raw, pure)]
+    pub fn stacked_b_o(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "attn.b_O")
+    }
+
+    /// The input weights of all MLPs, [layer, d_model, d_mlp]; of gated ones those that the activation does not act on.
+    #[rhai_fn(get = "W_in", return_raw, pure)]
+    pub fn stacked_w_in(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "mlp.W_in")
+    }
+
+    /// The gates' weights of all gated MLPs, [layer, d_model, d_mlp].
+    #[rhai_fn(get = "W_gate", return_raw, pure)]
+    pub fn stacked_w_gate(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "mlp.W_gate")
+    }
+
+    /// The output weights of all MLPs, [layer, d_mlp, d_model].
+    #[rhai_fn(get = "W_out", return_raw, pure)]
+    pub fn stacked_w_out(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "mlp.W_out")
+    }
+
+    /// The input biases of all MLPs, [layer, d_mlp].
+    #[rhai_fn(get = "b_in", return_raw, pure)]
+    pub fn stacked_b_in(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "mlp.b_in")
+    }
+
+    /// The output biases of all MLPs, [layer, d_model].
+    #[rhai_fn(get = "b_out", return_raw, pure)]
+    pub fn stacked_b_out(model: &mut Model) -> ScriptResult<Tensor> {
+        stacked(model, "mlp.b_out")
     }
 }

@@ -5,28 +5,31 @@ use std::ops::{Range, RangeInclusive};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, EvalAltResult, Position};
 
-use super::convert::{number, operand, positions};
+use super::convert::{from_number, number, operand, positions};
 use crate::bind::convert::{expected, integers};
+use crate::bind::display::display;
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
+use crate::bind::indexes::{Indexes, Slot};
 use crate::bind::module;
+use crate::bind::write_back::refuse_change;
 use crate::catalog::topic::Topic;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::syntax::index_token::ELLIPSIS;
 use crate::tensor::Tensor;
+use crate::tensor::arithmetic::Operand;
 use crate::tensor::index::Index;
 
 /// Registers the indexers and the functions.
 pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Tensors, exported_manifest!(index_functions));
+    module::register(engine, Topic::Tensors, exported_manifest!(range_operators));
 }
 
 /// The index of one dimension.
 fn one(value: &Dynamic) -> Result<Index> {
     if let Ok(position) = value.as_int() {
         return Ok(Index::At(position));
-    }
-    if value.is_unit() {
-        return Ok(Index::All);
     }
     if let Some(range) = value.clone().try_cast::<Range<i64>>() {
         // Rhai gives an open range, `1..`, the largest number.
@@ -41,30 +44,55 @@ fn one(value: &Dynamic) -> Result<Index> {
     if let Some(tensor) = value.clone().try_cast::<Tensor>() {
         return Ok(Index::Tensor(tensor));
     }
+    if is_ellipsis(value) {
+        return Ok(Index::Ellipsis);
+    }
     match value.read_lock::<Array>() {
         Some(list) => Ok(Index::List(integers("an index", &list)?)),
-        None => Err(expected("an index", "an integer, a range, (), an array or a tensor", value)),
+        None => {
+            let error = expected("an index", "an integer, a range, an array of integers or a tensor", value);
+            Err(if value.is_unit() { error.hint("`:` stands for all positions, as in `t[:, 0]`") } else { error })
+        }
     }
+}
+
+fn is_ellipsis(value: &Dynamic) -> bool {
+    value.is_string() && value.to_string() == ELLIPSIS
 }
 
 /// Fails for a text between the brackets: Rhai comes here with a property that tensors do not have.
 fn not_a_property(index: &Dynamic) -> ScriptResult<()> {
-    if index.is_string() {
+    if index.is_string() && !is_ellipsis(index) {
         let text = format!("Unknown property '{index}' of '{}'", Tensor::NAME);
         return Err(EvalAltResult::ErrorDotExpr(text, Position::NONE).into());
     }
     Ok(())
 }
 
-fn each(items: &Array) -> Result<Vec<Index>> {
-    items.iter().map(one).collect()
+/// What stands between the brackets.
+fn indexes(value: &Dynamic) -> Result<Vec<Index>> {
+    if let Some(several) = value.read_lock::<Indexes>() {
+        return several.slots().iter().map(slot).collect();
+    }
+    if let Some(list) = value.read_lock::<Array>() {
+        let listed = display(&Dynamic::from(list.clone())).replace("()", ":");
+        let bare = listed.trim_start_matches('[').trim_end_matches(']');
+        let rows =
+            if list.iter().all(Dynamic::is_int) { format!("; rows are `t[{listed}, ...]`") } else { String::new() };
+        return Err(Error::new("an array alone does not say whether it lists rows or has an index per dimension")
+            .hint(format!("one index per dimension is `t[{bare}]`{rows}")));
+    }
+    Ok(vec![one(value)?])
 }
 
-/// What stands between the brackets: an array that holds more than integers has one index per dimension.
-fn indexes(value: &Dynamic) -> Result<Vec<Index>> {
-    match value.read_lock::<Array>() {
-        Some(items) if items.iter().any(|item| !item.is_int()) => each(&items),
-        _ => Ok(vec![one(value)?]),
+fn slot(slot: &Slot) -> Result<Index> {
+    match slot {
+        Slot::All => Ok(Index::All),
+        Slot::Below(end) => {
+            let end = end.as_int().map_err(|_| expected("the end of a range", "an integer", end))?;
+            Ok(Index::Range(0, Some(end)))
+        }
+        Slot::Value(value) => one(value),
     }
 }
 
@@ -76,21 +104,65 @@ fn end(what: &str, value: &Dynamic) -> Result<Option<i64>> {
     }
 }
 
+/// The end of a range that a tensor of one integer gives.
+fn range_end(value: &Dynamic) -> Result<i64> {
+    let item = match value.read_lock::<Tensor>() {
+        Some(tensor) => from_number(tensor.item()?),
+        None => value.clone(),
+    };
+    item.as_int().map_err(|_| expected("the end of a range", "an integer", &item))
+}
+
+fn exclusive(start: &Dynamic, end: &Dynamic) -> ScriptResult<Range<i64>> {
+    Ok(range_end(start)?..range_end(end)?)
+}
+
+#[export_module(manifest)]
+mod range_operators {
+    /// A range that ends at the only element of an integer tensor.
+    #[rhai_fn(name = "..", return_raw)]
+    pub fn to_tensor(start: i64, end: Tensor) -> ScriptResult<Range<i64>> {
+        exclusive(&start.into(), &Dynamic::from(end))
+    }
+
+    /// A range that begins at the only element of an integer tensor.
+    #[rhai_fn(name = "..", return_raw)]
+    pub fn from_tensor(start: Tensor, end: i64) -> ScriptResult<Range<i64>> {
+        exclusive(&Dynamic::from(start), &end.into())
+    }
+
+    /// A range between the only elements of two integer tensors.
+    #[rhai_fn(name = "..", return_raw)]
+    pub fn between_tensors(start: Tensor, end: Tensor) -> ScriptResult<Range<i64>> {
+        exclusive(&Dynamic::from(start), &Dynamic::from(end))
+    }
+
+    /// A range from the only element of an integer tensor on.
+    #[rhai_fn(name = "..", return_raw)]
+    pub fn open_from_tensor(start: Tensor, _end: ()) -> ScriptResult<Range<i64>> {
+        exclusive(&Dynamic::from(start), &i64::MAX.into())
+    }
+}
+
 #[export_module(manifest)]
 mod index_functions {
-    /// The elements at a position, in a range, at listed positions or where a bool tensor is true.
+    /// The elements at one index per dimension, as in PyTorch: `t[0, -1]`, `t[:, 2:5]`, `t[..., 0]`, `t[[0, 2], :]`.
     ///
-    /// `t[0]` and `t[-1]` are rows, `t[0..2]`, `t[0..=1]` and `t[1..]` ranges of rows, `t[[0, 2]]` the rows listed. An
-    /// array that holds anything but integers has one index per dimension, where `()` stands for all positions: `t[[(),
-    /// -1]]` is the last column, `t[[0, 1..3]]` a part of row 0. For one element use `t.at([i, j])` or `t[i][j]`.
+    /// An index is a position (negative from the end), a range (`1:3` or `1..3`, `1..=2`, `1:`, `:3`), `:` for all, an
+    /// array or an integer tensor of positions, or a bool tensor, which picks where it is true. `...` stands for `:` in
+    /// all dimensions that are left, and so do indexes left out at the end: `t[0]` is a row, `t[1:]` are rows. Rows from a
+    /// list are `t[[0, 2], ...]`. An array alone, `t[[0, 2]]`, is an error, because it looks like both.
     ///
     /// # Errors
-    /// A position that is out of range.
+    /// A position or the end of a range that the dimension does not have, more indexes than dimensions.
     ///
     /// # Example
     /// ```rhai
     /// let t = arange(6).reshape([2, 3]);
-    /// assert_eq(t[[(), -1]].to_array(), [2, 5]);
+    /// assert_eq(t[1, 2].item(), 5);
+    /// assert_eq(t[:, -1].to_array(), [2, 5]);
+    /// assert_eq(t[0, 1:].to_array(), [1, 2]);
+    /// assert_eq(t[[1, 0], ...].to_array(), [[3, 4, 5], [0, 1, 2]]);
     /// assert_eq(t[t > 3].to_array(), [4, 5]);
     /// ```
     #[rhai_fn(index_get, pure, return_raw)]
@@ -107,42 +179,27 @@ mod index_functions {
     /// ```rhai
     /// let a = zeros([2, 2]);
     /// let b = a;
-    /// b[[(), 0]] = 1.0;
+    /// b[:, 0] = 1.0;
     /// assert_eq(b.to_array(), [[1.0, 0.0], [1.0, 0.0]]);
     /// assert_eq(a.sum().item(), 0.0);
     /// ```
     #[rhai_fn(index_set, return_raw)]
-    pub fn set(t: &mut Tensor, index: Dynamic, value: Dynamic) -> ScriptResult<()> {
-        not_a_property(&index)?;
-        let changed = operand("the value", &value).and_then(|value| t.with_index(&indexes(&index)?, &value))?;
+    pub fn set(context: NativeCallContext, t: &mut Tensor, index: Dynamic, value: Dynamic) -> ScriptResult<()> {
+        if index.is_string() && !is_ellipsis(&index) {
+            return refuse_change(&context, t, &index, &value);
+        }
+        let indexes = indexes(&index)?;
+        let value = operand("the value", &value)?;
+        // Rhai writes back what a chain such as `t[0].to_array().map(..)` has read.
+        if let Operand::Tensor(value) = &value
+            && t.index(&indexes)?.holds_same_elements(value)
+        {
+            return Ok(());
+        }
+        let changed = t.with_index(&indexes, &value)?;
         crate::bind::watch::note_change(t);
         *t = changed;
         Ok(())
-    }
-
-    /// The elements at one index per dimension: integers, ranges, `()` for all, arrays and tensors of positions.
-    ///
-    /// # Example
-    /// ```rhai
-    /// let t = arange(6).reshape([2, 3]);
-    /// assert_eq(t.at([1, 2]).item(), 5);
-    /// assert_eq(t.at([0, 1..3]).to_array(), [1, 2]);
-    /// ```
-    #[rhai_fn(return_raw)]
-    pub fn at(t: Tensor, indexes: Array) -> ScriptResult<Tensor> {
-        Ok(each(&indexes).and_then(|indexes| t.index(&indexes))?)
-    }
-
-    /// A copy in which the elements at one index per dimension (see `at`) are replaced by a number or a tensor.
-    ///
-    /// # Example
-    /// ```rhai
-    /// let t = zeros([2, 2]).with_at([0, 1], 5.0);
-    /// assert_eq(t.to_array(), [[0.0, 5.0], [0.0, 0.0]]);
-    /// ```
-    #[rhai_fn(return_raw)]
-    pub fn with_at(t: Tensor, indexes: Array, value: Dynamic) -> ScriptResult<Tensor> {
-        Ok(operand("the value", &value).and_then(|value| t.with_index(&each(&indexes)?, &value))?)
     }
 
     /// The part from `start` to just before `end` along dimension `dim`.

@@ -23,6 +23,11 @@ pub use nested::{from_nested, to_nested};
 
 impl Handle for Tensor {
     const NAME: &'static str = "tensor";
+    const HAS_ITEMS: bool = true;
+
+    fn instead_of_setting() -> &'static str {
+        "elements are set by position, as in `t[0, -1] = 1.0`; `t.reshape(..)` and `t.to(..)` give other tensors"
+    }
 
     fn describe(&self) -> String {
         self.headline()

@@ -1,6 +1,7 @@
 //! Shared by the tests of models: loading, capturing, comparing, scripts.
 
 pub mod checkpoint;
+pub mod checksum;
 #[path = "../../support/device.rs"]
 mod device;
 #[path = "../../support/fixture.rs"]

@@ -1,0 +1,128 @@
+//! Gives each turn of a `for` loop a loop variable of its own, where a closure in the loop uses it: in Rhai all of them
+//! would see the value of the last turn. The loop gets a copy of the variable, `let x = x;`, at its beginning.
+
+use super::scan::{Kind, Token, scan, words};
+
+/// Text put into another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Insertion {
+    /// Where, in bytes of the original.
+    pub at: usize,
+    /// What.
+    pub text: String,
+}
+
+/// The copies that `source` needs, in order.
+pub fn copies(source: &str) -> Vec<Insertion> {
+    let tokens: Vec<Token> = scan(source).into_iter().filter(|token| token.kind != Kind::Comment).collect();
+    let text = |index: usize| tokens.get(index).map_or("", |token| token.text(source));
+    let mut found = Vec::new();
+    for (start, _) in tokens.iter().enumerate().filter(|(index, _)| text(*index) == "for") {
+        // `for x in` or `for (x, count) in`
+        let Some(length) = (1..=6).find(|ahead| text(start + ahead) == "in") else { continue };
+        let names: Vec<&str> = (start + 1..start + length)
+            .filter(|index| tokens.get(*index).is_some_and(|token| token.kind == Kind::Name))
+            .map(text)
+            .collect();
+        let Some(open) = body(&tokens, source, start + length + 1) else { continue };
+        let close = closing(&tokens, source, open);
+        let Some(closure) = first_closure(tokens.get(open + 1..close).unwrap_or_default(), source) else { continue };
+        let end = tokens.get(close).map_or(source.len(), |token| token.range.start);
+        // What stands behind the closure counts, too: a copy too many does no harm.
+        let used = words(source.get(closure..end).unwrap_or_default());
+        let own = names.iter().filter(|name| used.contains(**name));
+        let copies: String = own.map(|name| format!(" let {name} = {name};")).collect();
+        if let Some(brace) = tokens.get(open).filter(|_| !copies.is_empty()) {
+            found.push(Insertion { at: brace.range.end, text: copies });
+        }
+    }
+    found
+}
+
+/// `source` with all `insertions`.
+pub fn inserted(source: &str, insertions: &[Insertion]) -> String {
+    let mut text = String::with_capacity(source.len());
+    let mut from = 0;
+    for Insertion { at, text: added } in insertions {
+        text.push_str(source.get(from..*at).unwrap_or_default());
+        text.push_str(added);
+        from = *at;
+    }
+    text + source.get(from..).unwrap_or_default()
+}
+
+/// The brace that opens the body of a loop whose iterated expression starts at the token `from`.
+fn body(tokens: &[Token], source: &str, from: usize) -> Option<usize> {
+    let mut depth = 0_usize;
+    for (index, token) in tokens.iter().enumerate().skip(from) {
+        match token.text(source) {
+            "{" if depth == 0 => return Some(index),
+            "(" | "[" | "{" | "#{" | "?[" => depth += 1,
+            ")" | "]" | "}" => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The token that closes the bracket `open`, or the end.
+fn closing(tokens: &[Token], source: &str, open: usize) -> usize {
+    let mut depth = 0_usize;
+    for (index, token) in tokens.iter().enumerate().skip(open) {
+        match token.text(source) {
+            "(" | "[" | "{" | "#{" | "?[" => depth += 1,
+            ")" | "]" | "}" if depth == 1 => return index,
+            ")" | "]" | "}" => depth -= 1,
+            _ => {}
+        }
+    }
+    tokens.len()
+}
+
+/// Where the first closure begins.
+fn first_closure(tokens: &[Token], source: &str) -> Option<usize> {
+    let ends_value = |token: &Token| {
+        matches!(token.kind, Kind::Name | Kind::Number | Kind::Text) || matches!(token.text(source), ")" | "]" | "this")
+    };
+    let mut before = None;
+    for token in tokens {
+        if matches!(token.text(source), "|" | "||") && !before.is_some_and(ends_value) {
+            return Some(token.range.start);
+        }
+        before = Some(token);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(source: &str) -> String {
+        inserted(source, &copies(source))
+    }
+
+    #[test]
+    fn only_loops_whose_closures_use_the_variable_get_a_copy() {
+        for source in [
+            "for x in 0..3 { f(x) }",
+            "for x in 0..3 { f(|y| y) }",
+            "for x in 0..3 { if x == 1 || x == 2 { f(a | x) } }",
+            "xs.for_each(|x| f(x)); // for x in y { |z| x }",
+            "`for x in y { |z| x }`",
+            "for x in [1, 2",
+            "for",
+        ] {
+            assert_eq!(changed(source), source);
+        }
+    }
+
+    #[test]
+    fn copies_stand_at_the_beginning_of_the_loop() {
+        assert_eq!(changed("for x in f({ 1 }) {\n  g(|y| x);\n}"), "for x in f({ 1 }) { let x = x;\n  g(|y| x);\n}");
+        assert_eq!(
+            changed("for (é, i) in xs { for j in 0..i { hooks.push(|| print(`${i} ${j}`)); } }"),
+            "for (é, i) in xs { let i = i; for j in 0..i { let j = j; hooks.push(|| print(`${i} ${j}`)); } }"
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! Chains such as `x.shape.len()` and `x[0].to_array().map(..)` mean what they mean step by step, whatever they are made
+//! of: Rhai writes the parts of a chain back to where they were read, which must not fail where nothing changed.
+
+use std::collections::BTreeSet;
+
+use lancet::catalog::{Entry, Kind};
+use lancet::session::{ScriptError, Session};
+
+use crate::support::{generator, session, small_model};
+
+/// Values of every type of which something can be read.
+const VALUES: &[(&str, &str)] = &[
+    ("tensor", "x"),
+    ("array", "[3, 1]"),
+    ("map", "#{ a: [1, 2], b: x }"),
+    ("string", "\"a b\""),
+    ("range", "0..3"),
+    ("model", "model"),
+    ("cache", "run.cache"),
+    ("map", "run"),
+    ("weights", "model.blocks[0]"),
+    ("intervention", "patch(\"blocks.0.hook_resid_post\", -1, x)"),
+    ("grid", "grid"),
+    ("linear_map", "linear"),
+    ("paths", "paths"),
+    ("path_graph", "graph"),
+    ("figure", "heatmap(x)"),
+    ("table", "table([\"a\", \"b\"])"),
+    ("progress", "progress(3)"),
+];
+const PREPARE: &str = r#"
+    let x = tensor([[1.0, 2.0], [3.0, 4.0]]);
+    let run = model.run_with_cache("The dog", ["blocks.*.hook_resid_post"]);
+    let grid = model.patch_grid(#{ source: "The dog", target: ["a big"], answer: [7], sizes: [1], quiet: true });
+    let linear = model.linearize("The dog");
+    let paths = linear.paths(#{ answer: 7, edges: "argmax", quiet: true });
+    let graph = path_graph(paths, #{ high_ranking_only: false });
+"#;
+/// What is drawn anew each time, talks, waits or ends the session; `take` of Rhai empties even numbers.
+const LEFT_OUT: &[&str] =
+    &["print", "debug", "hash", "rand", "randn", "rand_like", "randn_like", "help", "sleep", "exit", "take"];
+/// Types of the language whose values hold no others: few of their members stand for all.
+const PLAIN: &[&str] = &["i64", "f64", "bool", "char", "string", "()"];
+/// Steps that are not members.
+const INDEXES: &[&str] = &["[0]", "[-1]", "[0, 0]", "[:1]", "[\"a\"]", "[\"blocks.0.hook_resid_post\"]", "[0][0]"];
+
+/// Everything that can be read of a value of type `kind` without an argument, as it follows the value.
+fn steps(entries: &[Entry], kind: &str) -> Vec<String> {
+    let mut steps: Vec<String> = entries
+        .iter()
+        .filter(|entry| !entry.name.contains("::") && !LEFT_OUT.contains(&entry.name.as_str()))
+        .filter(|entry| entry.receiver() == kind || entry.receiver() == "any")
+        .filter_map(|entry| match entry.kind {
+            Kind::Property => Some(format!(".{}", entry.name)),
+            Kind::Function if entry.takes(1) => Some(format!(".{}()", entry.name)),
+            _ => None,
+        })
+        .collect();
+    match kind {
+        "array" => steps.extend([".map(|item| item)", ".contains(3)", ".index_of(1)"].map(str::to_owned)),
+        "tensor" => steps.extend([".topk(1)", ".to(\"f64\")", ".sum(0)"].map(str::to_owned)),
+        _ => {}
+    }
+    steps.extend(INDEXES.iter().map(|index| (*index).to_owned()));
+    steps.sort();
+    steps.dedup();
+    if PLAIN.contains(&kind) { steps.into_iter().step_by(9).collect() } else { steps }
+}
+
+/// What a script gives, or the error's message.
+fn outcome(session: &mut Session, script: &str) -> Result<String, String> {
+    let text = format!("let outcome = {{ {script} }}; `${{type_of(outcome)}}|${{outcome.to_debug()}}`");
+    match session.eval("chain", &text) {
+        Ok(value) => Ok(value.to_string()),
+        Err(ScriptError::Failed(diagnostic)) => Err(diagnostic.message),
+        Err(other) => panic!("{script}: {other:?}"),
+    }
+}
+
+#[test]
+fn chains_of_two_and_three_steps_mean_what_their_steps_mean() {
+    let _turn = generator();
+    let folder = small_model();
+    let mut session = session();
+    let load = format!("let model = load_model({:?}, #{{ init: \"random\", seed: 1 }});", folder.path().join("small"));
+    for part in [load.as_str(), PREPARE] {
+        assert!(session.eval("prepare", part).is_ok());
+    }
+    let entries: Vec<Entry> = session.catalog().entries().cloned().collect();
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    // Of the chains through the same types and members only the first is tried.
+    let mut seen = BTreeSet::new();
+    for (kind, value) in VALUES {
+        assert!(outcome(&mut session, value).is_ok(), "{value}");
+        for first in steps(&entries, kind) {
+            let Ok(one) = outcome(&mut session, &format!("let v = {value}; let a = v{first}; a")) else { continue };
+            let kind_of_first = one.split('|').next().unwrap_or_default().to_owned();
+            for second in steps(&entries, &kind_of_first) {
+                let stepwise = format!("let v = {value}; let a = v{first}; let b = a{second}; b");
+                let two = outcome(&mut session, &stepwise);
+                count += 1;
+                compare(&mut session, &mut wrong, &format!("let v = {value}; v{first}{second}"), &two, &stepwise);
+                let Ok(two) = two else { continue };
+                let kind_of_second = two.split('|').next().unwrap_or_default().to_owned();
+                let key = (kind_of_first.clone(), second.clone(), kind_of_second.clone());
+                if !seen.insert(key) {
+                    continue;
+                }
+                for third in steps(&entries, &kind_of_second).into_iter().step_by(7) {
+                    let stepwise = format!("let v = {value}; let a = v{first}; let b = a{second}; let c = b{third}; c");
+                    let three = outcome(&mut session, &stepwise);
+                    count += 1;
+                    let chain = format!("let v = {value}; v{first}{second}{third}");
+                    compare(&mut session, &mut wrong, &chain, &three, &stepwise);
+                }
+            }
+        }
+    }
+    assert!(count > 5_000, "only {count} chains");
+    assert!(wrong.is_empty(), "{} of {count} chains differ\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn compare(
+    session: &mut Session,
+    wrong: &mut Vec<String>,
+    chain: &str,
+    wanted: &Result<String, String>,
+    stepwise: &str,
+) {
+    let got = outcome(session, chain);
+    // A chain that would change what it has read is refused; step by step the change stays in a variable.
+    let refused = matches!(&got, Err(message) if message.contains("cannot be set"));
+    if got == *wanted || (refused && wanted.is_ok() && changes_what_it_read(stepwise)) {
+        return;
+    }
+    // What differs from time to time cannot be compared.
+    if outcome(session, stepwise) != *wanted {
+        return;
+    }
+    wrong.push(format!("{chain}\n    {got:?}\n    {wanted:?}"));
+}
+
+/// Whether the script's last steps hold a method of the language that changes its array, map or string in place.
+fn changes_what_it_read(stepwise: &str) -> bool {
+    const CHANGING: &[&str] = &[
+        ".clear()",
+        ".pop()",
+        ".shift()",
+        ".reverse()",
+        ".dedup()",
+        ".sort_desc()",
+        ".order()",
+        ".order_desc()",
+        ".sort()",
+        ".make_lower()",
+        ".make_upper()",
+        ".trim()",
+        ".drain(",
+        ".retain(",
+    ];
+    CHANGING.iter().any(|method| stepwise.contains(method))
+}
