@@ -107,7 +107,6 @@ fn tensor_member(name: &str) -> Option<&'static str> {
         "bool" => "write `x.to(\"bool\")`",
         "size" => "write `x.shape`, or `x.shape[0]`",
         "dim" => "write `x.ndim`",
-        "view" => "write `x.reshape([2, -1])`",
         "var" => "write `x.variance()`",
         "mm" | "bmm" | "mv" => "write `x.matmul(y)`",
         "t" => "write `x.T`",

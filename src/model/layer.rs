@@ -80,10 +80,15 @@ impl Norm {
         layer: i64,
         hooks: &mut Hooks,
     ) -> Result<Tensor> {
-        let at = |site| HookPoint { site, layer };
+        let (scale, normalized) = (HookPoint { site: scale, layer }, HookPoint { site: normalized, layer });
         self.apply(x, |stage, value| match stage {
-            Stage::Scale => hooks.pass(at(scale), value),
-            Stage::Normalized => hooks.pass(at(normalized), value),
+            Stage::Scale => hooks.pass(scale, value),
+            Stage::Normalized if !hooks.wants(normalized) => Ok(value),
+            // Hooks see the model's own precision; looking at it changes nothing.
+            Stage::Normalized => match hooks.change(normalized, &value.f_to_kind(x.kind())?)? {
+                Some(changed) => Ok(changed.f_to_kind(value.kind())?),
+                None => Ok(value),
+            },
         })
     }
 

@@ -206,6 +206,10 @@ impl Residual<'_> {
     /// As [`Residual::neurons`].
     pub fn neurons_of(&self, layer: i64, neurons: &[i64]) -> Result<Tensor> {
         let block = &self.decoder.blocks[layer as usize];
+        if self.config().experts.is_some() {
+            return Err(Error::new("the neurons of experts cannot be taken apart")
+                .hint("`decompose_resid` gives what each layer's experts add together"));
+        }
         let count = self.config().d_mlp;
         let neurons = neurons.iter().map(|neuron| resolve("neuron", *neuron, count)).collect::<Result<Vec<_>>>()?;
         let index = Tensor::from_slice(&neurons).f_to(self.decoder.device)?;

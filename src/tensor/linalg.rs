@@ -81,6 +81,20 @@ impl Tensor {
         Ok((values.into(), vectors.into()))
     }
 
+    /// The eigenvalues and the eigenvectors, in columns, of a square matrix; each with its real and its imaginary part.
+    ///
+    /// # Errors
+    /// A tensor that is not a square matrix, elements that are not finite.
+    pub fn eig(&self) -> Result<[Self; 4]> {
+        self.need_matrix("eig")?;
+        let (values, vectors) =
+            tch::Tensor::f_linalg_eig(self.tch()).map_err(|error| refusal("eig", &[self], error))?;
+        let part = |tensor: &tch::Tensor, place: i64| -> Result<Self> {
+            Ok(tensor.f_view_as_real()?.f_select(-1, place)?.f_contiguous()?.into())
+        };
+        Ok([part(&values, 0)?, part(&values, 1)?, part(&vectors, 0)?, part(&vectors, 1)?])
+    }
+
     /// Q, with orthonormal columns, and the upper triangular R whose product is this matrix.
     ///
     /// # Errors

@@ -198,6 +198,31 @@ impl Tensor {
         named("diag", &[self], self.tch().f_diag(0))
     }
 
+    /// The diagonal of the matrices in dimensions `first` and `second`, as a last dimension; `offset` counts the columns
+    /// to its right.
+    ///
+    /// # Errors
+    /// Dimensions that the tensor does not have, or the same twice.
+    pub fn diagonal(&self, offset: i64, first: i64, second: i64) -> Result<Self> {
+        let (first, second) = (self.resolve_dim(first)?, self.resolve_dim(second)?);
+        if first == second {
+            return Err(Error::new(format!("`diagonal` needs two dimensions, not {first} twice")));
+        }
+        named("diagonal", &[self], self.tch().f_diagonal(offset, first, second))
+    }
+
+    /// Each part along `dim` repeated `times` times, one after the other.
+    ///
+    /// # Errors
+    /// A negative count, a dimension that the tensor does not have.
+    pub fn repeat_interleave(&self, times: i64, dim: i64) -> Result<Self> {
+        if times < 0 {
+            return Err(Error::new(format!("`repeat_interleave` needs a count from 0 on, not {times}")));
+        }
+        let dim = self.resolve_dim(dim)?;
+        named("repeat_interleave", &[self], self.tch().f_repeat_interleave_self_int(times, dim, None))
+    }
+
     /// Pieces of `size` along `dim`; the last may be shorter.
     ///
     /// # Errors

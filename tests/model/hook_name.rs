@@ -3,23 +3,46 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::checksum::assert_checksum;
+use crate::support::checksum::difference;
 use crate::support::{TINY, assert_contains, capture_all, changing, failure, fixture, logits_with, tiny};
+use lancet::model::cache::ActivationCache;
 use lancet::model::hook::{self, HookPoint};
 use lancet::model::language_model::LanguageModel;
 use serde_json::Value;
 use tch::Tensor;
 
-/// What differs from TransformerLens on purpose, or is left out: the end of a name, and why.
+/// What differs from TransformerLens on purpose, or is left out: a part of a model and a name, and why.
 const DIFFERENT: &[(&str, &str)] = &[
-    ("embed.hook_in", "token ids are not an activation"),
-    ("pos_embed.hook_in", "nor are position numbers"),
-    ("rotary_emb.hook_in", "TransformerLens's rotary embedding reads the dtype of its input only"),
-    ("rotary_emb.hook_cos", "each layer has its own, `attn.hook_cos`: Gemma 3's layers have two kinds"),
-    ("rotary_emb.hook_sin", "as its cosine"),
-    ("q_norm.hook_in", "it is `attn.hook_q`, which has positions before heads"),
-    ("k_norm.hook_in", "it is `attn.hook_k`, which has positions before heads"),
+    ("embed.hook_in: ", "token ids and position numbers are not activations"),
+    ("rotary_emb.hook_in: ", "TransformerLens's rotary embedding reads the dtype of its input only"),
+    ("rotary_emb.hook_cos: ", "each layer has its own, `attn.hook_cos`: Gemma 3's layers have two kinds"),
+    ("rotary_emb.hook_sin: ", "as its cosine"),
+    ("q_norm.hook_in: ", "it is `attn.hook_q`, which has positions before heads"),
+    ("k_norm.hook_in: ", "it is `attn.hook_k`, which has positions before heads"),
+    ("cohere blocks.1.attn.q_norm.", "heads come first, as in the other families"),
+    ("cohere blocks.1.attn.k_norm.", "heads come first, as in the other families"),
+    ("gpt_neo blocks.1.attn.hook_attn_scores: ", "TransformerLens shows probabilities there"),
+    ("gptj blocks.1.attn.hook_attn_scores: ", "TransformerLens shows probabilities there"),
+    ("opt blocks.1.attn.hook_attn_scores: ", "TransformerLens shows probabilities there"),
+    ("olmo blocks.1.attn.hook_v: ", "what attention mixes: after the clip"),
+    ("olmo blocks.1.attn.v.hook_out: ", "what attention mixes: after the clip"),
+    ("opt blocks.1.ln2.", "OPT's MLP joins samples and positions, and TransformerLens's norm sees that"),
+    ("smollm3 blocks.1.attn.hook_rot_", "layer 1 rotates nothing"),
+    ("gpt_oss blocks.1.attn.hook_cos: ", "every angle once, where the other families have it twice"),
+    ("gpt_oss blocks.1.attn.hook_sin: ", "every angle once, where the other families have it twice"),
+    ("mixtral blocks.1.mlp.", EXPERTS),
+    ("olmoe blocks.1.mlp.", EXPERTS),
+    ("qwen3_moe blocks.1.mlp.", EXPERTS),
+    ("gpt_oss blocks.1.mlp.", EXPERTS),
 ];
+
+const EXPERTS: &str = "TransformerLens joins samples and positions for the router, and calls the experts' input and output \
+                       `hook_pre` and `hook_post`";
+
+/// The models of the reference: TransformerLens runs no MXFP4 weights without a GPU.
+fn models() -> impl Iterator<Item = &'static str> {
+    TINY.iter().copied().filter(|name| *name != "gpt_oss_mxfp4")
+}
 
 struct Reference(Value);
 
@@ -39,31 +62,39 @@ impl Reference {
     }
 }
 
-fn is_different(name: &str) -> bool {
-    DIFFERENT.iter().any(|(end, _)| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+/// Whether a problem, `MODEL NAME: ...`, is one of those.
+fn is_different(problem: &str) -> bool {
+    DIFFERENT.iter().any(|(part, _)| problem.contains(part))
 }
 
 #[test]
 fn every_name_of_transformer_lens_has_its_shape_and_values() {
     let reference = Reference::open();
-    for name in TINY {
+    let mut problems = Vec::new();
+    for name in models() {
         let model = tiny(name);
         let (_, cache) = capture_all(&model, &reference.tokens());
-        let names = reference.of(name, "names");
-        for (hook, expected) in &names {
-            let what = format!("{name} {hook}");
-            let found = hook::parse(hook, model.config());
-            if is_different(hook) {
-                assert!(found.is_err(), "{what} exists after all");
-                continue;
+        for (hook, expected) in reference.of(name, "names") {
+            if let Some(problem) = problem(&model, &cache, &hook, expected.as_array().unwrap()) {
+                problems.push(format!("{name} {hook}: {problem}"));
             }
-            let value = cache.get(found.unwrap_or_else(|error| panic!("{what}: {error}"))).unwrap();
-            let expected = expected.as_array().unwrap();
-            let shape: Vec<i64> = serde_json::from_value(expected[0].clone()).unwrap();
-            assert_eq!(value.size(), shape, "{what}");
-            assert_checksum(&what, value, &expected[1..]);
         }
     }
+    problems.retain(|problem| !is_different(problem));
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// How the activation under a name differs from TransformerLens's, `[shape, checksum, sum of sizes]`.
+fn problem(model: &LanguageModel, cache: &ActivationCache, hook: &str, expected: &[Value]) -> Option<String> {
+    let value = match hook::parse(hook, model.config()) {
+        Err(error) => return Some(error.to_string()),
+        Ok(point) => cache.get(point).unwrap(),
+    };
+    let shape: Vec<i64> = serde_json::from_value(expected[0].clone()).unwrap();
+    if value.size() != shape {
+        return Some(format!("shape {:?}, not {shape:?}", value.size()));
+    }
+    difference(value, &expected[1..])
 }
 
 /// Every site is one of TransformerLens's, in some family.
@@ -71,13 +102,13 @@ fn every_name_of_transformer_lens_has_its_shape_and_values() {
 fn every_site_is_in_the_reference() {
     let reference = Reference::open();
     let mut known: Vec<&str> = Vec::new();
-    let models: Vec<LanguageModel> = TINY.iter().map(|name| tiny(name)).collect();
-    for (name, model) in TINY.iter().zip(&models) {
+    let loaded: Vec<LanguageModel> = models().map(tiny).collect();
+    for (name, model) in models().zip(&loaded) {
         let names = reference.of(name, "names");
         let points = names.keys().filter_map(|name| hook::parse(name, model.config()).ok());
         known.extend(points.map(|point| point.site.name()));
     }
-    for model in &models {
+    for model in &loaded {
         for point in hook::points(model.config()) {
             assert!(known.contains(&point.site.name()) || point.site.name() == "hook_attn_in", "{}", point.name());
         }
@@ -87,12 +118,19 @@ fn every_site_is_in_the_reference() {
 #[test]
 fn changes_have_the_effect_that_they_have_in_transformer_lens() {
     let reference = Reference::open();
-    for name in TINY {
+    let mut problems = Vec::new();
+    for name in models() {
         let model = tiny(name);
         let changes = reference.of(name, "changes");
-        assert!(changes.len() > 10);
+        assert!(changes.len() > 6, "{name}");
         for (hook, expected) in &changes {
-            let point = hook::parse(hook, model.config()).unwrap();
+            let point = match hook::parse(hook, model.config()) {
+                Ok(point) => point,
+                Err(error) => {
+                    problems.push(format!("{name} {hook}: {error}"));
+                    continue;
+                }
+            };
             let halve = |value: &Tensor| {
                 let changed = value.copy();
                 let at_position = changed.narrow(point.site.position_dim(value.dim()), 2, 1);
@@ -104,9 +142,13 @@ fn changes_have_the_effect_that_they_have_in_transformer_lens() {
                 changed
             };
             let logits = logits_with(&model, &reference.tokens(), changing(&model, vec![point], halve));
-            assert_checksum(&format!("{name} {hook}"), &logits, expected.as_array().unwrap());
+            if let Some(difference) = difference(&logits, expected.as_array().unwrap()) {
+                problems.push(format!("{name} {hook}: {difference}"));
+            }
         }
     }
+    problems.retain(|problem| !is_different(problem));
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 fn names(model: &LanguageModel, pattern: &str) -> Vec<String> {

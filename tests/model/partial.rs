@@ -129,7 +129,7 @@ fn single_heads_can_be_changed_alone() {
                 for kind in ["q", "k", "v"] {
                     let changed = ((clean.get(kind, 1) - other.get(kind, 1)).abs().sum(-1) > 0.0).to("i64");
                     assert_eq(changed.sum().item(), if kind == pair[1] { 2 } else { 0 });
-                    if kind == pair[1] { assert_eq(changed.at([0, 2, 1]).item(), 1); }
+                    if kind == pair[1] { assert_eq(changed[0, 2, 1].item(), 1); }
                 }
             }
             "#,
@@ -184,7 +184,7 @@ fn the_loss_is_the_mean_of_the_tokens_and_sees_hooks() {
         let change = [zero("z.0")];
         let logits = model.run_with_hooks(ids, change).log_softmax(-1);
         near.call(model.log_probs(ids, #{ hooks: change })[0],
-            stack([0, 1, 2, 3, 4].map(|p| logits.at([0, p, ids[0][p + 1]]))));
+            stack([0, 1, 2, 3, 4].map(|p| logits[0, p, ids[0][p + 1]])));
         "#,
     );
 }
@@ -205,7 +205,7 @@ fn a_generation_says_how_often_hooks_acted() {
         assert_eq(run.output, model.generate(ids, #{ max_tokens: 4, stop_ids: [] }));
         // A hook at the logits sees all positions of the prompt, and acts on what is chosen.
         let seen = [];
-        let only = |x| { seen.push(x.shape[1]); x[[(), (), 7]] = 1e6; x };
+        let only = |x| { seen.push(x.shape[1]); x[:, :, 7] = 1e6; x };
         assert_eq(model.generate(ids[0], #{ max_tokens: 2, stop_ids: [], hooks: [["hook_unembed", only]] }), [7, 7]);
         assert_eq(seen, [6, 1]);
         "#,

@@ -91,18 +91,23 @@ fn the_parts_sum_to_the_whole() {
             near.call(cache.decompose_resid(#{ layer: 1, mlp_input: true }).stack.sum(0), cache.get("resid_mid", 1));
             near.call(cache.stack_heads(#{ incl_remainder: true }).stack.sum(0), cache.get("resid_post", -1));
             let neurons = #{ layer: 1, incl_remainder: true, pos: [0, -1] };
-            near.call(cache.stack_neurons(neurons).stack.sum(0), cache.get("resid_post", 0).index_select(1, [0, 4]));
+            if model.cfg.num_experts == () {
+                near.call(cache.stack_neurons(neurons).stack.sum(0), cache.get("resid_post", 0).index_select(1, [0, 4]));
+            }
             // Heads are what attention adds, but for a bias.
             let bias = model.blocks[0].attn;
             let heads = cache.stack_heads(#{ layer: 1 }).stack.sum(0);
             if "b_O" in bias { heads = heads + bias.b_O; }
             near.call(heads, cache.get("attn_out", 0));
-            // Each token's logit.
-            let constant = if "b" in model.ln_final { model.ln_final.b.matmul(model.W_U) } else { 0.0 };
-            let uncapped = model.run_with_cache(ids, "hook_unembed").cache["hook_unembed"];
+            // Each token's logit before the cap, but for the biases.
+            let is_capped = model.cfg.output_logits_soft_cap != ();
+            let all = if is_capped { cache["hook_unembed"] } else { run.logits };
             for token in [0, 5, 96] {
                 let attributed = cache.logit_attrs(cache.decompose_resid(), token).sum(0);
-                near.call(attributed + (if "b" in model.ln_final { constant[token] } else { 0.0 }), uncapped[[(), (), token]]);
+                let bias = 0.0;
+                if "b" in model.ln_final { bias += model.ln_final.b.matmul(model.W_U)[token].item(); }
+                if model.b_U != () { bias += model.b_U[token].item(); }
+                near.call(attributed + bias, all[:, :, token]);
             }
             "#,
         );
@@ -139,7 +144,7 @@ fn a_cache_is_gone_through_by_name() {
         assert_eq(few.values().map(|value| value.shape), seen.map(|name| few[name].shape));
         assert_eq(few.items().map(|item| item[0]), seen);
         assert_eq(few.items()[0][1], few[seen[0]]);
-        assert_eq(few[["resid_post", -1]], few.get("resid_post", 2));
+        assert_eq(few["resid_post", -1], few.get("resid_post", 2));
         "#,
     );
 }
@@ -166,6 +171,8 @@ fn what_a_decomposition_lacks_is_named() {
     for (script, parts) in cases {
         assert_contains(&script_failure(&mut session, script), parts);
     }
+    let mut experts = prepared("mixtral", &serde_json::json!([[3, 1, 4]]));
+    assert_contains(&script_failure(&mut experts, "cache.stack_neurons()"), &["neurons of experts"]);
     let mut olmo = prepared("olmo2", &serde_json::json!([[3, 1, 4]]));
     let failure =
         script_failure(&mut olmo, "cache.apply_ln_to_stack(cache.decompose_resid(#{ layer: 1 }), #{ layer: 1 })");

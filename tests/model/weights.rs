@@ -53,7 +53,8 @@ fn rewritten_weights_compute_the_same() {
         assert_eq!(is_refused("center_unembed"), config.logit_soft_cap.is_some(), "{name}");
         let centres = config.norm.is_centred() && config.norm_placement == NormPlacement::Pre;
         assert_eq!(is_refused("center_writing_weights"), !centres, "{name}");
-        assert!(!is_refused("fold_ln") && !is_refused("fold_value_biases"), "{name}");
+        assert_eq!(is_refused("fold_value_biases"), config.attention_sinks, "{name}");
+        assert!(!is_refused("fold_ln"), "{name}");
     }
 }
 
@@ -95,10 +96,13 @@ fn every_weight_can_be_read_and_given_back() {
         let parameters = || model.decoder.parameters().unwrap();
         let same = model.with_decoder(model.decoder.with_parameters(parameters().into_iter().collect()).unwrap());
         let tokens = some_tokens(&model, 2, 7);
-        assert_eq!(max_difference(&logits(&same, &tokens), &logits(&model, &tokens)), 0.0, "{name}");
+        assert!(max_difference(&logits(&same, &tokens), &logits(&model, &tokens)) < 1e-12, "{name}");
         // Each weight matters: none of the names is for show.
         for (weight, value) in parameters() {
-            let other = BTreeMap::from([(weight.clone(), value * 1.5 + 0.25)]);
+            let ramp = Tensor::arange(value.numel() as i64, (Kind::Double, value.device()))
+                .remainder(7.0)
+                .reshape(value.size());
+            let other = BTreeMap::from([(weight.clone(), value * 1.5 + ramp * 0.1)]);
             let edited = model.with_decoder(model.decoder.with_parameters(other).unwrap());
             assert!(max_difference(&logits(&edited, &tokens), &logits(&model, &tokens)) > 0.0, "{name} {weight}");
             assert_ne!(edited.fingerprint().unwrap(), model.fingerprint().unwrap(), "{name} {weight}");

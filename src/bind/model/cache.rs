@@ -6,9 +6,9 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
 use super::Model;
-use super::run::short_name;
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
+use crate::bind::indexes::{Indexes, Slot};
 use crate::error::{Error, Result};
 use crate::model::cache::ActivationCache;
 use crate::model::hook;
@@ -87,11 +87,17 @@ pub mod functions {
         Ok(cache.get(name)?)
     }
 
-    /// The cached activation at `[kind, layer]`, as in `cache["resid_post", 3]`; layer -1 is the last.
+    /// The cached activation of a kind at a layer, as in `cache["resid_post", 3]`; layer -1 is the last.
     #[rhai_fn(index_get, return_raw, pure)]
-    pub fn cache_get_at(cache: &mut Cache, kind_and_layer: Array) -> ScriptResult<Tensor> {
-        let name = short_name(&kind_and_layer)
-            .ok_or_else(|| Error::new("an index of a cache must be a hook name or [kind, layer]"))?;
+    pub fn cache_get_at(cache: &mut Cache, kind_and_layer: Indexes) -> ScriptResult<Tensor> {
+        let name = match kind_and_layer.slots() {
+            [Slot::Value(kind), Slot::Value(layer)] if kind.is_string() && layer.is_int() => format!("{kind}.{layer}"),
+            _ => {
+                return Err(Error::new("an index of a cache must be a hook name, or a kind and a layer")
+                    .hint("such as `cache[\"blocks.3.attn.hook_z\"]` or `cache[\"z\", 3]`")
+                    .into());
+            }
+        };
         Ok(cache.get(&name)?)
     }
 

@@ -81,7 +81,7 @@ pub mod functions {
     /// let model = load_model("smollm2");
     /// let prefix = model.prefix("The capital of France");
     /// let logits = model.forward(" is", #{ prefix: prefix });
-    /// assert_eq(model.to_string(logits.at([0, -1]).argmax()), " Paris");
+    /// assert_eq(model.to_string(logits[0, -1].argmax()), " Paris");
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn prefix(

@@ -103,7 +103,7 @@ pub mod functions {
     /// let run = model.run_with_cache("The capital of France is");
     /// let parts = run.cache.decompose_resid(#{ pos: -1 });
     /// let effects = run.cache.logit_attrs(parts, " Paris", #{ pos: -1 });
-    /// let logit = run.logits.at([0, -1, model.to_single_token(" Paris")]).item();
+    /// let logit = run.logits[0, -1, model.to_single_token(" Paris")].item();
     /// assert((effects.sum().item() - logit).abs() < 0.01);
     /// ```
     #[rhai_fn(return_raw, pure)]

@@ -161,7 +161,7 @@ fn cached(caller: &Caller, names: &Dynamic, config: &Config) -> Result<Cached> {
 }
 
 /// `["resid_post", 3]` as a name.
-pub fn short_name(pair: &Array) -> Option<String> {
+fn short_name(pair: &Array) -> Option<String> {
     match pair.as_slice() {
         [kind, layer] => Some(format!("{}.{}", kind.clone().into_string().ok()?, layer.as_int().ok()?)),
         _ => None,

@@ -7,7 +7,7 @@ use super::convert::tensors;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
 use crate::catalog::topic::Topic;
-use crate::tensor::{Tensor, linalg};
+use crate::tensor::{Tensor, linalg, pattern};
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
@@ -50,17 +50,18 @@ mod product_functions {
         Ok(a.outer(&b)?)
     }
 
-    /// An Einstein summation over an array of tensors.
+    /// An Einstein summation over an array of tensors, of letters or of names with spaces between them.
     ///
     /// # Example
     /// ```rhai
     /// let a = ones([2, 3, 4]);
     /// let b = ones([4, 5]);
     /// assert_eq(einsum("bpd,dv->bpv", [a, b]).shape, [2, 3, 5]);
+    /// assert_eq(einsum("batch pos d, d vocab -> batch pos vocab", [a, b]).shape, [2, 3, 5]);
     /// ```
     #[rhai_fn(return_raw)]
     pub fn einsum(equation: &str, tensors: Array) -> ScriptResult<Tensor> {
-        Ok(super::tensors("`einsum`", &tensors).and_then(|tensors| linalg::einsum(equation, &tensors))?)
+        Ok(super::tensors("`einsum`", &tensors).and_then(|tensors| pattern::einsum(equation, &tensors))?)
     }
 
     /// The cosine of the angle between vectors along dimension `dim`; the other dimensions broadcast.
@@ -99,6 +100,21 @@ mod matrix_functions {
     pub fn svd(t: Tensor) -> ScriptResult<Map> {
         let (u, s, vh) = t.svd()?;
         Ok(map([("U", u), ("S", s), ("Vh", vh)]))
+    }
+
+    /// The eigenvalues of a square matrix, real and imaginary parts in `real` and `imag`, and the eigenvectors, in the
+    /// columns of `vectors_real` and `vectors_imag`.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let turn = tensor([[0.0, -1.0], [1.0, 0.0]]).eig();
+    /// assert_eq(turn.real.to_array(), [0.0, 0.0]);
+    /// assert(allclose(turn.imag.abs(), ones([2])));
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn eig(t: Tensor) -> ScriptResult<Map> {
+        let [real, imag, vectors_real, vectors_imag] = t.eig()?;
+        Ok(map([("real", real), ("imag", imag), ("vectors_real", vectors_real), ("vectors_imag", vectors_imag)]))
     }
 
     /// The eigenvalues, ascending, and eigenvectors, in columns, of a symmetric matrix, as `#{eigenvalues,

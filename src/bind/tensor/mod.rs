@@ -7,6 +7,7 @@ mod index;
 mod linalg;
 mod nested;
 mod order;
+mod probability;
 mod property;
 mod reduce;
 mod shape;
@@ -52,6 +53,7 @@ pub fn register(engine: &mut Engine) {
     order::register(engine);
     shape::register(engine);
     linalg::register(engine);
+    probability::register(engine);
     let mut module = Module::new();
     module.set_iter_result(TypeId::of::<Tensor>(), |value| Box::new(Rows::of(value)));
     engine.register_global_module(module.into());

@@ -1,14 +1,15 @@
 //! Rearranging, joining and splitting.
 
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine};
+use rhai::{Array, Dynamic, Engine, Map};
 
 use super::convert::{lengths, tensors};
-use crate::bind::convert::integers;
+use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
 use crate::catalog::topic::Topic;
 use crate::error::Result;
+use crate::tensor::pattern::Lengths;
 use crate::tensor::{Tensor, shape};
 
 /// Registers the functions.
@@ -19,6 +20,14 @@ pub fn register(engine: &mut Engine) {
 
 fn pieces(result: Result<Vec<Tensor>>) -> ScriptResult<Array> {
     Ok(result?.into_iter().map(Dynamic::from).collect())
+}
+
+fn axis_lengths(lengths: Map) -> Result<Lengths> {
+    let length = |(name, value): (rhai::Identifier, Dynamic)| match value.as_int() {
+        Ok(length) if length >= 0 => Ok((name.to_string(), length)),
+        _ => Err(expected(&format!("the length of `{name}`"), "an integer from 0 on", &value)),
+    };
+    lengths.into_iter().map(length).collect()
 }
 
 fn split_by(t: &Tensor, size: &Dynamic, dim: i64) -> Result<Vec<Tensor>> {
@@ -133,6 +142,98 @@ mod shape_functions {
     #[rhai_fn(return_raw)]
     pub fn repeat(t: Tensor, times: Dynamic) -> ScriptResult<Tensor> {
         Ok(lengths("the counts", &times).and_then(|times| t.repeat(&times))?)
+    }
+
+    /// The tensor with its dimensions split, moved and joined by a pattern of axes, as in einops.
+    ///
+    /// Names stand for dimensions, `(h d)` for one made of two axes, `...` for all dimensions that have no name, `1` for
+    /// one of length 1. Lengths that the shape leaves open are given in a map.
+    ///
+    /// # Errors
+    /// A pattern that does not fit the shape; an axis that stands on one side only.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let heads = zeros([2, 5, 12]).rearrange("batch pos (head d) -> batch head pos d", #{ head: 3 });
+    /// assert_eq(heads.shape, [2, 3, 5, 4]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn rearrange(t: Tensor, pattern: &str, lengths: Map) -> ScriptResult<Tensor> {
+        Ok(axis_lengths(lengths).and_then(|lengths| t.rearrange(pattern, &lengths))?)
+    }
+
+    /// The tensor with its dimensions split, moved and joined by a pattern (see `rearrange` with lengths).
+    #[rhai_fn(name = "rearrange", return_raw)]
+    pub fn rearrange_plain(t: Tensor, pattern: &str) -> ScriptResult<Tensor> {
+        Ok(t.rearrange(pattern, &Lengths::new())?)
+    }
+
+    /// As `rearrange`; over the axes that stand on the left only the mean, sum, max, min or prod is taken.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let means = arange(6.0).reshape([2, 3]).reduce("row column -> row", "mean");
+    /// assert_eq(means.to_array(), [1.0, 4.0]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn reduce(t: Tensor, pattern: &str, reduction: &str) -> ScriptResult<Tensor> {
+        Ok(t.reduce(pattern, reduction, &Lengths::new())?)
+    }
+
+    /// As `rearrange`; over the axes that stand on the left only the mean, sum, max, min or prod is taken.
+    #[rhai_fn(name = "reduce", return_raw)]
+    pub fn reduce_with(t: Tensor, pattern: &str, reduction: &str, lengths: Map) -> ScriptResult<Tensor> {
+        Ok(axis_lengths(lengths).and_then(|lengths| t.reduce(pattern, reduction, &lengths))?)
+    }
+
+    /// As `rearrange`; along the axes that stand on the right only, the elements are repeated.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(tensor([1, 2]).repeat("pos -> batch pos", #{ batch: 2 }).to_array(), [[1, 2], [1, 2]]);
+    /// ```
+    #[rhai_fn(name = "repeat", return_raw)]
+    pub fn repeat_by(t: Tensor, pattern: &str, lengths: Map) -> ScriptResult<Tensor> {
+        Ok(axis_lengths(lengths).and_then(|lengths| t.repeat_by(pattern, &lengths))?)
+    }
+
+    /// Each part along dimension `dim` repeated `times` times, one after the other.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(tensor([1, 2]).repeat_interleave(2, 0).to_array(), [1, 1, 2, 2]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn repeat_interleave(t: Tensor, times: i64, dim: i64) -> ScriptResult<Tensor> {
+        Ok(t.repeat_interleave(times, dim)?)
+    }
+
+    /// The diagonal of the matrices in the last two dimensions, as a last dimension.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(arange(9).reshape([3, 3]).diagonal().to_array(), [0, 4, 8]);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn diagonal(t: Tensor) -> ScriptResult<Tensor> {
+        Ok(t.diagonal(0, -2, -1)?)
+    }
+
+    /// The diagonal `offset` columns to the right of the main one; negative offsets are below it.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(arange(9).reshape([3, 3]).diagonal(-1).to_array(), [3, 7]);
+    /// ```
+    #[rhai_fn(name = "diagonal", return_raw)]
+    pub fn diagonal_at(t: Tensor, offset: i64) -> ScriptResult<Tensor> {
+        Ok(t.diagonal(offset, -2, -1)?)
+    }
+
+    /// The diagonal of the matrices in dimensions `dim1` and `dim2`.
+    #[rhai_fn(name = "diagonal", return_raw)]
+    pub fn diagonal_of(t: Tensor, offset: i64, dim1: i64, dim2: i64) -> ScriptResult<Tensor> {
+        Ok(t.diagonal(offset, dim1, dim2)?)
     }
 
     /// The order reversed along a dimension, or along several in an array.

@@ -116,6 +116,9 @@ fn transformer_lens(site: Site, config: &Config) -> &'static [&'static str] {
         Site::Ln1Normalized if post => &["ln1_post.hook_normalized"],
         Site::MlpIn if !post => &["ln2.hook_in"],
         Site::MlpNormedIn if !config.gated_mlp => &["mlp.in.hook_in"],
+        // TransformerLens calls the router of a mixture of experts its gate.
+        Site::RouterScores if config.experts.is_some() => &["mlp.router.hook_out", "mlp.gate.hook_out"],
+        Site::MlpPre if config.experts.is_some() => &[],
         Site::MlpPre if config.gated_mlp => &["mlp.gate.hook_out"],
         Site::MlpPre => &["mlp.in.hook_out"],
         Site::MlpPreLinear => &["mlp.in.hook_out"],

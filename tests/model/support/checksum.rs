@@ -12,11 +12,16 @@ fn checksum(value: &Tensor) -> (f64, f64) {
     (sum(&flat * weights), sum(flat.abs()))
 }
 
-/// Compares a tensor with a fixture's checksum and sum of sizes.
-pub fn assert_checksum(what: &str, value: &Tensor, expected: &[Value]) {
+/// How a tensor differs from a fixture's checksum and sum of sizes, if it does.
+pub fn difference(value: &Tensor, expected: &[Value]) -> Option<String> {
     let (found, size) = checksum(value);
     let expected: Vec<f64> = expected.iter().map(|number| number.as_f64().unwrap()).collect();
     let allowed = 1e-6 * expected[1] + 1e-5;
-    assert!((found - expected[0]).abs() <= allowed, "{what}: {found}, not {}", expected[0]);
-    assert!((size - expected[1]).abs() <= allowed, "{what}: {size}, not {}", expected[1]);
+    let is_near = (found - expected[0]).abs() <= allowed && (size - expected[1]).abs() <= allowed;
+    (!is_near).then(|| format!("{found} of {size}, not {} of {}", expected[0], expected[1]))
+}
+
+/// Compares a tensor with a fixture's checksum and sum of sizes.
+pub fn assert_checksum(what: &str, value: &Tensor, expected: &[Value]) {
+    assert_eq!(difference(value, expected), None, "{what}");
 }
