@@ -5,6 +5,7 @@ use crate::support::{
     tiny, tiny_path,
 };
 use lancet::model::cache::ActivationCache;
+use lancet::model::decoder::Logits;
 use lancet::model::hook::{HookPoint, Site};
 use lancet::model::language_model::LanguageModel;
 use lancet::model::run::{Action, Hooks};
@@ -27,7 +28,7 @@ fn changed(model: &LanguageModel, tokens: &Tensor, site: Site, change: impl Fn(&
     let mut hooks = changing(model, vec![at(site)], change);
     let sites = [Site::ExpertWeights, Site::MlpPost, Site::MlpRaw];
     hooks.add(model.config(), sites.map(at).to_vec(), "captured", Action::Capture);
-    model.decoder.forward(tokens, lancet::model::decoder::Logits::All, &mut hooks).expect("the run succeeds");
+    let _logits = model.decoder.forward(tokens, Logits::All, &mut hooks).expect("the run succeeds");
     hooks.finish().expect("every hook ran")
 }
 
