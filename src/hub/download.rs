@@ -1,5 +1,6 @@
 //! Downloads the wanted files of a repository at one commit into the hub's cache.
 
+use super::pickle;
 use super::remote::Remote;
 use super::snapshot::{INDEX, WEIGHTS, shards};
 use super::transfer::Transfer;
@@ -84,8 +85,14 @@ fn select<'a>(wanted: &'a Wanted, files: &'a [String]) -> Result<Selection<'a>> 
     }
     match gguf_files[..] {
         [file] if is_plain(file) => Ok(Selection { files: part::files(file), gguf: Some(file) }),
-        [] if has("config.json") => Err(Error::new(format!("`{id}` has no safetensors weights"))
-            .hint("other formats are not read: convert it, or choose a repository with `.safetensors` files")),
+        [] if has("config.json") => {
+            let error = Error::new(format!("`{id}` has no safetensors weights"));
+            Err(match pickle::of(files) {
+                Some(file) => error.hint(format!("it has {file}, {}", pickle::hint(file))),
+                None => error
+                    .hint("other formats are not read: convert it, or choose a repository with `.safetensors` files"),
+            })
+        }
         [] => Err(Error::new(format!("`{id}` is not a model: it has neither `config.json` nor a `.gguf` file"))),
         _ => Err(Error::new(format!("`{id}` has several `.gguf` files")).hint(one_of(id, &gguf_files))),
     }

@@ -5,6 +5,7 @@ pub mod alias;
 mod checksum;
 mod download;
 mod part;
+mod pickle;
 mod remote;
 mod snapshot;
 mod timeout;
@@ -20,6 +21,7 @@ use crate::file::is_plain;
 use snapshot::Snapshot;
 
 pub use checksum::{Verified, verify};
+pub use pickle::hint as pickle_hint;
 pub use snapshot::shards;
 pub use timeout::Timeouts;
 

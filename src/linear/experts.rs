@@ -3,11 +3,11 @@
 
 use tch::Tensor;
 
-use super::frozen::FrozenLayer;
+use super::frozen_mlp::FrozenMlp;
 use super::layer::project;
 use super::norm::At;
 use crate::error::Result;
-use crate::model::block::Block;
+use crate::model::block::Mlp;
 use crate::model::experts::routed;
 use crate::tensor::raw::range;
 
@@ -40,15 +40,7 @@ impl Part {
 }
 
 /// What the experts give, from their input `x`, both [.., vector, d_model].
-pub fn out(
-    block: &Block,
-    frozen: &FrozenLayer,
-    weights: &Tensor,
-    x: &Tensor,
-    at: At,
-    with_bias: bool,
-) -> Result<Tensor> {
-    let mlp = &block.mlp;
+pub fn out(mlp: &Mlp, frozen: &FrozenMlp, weights: &Tensor, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
     let out = x.f_zeros_like()?;
     for part in parts(weights, x, at)? {
         let (up, down) = (mlp.up.of_expert(part.expert)?, mlp.down.of_expert(part.expert)?);
@@ -67,14 +59,7 @@ pub fn out(
 }
 
 /// Transpose of the linear part of [`out`].
-pub fn out_transposed(
-    block: &Block,
-    frozen: &FrozenLayer,
-    weights: &Tensor,
-    covector: &Tensor,
-    at: At,
-) -> Result<Tensor> {
-    let mlp = &block.mlp;
+pub fn out_transposed(mlp: &Mlp, frozen: &FrozenMlp, weights: &Tensor, covector: &Tensor, at: At) -> Result<Tensor> {
     let out = covector.f_zeros_like()?;
     for part in parts(weights, covector, at)? {
         let (up, down) = (mlp.up.of_expert(part.expert)?, mlp.down.of_expert(part.expert)?);

@@ -4,22 +4,32 @@ use std::collections::BTreeSet;
 
 use tch::{Kind, Tensor};
 
+use super::frozen_mlp::{FrozenMlp, clip_slope};
 use super::norm::{At, FrozenNorm};
 use crate::error::{Error, Result};
 use crate::model::block::Block;
 use crate::model::cache::ActivationCache;
-use crate::model::config::{Activation, Config, NormPlacement};
+use crate::model::config::{Config, NormPlacement};
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
-use crate::model::hook::{HookPoint, Site};
+use crate::model::hook::{self, HookPoint, Site};
 use crate::model::layer::Norm;
 use crate::model::run::{Action, Hooks};
-use crate::tensor::raw::{Arithmetic, constant};
 
-/// The activations of each layer that the factors are made from.
-const SITES: [Site; 6] = [Site::ResidPre, Site::Ln1Scale, Site::Pattern, Site::Ln2Scale, Site::MlpPre, Site::ResidPost];
-
-/// More activations of a layer with norms after attention and MLP as well.
-const POST_SITES: [Site; 2] = [Site::Ln1PostScale, Site::Ln2PostScale];
+/// The activations that the factors are made from, in a model that has them.
+const SITES: [Site; 12] = [
+    Site::ResidPre,
+    Site::Ln1Scale,
+    Site::Pattern,
+    Site::Ln1PostScale,
+    Site::Ln2Scale,
+    Site::ExpertWeights,
+    Site::MlpPre,
+    Site::MlpPreLinear,
+    Site::MlpNormScale,
+    Site::Ln2PostScale,
+    Site::ResidPost,
+    Site::LnFinalScale,
+];
 
 /// One layer's frozen factors.
 #[derive(Debug)]
@@ -30,19 +40,14 @@ pub struct FrozenLayer {
     pub ln1: FrozenNorm,
     /// The norm after attention of a model with norms on both sides
     pub ln1_post: Option<FrozenNorm>,
-    /// The norm before the MLP, or after it in a model whose norms all come after
-    pub ln2: FrozenNorm,
+    /// The norm before the MLP, or after it in a model whose norms all come after; None without an MLP
+    pub ln2: Option<FrozenNorm>,
     /// The norm after the MLP of a model with norms on both sides
     pub ln2_post: Option<FrozenNorm>,
     /// clip(v) / v of a model that clips its values, [pos, kv_head · d_head]
     pub value_slope: Option<Tensor>,
-    /// act(gate) of a gated MLP, times clip(up) / up where up is clipped; f(u) / u, a secant, of a plain one; [pos,
-    /// d_mlp]. Of experts, times their weights, [pos, expert, d_mlp].
-    pub slope: Tensor,
-    /// What is added to slope · up; of experts, times their weights
-    pub offset: Option<Tensor>,
-    /// The weights of experts, [pos, expert]
-    pub expert_weights: Option<Tensor>,
+    /// The MLP, where there is one
+    pub mlp: Option<FrozenMlp>,
 }
 
 /// A decoder's factors frozen at one prompt.
@@ -81,7 +86,7 @@ impl Frozen {
         for (layer, block) in (0..).zip(&decoder.blocks) {
             let at = |site| captured(&cache, site, layer);
             residuals.push(at(Site::ResidPre)?);
-            layers.push(FrozenLayer::new(config, block, &at)?);
+            layers.push(FrozenLayer::new(config, block, decoder.kind, &at)?);
         }
         residuals.push(captured(&cache, Site::ResidPost, config.n_layers - 1)?);
         for (layer, residual) in residuals.iter().enumerate() {
@@ -99,18 +104,9 @@ impl Frozen {
 
 impl FrozenLayer {
     /// Freezes a block at its activations; `at` looks one up by its place.
-    fn new(config: &Config, block: &Block, at: &dyn Fn(Site) -> Result<Tensor>) -> Result<Self> {
-        let pre = at(Site::MlpPre)?;
-        let (slope, offset) = hidden_slope(config, &pre, at)?;
-        let expert_weights = config.experts.map(|_| at(Site::ExpertWeights)).transpose()?;
-        let weighted = |factor: Tensor| -> Result<Tensor> {
-            match &expert_weights {
-                Some(weights) => Ok(factor.f_mul(&weights.f_unsqueeze(-1)?)?),
-                None => Ok(factor),
-            }
-        };
-        let freeze = |norm: &Norm, site| FrozenNorm::new(norm, &at(site)?, pre.kind());
-        let post = |norm: &Option<Norm>, site| norm.as_ref().map(|norm| freeze(norm, site)).transpose();
+    fn new(config: &Config, block: &Block, kind: Kind, at: &dyn Fn(Site) -> Result<Tensor>) -> Result<Self> {
+        let freeze = |norm: &Norm, site| FrozenNorm::new(norm, &at(site)?, kind);
+        let optional = |norm: &Option<Norm>, site| norm.as_ref().map(|norm| freeze(norm, site)).transpose();
         let ln1 = freeze(&block.ln1, Site::Ln1Scale)?;
         let value_slope = match config.query_key_value_clip {
             None => None,
@@ -128,12 +124,10 @@ impl FrozenLayer {
             value_slope,
             pattern: at(Site::Pattern)?.f_contiguous()?,
             ln1,
-            ln1_post: post(&block.ln1_post, Site::Ln1PostScale)?,
-            ln2: freeze(&block.ln2, if config.shared_norm { Site::Ln1Scale } else { Site::Ln2Scale })?,
-            ln2_post: post(&block.ln2_post, Site::Ln2PostScale)?,
-            slope: weighted(slope)?,
-            offset: offset.map(weighted).transpose()?,
-            expert_weights,
+            ln1_post: optional(&block.ln1_post, Site::Ln1PostScale)?,
+            ln2: optional(&block.ln2, if config.shared_norm { Site::Ln1Scale } else { Site::Ln2Scale })?,
+            ln2_post: optional(&block.ln2_post, Site::Ln2PostScale)?,
+            mlp: block.mlp.as_ref().map(|mlp| FrozenMlp::new(config, mlp, kind, at)).transpose()?,
         })
     }
 }
@@ -156,15 +150,10 @@ fn intervened(hooks: &Hooks) -> Result<BTreeSet<usize>> {
 }
 
 fn add_captures(hooks: &mut Hooks, config: &Config) {
-    let post = if config.norm_placement == NormPlacement::Both { &POST_SITES[..] } else { &[] };
-    let experts = config.experts.map(|_| Site::ExpertWeights);
-    let clamped = config.clamped_gate.map(|_| Site::MlpPreLinear);
-    let sites = SITES.iter().chain(post).copied().chain(experts).chain(clamped);
-    for site in sites.filter(|site| !(config.shared_norm && *site == Site::Ln2Scale)) {
-        let points = (0..config.n_layers).map(|layer| HookPoint { site, layer }).collect();
-        hooks.add(config, points, site.name(), Action::Capture);
-    }
-    hooks.add(config, vec![HookPoint { site: Site::LnFinalScale, layer: 0 }], "ln_final", Action::Capture);
+    // The other factor of a gated MLP is not frozen, unless it is clipped.
+    let is_needed = |site: Site| SITES.contains(&site) && (site != Site::MlpPreLinear || config.clamped_gate.is_some());
+    let points: Vec<HookPoint> = hook::points(config).into_iter().filter(|point| is_needed(point.site)).collect();
+    hooks.add(config, points, "frozen", Action::Capture);
 }
 
 /// A captured activation of the only sample.
@@ -172,40 +161,4 @@ fn captured(cache: &ActivationCache, site: Site, layer: i64) -> Result<Tensor> {
     let point = HookPoint { site, layer };
     let value = cache.get(point).ok_or_else(|| Error::new(format!("`{}` was not captured", point.name())))?;
     Ok(value.f_select(0, 0)?)
-}
-
-/// The factor of `up` (of the only input, in a plain MLP) in the hidden activations, and what is added to the product.
-fn hidden_slope(
-    config: &Config,
-    pre: &Tensor,
-    at: &dyn Fn(Site) -> Result<Tensor>,
-) -> Result<(Tensor, Option<Tensor>)> {
-    if !config.gated_mlp {
-        return Ok((secant(config.activation, pre)?, None));
-    }
-    let Some(clamped) = config.clamped_gate else { return Ok((config.activation.forward(pre)?, None)) };
-    let gate = clamped.gate(pre)?;
-    Ok((gate.f_mul(&clip_slope(&at(Site::MlpPreLinear)?, clamped.limit)?)?, Some(gate)))
-}
-
-/// clip(v) / v.
-fn clip_slope(v: &Tensor, bound: f64) -> Result<Tensor> {
-    Ok(v.f_abs()?.f_reciprocal()?.times(bound)?.f_minimum(&constant(1.0)?)?)
-}
-
-/// f(u) / u, computed without the division, so that it is exact near 0 (for a ReLU: 0 at 0).
-fn secant(activation: Activation, u: &Tensor) -> Result<Tensor> {
-    let kind = u.kind();
-    let half_of_one_plus = |x: Tensor| -> Result<Tensor> { x.plus(1.0)?.times(0.5) };
-    let slope = match activation {
-        Activation::Silu => u.f_sigmoid()?,
-        Activation::Relu => u.f_gt_tensor(&constant(0.0)?)?,
-        Activation::Gelu => half_of_one_plus(u.times(std::f64::consts::FRAC_1_SQRT_2)?.f_erf()?)?,
-        Activation::GeluTanh => {
-            let cubic = u.f_mul(&u.f_square()?)?.times(0.044715)?.f_add(u)?;
-            let inner = cubic.times((2.0 / std::f64::consts::PI).sqrt())?;
-            half_of_one_plus(inner.f_tanh()?)?
-        }
-    };
-    Ok(slope.f_to_kind(kind)?)
 }

@@ -49,20 +49,20 @@ impl<'a> Layer<'a> {
 
     /// The norms before and after attention.
     fn attention_norms(&self) -> (Option<&FrozenNorm>, Option<&FrozenNorm>) {
-        self.norms(&self.frozen.ln1, self.frozen.ln1_post.as_ref())
+        self.norms(Some(&self.frozen.ln1), self.frozen.ln1_post.as_ref())
     }
 
     /// The norms before and after the MLP.
     fn mlp_norms(&self) -> (Option<&FrozenNorm>, Option<&FrozenNorm>) {
-        self.norms(&self.frozen.ln2, self.frozen.ln2_post.as_ref())
+        self.norms(self.frozen.ln2.as_ref(), self.frozen.ln2_post.as_ref())
     }
 
     fn norms<'b>(
         &self,
-        first: &'b FrozenNorm,
+        first: Option<&'b FrozenNorm>,
         second: Option<&'b FrozenNorm>,
     ) -> (Option<&'b FrozenNorm>, Option<&'b FrozenNorm>) {
-        if self.config.norm_placement == NormPlacement::Post { (None, Some(first)) } else { (Some(first), second) }
+        if self.config.norm_placement == NormPlacement::Post { (None, first) } else { (first, second) }
     }
 
     /// Values, [.., kv_head · d_head], times the clip's frozen slopes.
@@ -103,16 +103,18 @@ impl<'a> Layer<'a> {
     /// # Errors
     /// A libtorch error.
     pub fn mlp_out(&self, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
+        let (Some(mlp), Some(frozen)) = (&self.block.mlp, &self.frozen.mlp) else { return Ok(x.f_zeros_like()?) };
         let (before, after) = self.mlp_norms();
         let input = normed(before, x, at, with_bias)?;
-        let out = match &self.frozen.expert_weights {
-            Some(weights) => experts::out(self.block, self.frozen, weights, &input, at, with_bias)?,
+        let out = match &frozen.expert_weights {
+            Some(weights) => experts::out(mlp, frozen, weights, &input, at, with_bias)?,
             None => {
-                let mut hidden = project(&self.block.mlp.up, &input, with_bias)?.f_mul(&at.of(&self.frozen.slope)?)?;
-                if let Some(offset) = self.frozen.offset.as_ref().filter(|_| with_bias) {
+                let mut hidden = project(&mlp.up, &input, with_bias)?.f_mul(&at.of(&frozen.slope)?)?;
+                if let Some(offset) = frozen.offset.as_ref().filter(|_| with_bias) {
                     hidden = hidden.f_add(&at.of(offset)?)?;
                 }
-                project(&self.block.mlp.down, &hidden, with_bias)?
+                let hidden = normed(frozen.norm.as_ref(), &hidden, at, with_bias)?;
+                project(&mlp.down, &hidden, with_bias)?
             }
         };
         let out = normed(after, &out, at, with_bias)?;
@@ -147,13 +149,16 @@ impl<'a> Layer<'a> {
     /// # Errors
     /// A libtorch error.
     pub fn mlp_out_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
+        let (Some(mlp), Some(frozen)) = (&self.block.mlp, &self.frozen.mlp) else {
+            return Ok(covector.f_zeros_like()?);
+        };
         let (before, after) = self.mlp_norms();
         let out = scaled(transposed(after, covector, at)?, self.config.residual_scale)?;
-        let input = match &self.frozen.expert_weights {
-            Some(weights) => experts::out_transposed(self.block, self.frozen, weights, &out, at)?,
+        let input = match &frozen.expert_weights {
+            Some(weights) => experts::out_transposed(mlp, frozen, weights, &out, at)?,
             None => {
-                let hidden = out.f_matmul(&self.block.mlp.down.weight)?;
-                hidden.f_mul(&at.of(&self.frozen.slope)?)?.f_matmul(&self.block.mlp.up.weight)?
+                let hidden = transposed(frozen.norm.as_ref(), &out.f_matmul(&mlp.down.weight)?, at)?;
+                hidden.f_mul(&at.of(&frozen.slope)?)?.f_matmul(&mlp.up.weight)?
             }
         };
         transposed(before, &input, at)

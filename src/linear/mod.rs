@@ -1,7 +1,7 @@
 //! The decoder as a sum of token-to-token linear maps (the paper's section 6): at one prompt every norm's divisor,
 //! every attention probability and every activation's slope is frozen, and what remains is affine in the embeddings.
 //!
-//! `frozen` and `norm` hold the frozen factors, `layer` and `experts` apply those of one layer, `map` those of the whole
+//! `frozen`, `frozen_mlp` and `norm` hold the frozen factors, `layer` and `experts` apply those of one layer, `map` those of the whole
 //! model.
 //! `contribution` and `flow` split logits, `predict` compares the map with the model, `operator` and `singular` treat
 //! the map between two nodes as one matrix. `path` follows single paths through the layers; `path_graph` draws them.
@@ -12,6 +12,7 @@ pub mod contribution;
 mod experts;
 pub mod flow;
 pub mod frozen;
+pub mod frozen_mlp;
 pub mod layer;
 pub mod map;
 pub mod norm;

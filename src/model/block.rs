@@ -18,6 +18,8 @@ pub struct Mlp {
     pub gate: Option<Linear>,
     pub up: Linear,
     pub down: Linear,
+    /// Before `down`
+    pub norm: Option<Norm>,
     pub router: Option<Linear>,
 }
 
@@ -28,8 +30,14 @@ impl Mlp {
             gate: self.gate.as_ref().map(Linear::shallow_clone),
             up: self.up.shallow_clone(),
             down: self.down.shallow_clone(),
+            norm: self.norm.as_ref().map(Norm::shallow_clone),
             router: self.router.as_ref().map(Linear::shallow_clone),
         }
+    }
+
+    /// Its linear maps.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.gate.iter().chain([&self.up, &self.down]).chain(&self.router)
     }
 
     /// The MLP's output for the normalised input `x`, before any norm of the output.
@@ -49,6 +57,10 @@ impl Mlp {
             }
             None => config.activation.forward(&hooks.pass(at(Site::MlpPre), self.up.forward(&x)?)?)?,
         };
+        let hidden = match &self.norm {
+            Some(norm) => norm.forward(&hooks.pass(at(Site::MlpMid), hidden)?, MLP_NORM, layer, hooks)?,
+            None => hidden,
+        };
         let hidden = hooks.pass(at(Site::MlpPost), hidden)?;
         hooks.pass(at(Site::MlpRaw), self.down.forward(&hidden)?)
     }
@@ -57,6 +69,7 @@ impl Mlp {
 const LN1: (Site, Site) = (Site::Ln1Scale, Site::Ln1Normalized);
 const LN1_POST: (Site, Site) = (Site::Ln1PostScale, Site::Ln1PostNormalized);
 const LN2: (Site, Site) = (Site::Ln2Scale, Site::Ln2Normalized);
+const MLP_NORM: (Site, Site) = (Site::MlpNormScale, Site::MlpNormNormalized);
 const LN2_POST: (Site, Site) = (Site::Ln2PostScale, Site::Ln2PostNormalized);
 
 /// One layer.
@@ -66,13 +79,14 @@ pub struct Block {
     /// The layer's number, from 0
     pub layer: i64,
     pub attention: Attention,
-    pub mlp: Mlp,
+    /// None in models without MLPs
+    pub mlp: Option<Mlp>,
     /// The attention's norm: before it, or after it in post-norm families
     pub ln1: Norm,
     /// The attention's second norm, after it, in families that have both
     pub ln1_post: Option<Norm>,
     /// The MLP's norm; where the two share one, a second handle of `ln1`
-    pub ln2: Norm,
+    pub ln2: Option<Norm>,
     /// The MLP's second norm
     pub ln2_post: Option<Norm>,
 }
@@ -83,10 +97,10 @@ impl Block {
         Self {
             layer: self.layer,
             attention: self.attention.shallow_clone(),
-            mlp: self.mlp.shallow_clone(),
+            mlp: self.mlp.as_ref().map(Mlp::shallow_clone),
             ln1: self.ln1.shallow_clone(),
             ln1_post: self.ln1_post.as_ref().map(Norm::shallow_clone),
-            ln2: self.ln2.shallow_clone(),
+            ln2: self.ln2.as_ref().map(Norm::shallow_clone),
             ln2_post: self.ln2_post.as_ref().map(Norm::shallow_clone),
         }
     }
@@ -124,6 +138,9 @@ impl Block {
             (None, _) => raw,
         };
         let added = hooks.pass(at(Site::AttentionOut), scaled(added, config.residual_scale)?)?;
+        let (Some(mlp), Some(ln2)) = (&self.mlp, &self.ln2) else {
+            return hooks.pass(at(Site::ResidPost), before.f_add(&added)?);
+        };
         let middle = hooks.pass(at(Site::ResidMid), before.f_add(&added)?)?;
 
         let input = if config.shared_norm {
@@ -134,13 +151,13 @@ impl Block {
             if post {
                 read
             } else {
-                let normed = self.ln2.forward(&read, LN2, layer, hooks)?;
+                let normed = ln2.forward(&read, LN2, layer, hooks)?;
                 hooks.pass(at(Site::Ln2Out), normed)?
             }
         };
-        let raw = self.mlp.forward(config, layer, &input, hooks)?;
+        let raw = mlp.forward(config, layer, &input, hooks)?;
         let added = match (&self.ln2_post, post) {
-            (_, true) => self.ln2.forward(&raw, LN2, layer, hooks)?,
+            (_, true) => ln2.forward(&raw, LN2, layer, hooks)?,
             (Some(norm), _) => norm.forward(&raw, LN2_POST, layer, hooks)?,
             (None, _) => raw,
         };

@@ -11,6 +11,8 @@ pub enum Activation {
     Gelu,
     /// max(x, 0)
     Relu,
+    /// x · softmax(x), over the hidden activations of a position (Elhage et al. 2022)
+    Solu,
 }
 
 impl Activation {
@@ -21,6 +23,7 @@ impl Activation {
             Self::GeluTanh => "gelu_new",
             Self::Gelu => "gelu",
             Self::Relu => "relu",
+            Self::Solu => "solu",
         }
     }
 }
@@ -178,6 +181,10 @@ pub struct Config {
     pub clamped_gate: Option<ClampedGate>,
     /// None where every token passes through the same MLP
     pub experts: Option<Experts>,
+    /// A norm of the hidden activations (SoLU models)
+    pub mlp_norm: bool,
+    /// There are no MLPs
+    pub attention_only: bool,
     pub norm: NormKind,
     pub norm_eps: f64,
     pub norm_placement: NormPlacement,
@@ -238,6 +245,8 @@ impl Config {
             gated_mlp: true,
             clamped_gate: None,
             experts: None,
+            mlp_norm: false,
+            attention_only: false,
             norm: NormKind::Rms,
             norm_eps: 1e-6,
             norm_placement: NormPlacement::Pre,
@@ -263,6 +272,11 @@ impl Config {
             initializer_range: 0.02,
             eos_token_ids: Vec::new(),
         }
+    }
+
+    /// TransformerLens's name of the activation.
+    pub fn activation_name(&self) -> &'static str {
+        if self.mlp_norm && self.activation == Activation::Solu { "solu_ln" } else { self.activation.name() }
     }
 
     /// TransformerLens's name of the norm: `RMS`, `LN`, or `LNPre` for LayerNorm without weights.

@@ -7,7 +7,7 @@ use std::collections::btree_map::Entry;
 use tch::{Device, Kind, Tensor};
 
 use super::attention::{Pass, causal_mask};
-use super::block::Block;
+use super::block::{Block, Mlp};
 use super::config::{Config, PositionEmbedding, Rope};
 use super::hook::{HookPoint, Site};
 use super::key_value::KeyValueCache;
@@ -235,9 +235,7 @@ impl Decoder {
             let attention = &block.attention;
             let linears = [&attention.query, &attention.key, &attention.value, &attention.output]
                 .into_iter()
-                .chain(&block.mlp.gate)
-                .chain([&block.mlp.up, &block.mlp.down])
-                .chain(&block.mlp.router);
+                .chain(block.mlp.iter().flat_map(Mlp::linears));
             for linear in linears {
                 all.push(&linear.weight);
                 all.extend(&linear.bias);
@@ -245,9 +243,10 @@ impl Decoder {
             all.extend(&attention.sinks);
             let norms = [&block.ln1]
                 .into_iter()
-                .chain((!self.config.shared_norm).then_some(&block.ln2))
+                .chain(block.ln2.iter().filter(|_| !self.config.shared_norm))
                 .chain(&block.ln1_post)
                 .chain(&block.ln2_post)
+                .chain(block.mlp.iter().filter_map(|mlp| mlp.norm.as_ref()))
                 .chain(&attention.query_norm)
                 .chain(&attention.key_norm);
             for norm in norms {

@@ -49,6 +49,8 @@ fn add_config(identity: &mut Identity, config: &Config) {
         gated_mlp,
         clamped_gate,
         experts,
+        mlp_norm,
+        attention_only,
         norm,
         norm_eps,
         norm_placement,
@@ -113,6 +115,8 @@ fn add_config(identity: &mut Identity, config: &Config) {
         ("shared_norm", flag(*shared_norm)),
         ("attention_scale_by_layer", flag(*attention_scale_by_layer)),
         ("attention_sinks", flag(*attention_sinks)),
+        ("mlp_norm", flag(*mlp_norm)),
+        ("attention_only", flag(*attention_only)),
         ("clamped_gate", clamped_gate.map(|ClampedGate { slope, limit }| format!("{slope} {limit}"))),
         (
             "experts",
@@ -175,6 +179,7 @@ fn activation_word(activation: Activation) -> &'static str {
         Activation::GeluTanh => "gelu_tanh",
         Activation::Gelu => "gelu",
         Activation::Relu => "relu",
+        Activation::Solu => "solu",
     }
 }
 

@@ -12,6 +12,7 @@ use super::family::gguf::ROTARY_DIVISORS;
 use super::family::gguf_keys;
 use super::family::multimodal;
 use super::fingerprint::fingerprint;
+use super::lens_checkpoint::LensCheckpoint;
 use super::source::{Checkpoint, GgufSource, RandomWeights, WeightSource};
 use super::text_part::TextPart;
 use super::{built_in, family, load};
@@ -89,6 +90,11 @@ impl LanguageModel {
                 let tokenizer = Tokenizer::from_directory(&directory)?;
                 let in_config = |error: Error| error.context(format!("`{}`", path.display()));
                 let (config, json, weights) = match multimodal::find(&json) {
+                    None if family::is_transformer_lens(&json) => {
+                        let config = family::parse(&json).map_err(in_config)?;
+                        let checkpoint = want_weights.then(|| LensCheckpoint::open(&directory, &config)).transpose()?;
+                        (config, json, checkpoint.map(|checkpoint| Box::new(checkpoint) as Box<dyn WeightSource>))
+                    }
                     None => {
                         let config = family::parse(&json).map_err(in_config)?;
                         let checkpoint = want_weights.then(|| Checkpoint::open(&directory)).transpose()?;

@@ -141,6 +141,7 @@ impl Activation {
             Self::GeluTanh => x.f_gelu("tanh")?,
             Self::Gelu => x.f_gelu("none")?,
             Self::Relu => x.f_relu()?,
+            Self::Solu => x.f_mul(&x.f_softmax(-1, wide(x.kind()))?.f_to_kind(x.kind())?)?,
         })
     }
 }

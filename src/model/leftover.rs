@@ -37,15 +37,15 @@ pub fn check(config: &Config, source: &dyn WeightSource, used: &BTreeSet<String>
 /// rotary frequencies.
 fn is_redundant(name: &str, source: &dyn WeightSource, config: &Config, ropes: &[Rope]) -> Result<bool> {
     let is_one_of = |names: &[&str]| names.iter().any(|ending| name.ends_with(ending));
-    let is_mask = is_one_of(&[".attn.bias", ".attention.bias"]);
-    let is_hidden_score = is_one_of(&[".attn.masked_bias", ".attention.masked_bias"]);
+    let is_mask = is_one_of(&[".attn.bias", ".attention.bias", ".attn.mask"]);
+    let is_hidden_score = is_one_of(&[".attn.masked_bias", ".attention.masked_bias", ".attn.IGNORE"]);
     let is_frequencies = name.ends_with("rotary_emb.inv_freq");
     if !(is_mask || is_hidden_score || is_frequencies) {
         return Ok(false);
     }
     let tensor = source.stored(name)?;
     match tensor.size()[..] {
-        [1, 1, rows, columns] if is_mask && rows == columns => {
+        [1, 1, rows, columns] | [rows, columns] if is_mask && rows == columns => {
             let mut seen = Tensor::f_ones([rows, rows], (Kind::Double, Device::Cpu))?.f_tril(0)?;
             let layer =
                 name.split('.').find_map(|part| part.parse().ok()).and_then(|layer: usize| config.layers.get(layer));

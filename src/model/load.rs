@@ -164,11 +164,15 @@ impl Loader<'_> {
             }
         };
         let attention = self.attention(&prefix, layer, rope)?;
-        let mlp = self.mlp(&prefix)?;
+        let mlp = if self.config.attention_only { None } else { Some(self.mlp(&prefix)?) };
         let config = self.config;
         let mut norm = |name: &str| self.norm(&format!("{prefix}{name}"), &[config.d_model]);
         let first = norm(ln1)?;
-        let ln2 = if config.shared_norm { first.shallow_clone() } else { norm(ln2)? };
+        let ln2 = match (config.attention_only, config.shared_norm) {
+            (true, _) => None,
+            (false, true) => Some(first.shallow_clone()),
+            (false, false) => Some(norm(ln2)?),
+        };
         Ok(Block {
             layer,
             attention,
@@ -235,7 +239,11 @@ impl Loader<'_> {
             MlpNaming::StackedExperts { router, gate_up } => return self.stacked_experts(prefix, router, gate_up),
         };
         let down = self.linear(&format!("{prefix}{}", self.naming.mlp_down), d_model, d_mlp, bias)?;
-        Ok(Mlp { gate, up, down, router: None })
+        let norm = match self.config.mlp_norm {
+            true => Some(self.norm(&format!("{prefix}{}", self.naming.mlp_norm), &[d_mlp])?),
+            false => None,
+        };
+        Ok(Mlp { gate, up, down, norm, router: None })
     }
 
     /// Experts that are stored one by one.
@@ -250,7 +258,7 @@ impl Loader<'_> {
         let (gate, up) = (stack(gate, d_mlp, d_model)?, stack(up, d_mlp, d_model)?);
         let down = stack(down, d_model, d_mlp)?;
         let router = self.linear(&format!("{prefix}{router}"), count, d_model, false)?;
-        Ok(Mlp { gate: Some(gate), up, down, router: Some(router) })
+        Ok(Mlp { gate: Some(gate), up, down, norm: None, router: Some(router) })
     }
 
     /// Experts that are stored together.
@@ -265,11 +273,11 @@ impl Loader<'_> {
         let both = stack(gate_up, d_model, 2 * d_mlp)?;
         let down = stack(down, d_mlp, d_model)?;
         let every_second = |start: i64| -> Result<Linear> {
-            let pick = |tensor: &Tensor| tensor.f_slice(1, start, None::<i64>, 2);
+            let pick = |tensor: &Tensor| tensor.f_slice(1, start, None::<i64>, 2)?.f_contiguous();
             Ok(Linear { weight: pick(&both.weight)?, bias: both.bias.as_ref().map(pick).transpose()? })
         };
         let router = self.linear(&format!("{prefix}{router}"), count, d_model, true)?;
-        Ok(Mlp { gate: Some(every_second(0)?), up: every_second(1)?, down, router: Some(router) })
+        Ok(Mlp { gate: Some(every_second(0)?), up: every_second(1)?, down, norm: None, router: Some(router) })
     }
 
     fn expert_count(&self) -> Result<i64> {

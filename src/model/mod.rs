@@ -22,6 +22,7 @@ pub mod key_value;
 pub mod language_model;
 pub mod layer;
 pub mod leftover;
+pub mod lens_checkpoint;
 pub mod load;
 pub mod mxfp4;
 pub mod naming;

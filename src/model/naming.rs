@@ -68,6 +68,8 @@ pub struct Naming {
     pub mlp: MlpNaming,
     /// Within an expert, where there are some
     pub mlp_down: &'static str,
+    /// Families with a norm of the hidden activations only
+    pub mlp_norm: &'static str,
     /// Families with attention sinks only
     pub sinks: &'static str,
     pub norms: NormNaming,

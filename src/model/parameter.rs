@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::block::Block;
+use super::block::{Block, Mlp};
 use super::config::Config;
 use super::decoder::Decoder;
 use super::layer::{Linear, Norm};
@@ -114,21 +114,26 @@ impl<'a> Slots<'a> {
             }
         }
         // TransformerLens calls the map that the activation acts on W_gate in gated MLPs and W_in in plain ones.
-        let parts = [
-            ("gate", block.mlp.gate.as_mut()),
-            ("in", Some(&mut block.mlp.up)),
-            ("out", Some(&mut block.mlp.down)),
-            ("router", block.mlp.router.as_mut()),
-        ];
-        for (name, linear) in parts {
-            let Some(linear) = linear else { continue };
-            let layouts = (Layout::Transposed, Layout::Same);
-            self.linear(&format!("{prefix}.mlp.W_{name}"), &format!("{prefix}.mlp.b_{name}"), layouts, linear);
+        if let Some(mlp) = &mut block.mlp {
+            let parts = [
+                ("gate", mlp.gate.as_mut()),
+                ("in", Some(&mut mlp.up)),
+                ("out", Some(&mut mlp.down)),
+                ("router", mlp.router.as_mut()),
+            ];
+            for (name, linear) in parts {
+                let Some(linear) = linear else { continue };
+                let layouts = (Layout::Transposed, Layout::Same);
+                self.linear(&format!("{prefix}.mlp.W_{name}"), &format!("{prefix}.mlp.b_{name}"), layouts, linear);
+            }
+            if let Some(norm) = &mut mlp.norm {
+                self.norm(&format!("{prefix}.mlp.ln"), norm);
+            }
         }
         let norms = [
             ("ln1", Some(&mut block.ln1)),
             ("ln1_post", block.ln1_post.as_mut()),
-            ("ln2", (!config.shared_norm).then_some(&mut block.ln2)),
+            ("ln2", block.ln2.as_mut().filter(|_| !config.shared_norm)),
             ("ln2_post", block.ln2_post.as_mut()),
         ];
         for (name, norm) in norms {
@@ -232,7 +237,7 @@ impl Decoder {
     /// Makes the config say which weights there are, after some were replaced.
     pub(super) fn describe_weights(&mut self) {
         if self.config.shared_norm {
-            self.blocks.iter_mut().for_each(|block| block.ln2 = block.ln1.shallow_clone());
+            self.blocks.iter_mut().for_each(|block| block.ln2 = Some(block.ln1.shallow_clone()));
         }
         let (embedding, unembedding) = (&self.embedding, &self.unembedding.weight);
         self.config.tied &= embedding.data_ptr() == unembedding.data_ptr();
@@ -247,10 +252,12 @@ impl Decoder {
         self.config.attention_output_bias = attentions().any(|attention| attention.output.bias.is_some());
         // Experts have biases or not by their family.
         self.config.mlp_bias = self.config.experts.is_none()
-            && self.blocks.iter().any(|block| {
-                let linears = block.mlp.gate.iter().chain([&block.mlp.up, &block.mlp.down]);
-                linears.into_iter().any(|linear| linear.bias.is_some())
-            });
+            && self
+                .blocks
+                .iter()
+                .filter_map(|block| block.mlp.as_ref())
+                .flat_map(Mlp::linears)
+                .any(|linear| linear.bias.is_some());
     }
 }
 

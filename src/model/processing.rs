@@ -24,12 +24,13 @@ impl Decoder {
                 for linear in [&mut attention.query, &mut attention.key, &mut attention.value] {
                     fold(&block.ln1, linear)?;
                 }
-                let mlp = &mut block.mlp;
-                for linear in mlp.gate.iter_mut().chain([&mut mlp.up]).chain(&mut mlp.router) {
-                    fold(&block.ln2, linear)?;
+                if let (Some(mlp), Some(norm)) = (&mut block.mlp, &mut block.ln2) {
+                    for linear in mlp.gate.iter_mut().chain([&mut mlp.up]).chain(&mut mlp.router) {
+                        fold(norm, linear)?;
+                    }
+                    *norm = without_effect(norm)?;
                 }
                 block.ln1 = without_effect(&block.ln1)?;
-                block.ln2 = without_effect(&block.ln2)?;
             }
         }
         fold(&copy.final_norm, &mut copy.unembedding)?;
@@ -70,7 +71,8 @@ impl Decoder {
         copy.position_embedding =
             copy.position_embedding.as_ref().map(|positions| centred(positions, -1)).transpose()?;
         for block in &mut copy.blocks {
-            for linear in [&mut block.attention.output, &mut block.mlp.down] {
+            let down = block.mlp.as_mut().map(|mlp| &mut mlp.down);
+            for linear in [&mut block.attention.output].into_iter().chain(down) {
                 let bias = linear.bias.as_ref().map(|bias| centred(bias, -1)).transpose()?;
                 *linear = Linear { weight: centred(&linear.weight, -2)?, bias };
             }

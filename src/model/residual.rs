@@ -123,7 +123,9 @@ impl Residual<'_> {
         for current in 0..=layer {
             let label = if current == self.config().n_layers { "final_post".into() } else { format!("{current}_pre") };
             parts.push(label, self.stream(current)?);
-            if (middle && current < layer) || (mlp_input && current == layer) {
+            // Without MLPs there is nothing in the middle.
+            let is_wanted = (middle && current < layer) || (mlp_input && current == layer);
+            if is_wanted && !self.config().attention_only {
                 parts.push(format!("{current}_mid"), self.at(Site::ResidMid, current, 2)?);
             }
         }
@@ -147,7 +149,7 @@ impl Residual<'_> {
             if which != Sublayers::Mlp {
                 parts.push(format!("{current}_attn_out"), self.at(Site::AttentionOut, current, 2)?);
             }
-            if which != Sublayers::Attention {
+            if which != Sublayers::Attention && !self.config().attention_only {
                 parts.push(format!("{current}_mlp_out"), self.at(Site::MlpOut, current, 2)?);
             }
         }
@@ -213,7 +215,12 @@ impl Residual<'_> {
         let index = Tensor::from_slice(&neurons).f_to(self.decoder.device)?;
         let active = self.at(Site::MlpPost, layer, 2)?;
         let active = active.f_index_select(-1, &index.f_to(active.device())?)?.f_unsqueeze(-1)?;
-        let rows = block.mlp.down.weight.f_index_select(1, &index)?.f_transpose(0, 1)?;
+        let Some(mlp) = &block.mlp else { return Err(without_mlps()) };
+        if mlp.router.is_some() {
+            return Err(Error::new("this model's neurons are those of experts, which `neurons` does not take apart")
+                .hint("`mlp.hook_post` and `mlp.hook_expert_weights` hold what each expert adds"));
+        }
+        let rows = mlp.down.weight.f_index_select(1, &index)?.f_transpose(0, 1)?;
         self.added(active.f_mul(&rows)?, mlp_norm(self.config(), block), layer)
     }
 
@@ -254,8 +261,10 @@ impl Residual<'_> {
                 return Err(Error::new("this model's layers read the residual stream without a norm")
                     .hint("only the unembedding's norm reads it: leave `layer` out"));
             }
-            Some(block) if mlp_input && !self.config().shared_norm => (&block.ln2, Site::Ln2Scale),
-            Some(block) => (&block.ln1, Site::Ln1Scale),
+            Some(block) => match &block.ln2 {
+                Some(norm) if mlp_input && !self.config().shared_norm => (norm, Site::Ln2Scale),
+                _ => (&block.ln1, Site::Ln1Scale),
+            },
         };
         let place = if site.in_block() { layer } else { 0 };
         fits(divided(norm, stack, &self.at(site, place, 2)?), stack)
@@ -306,10 +315,14 @@ fn attention_norm<'a>(config: &Config, block: &'a Block) -> Option<(&'a Norm, Si
     }
 }
 
+fn without_mlps() -> Error {
+    Error::new("this model has no MLPs").hint("its layers are attention only")
+}
+
 /// The same for the MLP's output.
 fn mlp_norm<'a>(config: &Config, block: &'a Block) -> Option<(&'a Norm, Site)> {
     match config.norm_placement {
-        NormPlacement::Post => Some((&block.ln2, Site::Ln2Scale)),
+        NormPlacement::Post => block.ln2.as_ref().map(|norm| (norm, Site::Ln2Scale)),
         _ => block.ln2_post.as_ref().map(|norm| (norm, Site::Ln2PostScale)),
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value as Json, json};
 use tch::Tensor as Tch;
 
 use super::block::{Block, Mlp};
+use super::config::Config;
 use super::decoder::Decoder;
 use super::family;
 use super::language_model::LanguageModel;
@@ -187,7 +188,32 @@ impl Writer {
                 self.norm(&named(name), norm)?;
             }
         }
-        let mlp = &block.mlp;
+        if let Some(mlp) = &block.mlp {
+            self.mlp(config, &prefix, mlp)?;
+        }
+        let norms = match naming.norms {
+            NormNaming::Shared(both) => vec![(both, Some(&block.ln1))],
+            NormNaming::Pre { attention, mlp } | NormNaming::Post { attention, mlp } => {
+                vec![(attention, Some(&block.ln1)), (mlp, block.ln2.as_ref().filter(|_| !config.shared_norm))]
+            }
+            NormNaming::Both { attention, attention_post, mlp, mlp_post } => vec![
+                (attention, Some(&block.ln1)),
+                (attention_post, block.ln1_post.as_ref()),
+                (mlp, block.ln2.as_ref()),
+                (mlp_post, block.ln2_post.as_ref()),
+            ],
+        };
+        for (name, norm) in norms {
+            if let Some(norm) = norm {
+                self.norm(&named(name), norm)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mlp(&mut self, config: &Config, prefix: &str, mlp: &Mlp) -> Result<()> {
+        let naming = self.naming;
+        let named = |name: &str| format!("{prefix}{name}");
         match (naming.mlp, &mlp.gate) {
             (MlpNaming::Gated { gate, up }, Some(linear)) => {
                 self.linear(&named(gate), linear, config.mlp_bias)?;
@@ -216,24 +242,10 @@ impl Writer {
         if config.experts.is_none() {
             self.linear(&named(naming.mlp_down), &mlp.down, config.mlp_bias)?;
         }
-        let norms = match naming.norms {
-            NormNaming::Shared(both) => vec![(both, Some(&block.ln1))],
-            NormNaming::Pre { attention, mlp } | NormNaming::Post { attention, mlp } => {
-                vec![(attention, Some(&block.ln1)), (mlp, (!config.shared_norm).then_some(&block.ln2))]
-            }
-            NormNaming::Both { attention, attention_post, mlp, mlp_post } => vec![
-                (attention, Some(&block.ln1)),
-                (attention_post, block.ln1_post.as_ref()),
-                (mlp, Some(&block.ln2)),
-                (mlp_post, block.ln2_post.as_ref()),
-            ],
-        };
-        for (name, norm) in norms {
-            if let Some(norm) = norm {
-                self.norm(&named(name), norm)?;
-            }
+        match &mlp.norm {
+            Some(norm) => self.norm(&named(naming.mlp_norm), norm),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -48,6 +48,9 @@ fn check_shape(name: &str, found: &[i64], expected: &[i64]) -> Result<()> {
         .hint("config and weights do not belong together"))
 }
 
+/// The file of TransformerLens's own models.
+const PICKLE: &str = "model_final.pth";
+
 /// The file of peft's additional weights.
 const ADAPTER: &str = "adapter_model.safetensors";
 
@@ -80,6 +83,9 @@ impl Checkpoint {
             let other = ["pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack"]
                 .into_iter()
                 .find(|name| directory.join(name).exists());
+            if directory.join(PICKLE).exists() {
+                return Err(error.hint(format!("it has {PICKLE}, {}", hub::pickle_hint(PICKLE))));
+            }
             return Err(match other {
                 Some(name) => {
                     error.hint(format!("it has {name}: load it with transformers and `save_pretrained(path)`"))

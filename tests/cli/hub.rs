@@ -188,6 +188,9 @@ fn refusals_are_explained() {
 fn a_repository_without_readable_weights_says_so() {
     let _guard = CTRL_C.read();
     let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(&[CONFIG, ("model_final.pth", "pickled")]);
+    let error = hub(&server, folder.path()).locate("owner/name", None, true).unwrap_err();
+    assert_error(error, "no safetensors weights", "torch.load('model_final.pth', weights_only=True)");
     let server = Server::new(&[CONFIG, ("pytorch_model.bin", "pickled")]);
     let hub = hub(&server, folder.path());
     assert_error(hub.locate("owner/name", None, true).unwrap_err(), "no safetensors weights", "convert");

@@ -47,8 +47,13 @@ fn identities_hold_in_every_family() {
         same("the stream begins with the embedding", get("blocks.0.hook_resid_pre"), &embedded);
         for layer in 0..config.n_layers {
             let at = |site: &str| get(&format!("blocks.{layer}.{site}"));
-            same("middle", at("hook_resid_mid"), &(at("hook_resid_pre") + at("hook_attn_out")));
-            same("post", at("hook_resid_post"), &(at("hook_resid_mid") + at("hook_mlp_out")));
+            let middle = at("hook_resid_pre") + at("hook_attn_out");
+            if config.attention_only {
+                same("post", at("hook_resid_post"), &middle);
+            } else {
+                same("middle", at("hook_resid_mid"), &middle);
+                same("post", at("hook_resid_post"), &(at("hook_resid_mid") + at("hook_mlp_out")));
+            }
             if layer > 0 {
                 same("next", at("hook_resid_pre"), get(&format!("blocks.{}.hook_resid_post", layer - 1)));
             }

@@ -346,12 +346,14 @@ fn a_token_without_paths_has_an_empty_table() {
     assert!(empty > 0, "paths lead from everywhere");
 }
 
-/// Hooks that put a vector over the residual stream after layer 0 at position 2, and silence an MLP at another.
+/// Hooks that put a vector over the residual stream after layer 0 at position 2, and silence an MLP at another, or
+/// attention where there is none.
 fn interventions(model: &LanguageModel, vector: &Tensor) -> Hooks<'static> {
     let mut hooks = Hooks::none();
     let at = |site, layer| HookPoint { site, layer };
+    let silenced = if model.config().attention_only { Site::AttentionOut } else { Site::MlpOut };
     for (point, position, change) in
-        [(at(Site::ResidPost, 0), 2, Change::Patch(vector.shallow_clone())), (at(Site::MlpOut, 1), 4, Change::Zero)]
+        [(at(Site::ResidPost, 0), 2, Change::Patch(vector.shallow_clone())), (at(silenced, 1), 4, Change::Zero)]
     {
         let positions = At::One(position);
         hooks.intervene(&model.decoder.config, Intervention { point, positions, rows: None, head: None, change });

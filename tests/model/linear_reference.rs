@@ -27,7 +27,7 @@ fn ids(tensor: &Tensor) -> Vec<i64> {
 #[test]
 fn contributions_and_flows_are_those_of_autograd() {
     let _guard = tch::no_grad_guard();
-    for name in TINY {
+    for name in TINY.iter().filter(|name| !name.starts_with("toy")) {
         let expected = Expected::open(&fixture(&format!("linear/{name}.safetensors")));
         let model = double(name);
         let map = LinearMap::freeze(model, &ids(expected.get("input_ids"))).expect("a map");

@@ -156,6 +156,22 @@ fn shards_that_are_missing_are_named() {
     std::fs::remove_file(checkpoint.path().join("model.safetensors.index.json")).unwrap();
     checkpoint.write_text("pytorch_model.bin", "");
     refused(&checkpoint, &["pytorch_model.bin", "save_pretrained"]);
+    let toy = Checkpoint::of("toy_solu_ln");
+    toy.write_text("config.json", &toy.config.to_string());
+    toy.write_text("model_final.pth", "");
+    refused(&toy, &["model_final.pth", "pickle", "weights_only=True"]);
+}
+
+#[test]
+fn transformer_lens_masks_must_be_causal() {
+    let mut toy = Checkpoint::of("toy_attn_only");
+    toy.write();
+    toy.load().expect("a causal mask");
+    let mask = "blocks.1.attn.mask";
+    let other = toy.tensors[mask].ones_like();
+    toy.tensors.insert(mask.into(), other);
+    toy.write();
+    refused(&toy, &["does not use", mask]);
 }
 
 #[test]
@@ -201,6 +217,17 @@ fn configs_that_mean_something_else_are_refused_by_field() {
         ("gptj", "rotary_dim", json!(3), &["`rotary_dim` = 3", "even"]),
         ("opt", "do_layer_norm_before", json!(false), &["`do_layer_norm_before` = false"]),
         ("opt", "word_embed_proj_dim", json!(16), &["`word_embed_proj_dim` = 16"]),
+        ("qwen3_moe", "decoder_sparse_step", json!(2), &["`decoder_sparse_step` = 2", "experts"]),
+        ("gpt_oss", "num_experts_per_tok", json!(5), &["`num_experts_per_tok` = 5", "4 experts"]),
+        ("gpt_oss", "quantization_config", json!({ "quant_method": "gptq" }), &["`quantization_config.quant_method`"]),
+        ("toy_gelu", "act_fn", json!("tanh"), &["`act_fn` = \"tanh\"", "solu_ln"]),
+        ("toy_gelu", "normalization_type", json!("RMSPre"), &["`normalization_type` = \"RMSPre\""]),
+        ("toy_gelu", "normalization_type", Value::Null, &["`normalization_type` = null"]),
+        ("toy_gelu", "shortformer_pos", json!(true), &["`shortformer_pos` = true"]),
+        ("toy_gelu", "final_rms", json!(true), &["`final_rms` = true"]),
+        ("toy_gelu", "positional_embedding_type", json!("rotary"), &["`positional_embedding_type` = \"rotary\""]),
+        ("toy_gelu", "attn_scale", json!(1.0), &["`attn_scale` = 1"]),
+        ("toy_gelu", "n_key_value_heads", json!(2), &["`n_key_value_heads` = 2"]),
         ("stablelm", "qk_layernorm", json!(true), &["`qk_layernorm` = true"]),
         ("granite", "logits_scaling", json!(0.0), &["`logits_scaling` = 0"]),
         ("smollm3", "no_rope_layers", json!([1]), &["`no_rope_layers` has 1 entries for 3 layers"]),
@@ -228,6 +255,8 @@ fn configs_that_mean_something_else_are_refused_by_field() {
     // The class's default size applies, and the weights do not match it.
     let silent = Checkpoint::of("llama2").with("hidden_size", Value::Null);
     refused(silent.write(), &["model.embed_tokens.weight", "[97, 32]", "[97, 4096]"]);
+    let toy = Checkpoint::of("toy_gelu").with("d_mlp", json!(40));
+    refused(toy.write(), &["`blocks.0.mlp.in.weight`", "[48, 32]", "[40, 32]"]);
     let uneven = Checkpoint::of("llama2").with("hidden_size", json!(34)).with("head_dim", Value::Null);
     refused(uneven.write(), &["config.json", "`hidden_size` 34", "`num_attention_heads` 4", "`head_dim`"]);
 }

@@ -7,6 +7,7 @@ mod support;
 mod chat_template;
 mod checkpoint;
 mod config;
+mod experts;
 mod generate;
 mod gguf;
 mod gguf_metadata;

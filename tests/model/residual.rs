@@ -88,10 +88,11 @@ fn the_parts_sum_to_the_whole() {
             };
             let n = model.cfg.n_layers;
             near.call(cache.decompose_resid().stack.sum(0), cache.get("resid_post", -1));
-            near.call(cache.decompose_resid(#{ layer: 1, mlp_input: true }).stack.sum(0), cache.get("resid_mid", 1));
+            let middle = if model.cfg.attn_only { "resid_post" } else { "resid_mid" };
+            near.call(cache.decompose_resid(#{ layer: 1, mlp_input: true }).stack.sum(0), cache.get(middle, 1));
             near.call(cache.stack_heads(#{ incl_remainder: true }).stack.sum(0), cache.get("resid_post", -1));
             let neurons = #{ layer: 1, incl_remainder: true, pos: [0, -1] };
-            if model.cfg.num_experts == () {
+            if model.cfg.num_experts == () && !model.cfg.attn_only {
                 near.call(cache.stack_neurons(neurons).stack.sum(0), cache.get("resid_post", 0).index_select(1, [0, 4]));
             }
             // Heads are what attention adds, but for a bias.

@@ -128,7 +128,7 @@ fn saved_models_are_loaded_as_they_were() {
 fn an_edited_gguf_model_can_be_saved() {
     let folder = tempfile::tempdir().unwrap();
     let model = load(&fixture("gguf/tiny_llama.gguf").display().to_string(), Kind::Float);
-    let zeros = model.decoder.blocks[0].mlp.down.weight.transpose(0, 1).zeros_like();
+    let zeros = model.decoder.blocks[0].mlp.as_ref().expect("an MLP").down.weight.transpose(0, 1).zeros_like();
     let changed = BTreeMap::from([("blocks.0.mlp.W_out".to_owned(), zeros)]);
     let edited = model.with_decoder(model.decoder.with_parameters(changed).unwrap());
     let path = folder.path().join("saved");

@@ -99,13 +99,9 @@ fn qwen3_moe(fields: &Fields) -> Result<Config> {
     }
     // The layers without experts have this size.
     let _ = fields.given("intermediate_size");
-    // transformers 5 writes the second name; where both are given, they must agree.
-    let (first, second) = (fields.given("num_experts"), fields.given("num_local_experts"));
-    let count = if second.is_some() { "num_local_experts" } else { "num_experts" };
+    // transformers 5 writes this name; only the older one, which it still takes, has a default.
+    let count = if fields.given("num_local_experts").is_some() { "num_local_experts" } else { "num_experts" };
     let experts = experts(fields, count, fields.flag("norm_topk_prob")?)?;
-    if first.is_some() {
-        fields.agrees("num_experts", experts.count as f64)?;
-    }
     // An early name in the official files, which transformers ignores.
     let _ = fields.given("max_window_layers");
     Ok(Config {

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::config_class::{ConfigClass, is_common};
+use super::config_class::ConfigClass;
+use super::harmless::is_harmless;
 use crate::error::{Error, Result};
 use crate::model::config::Activation;
 
@@ -15,88 +16,6 @@ const LARGEST: i64 = 1 << 24;
 
 /// Upper bound on the number of layers, because they are described before their weights are found.
 const MOST_LAYERS: i64 = 1 << 12;
-
-/// Fields that change no number, in addition to the common ones of all transformers' config classes.
-const HARMLESS: &[&str] = &[
-    // Dropout, only in training
-    "activation_dropout",
-    "attention_dropout",
-    "attention_probs_dropout_prob",
-    "attn_pdrop",
-    "classifier_dropout",
-    "embd_pdrop",
-    "embed_dropout",
-    "hidden_dropout",
-    "hidden_dropout_prob",
-    "neftune_noise_alpha",
-    "resid_dropout",
-    "resid_pdrop",
-    "summary_first_dropout",
-    // Heads of other than language models
-    "num_labels",
-    "_num_labels",
-    "summary_activation",
-    "summary_proj_to_labels",
-    "summary_type",
-    "summary_use_proj",
-    // Implementations of the same numbers in transformers
-    "_attn_implementation",
-    "_attn_implementation_autoset",
-    "_flash_attn_2_enabled",
-    "attn_implementation",
-    "cache_implementation",
-    "gradient_checkpointing",
-    "output_attentions",
-    "output_past",
-    "pretraining_tp",
-    "reorder_and_upcast_attn",
-    "torch_dtype",
-    "torchscript",
-    "use_bfloat16",
-    "use_flash_attention_2",
-    "use_flash_attn",
-    "use_return_dict",
-    // Tokens
-    "max_sequence_length",
-    "model_max_length",
-    "n_special",
-    "predict_special_tokens",
-    "prefix",
-    "tokenizer_class",
-    // Origin of the checkpoint
-    "_commit_hash",
-    "_name_or_path",
-    "auto_map",
-    "custom_pipelines",
-    "finetuning_task",
-    "is_decoder",
-    "is_llama_config",
-    "model_type",
-    "name_or_path",
-    "task_specific_params",
-    "tf_legacy_loss",
-    "transformers.js_config",
-    "unsloth_fixed",
-    "unsloth_version",
-];
-
-/// Fields with the only supported value, which turns a feature off. No class of the supported families reads them.
-const HARMLESS_AS: &[(&str, Value)] = &[
-    ("add_cross_attention", Value::Bool(false)),
-    ("attention_bias", Value::Bool(false)),
-    ("is_encoder_decoder", Value::Bool(false)),
-    ("lm_head_bias", Value::Bool(false)),
-    ("mlp_bias", Value::Bool(false)),
-    ("rope_interleaved", Value::Bool(false)),
-    ("tie_encoder_decoder", Value::Bool(false)),
-    ("use_bidirectional_attention", Value::Bool(false)),
-    ("use_mrope", Value::Bool(false)),
-];
-
-/// Whether a field of a config changes no number, whatever its value, as ids of special tokens do not.
-fn is_harmless(key: &str) -> bool {
-    is_common(key) || HARMLESS.contains(&key) || key.ends_with("_token_id")
-}
 
 /// The fields of a config, or of an object in it. Every read of a field goes through [`Fields::given`].
 pub(super) struct Fields {
@@ -112,6 +31,11 @@ impl Fields {
     /// A config, with the defaults of `class` for missing fields.
     pub fn of_class(given: Map<String, Value>, class: &'static ConfigClass) -> Self {
         Self { given, class: Some(class), prefix: String::new(), read: RefCell::default() }
+    }
+
+    /// A config of no class of transformers'.
+    pub fn without_class(given: Map<String, Value>) -> Self {
+        Self { given, class: None, prefix: String::new(), read: RefCell::default() }
     }
 
     /// An object in the field `name` of a config.
@@ -279,10 +203,7 @@ impl Fields {
     pub fn refuse_unread(&self) -> Result<()> {
         let read = self.read.borrow();
         for (key, value) in &self.given {
-            let harmless = value.is_null()
-                || read.contains(key)
-                || self.class.is_some() && is_harmless(key)
-                || HARMLESS_AS.iter().any(|(name, harmless)| name == key && harmless == value);
+            let harmless = value.is_null() || read.contains(key) || is_harmless(key, value, self.class.is_some());
             if !harmless {
                 return Err(unsupported(
                     &self.name(key),
@@ -319,7 +240,8 @@ pub(super) fn unsupported(key: &str, value: impl std::fmt::Display, hint: &str) 
 
 /// Fails unless `value` is a possible size.
 fn positive(key: &str, value: i64) -> Result<i64> {
-    let largest = if matches!(key, "num_hidden_layers" | "num_layers" | "n_layer") { MOST_LAYERS } else { LARGEST };
+    let largest =
+        if matches!(key, "num_hidden_layers" | "num_layers" | "n_layer" | "n_layers") { MOST_LAYERS } else { LARGEST };
     if (1..=largest).contains(&value) {
         return Ok(value);
     }

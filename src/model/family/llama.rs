@@ -42,6 +42,7 @@ pub(super) const NAMING: Naming = Naming {
     key_norm: "self_attn.k_norm",
     mlp: MlpNaming::Gated { gate: "mlp.gate_proj", up: "mlp.up_proj" },
     mlp_down: "mlp.down_proj",
+    mlp_norm: "mlp.ln",
     sinks: "self_attn.sinks",
     norms: NormNaming::Pre { attention: "input_layernorm", mlp: "post_attention_layernorm" },
     transposed: false,

@@ -15,6 +15,7 @@ mod gpt2;
 mod gpt_neo;
 mod gptj;
 mod granite;
+mod harmless;
 mod llama;
 pub mod multimodal;
 mod neox;
@@ -26,6 +27,7 @@ mod qwen;
 mod rotary;
 mod smollm3;
 mod stablelm;
+mod transformer_lens;
 
 use serde_json::Value;
 
@@ -77,8 +79,8 @@ const FAMILIES: &[Family] = &[
     experts::GPT_OSS,
 ];
 
-/// Families that exist only as the text part of multimodal models.
-const TEXT_PARTS: &[Family] = &[qwen::QWEN3_VL_TEXT];
+/// Families whose files have no `model_type` of their own: the text part of a multimodal model, and TransformerLens's.
+const WITHOUT_MODEL_TYPE: &[Family] = &[qwen::QWEN3_VL_TEXT, transformer_lens::TRANSFORMER_LENS];
 
 /// Every architecture of llama.cpp that can be read, in the order in which users see them.
 const ARCHITECTURES: &[Architecture] = &[
@@ -103,20 +105,28 @@ pub fn model_types() -> Vec<&'static str> {
 /// # Errors
 /// A `model_type` that is not supported; the hint lists those that are.
 pub fn find(model_type: &str) -> Result<&'static Family> {
-    FAMILIES.iter().chain(TEXT_PARTS).find(|family| family.model_type == model_type).ok_or_else(|| {
+    FAMILIES.iter().chain(WITHOUT_MODEL_TYPE).find(|family| family.model_type == model_type).ok_or_else(|| {
         let multimodal: Vec<&str> = multimodal::KINDS.iter().map(|kind| kind.model_type).collect();
         let hint = format!("supported: {}; of {} the text part", model_types().join(", "), multimodal.join(", "));
         fields::unsupported("model_type", format!("\"{model_type}\""), &hint)
     })
 }
 
-/// Reads Hugging Face's config.json, or its equivalent made from a GGUF file. A field that would change the numbers in
+/// Whether a config.json is TransformerLens's own rather than Hugging Face's.
+pub fn is_transformer_lens(value: &Value) -> bool {
+    value.get("model_type").is_none() && value.as_object().is_some_and(transformer_lens::is_config)
+}
+
+/// Reads Hugging Face's config.json, TransformerLens's, or the equivalent made from a GGUF file. A field that would change the numbers in
 /// an unsupported way is an error that names it.
 ///
 /// # Errors
 /// A `model_type` or a field that is not supported, is missing or has the wrong type; each is named.
 pub fn parse(value: &Value) -> Result<Config> {
     let given = value.as_object().ok_or_else(|| Error::new("the config is not a JSON object"))?;
+    if is_transformer_lens(value) {
+        return (transformer_lens::TRANSFORMER_LENS.config)(&Fields::without_class(given.clone()));
+    }
     let model_type = match given.get("model_type") {
         None | Some(Value::Null) => return Err(Error::new("config has no field `model_type`")),
         Some(name) => name.as_str().ok_or_else(|| Error::new("config field `model_type` is not a string"))?,

@@ -7,7 +7,7 @@ use crate::model::config::{Config, NormPlacement};
 pub const LAYER: &str = "{}";
 
 /// The module paths of Hugging Face's blocks.
-const BLOCKS: [&str; 3] = ["model.layers", "transformer.h", "gpt_neox.layers"];
+const BLOCKS: [&str; 4] = ["model.layers", "transformer.h", "gpt_neox.layers", "model.decoder.layers"];
 
 /// The names of the attention's module.
 const ATTENTION: [&str; 3] = ["self_attn", "attn", "attention"];
@@ -122,6 +122,8 @@ fn transformer_lens(site: Site, config: &Config) -> &'static [&'static str] {
         Site::MlpPre if config.gated_mlp => &["mlp.gate.hook_out"],
         Site::MlpPre => &["mlp.in.hook_out"],
         Site::MlpPreLinear => &["mlp.in.hook_out"],
+        Site::MlpMid => &["mlp.ln.hook_in"],
+        Site::MlpPost if config.mlp_norm => &["mlp.out.hook_in", "mlp.ln.hook_out"],
         Site::MlpPost => &["mlp.out.hook_in"],
         Site::MlpRaw if second => &["mlp.out.hook_out", "ln2_post.hook_in"],
         Site::MlpRaw => &["mlp.out.hook_out"],

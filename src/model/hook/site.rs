@@ -55,6 +55,9 @@ pub enum Site {
     MlpUpIn,
     MlpPre,
     MlpPreLinear,
+    MlpMid,
+    MlpNormScale,
+    MlpNormNormalized,
     MlpPost,
     MlpRaw,
     Ln2PostScale,
@@ -117,6 +120,9 @@ pub(super) const SITES: &[(Site, &str)] = &[
     (Site::MlpUpIn, "mlp.in.hook_in"),
     (Site::MlpPre, "mlp.hook_pre"),
     (Site::MlpPreLinear, "mlp.hook_pre_linear"),
+    (Site::MlpMid, "mlp.hook_mid"),
+    (Site::MlpNormScale, "mlp.ln.hook_scale"),
+    (Site::MlpNormNormalized, "mlp.ln.hook_normalized"),
     (Site::MlpPost, "mlp.hook_post"),
     (Site::MlpRaw, "mlp.hook_out"),
     (Site::Ln2PostScale, "ln2_post.hook_scale"),
@@ -194,7 +200,9 @@ impl Site {
             Self::RotaryCos | Self::RotarySin | Self::RotaryQuery | Self::RotaryKey => {
                 config.layers.get(layer as usize).is_some_and(|layer| layer.rope.is_some())
             }
+            _ if config.attention_only && (Self::ResidMid..=Self::MlpOut).contains(&self) => false,
             Self::MlpPreLinear => config.gated_mlp,
+            Self::MlpMid | Self::MlpNormScale | Self::MlpNormNormalized => config.mlp_norm,
             Self::MlpGateIn | Self::MlpUpIn => config.gated_mlp && config.experts.is_none(),
             Self::RouterScores | Self::ExpertWeights => config.experts.is_some(),
             // A norm that attention shares with the MLP is attention's.

@@ -35,7 +35,7 @@ pub use fixture::fixture;
 pub use generator::generator;
 pub use text::{assert_contains, failure};
 
-/// The tiny models below tests/fixtures/models.
+/// The tiny models below tests/fixtures/models; those whose names begin with `toy` are TransformerLens's own.
 pub const TINY: &[&str] = &[
     "cohere",
     "cohere2",
@@ -70,6 +70,9 @@ pub const TINY: &[&str] = &[
     "smollm3",
     "stablelm",
     "stablelm_parallel",
+    "toy_attn_only",
+    "toy_gelu",
+    "toy_solu_ln",
 ];
 
 /// Limits libtorch to one thread: tests run in parallel, and tiny models are too small for several threads.
