@@ -223,6 +223,46 @@ fn the_rotation_is_every_samples() {
 }
 
 #[test]
+fn vectors_are_rotated_as_queries_are() {
+    for name in TINY {
+        let mut session = session();
+        let path = tiny_path(name).display().to_string();
+        run_script(
+            &mut session,
+            &format!("let model = load_model({path:?}, #{{ device: device }}); let ids = [3, 1, 4, 1, 5];"),
+        );
+        if model_lacks(&mut session) {
+            assert_contains(
+                &script_failure(&mut session, "model.apply_rotary(zeros([1, 2, 1, 8]))"),
+                &["rotates nothing"],
+            );
+            continue;
+        }
+        run_script(
+            &mut session,
+            r#"
+            let cache = model.run_with_cache(ids).cache;
+            for layer in 0..model.cfg.n_layers {
+                if !(`blocks.${layer}.attn.hook_rot_q` in cache) { continue; }
+                // Between the hook and the rotation these norm or clip.
+                if model.cfg.use_qk_norm || model.cfg.model_type == "olmo" { continue; }
+                let query = cache["q", layer];
+                assert(allclose(model.apply_rotary(query, #{ layer: layer }), cache["rot_q", layer], #{ atol: 1e-5 }));
+                let end = model.apply_rotary(query[:, 3:], #{ layer: layer, start: 3 });
+                if model.cfg.model_type != "phi3" {
+                    assert(allclose(end, cache["rot_q", layer][:, 3:], #{ atol: 1e-5 }));
+                }
+            }
+            "#,
+        );
+    }
+}
+
+fn model_lacks(session: &mut lancet::session::Session) -> bool {
+    crate::support::eval(session, "model.cfg.positional_embedding_type").to_string() == "standard"
+}
+
+#[test]
 fn tokens_begin_and_are_found() {
     let mut session = session();
     run_script(

@@ -9,6 +9,7 @@ mod intervention;
 mod loss;
 mod prefix;
 mod residual;
+mod rotary;
 mod run;
 mod sweep;
 mod tokens;
@@ -69,6 +70,7 @@ pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Hooks, exported_manifest!(intervention::functions));
     module::register(engine, Topic::Grids, exported_manifest!(grid::functions));
     module::register(engine, Topic::Grids, exported_manifest!(sweep::functions));
+    module::register(engine, Topic::Models, exported_manifest!(rotary::functions));
     module::register(engine, Topic::Models, exported_manifest!(weights::functions));
     module::register(engine, Topic::Models, exported_manifest!(weights::stacked_weights));
 }
