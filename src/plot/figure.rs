@@ -5,11 +5,27 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::Result;
+use crate::file::format_of;
 use crate::plot::chart::{self, Chart};
 use crate::plot::export::{self, Format};
 use crate::plot::heatmap::{self, Heatmap};
 use crate::plot::label::{clip, short};
+use crate::plot::page;
 use crate::plot::screen::Screen;
+
+/// A file format that figures can be saved in.
+#[derive(Debug, Clone, Copy)]
+enum File {
+    Drawing(Format),
+    Page,
+}
+
+const FILES: &[(&str, File)] = &[
+    ("svg", File::Drawing(Format::Svg)),
+    ("pdf", File::Drawing(Format::Pdf)),
+    ("png", File::Drawing(Format::Png)),
+    ("html", File::Page),
+];
 
 #[derive(Debug)]
 enum Content {
@@ -22,13 +38,16 @@ enum Content {
 pub struct Figure(Arc<Content>);
 
 impl Figure {
-    /// Writes the figure to `path`, as SVG, PDF or PNG by its extension; folders are created. An existing file is
+    /// Writes the figure to `path`, as SVG, PDF, PNG or HTML by its extension; folders are created. An existing file is
     /// replaced.
     ///
     /// # Errors
     /// Another extension, or a file that cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let bytes = self.render(Format::of(path)?)?;
+        let bytes = match format_of(path, FILES)? {
+            File::Drawing(format) => self.render(format)?,
+            File::Page => page::page(self.title(), &self.html()?).into_bytes(),
+        };
         crate::file::write_atomic(path, |file| file.write_all(&bytes))
     }
 
@@ -42,6 +61,24 @@ impl Figure {
             Content::Heatmap(heatmap) => heatmap::scene::scene(heatmap),
             Content::Chart(chart) => chart.scene(),
         })
+    }
+
+    /// The figure as an HTML fragment, which needs nothing but itself.
+    ///
+    /// # Errors
+    /// A figure that the drawing library fails on.
+    pub fn html(&self) -> Result<String> {
+        let bytes = self.render(Format::Svg)?;
+        let svg = String::from_utf8_lossy(&bytes);
+        // The text before the element is for files of their own.
+        Ok(svg.find("<svg").map_or_else(String::new, |start| svg[start..].to_owned()))
+    }
+
+    fn title(&self) -> &str {
+        match &*self.0 {
+            Content::Heatmap(heatmap) => &heatmap.options().labels.title,
+            Content::Chart(chart) => &chart.labels().title,
+        }
     }
 
     /// The figure as lines of text for a terminal, ending in a newline.
@@ -72,7 +109,7 @@ impl From<Chart> for Figure {
 impl fmt::Display for Figure {
     /// One line: the kind of figure, its title and its size.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, title, size) = match &*self.0 {
+        let (kind, size) = match &*self.0 {
             Content::Heatmap(heatmap) => {
                 let least = heatmap.numbers().fold(f64::INFINITY, f64::min);
                 let greatest = heatmap.numbers().fold(f64::NEG_INFINITY, f64::max);
@@ -84,10 +121,11 @@ impl fmt::Display for Figure {
                     short(least),
                     short(greatest)
                 );
-                ("heatmap", &heatmap.options().labels.title, size)
+                ("heatmap", size)
             }
-            Content::Chart(chart) => (chart.kind(), &chart.labels().title, chart.size()),
+            Content::Chart(chart) => (chart.kind(), chart.size()),
         };
+        let title = self.title();
         let title = if title.is_empty() { String::new() } else { format!(" `{}`", clip(title, 60)) };
         write!(formatter, "Figure({kind}{title}, {size})")
     }

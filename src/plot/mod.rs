@@ -1,5 +1,5 @@
-//! Figures: plain numbers and texts describe them, and the same description is drawn in the terminal, as SVG, as PDF
-//! and as PNG. Only this folder names the drawing library. No system font is needed.
+//! Figures: plain numbers and texts describe them, and the same description is drawn in the terminal, as SVG, PDF,
+//! PNG and HTML. Only this folder names the drawing library. No system font is needed.
 
 mod chart;
 mod color;
@@ -8,6 +8,7 @@ mod figure;
 mod heatmap;
 mod label;
 mod lattice;
+mod page;
 mod screen;
 mod shape;
 

@@ -12,6 +12,7 @@ mod experiment;
 mod experiment_numbers;
 mod latex;
 mod plot;
+mod plot_cells;
 mod small_model;
 mod task;
 mod tensor;

@@ -42,12 +42,12 @@ fn saved(figure: &Figure, name: &str) -> Result<Vec<u8>> {
     std::fs::read(&path).map_err(|error| Error::io(&path, &error))
 }
 
-fn svg(figure: &Figure) -> String {
+pub fn svg(figure: &Figure) -> String {
     String::from_utf8(saved(figure, "figure.svg").unwrap()).unwrap()
 }
 
 /// Width, height and RGB pixels.
-fn png(figure: &Figure) -> (usize, usize, Vec<[u8; 3]>) {
+pub fn png(figure: &Figure) -> (usize, usize, Vec<[u8; 3]>) {
     let bytes = saved(figure, "figure.png").unwrap();
     let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().unwrap();
     let mut buffer = vec![0; reader.output_buffer_size().unwrap()];
@@ -64,7 +64,7 @@ fn group<'a>(svg: &'a str, class: &str) -> &'a str {
 }
 
 /// An attribute of an SVG element as a number.
-fn attribute(element: &str, name: &str) -> f64 {
+pub fn attribute(element: &str, name: &str) -> f64 {
     let value = element.split(&format!(" {name}=\"")).nth(1).unwrap();
     value.split('"').next().unwrap().parse().unwrap()
 }
@@ -222,7 +222,7 @@ fn wrong_heatmaps_are_refused() {
         message(with(HeatmapOptions { x_ticks: Some(vec!["a".into()]), ..HeatmapOptions::default() })),
     ];
     insta::assert_snapshot!(messages.join("\n\n"));
-    assert_eq!(ColorMap::parse("jet").unwrap_err().hint_text(), Some("one of viridis, diverging"));
+    assert_eq!(ColorMap::parse("jet").unwrap_err().hint_text(), Some("one of viridis, diverging, reds"));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn only_known_extensions_are_saved() {
     let figure = Figure::from(small().unwrap());
     for name in ["figure.jpg", "figure", "figure.svg.bak"] {
         let error = figure.save(Path::new(name)).unwrap_err();
-        assert_eq!(error.hint_text(), Some("end the name in .svg, .pdf or .png"), "{name}");
+        assert_eq!(error.hint_text(), Some("end the name in .svg, .pdf, .png or .html"), "{name}");
         assert!(!Path::new(name).exists());
     }
 }
@@ -337,7 +337,7 @@ fn wrong_charts_are_refused() {
 }
 
 /// Figures in scripts.
-mod script {
+pub mod script {
     use rhai::{Dynamic, Scope};
 
     use crate::support::engine;
@@ -346,7 +346,7 @@ mod script {
         engine().eval::<String>(script).unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    fn error(script: &str) -> String {
+    pub fn error(script: &str) -> String {
         match *engine().eval::<Dynamic>(script).err().unwrap_or_else(|| panic!("{script} succeeds")) {
             rhai::EvalAltResult::ErrorRuntime(value, _) => {
                 let map = value.cast::<rhai::Map>();

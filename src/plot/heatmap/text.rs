@@ -1,14 +1,14 @@
 //! Heatmaps in characters: coloured blocks if the terminal has colours, else shading characters.
 
 use crate::plot::color::{ColorScale, is_light};
-use crate::plot::heatmap::Heatmap;
+use crate::plot::heatmap::{Heatmap, table};
 use crate::plot::label::{clip, columns, decimals, in_decimals, short, stride};
 use crate::plot::screen::{ColorDepth, Glyph, Screen, painted};
 
 /// Low to high, for output without colours; an odd number, so that zero has its own on a diverging scale.
 const SHADES: [char; 9] = ['.', ':', '~', '=', '+', '*', '#', '%', '@'];
 /// The longest tick text, in columns.
-const TICK_COLUMNS: usize = 16;
+pub(super) const TICK_COLUMNS: usize = 16;
 /// More rows than this are drawn two to a line if there are colours.
 const TALL: usize = 40;
 
@@ -30,6 +30,9 @@ struct Grid<'a> {
 pub fn text(heatmap: &Heatmap, screen: Screen) -> String {
     let width = screen.columns.max(20);
     let options = heatmap.options();
+    if options.cells.is_some() {
+        return table::text(heatmap, width, screen.depth);
+    }
     let tick = |row: usize| clip(&heatmap.y_tick(row), TICK_COLUMNS.min(width / 4));
     let margin = (0..heatmap.rows()).map(|row| columns(&tick(row))).max().unwrap_or(0) + 1;
     let grid = Grid::fit(heatmap, width - margin, screen.depth);
@@ -63,9 +66,12 @@ pub fn text(heatmap: &Heatmap, screen: Screen) -> String {
         lines.push(clip(&format!("values: {name}"), width));
     }
     lines.extend(heatmap.marks_in_words().iter().map(|mark| format!("marked: {mark}")));
-    let mut text = lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n");
-    text.push('\n');
-    text
+    joined(&lines)
+}
+
+/// The lines without spaces at their ends, each ending in a newline.
+pub(super) fn joined(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 impl<'a> Grid<'a> {
@@ -152,13 +158,13 @@ impl<'a> Grid<'a> {
     }
 }
 
-fn shade(scale: &ColorScale, value: f64) -> char {
+pub(super) fn shade(scale: &ColorScale, value: f64) -> char {
     let level = (scale.fraction(value) * (SHADES.len() - 1) as f64).round() as usize;
     SHADES.get(level).copied().unwrap_or(' ')
 }
 
 /// The legend of the colours or characters, in lines of at most `width` columns.
-fn legend(name: &str, heatmap: &Heatmap, width: usize, depth: ColorDepth) -> Vec<String> {
+pub(super) fn legend(name: &str, heatmap: &Heatmap, width: usize, depth: ColorDepth) -> Vec<String> {
     let scale = heatmap.scale();
     if depth != ColorDepth::None {
         let steps = 32.min(width / 2);
