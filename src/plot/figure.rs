@@ -4,14 +4,19 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::file::format_of;
+use crate::plot::attention::{self, AttentionView};
+use crate::plot::chart::scene::Frame;
 use crate::plot::chart::{self, Chart};
 use crate::plot::export::{self, Format};
+use crate::plot::facets::{self, FacetOptions, Facets};
+use crate::plot::heatmap::scene::Room;
 use crate::plot::heatmap::{self, Heatmap};
 use crate::plot::label::{clip, short};
 use crate::plot::page;
 use crate::plot::screen::Screen;
+use crate::plot::tokens::{self, TokenView};
 
 /// A file format that figures can be saved in.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +36,9 @@ const FILES: &[(&str, File)] = &[
 enum Content {
     Heatmap(Heatmap),
     Chart(Chart),
+    Facets(Facets),
+    Attention(AttentionView),
+    Tokens(TokenView),
 }
 
 /// A figure; cloning shares it.
@@ -58,9 +66,35 @@ impl Figure {
     pub fn render(&self, format: Format) -> Result<Vec<u8>> {
         let content = self.0.clone();
         export::render(format, move || match &*content {
-            Content::Heatmap(heatmap) => heatmap::scene::scene(heatmap),
-            Content::Chart(chart) => chart.scene(),
+            Content::Heatmap(heatmap) => heatmap::scene::scene(heatmap, Room::default()),
+            Content::Chart(chart) => chart.scene(Frame::default()),
+            Content::Facets(facets) => facets::scene::scene(facets),
+            Content::Attention(view) => facets::scene::scene(view.drawing()),
+            Content::Tokens(view) => tokens::scene::scene(view),
         })
+    }
+
+    /// `figures` as panels of one figure.
+    ///
+    /// # Errors
+    /// Figures of different kinds, or of a kind that cannot be a panel; what facets refuse.
+    pub fn facets(figures: &[Self], options: &FacetOptions) -> Result<Self> {
+        let (mut heatmaps, mut charts) = (Vec::new(), Vec::new());
+        for figure in figures {
+            match &*figure.0 {
+                Content::Heatmap(heatmap) => heatmaps.push(heatmap.clone()),
+                Content::Chart(chart) => charts.push(chart.clone()),
+                Content::Facets(_) | Content::Attention(_) | Content::Tokens(_) => {
+                    return Err(Error::new(format!("{figure} cannot be a panel")).hint("give heatmaps or charts"));
+                }
+            }
+        }
+        let facets = match (heatmaps.is_empty(), charts.first()) {
+            (false, Some(chart)) => return Err(facets::different("heatmap", chart.kind())),
+            (true, Some(_)) => Facets::charts(charts, options)?,
+            (_, None) => Facets::heatmaps(heatmaps, options)?,
+        };
+        Ok(facets.into())
     }
 
     /// The figure as an HTML fragment, which needs nothing but itself.
@@ -68,6 +102,11 @@ impl Figure {
     /// # Errors
     /// A figure that the drawing library fails on.
     pub fn html(&self) -> Result<String> {
+        match &*self.0 {
+            Content::Attention(view) => return attention::html::html(view),
+            Content::Tokens(view) => return Ok(tokens::html::html(view)),
+            Content::Heatmap(_) | Content::Chart(_) | Content::Facets(_) => {}
+        }
         let bytes = self.render(Format::Svg)?;
         let svg = String::from_utf8_lossy(&bytes);
         // The text before the element is for files of their own.
@@ -78,6 +117,9 @@ impl Figure {
         match &*self.0 {
             Content::Heatmap(heatmap) => &heatmap.options().labels.title,
             Content::Chart(chart) => &chart.labels().title,
+            Content::Facets(facets) => facets.title(),
+            Content::Attention(view) => view.title(),
+            Content::Tokens(view) => view.title(),
         }
     }
 
@@ -89,7 +131,10 @@ impl Figure {
         let content = self.0.clone();
         export::draw(move || match &*content {
             Content::Heatmap(heatmap) => Ok(heatmap::text::text(heatmap, screen)),
-            Content::Chart(chart) => Ok(chart::text::text(chart, screen)),
+            Content::Chart(chart) => Ok(chart::text::text(chart, screen, None)),
+            Content::Facets(facets) => Ok(facets::text::text(facets, screen)),
+            Content::Attention(view) => Ok(heatmap::text::text(view.enlarged(), screen)),
+            Content::Tokens(view) => Ok(tokens::text::text(view, screen)),
         })
     }
 }
@@ -103,6 +148,24 @@ impl From<Heatmap> for Figure {
 impl From<Chart> for Figure {
     fn from(chart: Chart) -> Self {
         Self(Arc::new(Content::Chart(chart)))
+    }
+}
+
+impl From<Facets> for Figure {
+    fn from(facets: Facets) -> Self {
+        Self(Arc::new(Content::Facets(facets)))
+    }
+}
+
+impl From<AttentionView> for Figure {
+    fn from(view: AttentionView) -> Self {
+        Self(Arc::new(Content::Attention(view)))
+    }
+}
+
+impl From<TokenView> for Figure {
+    fn from(view: TokenView) -> Self {
+        Self(Arc::new(Content::Tokens(view)))
     }
 }
 
@@ -124,6 +187,9 @@ impl fmt::Display for Figure {
                 ("heatmap", size)
             }
             Content::Chart(chart) => (chart.kind(), chart.size()),
+            Content::Facets(facets) => ("facets", facets.size()),
+            Content::Attention(view) => ("attention_view", view.size()),
+            Content::Tokens(view) => ("token_view", view.size()),
         };
         let title = self.title();
         let title = if title.is_empty() { String::new() } else { format!(" `{}`", clip(title, 60)) };

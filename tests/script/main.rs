@@ -13,6 +13,8 @@ mod experiment_numbers;
 mod latex;
 mod plot;
 mod plot_cells;
+mod plot_panels;
+mod plot_views;
 mod small_model;
 mod task;
 mod tensor;

@@ -250,7 +250,7 @@ fn charts() -> Vec<Chart> {
     vec![
         Chart::lines(x.clone(), vec![curve("smooth", 0.0), broken], &label("Lines")).unwrap(),
         Chart::bars(names(), vec![bars("base", 0.3), bars("edited", 0.4)], &label("Bars")).unwrap(),
-        Chart::points(&x, &curve("", 2.0).values, Some(&groups), &label("Points")).unwrap(),
+        Chart::points(&x, &curve("", 2.0).values, Some(&groups), None, &label("Points")).unwrap(),
         Chart::histogram(&curve("", 0.0).values, Some(6), &label("Counts")).unwrap(),
     ]
 }
@@ -296,7 +296,7 @@ fn charts_survive_degenerate_values() {
         charts.push(Chart::lines(vec![value], one(vec![value]), &none).unwrap());
         charts.push(Chart::lines(vec![value, value], one(vec![value, -value]), &none).unwrap());
         charts.push(Chart::bars(vec![String::new()], one(vec![value]), &none).unwrap());
-        charts.push(Chart::points(&[value, NAN], &[value, 0.0], None, &none).unwrap());
+        charts.push(Chart::points(&[value, NAN], &[value, 0.0], None, None, &none).unwrap());
         charts.push(Chart::histogram(&[value], None, &none).unwrap());
         charts.push(Chart::histogram(&[value, value * 2.0], Some(1000), &none).unwrap());
     }
@@ -326,9 +326,9 @@ fn wrong_charts_are_refused() {
         Chart::lines(vec![0.0], one(vec![f64::INFINITY]), &none),
         Chart::bars(vec![], one(vec![]), &none),
         Chart::bars(vec!["a".into()], one(vec![NAN]), &none),
-        Chart::points(&[0.0], &[], None, &none),
-        Chart::points(&[0.0], &[0.0], Some(&[]), &none),
-        Chart::points(&[NAN], &[0.0], None, &none),
+        Chart::points(&[0.0], &[], None, None, &none),
+        Chart::points(&[0.0], &[0.0], Some(&[]), None, &none),
+        Chart::points(&[NAN], &[0.0], None, None, &none),
         Chart::histogram(&[], None, &none),
         Chart::histogram(&[1.0], Some(0), &none),
     ];

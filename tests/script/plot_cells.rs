@@ -110,7 +110,7 @@ fn a_format_writes_the_numbers() {
 #[test]
 fn a_terminal_shows_a_table() {
     insta::assert_snapshot!(text(LENS, 80, ColorDepth::None));
-    let wide = "heatmap([(0..30)], #{ cells: [(0..30).map(|i| ` token ${i}`)], title: \"Many\" })";
+    let wide = "heatmap([(0..30).to_array()], #{ cells: [(0..30).map(|i| ` token ${i}`)], title: \"Many\" })";
     for columns in [20, 33, 80, 200] {
         for depth in [ColorDepth::None, ColorDepth::True] {
             for script in [LENS, wide] {

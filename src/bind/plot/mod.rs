@@ -1,6 +1,7 @@
 //! The functions that make figures, and the figure's own.
 
 mod read;
+mod view;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use read::{cell_texts, heatmap_options, index, labels, line_style, matrix, serie
 /// Makes the functions of this file known to `engine`.
 pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Plots, exported_manifest!(functions));
+    view::register(engine);
 }
 
 impl Handle for Figure {
@@ -125,22 +127,25 @@ mod functions {
     /// Points at (`xs`, `ys`), one-dimensional tensors or arrays of numbers. A NaN leaves its point out.
     ///
     /// Options: `title`, `x_label`, `y_label`; `groups`: an array with a string or number for each point, which gives
-    /// it its colour.
+    /// it its colour; `labels`: an array with a text for each point, drawn beside it. Those that would cover another or
+    /// a point are left out, and a note counts them; in SVG and HTML the mouse shows them all.
     ///
     /// # Example
     /// ```rhai
     /// scatter_plot([0.1, 0.5, 0.9], [1, 3, 2]).show();
     /// scatter_plot([0.1, 0.5, 0.9], [1, 3, 2], #{groups: ["a", "b", "a"], title: "Components"}).show();
+    /// scatter_plot([0.1, 0.5, 0.9], [1, 3, 2], #{labels: ["Monday", "Tuesday", "Wednesday"]}).show();
     /// ```
     #[rhai_fn(return_raw)]
     pub fn scatter_plot(xs: Dynamic, ys: Dynamic, options: Map) -> ScriptResult<Figure> {
         let make = || {
-            let (labels, groups) = Options::read("scatter_plot", options, |options| {
+            let (labels, groups, names) = Options::read("scatter_plot", options, |options| {
                 let groups = options.array("groups")?.map(|groups| texts("option `groups`", &groups)).transpose()?;
-                Ok((labels(options)?, groups))
+                let names = options.array("labels")?.map(|names| texts("option `labels`", &names)).transpose()?;
+                Ok((labels(options)?, groups, names))
             })?;
             let (x, y) = (vector("`xs` of `scatter_plot`", &xs)?, vector("`ys` of `scatter_plot`", &ys)?);
-            Chart::points(&x, &y, groups.as_deref(), &labels)
+            Chart::points(&x, &y, groups.as_deref(), names.as_deref(), &labels)
         };
         Ok(make().map(Figure::from)?)
     }

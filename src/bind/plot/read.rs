@@ -42,7 +42,7 @@ pub fn heatmap_options(options: &mut Options) -> Result<HeatmapOptions> {
         x_ticks: ticks("x_ticks")?,
         y_ticks: ticks("y_ticks")?,
         color_map: options.string("color_map")?.map(|name| ColorMap::parse(&name)).transpose()?,
-        range: options.array("range")?.map(|ends| range(&ends)).transpose()?,
+        range: options.array("range")?.map(|ends| range("heatmap", &ends)).transpose()?,
         marks: options.array("mark")?.map(|mark| marks(&mark)).transpose()?.unwrap_or_default(),
         annotate: options.boolean("annotate")?.unwrap_or(false),
         cells: None,
@@ -65,10 +65,11 @@ pub fn cell_texts(cells: &Dynamic, values: &[Vec<f64>]) -> Result<Vec<Vec<String
     rows.iter().enumerate().map(row).collect()
 }
 
-fn range(ends: &Array) -> Result<(f64, f64)> {
+pub fn range(function: &str, ends: &Array) -> Result<(f64, f64)> {
     match ends.iter().map(number).collect::<Option<Vec<f64>>>().as_deref() {
         Some(&[min, max]) => Ok((min, max)),
-        _ => Err(Error::new("option `range` of `heatmap` must be two numbers").hint("such as `range: [-1.0, 1.0]`")),
+        _ => Err(Error::new(format!("option `range` of `{function}` must be two numbers"))
+            .hint("such as `range: [-1.0, 1.0]`")),
     }
 }
 

@@ -7,8 +7,6 @@ use crate::plot::heatmap::Heatmap;
 use crate::plot::label::{decimals, fit, in_decimals, pixels, short};
 use crate::plot::shape::{BLACK, Style, TICK_SIZE, WHITE, paint, start_group, text};
 
-/// The longer side of the grid, unless the size of the cells is at its limit.
-const GRID_SIDE: f64 = 440.0;
 /// The width of a grid of texts that are cut, unless its cells are at their narrowest.
 const TABLE_WIDTH: f64 = 960.0;
 const NARROWEST: f64 = 64.0;
@@ -24,20 +22,21 @@ pub struct Cell {
 }
 
 impl Cell {
-    pub fn of(heatmap: &Heatmap) -> Self {
+    /// The size at which the longer side of the grid is `grid_side`, within limits.
+    pub fn of(heatmap: &Heatmap, grid_side: f64) -> Self {
         let texts = heatmap.options().cells.iter().flatten().flatten();
         if let Some(widest) = texts.map(|text| pixels(text, TICK_SIZE) + PADDING).reduce(f64::max) {
             let most = (TABLE_WIDTH / heatmap.columns() as f64).clamp(NARROWEST, WIDEST);
-            let height = (GRID_SIDE / heatmap.rows() as f64).clamp(18.0, 26.0);
+            let height = (grid_side / heatmap.rows() as f64).clamp(18.0, 26.0);
             return Self { width: widest.clamp(26.0, most).ceil(), height: height.floor() };
         }
-        let side = side(heatmap);
+        let side = side(heatmap, grid_side);
         Self { width: side, height: side }
     }
 }
 
-fn side(heatmap: &Heatmap) -> f64 {
-    let room = (GRID_SIDE / heatmap.rows().max(heatmap.columns()) as f64).floor();
+fn side(heatmap: &Heatmap, grid_side: f64) -> f64 {
+    let room = (grid_side / heatmap.rows().max(heatmap.columns()) as f64).floor();
     // Few columns are as wide as their names.
     let names =
         (0..heatmap.columns()).map(|column| pixels(&heatmap.x_tick(column), TICK_SIZE) + 6.0).fold(0.0, f64::max);

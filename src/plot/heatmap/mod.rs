@@ -1,5 +1,6 @@
 //! The checked data of a heatmap: a grid of values (NaN is blank), their colours and their names.
 
+pub mod bar;
 mod cells;
 pub mod scene;
 mod table;
@@ -124,6 +125,16 @@ impl Heatmap {
     /// The values that are not blank, row by row.
     pub fn numbers(&self) -> impl Iterator<Item = f64> + Clone {
         self.values.iter().flatten().copied().filter(|value| !value.is_nan())
+    }
+
+    /// Whether any cell is blank.
+    pub fn has_blanks(&self) -> bool {
+        self.values.iter().flatten().any(|value| value.is_nan())
+    }
+
+    /// The same heatmap with the colours of another scale.
+    pub fn with_scale(&self, scale: ColorScale) -> Self {
+        Self { scale, ..self.clone() }
     }
 
     /// The colours.

@@ -4,15 +4,14 @@
 use kuva::render::render::{Primitive, Scene, TextAnchor};
 
 use crate::plot::heatmap::Heatmap;
+use crate::plot::heatmap::bar::Bar;
 use crate::plot::heatmap::cells::{Cell, draw_cells};
-use crate::plot::label::{aligned, clip, pixels, stride};
+use crate::plot::label::{clip, pixels, stride};
 use crate::plot::shape::{
     BLACK, FONTS, GAP, INK, LABEL_SIZE, LINE_HEIGHT, MARGIN, Style, TICK_LENGTH, TICK_SIZE, TITLE_SIZE, WHITE, line,
-    outline, paint, start_group, text, wrap,
+    outline, start_group, text, wrap,
 };
 
-const BAR_WIDTH: f64 = 16.0;
-const BAR_STEPS: u32 = 128;
 /// The longest tick text drawn, in characters.
 const TICK_COLUMNS: usize = 28;
 
@@ -30,8 +29,8 @@ struct Ticks {
 }
 
 /// The drawing of a heatmap.
-pub fn scene(heatmap: &Heatmap) -> Scene {
-    let layout = Layout::of(heatmap);
+pub fn scene(heatmap: &Heatmap, room: Room) -> Scene {
+    let layout = Layout::of(heatmap, room);
     let Layout { left, grid_top, grid_width, grid_height, cell, .. } = layout;
     let mut scene = Scene::new(layout.width.ceil(), layout.height.ceil());
     scene.font_family = Some(FONTS.to_owned());
@@ -44,7 +43,9 @@ pub fn scene(heatmap: &Heatmap) -> Scene {
     }
     layout.draw_columns(&mut scene, &heatmap.options().labels.x);
     layout.draw_rows(&mut scene, &heatmap.options().labels.y);
-    layout.draw_color_bar(&mut scene, heatmap);
+    if let Some(bar) = &layout.bar {
+        bar.draw(&mut scene, heatmap.scale(), &heatmap.options().color_label);
+    }
     scene
 }
 
@@ -63,33 +64,42 @@ struct Layout {
     y_ticks: Ticks,
     /// The height of the column ticks with their texts.
     tick_space: f64,
-    bar: Bar,
+    /// The place of the colour bar; none if it is drawn elsewhere.
+    bar: Option<Bar>,
 }
 
-/// The colour bar: its place, and the width of its longest text.
-struct Bar {
-    left: f64,
-    top: f64,
-    height: f64,
-    text_width: f64,
+/// What a heatmap may take of a page.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// The longer side of the grid, unless the size of the cells is at its limit.
+    pub side: f64,
+    /// Whether the colour bar is beside it.
+    pub has_bar: bool,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { side: 440.0, has_bar: true }
+    }
 }
 
 impl Layout {
-    fn of(heatmap: &Heatmap) -> Self {
-        let cell = Cell::of(heatmap);
+    fn of(heatmap: &Heatmap, room: Room) -> Self {
+        let cell = Cell::of(heatmap, room.side);
         let (grid_width, grid_height) = (cell.width * heatmap.columns() as f64, cell.height * heatmap.rows() as f64);
         let labels = &heatmap.options().labels;
         let color_label = &heatmap.options().color_label;
         let (x_ticks, y_ticks) = (x_ticks(heatmap, cell.width), y_ticks(heatmap, cell.height));
-        let bar_text_width = widest(&aligned(&heatmap.scale().ticks()));
-        let bar_height = grid_height.max(90.0);
+        let bar_height = if room.has_bar { grid_height.max(Bar::LOWEST) } else { grid_height };
+        let bar_space = if room.has_bar { Bar::width(heatmap.scale(), color_label) } else { 0.0 };
+        let bar_label = if room.has_bar { pixels(color_label, LABEL_SIZE) } else { 0.0 };
 
         // Margins for the texts beside the grid.
         let label_space = |label: &str| if label.is_empty() { 0.0 } else { f64::from(LABEL_SIZE) + GAP };
         let mut left = MARGIN + label_space(&labels.y) + y_ticks.width + TICK_LENGTH + GAP;
-        let beside_bar = BAR_WIDTH + TICK_LENGTH + GAP + bar_text_width + label_space(color_label) + MARGIN;
-        let mut right = 2.0 * GAP + beside_bar;
-        let title = wrap(&labels.title, (left + grid_width + right - 2.0 * MARGIN).max(300.0));
+        let mut right = 2.0 * GAP + bar_space + if room.has_bar { MARGIN } else { 0.0 };
+        let title =
+            wrap(&labels.title, (left + grid_width + right - 2.0 * MARGIN).max(if room.has_bar { 300.0 } else { 0.0 }));
         let title_width = title.iter().map(|line| pixels(line, TITLE_SIZE) * 1.1).fold(0.0, f64::max);
         let overhang = (pixels(&labels.x, LABEL_SIZE).max(title_width) - grid_width) / 2.0 + MARGIN;
         left = left.max(overhang).round();
@@ -97,19 +107,18 @@ impl Layout {
 
         let title_height = if title.is_empty() { 0.0 } else { title.len() as f64 * LINE_HEIGHT + GAP };
         let top = MARGIN + title_height;
-        let upright = pixels(&labels.y, LABEL_SIZE).max(pixels(color_label, LABEL_SIZE));
+        let upright = pixels(&labels.y, LABEL_SIZE).max(bar_label);
         let body = bar_height.max(upright);
         let grid_top = (top + (body - grid_height) / 2.0).round();
         let tick_space = TICK_LENGTH + if x_ticks.upright { x_ticks.width + GAP } else { f64::from(TICK_SIZE) + GAP };
         let below = grid_top + grid_height + tick_space + label_space(&labels.x);
         // Beside a label taller than the grid, the title stays with the grid if it is no wider.
         let lowered = if title_width <= grid_width { grid_top - top } else { 0.0 };
-        let bar = Bar {
+        let bar = room.has_bar.then(|| Bar {
             left: left + grid_width + 2.0 * GAP,
             top: (top + (body - bar_height) / 2.0).round(),
             height: bar_height,
-            text_width: bar_text_width,
-        };
+        });
         Self {
             width: left + grid_width + right,
             height: (top + body).max(below) + MARGIN,
@@ -156,21 +165,6 @@ impl Layout {
         let x = self.left - TICK_LENGTH - self.y_ticks.width - 2.0 * GAP;
         text(scene, label, x, self.grid_top + self.grid_height / 2.0, SIDE_LABEL);
     }
-
-    /// The colour bar, its ticks and its label.
-    fn draw_color_bar(&self, scene: &mut Scene, heatmap: &Heatmap) {
-        let Bar { left, top, height, text_width } = self.bar;
-        draw_bar(scene, heatmap, left, top, height);
-        let ticks = heatmap.scale().ticks();
-        for (value, words) in ticks.iter().zip(aligned(&ticks)) {
-            let y = top + height * (1.0 - heatmap.scale().fraction(*value));
-            line(scene, (left + BAR_WIDTH, y), (left + BAR_WIDTH + TICK_LENGTH, y));
-            let style = Style { anchor: TextAnchor::Start, ..Style::default() };
-            text(scene, &words, left + BAR_WIDTH + TICK_LENGTH + 4.0, y + f64::from(TICK_SIZE) * 0.36, style);
-        }
-        let x = left + BAR_WIDTH + TICK_LENGTH + GAP + text_width + f64::from(LABEL_SIZE);
-        text(scene, &heatmap.options().color_label, x, top + height / 2.0, SIDE_LABEL);
-    }
 }
 
 fn draw_marks(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: Cell) {
@@ -188,25 +182,6 @@ fn draw_marks(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: C
         outline(scene, x, y, width, height, BLACK, 2.0);
     }
     scene.add(Primitive::GroupEnd);
-}
-
-fn draw_bar(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, height: f64) {
-    let scale = heatmap.scale();
-    let step = height / f64::from(BAR_STEPS);
-    let (mut y, mut heights, mut fills) = (Vec::new(), Vec::new(), Vec::new());
-    for index in 0..BAR_STEPS {
-        let color = scale.rgb(scale.value(1.0 - (f64::from(index) + 0.5) / f64::from(BAR_STEPS)));
-        let offset = step * f64::from(index);
-        y.push(top + offset);
-        // Overlapping the next step hides the seam.
-        heights.push((step * 1.5).min(height - offset));
-        fills.push(paint(color));
-    }
-    let (x, w) = (vec![left; fills.len()], vec![BAR_WIDTH; fills.len()]);
-    start_group(scene, "colorbar");
-    scene.add(Primitive::RectBatch { x, y, w, h: heights, fills });
-    scene.add(Primitive::GroupEnd);
-    outline(scene, left, top, BAR_WIDTH, height, INK, 1.0);
 }
 
 /// The column ticks: side by side, or upright if they are names too long for that.

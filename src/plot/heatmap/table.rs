@@ -2,13 +2,14 @@
 
 use crate::plot::color::is_light;
 use crate::plot::heatmap::Heatmap;
-use crate::plot::heatmap::text::{TICK_COLUMNS, joined, legend, shade};
+use crate::plot::heatmap::text::{TICK_COLUMNS, joined};
 use crate::plot::label::{clip, columns};
+use crate::plot::legend::{legend, shade};
 use crate::plot::screen::{ColorDepth, Glyph, painted};
 use crate::plot::shape::{BLACK, WHITE};
 
 /// The width of a cell, with the space behind its text: what many columns leave to each, and the most.
-const NARROWEST: usize = 10;
+const NARROWEST: usize = 12;
 const WIDEST: usize = 24;
 
 /// The table as lines of text. Without colours, each text is followed by the character of its value.
@@ -50,7 +51,7 @@ pub fn text(heatmap: &Heatmap, width: usize, depth: ColorDepth) -> String {
         lines.push(format!("{}{label}", " ".repeat(margin + (shown / 2).saturating_sub(columns(&label) / 2))));
     }
     let meaning = if options.color_label.is_empty() { "scale" } else { &options.color_label };
-    lines.extend(legend(meaning, heatmap, width, depth));
+    lines.extend(legend(meaning, heatmap.scale(), heatmap.has_blanks(), width, depth));
     lines.extend(heatmap.marks_in_words().iter().map(|mark| format!("marked: {mark}")));
     joined(&lines)
 }

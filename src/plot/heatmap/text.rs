@@ -1,12 +1,11 @@
 //! Heatmaps in characters: coloured blocks if the terminal has colours, else shading characters.
 
-use crate::plot::color::{ColorScale, is_light};
+use crate::plot::color::is_light;
 use crate::plot::heatmap::{Heatmap, table};
-use crate::plot::label::{clip, columns, decimals, in_decimals, short, stride};
+use crate::plot::label::{clip, columns, decimals, in_decimals, stride};
+use crate::plot::legend::{legend, shade};
 use crate::plot::screen::{ColorDepth, Glyph, Screen, painted};
 
-/// Low to high, for output without colours; an odd number, so that zero has its own on a diverging scale.
-const SHADES: [char; 9] = ['.', ':', '~', '=', '+', '*', '#', '%', '@'];
 /// The longest tick text, in columns.
 pub(super) const TICK_COLUMNS: usize = 16;
 /// More rows than this are drawn two to a line if there are colours.
@@ -61,7 +60,7 @@ pub fn text(heatmap: &Heatmap, screen: Screen) -> String {
     }
     let name = if options.color_label.is_empty() { "scale" } else { &options.color_label };
     if grid.numbers.is_none() || screen.depth != ColorDepth::None {
-        lines.extend(legend(name, heatmap, width, screen.depth));
+        lines.extend(legend(name, heatmap.scale(), heatmap.has_blanks(), width, screen.depth));
     } else if !options.color_label.is_empty() {
         lines.push(clip(&format!("values: {name}"), width));
     }
@@ -156,44 +155,4 @@ impl<'a> Grid<'a> {
         }
         clip(&line, self.columns * self.cell + longest)
     }
-}
-
-pub(super) fn shade(scale: &ColorScale, value: f64) -> char {
-    let level = (scale.fraction(value) * (SHADES.len() - 1) as f64).round() as usize;
-    SHADES.get(level).copied().unwrap_or(' ')
-}
-
-/// The legend of the colours or characters, in lines of at most `width` columns.
-pub(super) fn legend(name: &str, heatmap: &Heatmap, width: usize, depth: ColorDepth) -> Vec<String> {
-    let scale = heatmap.scale();
-    if depth != ColorDepth::None {
-        let steps = 32.min(width / 2);
-        let block = |step: usize| Glyph {
-            character: ' ',
-            ink: None,
-            paper: Some(scale.rgb(scale.value(step as f64 / (steps - 1) as f64))),
-        };
-        let bar = painted(&(0..steps).map(block).collect::<Vec<_>>(), depth);
-        return vec![format!("{}: {} {bar} {}", clip(name, width / 3), short(scale.min()), short(scale.max()))];
-    }
-    let last = (SHADES.len() - 1) as f64;
-    let mut entries: Vec<String> = SHADES
-        .iter()
-        .enumerate()
-        .map(|(level, shade)| format!("{shade} {}", short(scale.value(level as f64 / last))))
-        .collect();
-    if heatmap.numbers().count() < heatmap.rows() * heatmap.columns() {
-        entries.push("(blank: no value)".to_owned());
-    }
-    let mut lines = vec![format!("{}:", clip(name, width / 2))];
-    for entry in entries {
-        match lines.last_mut() {
-            Some(line) if columns(line) + columns(&entry) + 2 <= width => {
-                line.push_str(if line.ends_with(':') && line.len() > 3 { " " } else { "  " });
-                line.push_str(&entry);
-            }
-            _ => lines.push(format!("  {entry}")),
-        }
-    }
-    lines
 }
