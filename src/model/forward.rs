@@ -9,6 +9,7 @@ use super::run::Hooks;
 use super::window::Window;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::tensor::{is_float, kind_name};
 
 /// What a run begins with.
 #[derive(Debug, Clone, Copy)]
@@ -117,6 +118,13 @@ impl Decoder {
     }
 
     fn check_residual(&self, x: &Tensor) -> Result<()> {
+        if !is_float(x.kind()) {
+            return Err(Error::new(format!(
+                "a residual stream holds numbers of a float type, not {}",
+                kind_name(x.kind())
+            ))
+            .hint("it is what a run with `stop_at_layer` returns, or a cached `resid_pre`"));
+        }
         match x.size().as_slice() {
             [batch, length, width] if *batch > 0 && *length > 0 && *width == self.config.d_model => Ok(()),
             size => Err(Error::new(format!("a residual stream must be [batch, pos, d_model], not {size:?}"))

@@ -113,7 +113,8 @@ impl Pattern {
             return Err(wrong(&self.text, &format!("`{name}` is missing on the right"))
                 .hint("`reduce` takes a pattern in which axes go"));
         }
-        match right.iter().find(|name| !left.contains(name) && !(may_add && given.contains_key(**name))) {
+        let is_known = |name: &String| left.contains(&name) || (may_add && given.contains_key(name));
+        match right.iter().find(|name| !is_known(name)) {
             Some(name) if may_add => Err(wrong(&self.text, &format!("the length of `{name}` is not known"))
                 .hint(format!("give it, as in `#{{ {name}: 2 }}`"))),
             Some(name) => Err(wrong(&self.text, &format!("`{name}` is missing on the left"))

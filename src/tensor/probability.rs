@@ -36,7 +36,7 @@ pub fn kl_div(log_p: &Tensor, log_q: &Tensor, dim: i64) -> Result<Tensor> {
         let sums = log.as_float()?.tch().f_to_kind(Kind::Double)?.f_logsumexp([log.resolve_dim(dim)?], false)?;
         let off = if sums.numel() == 0 { 0.0 } else { sums.f_abs()?.f_max()?.f_double_value(&[])? };
         // NaN is no distribution either.
-        if !(off <= SUM_TOLERANCE) {
+        if off.is_nan() || off > SUM_TOLERANCE {
             return Err(Error::new(format!("the {what} argument of `kl_div` does not hold log-probabilities"))
                 .hint("their exponentials sum to 1: `logits.log_softmax(-1)` makes them of logits"));
         }

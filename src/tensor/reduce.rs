@@ -75,6 +75,17 @@ impl Reduction {
     }
 }
 
+/// Fails for a variance of one number with n - 1 in the denominator, which would be 0 / 0.
+fn check_unbiased(operation: &str, tensor: &Tensor, axes: &[i64], settings: &Settings) -> Result<()> {
+    let shape = tensor.shape();
+    let count: i64 = axes.iter().map(|&axis| shape[axis as usize]).product();
+    if settings.unbiased && count < 2 && tensor.numel() > 0 {
+        return Err(Error::new(format!("`{operation}` of one number is not defined"))
+            .hint("`#{ unbiased: false }` divides by n instead of n - 1"));
+    }
+    Ok(())
+}
+
 /// Every reduction.
 pub const REDUCTIONS: &[Reduction] = &[
     Reduction {
@@ -104,6 +115,7 @@ pub const REDUCTIONS: &[Reduction] = &[
         options: &["unbiased"],
         apply: |tensor, settings| {
             let (axes, floats) = (settings.axes("std", tensor)?, tensor.as_float()?);
+            check_unbiased("std", &floats, &axes, settings)?;
             let result = floats.tch().f_std_dim(Some(axes), settings.unbiased, settings.keepdim);
             named("std", &[tensor], result)
         },
@@ -115,6 +127,7 @@ pub const REDUCTIONS: &[Reduction] = &[
         options: &["unbiased"],
         apply: |tensor, settings| {
             let (axes, floats) = (settings.axes("variance", tensor)?, tensor.as_float()?);
+            check_unbiased("variance", &floats, &axes, settings)?;
             let result = floats.tch().f_var_dim(Some(axes), settings.unbiased, settings.keepdim);
             named("variance", &[tensor], result)
         },

@@ -53,6 +53,7 @@ fn what_a_partial_run_cannot_do_is_refused() {
         ("model.forward(ids, #{ stop_at_layer: 4 })", &["there is no layer 4"]),
         ("model.forward(ids, #{ start_at_layer: 1 })", &["a residual stream", "start_at_layer"]),
         ("model.forward(zeros([1, 2, 7]), #{ start_at_layer: 1 })", &["[batch, pos, d_model]", "32"]),
+        ("model.forward(tensor([[1, 2]]), #{ start_at_layer: 1 })", &["a float type, not i64"]),
         ("model.forward(zeros([1, 2, 32]), #{ start_at_layer: 2, stop_at_layer: 1 })", &["before layer 2"]),
         (r#"model.forward(ids, #{ stop_at_layer: 1, logits: "last" })"#, &["exclude each other"]),
         (r#"model.run_with_hooks(ids, [zero("resid_post.1")], #{ stop_at_layer: 1 })"#, &["never ran"]),
@@ -238,6 +239,10 @@ fn tokens_begin_and_are_found() {
         assert_eq(model.get_token_position(" capital", plain), 1);
         assert_eq(model.get_token_position(" capital", "The capital of the capital", #{ mode: "last" }), 4);
         assert_eq(model.tokens_to_residual_directions(" capital"), model.W_U.select(1, plain[1]));
+        let rows = [plain, model.to_tokens("The")];
+        assert_eq(model.to_string(rows), ["The capital of the capital", "The"]);
+        assert_eq(model.to_string(tensor([plain, plain])), ["The capital of the capital", "The capital of the capital"]);
+        assert_eq(model.to_string(tensor(plain)), "The capital of the capital");
         "#,
     );
     assert_contains(&script_failure(&mut session, r#"model.get_token_position(" Rome", plain)"#), &["not in the text"]);
