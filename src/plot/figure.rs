@@ -103,7 +103,7 @@ impl Figure {
     /// A figure that the drawing library fails on.
     pub fn html(&self) -> Result<String> {
         match &*self.0 {
-            Content::Attention(view) => return attention::html::html(view),
+            Content::Attention(view) => return Ok(attention::html::html(view)),
             Content::Tokens(view) => return Ok(tokens::html::html(view)),
             Content::Heatmap(_) | Content::Chart(_) | Content::Facets(_) => {}
         }

@@ -239,7 +239,8 @@ fn a_report_holds_views() {
     );
     let mut session = session();
     let out = folder.path().join("out").to_string_lossy().into_owned();
-    session.eval("report", &format!("let out = {out:?};\n{script}")).unwrap_or_else(|error| panic!("{error:?}"));
+    let written = session.eval("report", &format!("let out = {out:?};\n{script}"));
+    assert!(written.is_ok(), "{written:?}");
     let page = std::fs::read_to_string(folder.path().join("out/report.html")).unwrap();
     assert_eq!(page.matches("class=\"attention-view\"").count(), 1);
     assert_eq!(page.matches("class=\"token-view\"").count(), 1);

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::AttentionView;
 use crate::data::table::escape_html;
-use crate::error::{Error, Result};
 use crate::plot::page;
 
 const STYLE: &str = include_str!("attention.css");
@@ -13,16 +12,12 @@ const SCRIPT: &str = include_str!("attention.js");
 const STEPS: f64 = 10_000.0;
 
 /// An HTML fragment, which needs nothing but itself.
-///
-/// # Errors
-/// None that is known.
-pub fn html(view: &AttentionView) -> Result<String> {
-    let data = serde_json::to_string(&data(view)).map_err(|error| Error::new(error.to_string()))?;
+pub fn html(view: &AttentionView) -> String {
     // In a script element, only `<` could end the data.
-    let data = data.replace('<', "\\u003c");
+    let data = data(view).to_string().replace('<', "\\u003c");
     let title = escape_html(&view.title);
     let heading = if title.is_empty() { String::new() } else { format!("<h2>{title}</h2>\n") };
-    Ok(format!(
+    format!(
         "<div class=\"attention-view\">\n<style>\n{STYLE}</style>\n{heading}<div class=\"heads\"></div>\n\
          <div class=\"body\">\n<div><h3 class=\"name\"></h3><canvas class=\"large\"></canvas></div>\n\
          <div class=\"lines\"><output class=\"number\"></output>\n\
@@ -30,7 +25,7 @@ pub fn html(view: &AttentionView) -> Result<String> {
          <noscript>This view needs JavaScript.</noscript>\n\
          <script type=\"application/json\">{data}</script>\n{}</div>",
         page::script(SCRIPT)
-    ))
+    )
 }
 
 fn data(view: &AttentionView) -> Value {
