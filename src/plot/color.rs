@@ -26,6 +26,8 @@ pub enum ColorMap {
     Viridis,
     /// Blue through white to red: for values on both sides of zero.
     Diverging,
+    /// White to red: for values from zero up, behind text.
+    Reds,
 }
 
 impl ColorMap {
@@ -37,10 +39,9 @@ impl ColorMap {
         match name {
             "viridis" => Ok(Self::Viridis),
             "diverging" => Ok(Self::Diverging),
-            _ => {
-                Err(Error::new(format!("unknown color map `{}`", name.escape_debug()))
-                    .hint("one of viridis, diverging"))
-            }
+            "reds" => Ok(Self::Reds),
+            _ => Err(Error::new(format!("unknown color map `{}`", name.escape_debug()))
+                .hint("one of viridis, diverging, reds")),
         }
     }
 }
@@ -55,7 +56,7 @@ pub struct ColorScale {
 
 impl ColorScale {
     /// The scale for finite `values`. Without a `map`, values of both signs get the diverging one, others viridis.
-    /// Without a `range`, viridis spans the values and diverging is symmetric around zero.
+    /// Without a `range`, viridis and reds span the values and diverging is symmetric around zero.
     ///
     /// # Errors
     /// A range that is empty, reversed or not finite.
@@ -72,7 +73,7 @@ impl ColorScale {
             return Ok(Self { map, min, max });
         }
         let (min, max) = match map {
-            ColorMap::Viridis => (least, greatest),
+            ColorMap::Viridis | ColorMap::Reds => (least, greatest),
             ColorMap::Diverging => {
                 let most = least.abs().max(greatest.abs());
                 (-most, most)
@@ -124,6 +125,7 @@ impl ColorScale {
         match self.map {
             ColorMap::Viridis => Gradient::Viridis.map_rgb(fraction),
             ColorMap::Diverging => Gradient::RedBlue.map_rgb(1.0 - fraction),
+            ColorMap::Reds => Gradient::RedBlue.map_rgb(0.5 - fraction / 2.0),
         }
         .unwrap_or_default()
     }
@@ -143,9 +145,14 @@ pub fn series_colors() -> impl Iterator<Item = Rgb> {
     SERIES.iter().copied().cycle()
 }
 
-/// Whether black text reads better than white on `color`.
+/// Whether black text has more contrast than white on `color`, by the relative luminance of WCAG 2.
 pub fn is_light((red, green, blue): Rgb) -> bool {
-    0.299 * f64::from(red) + 0.587 * f64::from(green) + 0.114 * f64::from(blue) > 140.0
+    let linear = |channel: u8| {
+        let share = f64::from(channel) / 255.0;
+        if share <= 0.040_45 { share / 12.92 } else { ((share + 0.055) / 1.055).powf(2.4) }
+    };
+    let luminance = 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
+    (luminance + 0.05).powi(2) > 1.05 * 0.05
 }
 
 #[cfg(test)]

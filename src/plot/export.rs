@@ -1,7 +1,6 @@
 //! Writes scenes as SVG, PDF and PNG.
 
 use std::io::Cursor;
-use std::path::Path;
 
 use kuva::backend::pdf::{PageSize, PdfBackend};
 use kuva::backend::raster::RasterBackend;
@@ -9,7 +8,6 @@ use kuva::backend::svg::SvgBackend;
 use kuva::render::render::Scene;
 
 use crate::error::{Error, Result};
-use crate::file::format_of;
 use crate::worker::{self, Bounds};
 
 /// The stack for drawing: the library may recurse into what it draws.
@@ -33,16 +31,6 @@ pub enum Format {
     Pdf,
     /// Pixels.
     Png,
-}
-
-impl Format {
-    /// The format of a file extension.
-    ///
-    /// # Errors
-    /// No extension, or an unknown one.
-    pub fn of(path: &Path) -> Result<Self> {
-        format_of(path, &[("svg", Self::Svg), ("pdf", Self::Pdf), ("png", Self::Png)])
-    }
 }
 
 /// The file that shows the scene.

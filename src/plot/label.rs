@@ -34,6 +34,34 @@ pub fn clean(text: &str) -> String {
     text.trim().to_owned()
 }
 
+/// `text` as it is shown in one line: a line break and a tab have a sign of their own, other control characters and
+/// those that XML forbids are spaces. Spaces around it stay.
+pub fn visible(text: &str) -> String {
+    let shown = |character: char| match character {
+        '\n' => '↵',
+        '\t' => '⇥',
+        '\u{fffe}' | '\u{ffff}' => ' ',
+        character if character.is_control() => ' ',
+        character => character,
+    };
+    text.chars().map(shown).collect()
+}
+
+/// `text` cut to `width` pixels, an ellipsis showing the cut; empty where not even that fits.
+pub fn fit(text: &str, width: f64, size: u32) -> String {
+    if pixels(text, size) <= width {
+        return text.to_owned();
+    }
+    let mut kept: Vec<char> = text.chars().collect();
+    while kept.pop().is_some() {
+        let cut: String = kept.iter().chain(&['…']).collect();
+        if pixels(&cut, size) <= width {
+            return cut;
+        }
+    }
+    String::new()
+}
+
 /// `value` in at most four significant digits.
 pub fn short(value: f64) -> String {
     if value == 0.0 {

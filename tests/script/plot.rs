@@ -42,12 +42,12 @@ fn saved(figure: &Figure, name: &str) -> Result<Vec<u8>> {
     std::fs::read(&path).map_err(|error| Error::io(&path, &error))
 }
 
-fn svg(figure: &Figure) -> String {
+pub fn svg(figure: &Figure) -> String {
     String::from_utf8(saved(figure, "figure.svg").unwrap()).unwrap()
 }
 
 /// Width, height and RGB pixels.
-fn png(figure: &Figure) -> (usize, usize, Vec<[u8; 3]>) {
+pub fn png(figure: &Figure) -> (usize, usize, Vec<[u8; 3]>) {
     let bytes = saved(figure, "figure.png").unwrap();
     let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().unwrap();
     let mut buffer = vec![0; reader.output_buffer_size().unwrap()];
@@ -64,7 +64,7 @@ fn group<'a>(svg: &'a str, class: &str) -> &'a str {
 }
 
 /// An attribute of an SVG element as a number.
-fn attribute(element: &str, name: &str) -> f64 {
+pub fn attribute(element: &str, name: &str) -> f64 {
     let value = element.split(&format!(" {name}=\"")).nth(1).unwrap();
     value.split('"').next().unwrap().parse().unwrap()
 }
@@ -222,7 +222,7 @@ fn wrong_heatmaps_are_refused() {
         message(with(HeatmapOptions { x_ticks: Some(vec!["a".into()]), ..HeatmapOptions::default() })),
     ];
     insta::assert_snapshot!(messages.join("\n\n"));
-    assert_eq!(ColorMap::parse("jet").unwrap_err().hint_text(), Some("one of viridis, diverging"));
+    assert_eq!(ColorMap::parse("jet").unwrap_err().hint_text(), Some("one of viridis, diverging, reds"));
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn only_known_extensions_are_saved() {
     let figure = Figure::from(small().unwrap());
     for name in ["figure.jpg", "figure", "figure.svg.bak"] {
         let error = figure.save(Path::new(name)).unwrap_err();
-        assert_eq!(error.hint_text(), Some("end the name in .svg, .pdf or .png"), "{name}");
+        assert_eq!(error.hint_text(), Some("end the name in .svg, .pdf, .png or .html"), "{name}");
         assert!(!Path::new(name).exists());
     }
 }
@@ -250,7 +250,7 @@ fn charts() -> Vec<Chart> {
     vec![
         Chart::lines(x.clone(), vec![curve("smooth", 0.0), broken], &label("Lines")).unwrap(),
         Chart::bars(names(), vec![bars("base", 0.3), bars("edited", 0.4)], &label("Bars")).unwrap(),
-        Chart::points(&x, &curve("", 2.0).values, Some(&groups), &label("Points")).unwrap(),
+        Chart::points(&x, &curve("", 2.0).values, Some(&groups), None, &label("Points")).unwrap(),
         Chart::histogram(&curve("", 0.0).values, Some(6), &label("Counts")).unwrap(),
     ]
 }
@@ -296,7 +296,7 @@ fn charts_survive_degenerate_values() {
         charts.push(Chart::lines(vec![value], one(vec![value]), &none).unwrap());
         charts.push(Chart::lines(vec![value, value], one(vec![value, -value]), &none).unwrap());
         charts.push(Chart::bars(vec![String::new()], one(vec![value]), &none).unwrap());
-        charts.push(Chart::points(&[value, NAN], &[value, 0.0], None, &none).unwrap());
+        charts.push(Chart::points(&[value, NAN], &[value, 0.0], None, None, &none).unwrap());
         charts.push(Chart::histogram(&[value], None, &none).unwrap());
         charts.push(Chart::histogram(&[value, value * 2.0], Some(1000), &none).unwrap());
     }
@@ -326,9 +326,9 @@ fn wrong_charts_are_refused() {
         Chart::lines(vec![0.0], one(vec![f64::INFINITY]), &none),
         Chart::bars(vec![], one(vec![]), &none),
         Chart::bars(vec!["a".into()], one(vec![NAN]), &none),
-        Chart::points(&[0.0], &[], None, &none),
-        Chart::points(&[0.0], &[0.0], Some(&[]), &none),
-        Chart::points(&[NAN], &[0.0], None, &none),
+        Chart::points(&[0.0], &[], None, None, &none),
+        Chart::points(&[0.0], &[0.0], Some(&[]), None, &none),
+        Chart::points(&[NAN], &[0.0], None, None, &none),
         Chart::histogram(&[], None, &none),
         Chart::histogram(&[1.0], Some(0), &none),
     ];
@@ -337,7 +337,7 @@ fn wrong_charts_are_refused() {
 }
 
 /// Figures in scripts.
-mod script {
+pub mod script {
     use rhai::{Dynamic, Scope};
 
     use crate::support::engine;
@@ -346,7 +346,7 @@ mod script {
         engine().eval::<String>(script).unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    fn error(script: &str) -> String {
+    pub fn error(script: &str) -> String {
         match *engine().eval::<Dynamic>(script).err().unwrap_or_else(|| panic!("{script} succeeds")) {
             rhai::EvalAltResult::ErrorRuntime(value, _) => {
                 let map = value.cast::<rhai::Map>();

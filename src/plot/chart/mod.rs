@@ -1,7 +1,11 @@
 //! The checked data of lines, bars, points and histograms.
 
+mod extent;
+mod names;
 pub mod scene;
 pub mod text;
+
+pub use extent::Extent;
 
 use crate::error::{Error, Result};
 use crate::plot::label::{LARGEST, Labels, clean, clip, short};
@@ -32,10 +36,23 @@ pub struct LineStyle {
     pub is_logarithmic: bool,
 }
 
-/// Points of one colour: their name in the legend and their positions.
-type Group = (String, Vec<(f64, f64)>);
+/// A point with a text beside it, which may be empty.
+#[derive(Debug, Clone)]
+struct Point {
+    x: f64,
+    y: f64,
+    text: String,
+}
 
-#[derive(Debug)]
+/// Points of one colour.
+#[derive(Debug, Clone)]
+struct Group {
+    /// Shown in the legend; empty for none.
+    name: String,
+    points: Vec<Point>,
+}
+
+#[derive(Debug, Clone)]
 enum Content {
     Lines { x: Vec<f64>, series: Vec<Series>, style: LineStyle },
     Bars { names: Vec<String>, series: Vec<Series> },
@@ -44,7 +61,7 @@ enum Content {
 }
 
 /// A checked figure with two numeric or named axes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Chart {
     labels: Labels,
     content: Content,
@@ -94,30 +111,42 @@ impl Chart {
         Ok(Self { labels: labels.cleaned(), content: Content::Bars { names, series } })
     }
 
-    /// Points (`x`, `y`), coloured by the group each is in if `groups` are given. A NaN leaves its point out.
+    /// Points (`x`, `y`), coloured by the group each is in if `groups` are given, with `texts` beside them if those are.
+    /// A NaN leaves its point out.
     ///
     /// # Errors
     /// Different lengths, infinities, no point at all, more than 100 groups.
-    pub fn points(x: &[f64], y: &[f64], groups: Option<&[String]>, labels: &Labels) -> Result<Self> {
-        let wrong = [Some(y.len()), groups.map(<[String]>::len)].into_iter().flatten().find(|count| *count != x.len());
+    pub fn points(
+        x: &[f64],
+        y: &[f64],
+        groups: Option<&[String]>,
+        texts: Option<&[String]>,
+        labels: &Labels,
+    ) -> Result<Self> {
+        let counts = [Some(y.len()), groups.map(<[String]>::len), texts.map(<[String]>::len)];
+        let wrong = counts.into_iter().flatten().find(|count| *count != x.len());
         if let Some(count) = wrong {
             return Err(Error::new(format!("{count} entries do not match {} x values", x.len())));
         }
         check_finite("x", x)?;
         check_finite("y", y)?;
         let mut found: Vec<Group> = Vec::new();
-        for (index, point) in x.iter().copied().zip(y.iter().copied()).enumerate() {
-            if point.0.is_nan() || point.1.is_nan() {
+        let text = |texts: Option<&[String]>, index: usize| {
+            texts.and_then(|texts| texts.get(index)).map(|text| clean(text)).unwrap_or_default()
+        };
+        for (index, (x, y)) in x.iter().copied().zip(y.iter().copied()).enumerate() {
+            if x.is_nan() || y.is_nan() {
                 continue;
             }
-            let name = groups.and_then(|groups| groups.get(index)).map(|name| clean(name)).unwrap_or_default();
+            let point = Point { x, y, text: text(texts, index) };
+            let name = text(groups, index);
             let full = found.len() == MOST_SERIES;
-            match found.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, points)) => points.push(point),
+            match found.iter_mut().find(|group| group.name == name) {
+                Some(group) => group.points.push(point),
                 None if full => {
                     return Err(Error::new(format!("more than {MOST_SERIES} groups cannot be distinguished")));
                 }
-                None => found.push((name, vec![point])),
+                None => found.push(Group { name, points: vec![point] }),
             }
         }
         if found.is_empty() {
@@ -171,6 +200,11 @@ impl Chart {
         }
     }
 
+    /// Whether its vertical axis is logarithmic.
+    pub fn is_logarithmic(&self) -> bool {
+        matches!(&self.content, Content::Lines { style, .. } if style.is_logarithmic)
+    }
+
     /// The names along the horizontal axis; none if it has numbers.
     pub fn bar_names(&self) -> &[String] {
         match &self.content {
@@ -191,7 +225,7 @@ impl Chart {
             Content::Lines { x, series, .. } => format!("{} series of {} points", series.len(), x.len()),
             Content::Bars { names, series } => format!("{} series of {} bars", series.len(), names.len()),
             Content::Points { groups } => {
-                format!("{} points", groups.iter().map(|(_, points)| points.len()).sum::<usize>())
+                format!("{} points", groups.iter().map(|group| group.points.len()).sum::<usize>())
             }
             Content::Histogram { edges, counts } => {
                 let ends = [edges.first(), edges.last()].map(|end| end.copied().map_or_else(String::new, short));
@@ -207,7 +241,7 @@ impl Chart {
                 series.iter().map(|one| one.name.as_str()).filter(|name| !name.is_empty()).collect()
             }
             Content::Points { groups } => {
-                groups.iter().map(|(name, _)| name.as_str()).filter(|name| !name.is_empty()).collect()
+                groups.iter().map(|group| group.name.as_str()).filter(|name| !name.is_empty()).collect()
             }
             Content::Histogram { .. } => Vec::new(),
         }

@@ -3,44 +3,70 @@
 use kuva::plot::annotations::ReferenceLine;
 use kuva::plot::legend::LegendPosition;
 use kuva::plot::{BarPlot, Histogram, LinePlot, ScatterPlot};
-use kuva::render::layout::{AxisLabelOverlap, Layout};
+use kuva::render::layout::{AxisLabelOverlap, ComputedLayout, Layout};
 use kuva::render::plots::Plot;
-use kuva::render::render::{Scene, render_multiple};
+use kuva::render::render::{Scene, TextAnchor, render_multiple};
 use kuva::render::render_utils::compute_tick_step;
 use kuva::render::theme::Theme;
 
-use super::{Chart, Content, Group, LineStyle, Series};
+use super::{Chart, Content, Extent, Group, LineStyle, Point, Series, names};
 use crate::plot::color::series_colors;
 use crate::plot::label::{literal, pixels};
+use crate::plot::shape::{Style, text};
 
 /// The colour of a marked point's line.
 const MARK: &str = "#3b5bdb";
 
+/// The size of a chart on a page, and the ends of its axes if it shares them.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame {
+    pub width: f64,
+    pub height: f64,
+    pub extent: Option<Extent>,
+}
+
+impl Default for Frame {
+    fn default() -> Self {
+        Self { width: 560.0, height: 380.0, extent: None }
+    }
+}
+
+/// How a chart is drawn.
+pub struct Look<'a> {
+    pub theme: Theme,
+    pub has_legend: bool,
+    pub bar_names: &'a [String],
+    /// The width and height that a text beside a point takes.
+    pub text_size: fn(&str) -> (f64, f64),
+}
+
 impl Chart {
     /// The drawing for a file.
-    pub fn scene(&self) -> Scene {
+    pub fn scene(&self, frame: Frame) -> Scene {
         let theme = Theme { grid_color: "#e6e6e6".to_owned(), legend_border: "none".to_owned(), ..Theme::light() };
-        self.draw(theme, true, self.bar_names(), |layout| {
-            let mut layout =
-                layout.with_width(560.0).with_height(380.0).with_title_size(15).with_label_size(13).with_tick_size(11);
+        let text_size: fn(&str) -> (f64, f64) = |text| (pixels(text, names::SIZE), f64::from(names::SIZE) + 1.0);
+        let look = Look { theme, has_legend: true, bar_names: self.bar_names(), text_size };
+        let (mut scene, left_out) = self.draw(look, |layout| {
+            let mut layout = layout.with_width(frame.width).with_height(frame.height);
+            layout = layout.with_title_size(15).with_label_size(13).with_tick_size(11);
             let names = self.bar_names();
             let widest = names.iter().map(|name| pixels(name, 11) + 8.0).fold(0.0, f64::max);
-            if widest * names.len() as f64 > 440.0 {
+            if widest * names.len() as f64 > frame.width - 120.0 {
                 layout = layout.with_x_tick_rotate(-45.0).with_x_label_overlap(AxisLabelOverlap::Thin);
             }
-            layout
-        })
+            self.within(layout, frame.extent)
+        });
+        if left_out > 0 {
+            let style = Style { size: names::SIZE, anchor: TextAnchor::End, ..Style::default() };
+            let (x, y) = (scene.width - 6.0, scene.height - 5.0);
+            text(&mut scene, &names::left_out_in_words(left_out), x, y, style);
+        }
+        scene
     }
 
-    /// The drawing in a `theme`, with or without the legend, the bars named by `bar_names`.
-    pub fn draw(
-        &self,
-        theme: Theme,
-        legend: bool,
-        bar_names: &[String],
-        adjust: impl FnOnce(Layout) -> Layout,
-    ) -> Scene {
-        let plots = self.plots(legend, bar_names);
+    /// The drawing in a `look`, and how many of its points' texts found no place.
+    pub fn draw(&self, look: Look<'_>, adjust: impl FnOnce(Layout) -> Layout) -> (Scene, usize) {
+        let plots = self.plots(look.has_legend, look.bar_names);
         let mut layout = Layout::auto_from_plots(&plots);
         if let Content::Histogram { edges, .. } = &self.content
             && let [low, .., high] = edges.as_slice()
@@ -49,18 +75,18 @@ impl Chart {
         }
         if let Content::Points { groups } = &self.content {
             // Points on the edge would be cut in half.
-            let points = || groups.iter().flat_map(|(_, points)| points);
-            if let Some((low, high)) = with_margin(points().map(|(x, _)| *x)) {
+            let points = || groups.iter().flat_map(|group| &group.points);
+            if let Some((low, high)) = with_margin(points().map(|point| point.x)) {
                 layout = layout.with_x_axis_min(low).with_x_axis_max(high);
             }
-            if let Some((low, high)) = with_margin(points().map(|(_, y)| *y)) {
+            if let Some((low, high)) = with_margin(points().map(|point| point.y)) {
                 layout = layout.with_y_axis_min(low).with_y_axis_max(high);
             }
         }
         if let Content::Lines { x, series, style } = &self.content {
-            layout = style.laid_out(layout, x, series, bar_names);
+            layout = style.laid_out(layout, x, series, look.bar_names);
         }
-        layout = adjust(layout).with_theme(theme).with_legend_position(LegendPosition::OutsideRightTop);
+        layout = adjust(layout).with_theme(look.theme).with_legend_position(LegendPosition::OutsideRightTop);
         layout = layout.with_legend_box(false);
         if !self.labels.title.is_empty() {
             layout = layout.with_title(literal(&self.labels.title)).with_title_wrap(60);
@@ -71,7 +97,34 @@ impl Chart {
         if !self.labels.y.is_empty() {
             layout = layout.with_y_label(literal(&self.labels.y));
         }
-        render_multiple(plots, layout)
+        let computed = ComputedLayout::from_layout(&layout);
+        let mut scene = render_multiple(plots, layout);
+        let left_out = match &self.content {
+            Content::Points { groups } => names::draw(&mut scene, groups, &computed, look.text_size),
+            _ => 0,
+        };
+        (scene, left_out)
+    }
+
+    /// The layout whose axes have these ends, and a little room around them; the same layout if there are none.
+    pub fn within(&self, layout: Layout, extent: Option<Extent>) -> Layout {
+        let Some(extent) = extent else { return layout };
+        let mut layout = layout;
+        let reaches_zero = matches!(self.content, Content::Bars { .. } | Content::Histogram { .. });
+        let (low, high) = extent.y;
+        if self.is_logarithmic() {
+            layout = layout.with_y_axis_min(low).with_y_axis_max(high);
+        } else if let Some((below, above)) = with_margin([low, high].into_iter()) {
+            layout =
+                layout.with_y_axis_min(if reaches_zero && low == 0.0 { 0.0 } else { below }).with_y_axis_max(above);
+        }
+        if let Some((low, high)) = extent.x.and_then(|(low, high)| with_margin([low, high].into_iter())) {
+            layout = layout.with_x_axis_min(low).with_x_axis_max(high);
+            if matches!(self.content, Content::Histogram { .. }) {
+                layout = layout.with_x_tick_step(compute_tick_step(low, high, 6));
+            }
+        }
+        layout
     }
 
     fn plots(&self, legend: bool, bar_names: &[String]) -> Vec<Plot> {
@@ -106,10 +159,14 @@ impl Chart {
                 vec![plot.into()]
             }
             Content::Points { groups } => {
-                let crowded = groups.iter().map(|(_, points)| points.len()).sum::<usize>() > 200;
-                let plot = |((name, points), color): (&Group, String)| {
-                    let plot = ScatterPlot::new().with_data(points.iter().copied()).with_color(color).with_size(3.5);
-                    let plot = plot.with_marker_opacity(if crowded { 0.5 } else { 0.9 });
+                let crowded = groups.iter().map(|group| group.points.len()).sum::<usize>() > 200;
+                let plot = |(Group { name, points }, color): (&Group, String)| {
+                    let places = points.iter().map(|point| (point.x, point.y));
+                    let plot = ScatterPlot::new().with_data(places).with_color(color).with_size(names::DOT);
+                    let mut plot = plot.with_marker_opacity(if crowded { 0.5 } else { 0.9 });
+                    if points.iter().any(|point| !point.text.is_empty()) {
+                        plot = plot.with_tooltip_labels(points.iter().map(Point::note));
+                    }
                     match legend(name) {
                         Some(name) => plot.with_legend(name).into(),
                         None => plot.into(),
@@ -127,7 +184,7 @@ impl Chart {
 
 impl LineStyle {
     /// The error bar of each point of a series, below and above it. On a logarithmic axis it ends above 0.
-    fn arms(&self, series: &Series) -> Vec<(f64, f64)> {
+    pub fn arms(&self, series: &Series) -> Vec<(f64, f64)> {
         let errors = self.errors.iter().find(|errors| errors.name == series.name);
         let arm = |(place, value): (usize, &f64)| {
             let error = errors.and_then(|errors| errors.values.get(place)).copied().unwrap_or(0.0);

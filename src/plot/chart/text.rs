@@ -3,7 +3,9 @@
 use kuva::backend::terminal::TerminalBackend;
 use kuva::render::theme::Theme;
 
-use super::Chart;
+use super::names::left_out_in_words;
+use super::scene::Look;
+use super::{Chart, Extent};
 use crate::plot::color::{Rgb, series_colors};
 use crate::plot::label::{clip, columns, stride};
 use crate::plot::screen::{ColorDepth, Glyph, Screen, painted};
@@ -14,8 +16,8 @@ const FILLS: [char; 7] = ['█', '░', '▓', '▒', '#', '+', '.'];
 /// The size of a character in units of the drawing, chosen so that a letter of the drawing takes one character.
 const CHARACTER: (f64, f64) = (7.0, 14.0);
 
-/// The chart as lines of text, 40 to 100 columns wide, with the legend below.
-pub fn text(chart: &Chart, screen: Screen) -> String {
+/// The chart as lines of text, 40 to 100 columns wide, with the legend below; its axes end where `shared` says.
+pub fn text(chart: &Chart, screen: Screen, shared: Option<Extent>) -> String {
     let width = screen.columns.clamp(40, 100);
     let height = (width * 3 / 10).clamp(14, 26);
     // Legible on dark and on light terminals.
@@ -23,9 +25,12 @@ pub fn text(chart: &Chart, screen: Screen) -> String {
     let theme =
         Theme { text_color: gray(), axis_color: gray(), tick_color: gray(), show_grid: false, ..Theme::light() };
     let bars = bar_names(chart.bar_names(), width.saturating_sub(8));
-    let scene = chart.draw(theme, false, &bars, |layout| {
+    let text_size: fn(&str) -> (f64, f64) = |text| (columns(text) as f64 * CHARACTER.0, CHARACTER.1);
+    let look = Look { theme, has_legend: false, bar_names: &bars, text_size };
+    let (scene, left_out) = chart.draw(look, |layout| {
         let layout = layout.with_width(width as f64 * CHARACTER.0).with_height(height as f64 * CHARACTER.1);
-        layout.with_title_size(12).with_label_size(11).with_tick_size(11).with_term_rows(height as u32)
+        let layout = layout.with_title_size(12).with_label_size(11).with_tick_size(11).with_term_rows(height as u32);
+        chart.within(layout, shared)
     });
     let drawn = TerminalBackend::new(width, height).render_scene(&scene);
     let names = chart.names();
@@ -45,6 +50,9 @@ pub fn text(chart: &Chart, screen: Screen) -> String {
         lines.pop();
     }
     lines.extend(legend(&names, !bars.is_empty(), width, screen.depth));
+    if left_out > 0 {
+        lines.push(format!("  {}", left_out_in_words(left_out)));
+    }
     lines.push(String::new());
     lines.join("\n")
 }

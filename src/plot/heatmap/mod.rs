@@ -1,11 +1,14 @@
 //! The checked data of a heatmap: a grid of values (NaN is blank), their colours and their names.
 
+pub mod bar;
+mod cells;
 pub mod scene;
+mod table;
 pub mod text;
 
 use crate::error::{Error, Result};
 use crate::plot::color::{ColorMap, ColorScale};
-use crate::plot::label::{LARGEST, Labels, clean, short};
+use crate::plot::label::{LARGEST, Labels, clean, short, visible};
 
 /// The most rows, and the most columns, that a heatmap can have.
 const MOST_CELLS: usize = 1024;
@@ -27,6 +30,8 @@ pub struct HeatmapOptions {
     pub marks: Vec<(usize, usize)>,
     /// Whether each cell shows its number.
     pub annotate: bool,
+    /// A text for each cell, in rows like the values; none if absent.
+    pub cells: Option<Vec<Vec<String>>>,
     /// The meaning of the colours.
     pub color_label: String,
 }
@@ -44,7 +49,7 @@ impl Heatmap {
     ///
     /// # Errors
     /// No rows or columns, more than 1024 of either, rows of different lengths, infinities, no cell that is a number,
-    /// tick names that do not fit the shape, a mark outside the grid or on a blank cell, an empty or non-finite range.
+    /// tick names or texts that do not fit the shape, both texts and numbers in the cells, a mark outside the grid or on a blank cell, an empty or non-finite range.
     pub fn new(values: Vec<Vec<f64>>, mut options: HeatmapOptions) -> Result<Self> {
         let rows = values.len();
         let columns = values.first().map_or(0, Vec::len);
@@ -78,6 +83,7 @@ impl Heatmap {
         let scale = ColorScale::fit(&numbers, options.color_map, options.range)?;
         check_ticks("x_ticks", options.x_ticks.as_mut(), columns, "columns")?;
         check_ticks("y_ticks", options.y_ticks.as_mut(), rows, "rows")?;
+        check_texts(&mut options, rows, columns)?;
         for &(row, column) in &options.marks {
             match values.get(row).and_then(|line| line.get(column)) {
                 None => {
@@ -110,9 +116,25 @@ impl Heatmap {
         self.values.get(row)?.get(column).copied().filter(|value| !value.is_nan())
     }
 
+    /// The text of a cell; `None` if there are no texts, or if the cell is blank or outside.
+    pub fn cell(&self, row: usize, column: usize) -> Option<&str> {
+        self.value(row, column)?;
+        self.options.cells.as_ref()?.get(row)?.get(column).map(String::as_str)
+    }
+
     /// The values that are not blank, row by row.
     pub fn numbers(&self) -> impl Iterator<Item = f64> + Clone {
         self.values.iter().flatten().copied().filter(|value| !value.is_nan())
+    }
+
+    /// Whether any cell is blank.
+    pub fn has_blanks(&self) -> bool {
+        self.values.iter().flatten().any(|value| value.is_nan())
+    }
+
+    /// The same heatmap with the colours of another scale.
+    pub fn with_scale(&self, scale: ColorScale) -> Self {
+        Self { scale, ..self.clone() }
     }
 
     /// The colours.
@@ -161,6 +183,24 @@ fn check_ticks(option: &str, names: Option<&mut Vec<String>>, count: usize, axis
     }
     for name in names {
         *name = clean(name);
+    }
+    Ok(())
+}
+
+fn check_texts(options: &mut HeatmapOptions, rows: usize, columns: usize) -> Result<()> {
+    let Some(texts) = &mut options.cells else { return Ok(()) };
+    if options.annotate {
+        return Err(Error::new("a cell shows its text or its number, not both").hint("leave out `annotate` or `cells`"));
+    }
+    if texts.len() != rows {
+        return Err(Error::new(format!("cells has {} rows, the heatmap has {rows}", texts.len())));
+    }
+    for (row, line) in texts.iter_mut().enumerate() {
+        if line.len() != columns {
+            let message = format!("row {row} of cells has {} texts, the heatmap has {columns} columns", line.len());
+            return Err(Error::new(message));
+        }
+        line.iter_mut().for_each(|text| *text = visible(text));
     }
     Ok(())
 }

@@ -1,20 +1,17 @@
-//! Draws a heatmap: square cells, ticks, colour bar and outlined marks, as shapes and texts at positions in pixels. The
+//! Draws a heatmap: cells, ticks, colour bar and outlined marks, as shapes and texts at positions in pixels. The
 //! plotting library's own heatmap has no blank cells, marks or fixed colour range.
 
 use kuva::render::render::{Primitive, Scene, TextAnchor};
 
-use crate::plot::color::is_light;
 use crate::plot::heatmap::Heatmap;
-use crate::plot::label::{aligned, clip, decimals, in_decimals, pixels, stride};
+use crate::plot::heatmap::bar::Bar;
+use crate::plot::heatmap::cells::{Cell, draw_cells};
+use crate::plot::label::{clip, pixels, stride};
 use crate::plot::shape::{
     BLACK, FONTS, GAP, INK, LABEL_SIZE, LINE_HEIGHT, MARGIN, Style, TICK_LENGTH, TICK_SIZE, TITLE_SIZE, WHITE, line,
-    outline, paint, start_group, text, wrap,
+    outline, start_group, text, wrap,
 };
 
-/// The longer side of the grid, unless the size of the cells is at its limit.
-const GRID_SIDE: f64 = 440.0;
-const BAR_WIDTH: f64 = 16.0;
-const BAR_STEPS: u32 = 128;
 /// The longest tick text drawn, in characters.
 const TICK_COLUMNS: usize = 28;
 
@@ -32,8 +29,8 @@ struct Ticks {
 }
 
 /// The drawing of a heatmap.
-pub fn scene(heatmap: &Heatmap) -> Scene {
-    let layout = Layout::of(heatmap);
+pub fn scene(heatmap: &Heatmap, room: Room) -> Scene {
+    let layout = Layout::of(heatmap, room);
     let Layout { left, grid_top, grid_width, grid_height, cell, .. } = layout;
     let mut scene = Scene::new(layout.width.ceil(), layout.height.ceil());
     scene.font_family = Some(FONTS.to_owned());
@@ -46,7 +43,9 @@ pub fn scene(heatmap: &Heatmap) -> Scene {
     }
     layout.draw_columns(&mut scene, &heatmap.options().labels.x);
     layout.draw_rows(&mut scene, &heatmap.options().labels.y);
-    layout.draw_color_bar(&mut scene, heatmap);
+    if let Some(bar) = &layout.bar {
+        bar.draw(&mut scene, heatmap.scale(), &heatmap.options().color_label);
+    }
     scene
 }
 
@@ -54,8 +53,7 @@ pub fn scene(heatmap: &Heatmap) -> Scene {
 struct Layout {
     width: f64,
     height: f64,
-    /// The side of a cell.
-    cell: f64,
+    cell: Cell,
     left: f64,
     grid_top: f64,
     grid_width: f64,
@@ -66,33 +64,42 @@ struct Layout {
     y_ticks: Ticks,
     /// The height of the column ticks with their texts.
     tick_space: f64,
-    bar: Bar,
+    /// The place of the colour bar; none if it is drawn elsewhere.
+    bar: Option<Bar>,
 }
 
-/// The colour bar: its place, and the width of its longest text.
-struct Bar {
-    left: f64,
-    top: f64,
-    height: f64,
-    text_width: f64,
+/// What a heatmap may take of a page.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// The longer side of the grid, unless the size of the cells is at its limit.
+    pub side: f64,
+    /// Whether the colour bar is beside it.
+    pub has_bar: bool,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { side: 440.0, has_bar: true }
+    }
 }
 
 impl Layout {
-    fn of(heatmap: &Heatmap) -> Self {
-        let cell = cell_side(heatmap);
-        let (grid_width, grid_height) = (cell * heatmap.columns() as f64, cell * heatmap.rows() as f64);
+    fn of(heatmap: &Heatmap, room: Room) -> Self {
+        let cell = Cell::of(heatmap, room.side);
+        let (grid_width, grid_height) = (cell.width * heatmap.columns() as f64, cell.height * heatmap.rows() as f64);
         let labels = &heatmap.options().labels;
         let color_label = &heatmap.options().color_label;
-        let (x_ticks, y_ticks) = (x_ticks(heatmap, cell), y_ticks(heatmap, cell));
-        let bar_text_width = widest(&aligned(&heatmap.scale().ticks()));
-        let bar_height = grid_height.max(90.0);
+        let (x_ticks, y_ticks) = (x_ticks(heatmap, cell.width), y_ticks(heatmap, cell.height));
+        let bar_height = if room.has_bar { grid_height.max(Bar::LOWEST) } else { grid_height };
+        let bar_space = if room.has_bar { Bar::width(heatmap.scale(), color_label) } else { 0.0 };
+        let bar_label = if room.has_bar { pixels(color_label, LABEL_SIZE) } else { 0.0 };
 
         // Margins for the texts beside the grid.
         let label_space = |label: &str| if label.is_empty() { 0.0 } else { f64::from(LABEL_SIZE) + GAP };
         let mut left = MARGIN + label_space(&labels.y) + y_ticks.width + TICK_LENGTH + GAP;
-        let beside_bar = BAR_WIDTH + TICK_LENGTH + GAP + bar_text_width + label_space(color_label) + MARGIN;
-        let mut right = 2.0 * GAP + beside_bar;
-        let title = wrap(&labels.title, (left + grid_width + right - 2.0 * MARGIN).max(300.0));
+        let mut right = 2.0 * GAP + bar_space + if room.has_bar { MARGIN } else { 0.0 };
+        let title =
+            wrap(&labels.title, (left + grid_width + right - 2.0 * MARGIN).max(if room.has_bar { 300.0 } else { 0.0 }));
         let title_width = title.iter().map(|line| pixels(line, TITLE_SIZE) * 1.1).fold(0.0, f64::max);
         let overhang = (pixels(&labels.x, LABEL_SIZE).max(title_width) - grid_width) / 2.0 + MARGIN;
         left = left.max(overhang).round();
@@ -100,19 +107,18 @@ impl Layout {
 
         let title_height = if title.is_empty() { 0.0 } else { title.len() as f64 * LINE_HEIGHT + GAP };
         let top = MARGIN + title_height;
-        let upright = pixels(&labels.y, LABEL_SIZE).max(pixels(color_label, LABEL_SIZE));
+        let upright = pixels(&labels.y, LABEL_SIZE).max(bar_label);
         let body = bar_height.max(upright);
         let grid_top = (top + (body - grid_height) / 2.0).round();
         let tick_space = TICK_LENGTH + if x_ticks.upright { x_ticks.width + GAP } else { f64::from(TICK_SIZE) + GAP };
         let below = grid_top + grid_height + tick_space + label_space(&labels.x);
         // Beside a label taller than the grid, the title stays with the grid if it is no wider.
         let lowered = if title_width <= grid_width { grid_top - top } else { 0.0 };
-        let bar = Bar {
+        let bar = room.has_bar.then(|| Bar {
             left: left + grid_width + 2.0 * GAP,
             top: (top + (body - bar_height) / 2.0).round(),
             height: bar_height,
-            text_width: bar_text_width,
-        };
+        });
         Self {
             width: left + grid_width + right,
             height: (top + body).max(below) + MARGIN,
@@ -134,7 +140,7 @@ impl Layout {
     fn draw_columns(&self, scene: &mut Scene, label: &str) {
         let bottom = self.grid_top + self.grid_height;
         for (column, tick) in &self.x_ticks.drawn {
-            let x = self.left + (*column as f64 + 0.5) * self.cell;
+            let x = self.left + (*column as f64 + 0.5) * self.cell.width;
             line(scene, (x, bottom), (x, bottom + TICK_LENGTH));
             let y = bottom + TICK_LENGTH + 3.0;
             if self.x_ticks.upright {
@@ -151,7 +157,7 @@ impl Layout {
     /// The ticks of the rows and the label beside them.
     fn draw_rows(&self, scene: &mut Scene, label: &str) {
         for (row, tick) in &self.y_ticks.drawn {
-            let y = self.grid_top + (*row as f64 + 0.5) * self.cell;
+            let y = self.grid_top + (*row as f64 + 0.5) * self.cell.height;
             line(scene, (self.left - TICK_LENGTH, y), (self.left, y));
             let style = Style { anchor: TextAnchor::End, ..Style::default() };
             text(scene, tick, self.left - TICK_LENGTH - 4.0, y + f64::from(TICK_SIZE) * 0.36, style);
@@ -159,119 +165,39 @@ impl Layout {
         let x = self.left - TICK_LENGTH - self.y_ticks.width - 2.0 * GAP;
         text(scene, label, x, self.grid_top + self.grid_height / 2.0, SIDE_LABEL);
     }
-
-    /// The colour bar, its ticks and its label.
-    fn draw_color_bar(&self, scene: &mut Scene, heatmap: &Heatmap) {
-        let Bar { left, top, height, text_width } = self.bar;
-        draw_bar(scene, heatmap, left, top, height);
-        let ticks = heatmap.scale().ticks();
-        for (value, words) in ticks.iter().zip(aligned(&ticks)) {
-            let y = top + height * (1.0 - heatmap.scale().fraction(*value));
-            line(scene, (left + BAR_WIDTH, y), (left + BAR_WIDTH + TICK_LENGTH, y));
-            let style = Style { anchor: TextAnchor::Start, ..Style::default() };
-            text(scene, &words, left + BAR_WIDTH + TICK_LENGTH + 4.0, y + f64::from(TICK_SIZE) * 0.36, style);
-        }
-        let x = left + BAR_WIDTH + TICK_LENGTH + GAP + text_width + f64::from(LABEL_SIZE);
-        text(scene, &heatmap.options().color_label, x, top + height / 2.0, SIDE_LABEL);
-    }
 }
 
-/// Whole pixels, so that neighbouring cells leave no seam.
-fn cell_side(heatmap: &Heatmap) -> f64 {
-    let room = (GRID_SIDE / heatmap.rows().max(heatmap.columns()) as f64).floor();
-    // Few columns are as wide as their names.
-    let names =
-        (0..heatmap.columns()).map(|column| pixels(&heatmap.x_tick(column), TICK_SIZE) + 6.0).fold(0.0, f64::max);
-    let side = room.clamp(2.0, if names <= 72.0 { names.ceil().max(44.0) } else { 44.0 });
-    if heatmap.options().annotate {
-        return side.max(26.0);
-    }
-    side
-}
-
-fn draw_cells(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: f64) {
-    let (mut x, mut y, mut fills) = (Vec::new(), Vec::new(), Vec::new());
-    let mut numbers = Vec::new();
-    let decimals = decimals(heatmap.numbers());
-    for row in 0..heatmap.rows() {
-        for column in 0..heatmap.columns() {
-            let Some(value) = heatmap.value(row, column) else { continue };
-            let color = heatmap.scale().rgb(value);
-            let (cell_left, cell_top) = (left + column as f64 * cell, top + row as f64 * cell);
-            x.push(cell_left);
-            y.push(cell_top);
-            fills.push(paint(color));
-            if heatmap.options().annotate {
-                let ink = if is_light(color) { BLACK } else { WHITE };
-                numbers.push((in_decimals(value, decimals), cell_left, cell_top, ink));
-            }
-        }
-    }
-    let side = vec![cell; x.len()];
-    start_group(scene, "cells");
-    scene.add(Primitive::RectBatch { x, y, w: side.clone(), h: side, fills });
-    scene.add(Primitive::GroupEnd);
-
-    // One size for all, so that the widest number fits its cell.
-    let widest = numbers.iter().map(|(number, ..)| pixels(number, TICK_SIZE)).fold(1.0, f64::max);
-    let size = (f64::from(TICK_SIZE) * ((cell - 3.0) / widest).min(1.0)).floor().max(5.0) as u32;
-    for (number, cell_left, cell_top, color) in numbers {
-        let style = Style { size, color, ..Style::default() };
-        let baseline = cell_top + cell / 2.0 + f64::from(size) * 0.36;
-        text(scene, &number, cell_left + cell / 2.0, baseline, style);
-    }
-}
-
-fn draw_marks(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: f64) {
+fn draw_marks(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, cell: Cell) {
     if heatmap.options().marks.is_empty() {
         return;
     }
     start_group(scene, "marks");
     // White around black shows on every colour; small cells are outlined from outside, so that their colour stays
     // visible.
-    let grow = if cell < 12.0 { 2.0 } else { 0.0 };
+    let grow = if cell.height < 12.0 { 2.0 } else { 0.0 };
     for &(row, column) in &heatmap.options().marks {
-        let (x, y) = (left + column as f64 * cell - grow, top + row as f64 * cell - grow);
-        let side = cell + 2.0 * grow;
-        outline(scene, x - 1.0, y - 1.0, side + 2.0, side + 2.0, WHITE, 1.5);
-        outline(scene, x, y, side, side, BLACK, 2.0);
+        let (x, y) = (left + column as f64 * cell.width - grow, top + row as f64 * cell.height - grow);
+        let (width, height) = (cell.width + 2.0 * grow, cell.height + 2.0 * grow);
+        outline(scene, x - 1.0, y - 1.0, width + 2.0, height + 2.0, WHITE, 1.5);
+        outline(scene, x, y, width, height, BLACK, 2.0);
     }
     scene.add(Primitive::GroupEnd);
-}
-
-fn draw_bar(scene: &mut Scene, heatmap: &Heatmap, left: f64, top: f64, height: f64) {
-    let scale = heatmap.scale();
-    let step = height / f64::from(BAR_STEPS);
-    let (mut y, mut heights, mut fills) = (Vec::new(), Vec::new(), Vec::new());
-    for index in 0..BAR_STEPS {
-        let color = scale.rgb(scale.value(1.0 - (f64::from(index) + 0.5) / f64::from(BAR_STEPS)));
-        let offset = step * f64::from(index);
-        y.push(top + offset);
-        // Overlapping the next step hides the seam.
-        heights.push((step * 1.5).min(height - offset));
-        fills.push(paint(color));
-    }
-    let (x, w) = (vec![left; fills.len()], vec![BAR_WIDTH; fills.len()]);
-    start_group(scene, "colorbar");
-    scene.add(Primitive::RectBatch { x, y, w, h: heights, fills });
-    scene.add(Primitive::GroupEnd);
-    outline(scene, left, top, BAR_WIDTH, height, INK, 1.0);
 }
 
 /// The column ticks: side by side, or upright if they are names too long for that.
-fn x_ticks(heatmap: &Heatmap, cell: f64) -> Ticks {
+fn x_ticks(heatmap: &Heatmap, spacing: f64) -> Ticks {
     let texts = tick_texts(heatmap.columns(), |column| heatmap.x_tick(column));
     let widest = widest(&texts);
-    let flat = stride(widest + 6.0, cell);
+    let flat = stride(widest + 6.0, spacing);
     let names = texts.iter().any(|text| text.parse::<f64>().is_err());
     let upright = names && flat > 1;
-    let every = if upright { stride(f64::from(TICK_SIZE) + 1.0, cell) } else { flat };
+    let every = if upright { stride(f64::from(TICK_SIZE) + 1.0, spacing) } else { flat };
     thinned(texts, every, upright)
 }
 
-fn y_ticks(heatmap: &Heatmap, cell: f64) -> Ticks {
+fn y_ticks(heatmap: &Heatmap, spacing: f64) -> Ticks {
     let texts = tick_texts(heatmap.rows(), |row| heatmap.y_tick(row));
-    thinned(texts, stride(f64::from(TICK_SIZE) + 2.0, cell), false)
+    thinned(texts, stride(f64::from(TICK_SIZE) + 2.0, spacing), false)
 }
 
 fn tick_texts(count: usize, text: impl Fn(usize) -> String) -> Vec<String> {

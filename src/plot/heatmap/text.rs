@@ -1,14 +1,13 @@
 //! Heatmaps in characters: coloured blocks if the terminal has colours, else shading characters.
 
-use crate::plot::color::{ColorScale, is_light};
-use crate::plot::heatmap::Heatmap;
-use crate::plot::label::{clip, columns, decimals, in_decimals, short, stride};
+use crate::plot::color::is_light;
+use crate::plot::heatmap::{Heatmap, table};
+use crate::plot::label::{clip, columns, decimals, in_decimals, stride};
+use crate::plot::legend::{legend, shade};
 use crate::plot::screen::{ColorDepth, Glyph, Screen, painted};
 
-/// Low to high, for output without colours; an odd number, so that zero has its own on a diverging scale.
-const SHADES: [char; 9] = ['.', ':', '~', '=', '+', '*', '#', '%', '@'];
 /// The longest tick text, in columns.
-const TICK_COLUMNS: usize = 16;
+pub(super) const TICK_COLUMNS: usize = 16;
 /// More rows than this are drawn two to a line if there are colours.
 const TALL: usize = 40;
 
@@ -30,6 +29,9 @@ struct Grid<'a> {
 pub fn text(heatmap: &Heatmap, screen: Screen) -> String {
     let width = screen.columns.max(20);
     let options = heatmap.options();
+    if options.cells.is_some() {
+        return table::text(heatmap, width, screen.depth);
+    }
     let tick = |row: usize| clip(&heatmap.y_tick(row), TICK_COLUMNS.min(width / 4));
     let margin = (0..heatmap.rows()).map(|row| columns(&tick(row))).max().unwrap_or(0) + 1;
     let grid = Grid::fit(heatmap, width - margin, screen.depth);
@@ -58,14 +60,17 @@ pub fn text(heatmap: &Heatmap, screen: Screen) -> String {
     }
     let name = if options.color_label.is_empty() { "scale" } else { &options.color_label };
     if grid.numbers.is_none() || screen.depth != ColorDepth::None {
-        lines.extend(legend(name, heatmap, width, screen.depth));
+        lines.extend(legend(name, heatmap.scale(), heatmap.has_blanks(), width, screen.depth));
     } else if !options.color_label.is_empty() {
         lines.push(clip(&format!("values: {name}"), width));
     }
     lines.extend(heatmap.marks_in_words().iter().map(|mark| format!("marked: {mark}")));
-    let mut text = lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>().join("\n");
-    text.push('\n');
-    text
+    joined(&lines)
+}
+
+/// The lines without spaces at their ends, each ending in a newline.
+pub(super) fn joined(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 impl<'a> Grid<'a> {
@@ -150,44 +155,4 @@ impl<'a> Grid<'a> {
         }
         clip(&line, self.columns * self.cell + longest)
     }
-}
-
-fn shade(scale: &ColorScale, value: f64) -> char {
-    let level = (scale.fraction(value) * (SHADES.len() - 1) as f64).round() as usize;
-    SHADES.get(level).copied().unwrap_or(' ')
-}
-
-/// The legend of the colours or characters, in lines of at most `width` columns.
-fn legend(name: &str, heatmap: &Heatmap, width: usize, depth: ColorDepth) -> Vec<String> {
-    let scale = heatmap.scale();
-    if depth != ColorDepth::None {
-        let steps = 32.min(width / 2);
-        let block = |step: usize| Glyph {
-            character: ' ',
-            ink: None,
-            paper: Some(scale.rgb(scale.value(step as f64 / (steps - 1) as f64))),
-        };
-        let bar = painted(&(0..steps).map(block).collect::<Vec<_>>(), depth);
-        return vec![format!("{}: {} {bar} {}", clip(name, width / 3), short(scale.min()), short(scale.max()))];
-    }
-    let last = (SHADES.len() - 1) as f64;
-    let mut entries: Vec<String> = SHADES
-        .iter()
-        .enumerate()
-        .map(|(level, shade)| format!("{shade} {}", short(scale.value(level as f64 / last))))
-        .collect();
-    if heatmap.numbers().count() < heatmap.rows() * heatmap.columns() {
-        entries.push("(blank: no value)".to_owned());
-    }
-    let mut lines = vec![format!("{}:", clip(name, width / 2))];
-    for entry in entries {
-        match lines.last_mut() {
-            Some(line) if columns(line) + columns(&entry) + 2 <= width => {
-                line.push_str(if line.ends_with(':') && line.len() > 3 { " " } else { "  " });
-                line.push_str(&entry);
-            }
-            _ => lines.push(format!("  {entry}")),
-        }
-    }
-    lines
 }
