@@ -25,8 +25,7 @@ fn script(call: &str) -> String {
 fn prepared(name: &str, reference: &Value) -> Session {
     let mut session = session();
     session.set_variable("path", tiny_path(name).display().to_string().into());
-    let prompts =
-        ["clean", "corrupted", "repeated"].map(|name| format!("let {name} = {};", reference[name])).concat();
+    let prompts = ["clean", "corrupted", "repeated"].map(|name| format!("let {name} = {};", reference[name])).concat();
     run_script(
         &mut session,
         &format!(
@@ -125,24 +124,28 @@ const LAWS: &[(&str, &str)] = &[
     (
         "the tuned lens is the logit lens at the last layer and exact where positions are few",
         r#"
-        let tuned = lens::fit_tuned(model, clean, 1e-9);
-        let read = lens::read(model, tuned, clean[0]);
-        let plain = lens::logit(model, clean[0]);
-        assert(read.kl.max().item() < 1e-3 && plain.kl[0].max().item() > 0.01);
-        assert(plain.kl[3].max().item() < 1e-6);
-        assert(allclose(tuned.maps[3], eye(32), #{ atol: 1e-5 }));
+        let model = load_model("smollm2", #{ device: device });
+        let prompt = "The capital of France is";
+        let tuned = lens::fit_tuned(model, [prompt], 1e-6);
+        let plain = lens::logit(model, prompt);
+        assert(lens::read(model, tuned, prompt).kl.max().item() < 1e-2 && plain.kl[0].min().item() > 1.0);
+        assert(plain.kl[30].max().item() < 1e-6);
+        assert(allclose(tuned.maps[30], eye(576), #{ atol: 1e-5 }));
         "#,
     ),
     (
         "the frozen lens is exact after each layer, and its last layer the model",
         r#"
-        let lin = model.linearize(clean[0]);
-        let frozen = lens::fit_frozen(model, [clean[0]], "last");
-        let stream = model.run_with_cache([clean[0]], "resid_pre.1").cache["resid_pre", 1][0, -1];
-        let carried = lin.apply(stream, #{ from: [1, 6], to: [3, 6] });
-        assert(allclose(stream.matmul(frozen.maps[1]), carried, #{ atol: 1e-4 }));
-        let logits = model.forward([clean[0]])[0, -1];
-        assert((lens::frozen(model, clean[0]).logit[3, -1] - logits.max()).abs().item() < 1e-4);
+        let model = load_model("smollm2", #{ device: device });
+        let prompt = "; big,";
+        let lin = model.linearize(prompt);
+        let last = lin.tokens.len() - 1;
+        let frozen = lens::fit_frozen(model, [prompt], "last");
+        let stream = model.run_with_cache(prompt, "resid_pre.20").cache["resid_pre", 20][0, -1];
+        let carried = lin.apply(stream, #{ from: [20, last], to: [30, last] });
+        assert(allclose(stream.matmul(frozen.maps[20]), carried, #{ rtol: 1e-3, atol: 1e-2 }));
+        let read = lens::frozen(model, prompt).logit[30, -1];
+        assert((read - model.forward(prompt)[0, -1].max()).abs().item() < 1e-3);
         "#,
     ),
     (
@@ -210,7 +213,10 @@ fn what_does_not_fit_is_named() {
     let mut session = prepared("qwen2", &reference());
     let cases: &[(&str, &[&str])] = &[
         ("patching::get_act_patch_resid_pre(model, [[1, 2, 3]], cache, metric)", &["2 prompts of 7", "1 of 3"]),
-        (r#"patching::get_act_patch_mlp_out(model, corrupted, model.run_with_cache(clean, "z").cache, metric)"#, &["hook_mlp_out"]),
+        (
+            r#"patching::get_act_patch_mlp_out(model, corrupted, model.run_with_cache(clean, "z").cache, metric)"#,
+            &["hook_mlp_out"],
+        ),
         (r#"heads::pattern([1, 2], "induction")"#, &[r#"no kind of head "induction""#, "induction_head"]),
         (r#"heads::detect_head(model, repeated, eye(3), "mul")"#, &["[3, 3]", "[8, 8]"]),
         (r#"heads::detect_head(model, repeated, eye(8), "mull")"#, &[r#"no measure "mull""#]),
