@@ -1,5 +1,5 @@
-//! Causal attention with grouped queries, rotary positions, sliding windows and soft caps; eager, so that scores and
-//! patterns can be read and changed.
+//! Causal attention with grouped queries, rotary positions, sliding windows and soft caps; eager where scores or patterns
+//! are read or changed, and in short texts.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +14,9 @@ use super::run::Hooks;
 use super::window::Window;
 use crate::error::Result;
 use crate::tensor::raw::{Arithmetic, constant, range, wide};
+
+/// The shortest text for which fused attention is used.
+const SHORTEST_FUSED: i64 = 64;
 
 /// Keys (rotated) and values of one layer, each [batch, pos, kv_head, d_head], of the positions seen so far.
 pub type KeyValue = Option<(Tensor, Tensor)>;
@@ -95,8 +98,8 @@ impl Attention {
         hooks: &mut Hooks,
     ) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer };
-        let (heads, kv_heads, d_head) = (config.n_heads, config.n_kv_heads, config.d_head);
-        let (batch, length, _) = input.normed.size3()?;
+        let (heads, kv_heads) = (config.n_heads, config.n_kv_heads);
+        let (_, length, _) = input.normed.size3()?;
 
         let own = HeadInputs::new(config, layer, input.residual, hooks)?;
         let query = input.project(&self.query, heads, own.query, at(Site::QueryNormedIn), hooks)?;
@@ -137,6 +140,64 @@ impl Attention {
             }
         };
 
+        let mixed = if self.is_fused(config, length, layer, hooks) {
+            self.mix_fused(config, layer, (&query, &key, &value), pass)?
+        } else {
+            self.mix(config, layer, (&query, &key, &value), pass, hooks)?
+        };
+        let mixed = hooks.pass(at(Site::Z), mixed)?;
+        let out = head::output(config, &self.output, &mixed, layer, hooks)?;
+        hooks.pass(at(Site::AttentionRaw), out)
+    }
+
+    /// Whether libtorch's fused attention can be used: nothing looks at scores or pattern, and the text is long enough for
+    /// it to matter. Shorter texts then give the same bits whether something looks or not.
+    fn is_fused(&self, config: &Config, length: i64, layer: i64, hooks: &Hooks) -> bool {
+        let is_seen =
+            [Site::AttentionScores, Site::Pattern].iter().any(|site| hooks.wants(HookPoint { site: *site, layer }));
+        length >= SHORTEST_FUSED && !is_seen && config.attention_soft_cap.is_none() && self.sinks.is_none()
+    }
+
+    /// The mixed values, [batch, pos, head, d_head], by libtorch's fused attention.
+    fn mix_fused(
+        &self,
+        config: &Config,
+        layer: i64,
+        (query, key, value): (&Tensor, &Tensor, &Tensor),
+        pass: &Pass,
+    ) -> Result<Tensor> {
+        let [query, key, value] = [query, key, value].map(|x| x.f_transpose(1, 2));
+        let (query, key, value) = (query?, key?, value?);
+        let hidden = pass.masks[&self.window].as_ref();
+        let is_plain = pass.window.start == 0
+            && hidden.is_none_or(|hidden| hidden.dim() == 2)
+            && self.window.is_none_or(|size| pass.window.length <= size);
+        let mask = hidden.filter(|_| !is_plain).map(Tensor::f_logical_not).transpose()?;
+        let mixed = Tensor::f_scaled_dot_product_attention(
+            &query,
+            &key,
+            &value,
+            mask.as_ref(),
+            0.0,
+            is_plain,
+            config.attention_scale_at(layer),
+            config.n_heads > config.n_kv_heads,
+        )?;
+        Ok(mixed.f_transpose(1, 2)?)
+    }
+
+    /// The mixed values, [batch, pos, head, d_head]; scores and pattern pass through their hooks.
+    fn mix(
+        &self,
+        config: &Config,
+        layer: i64,
+        (query, key, value): (&Tensor, &Tensor, &Tensor),
+        pass: &Pass,
+        hooks: &mut Hooks,
+    ) -> Result<Tensor> {
+        let at = |site| HookPoint { site, layer };
+        let (heads, kv_heads, d_head) = (config.n_heads, config.n_kv_heads, config.d_head);
+        let (batch, length) = (query.size()[0], query.size()[1]);
         // Heads that share a key are put side by side as more query rows, so that no key or value is copied.
         let group = heads / kv_heads;
         let keys = key.size()[1];
@@ -163,14 +224,11 @@ impl Attention {
         let pattern = pattern.f_to_kind(kind)?;
         let pattern = hooks.pass(at(Site::Pattern), pattern)?;
 
-        let mixed = pattern
+        Ok(pattern
             .f_reshape([batch, kv_heads, group * length, keys])?
             .f_matmul(&value.f_permute([0, 2, 1, 3])?)?
             .f_view([batch, heads, length, d_head])?
-            .f_permute([0, 2, 1, 3])?;
-        let mixed = hooks.pass(at(Site::Z), mixed)?;
-        let out = head::output(config, &self.output, &mixed, layer, hooks)?;
-        hooks.pass(at(Site::AttentionRaw), out)
+            .f_permute([0, 2, 1, 3])?)
     }
 }
 

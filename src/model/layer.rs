@@ -1,12 +1,18 @@
 //! The two components of every block: linear maps and norms.
 
-use tch::{Kind, Tensor};
+use std::ops::RangeInclusive;
+
+use tch::{Device, Kind, Tensor};
 
 use super::config::{Activation, ClampedGate, Config, NormKind};
 use super::hook::{HookPoint, Site};
 use super::run::Hooks;
 use crate::error::Result;
 use crate::tensor::raw::{Arithmetic, constant, wide};
+
+/// Numbers of rows of which MKL multiplies weight · xᵀ faster than x · weightᵀ on a single thread: by a third at 14 rows, not
+/// below 10 or above 30.
+const FEW_ROWS: RangeInclusive<i64> = 10..=30;
 
 /// x · weightᵀ + bias, with weight [out, in] as in Hugging Face's checkpoints.
 #[derive(Debug)]
@@ -37,8 +43,21 @@ impl Linear {
     /// # Errors
     /// A last dimension that is not `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        // Without a contiguous input libtorch multiplies sample by sample and reads the weight again for each.
-        Ok(x.f_contiguous()?.f_linear(&self.weight, self.bias.as_ref())?)
+        let size = x.size();
+        let rows = x.numel() as i64 / size.last().copied().unwrap_or(1).max(1);
+        if !FEW_ROWS.contains(&rows) || self.weight.device() != Device::Cpu || tch::get_num_threads() > 1 {
+            // Without a contiguous input libtorch multiplies sample by sample and reads the weight again for each.
+            return Ok(x.f_contiguous()?.f_linear(&self.weight, self.bias.as_ref())?);
+        }
+        let out = self.weight.f_matmul(&x.f_reshape([rows, -1])?.f_transpose(0, 1)?)?.f_transpose(0, 1)?;
+        let out = match &self.bias {
+            Some(bias) => out.f_add(bias)?,
+            None => out,
+        };
+        let mut shape = size;
+        shape.pop();
+        shape.push(self.weight.size()[0]);
+        Ok(out.f_contiguous()?.f_view(shape.as_slice())?)
     }
 }
 

@@ -8,6 +8,7 @@ mod chat_template;
 mod checkpoint;
 mod config;
 mod experts;
+mod fused;
 mod generate;
 mod gguf;
 mod gguf_metadata;

@@ -45,7 +45,7 @@ fn each_prompt_gives_what_it_gives_alone() {
                 assert_eq!(filled, filling as i64 * model.config().d_vocab, "{name} {side:?}");
                 for (row, prompt) in prompts.iter().enumerate() {
                     let length = prompt.len() as i64;
-                    let alone = model.decoder.tokens(&[prompt.clone()]).unwrap();
+                    let alone = model.decoder.tokens(std::slice::from_ref(prompt)).unwrap();
                     let mut hooks = Hooks::none();
                     hooks.add(model.config(), hook::points(model.config()), "all", Action::Capture);
                     let wanted = model.decoder.forward(&alone, Logits::All, &mut hooks).unwrap();
@@ -91,7 +91,7 @@ fn each_prompt_is_continued_as_it_is_alone() {
         let batch = model.decoder.batch(&prompts, Some(Side::Left)).unwrap();
         let together = model.decoder.generate_after(None, &batch, &options, &mut Hooks::none()).unwrap();
         for (row, prompt) in prompts.iter().enumerate() {
-            let alone = model.decoder.tokens(&[prompt.clone()]).unwrap();
+            let alone = model.decoder.tokens(std::slice::from_ref(prompt)).unwrap();
             let wanted = model.decoder.generate(&alone, &options, &mut Hooks::none()).unwrap();
             assert_eq!(together[row], wanted[0], "{name} {row}");
         }
