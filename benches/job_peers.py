@@ -5,7 +5,7 @@
 Every library gets the same weights (SmolLM2-135M from Lancet's GGUF file, in float32), the same token ids and one thread.
 What is counted is processor time, so that other work on the machine matters little; Lancet's start and loading are
 measured by themselves and subtracted, as the others' imports and loading are not counted. The jobs are in jobs.rhai and
-below. Writes jobs.csv. setup/peers.py installs what this needs.
+below. Writes jobs.csv. Beside what setup/peers.py installs this needs transformer-lens 4.3.0.
 """
 
 import argparse

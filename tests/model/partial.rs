@@ -239,6 +239,10 @@ fn tokens_begin_and_are_found() {
         assert_eq(model.get_token_position(" capital", plain), 1);
         assert_eq(model.get_token_position(" capital", "The capital of the capital", #{ mode: "last" }), 4);
         assert_eq(model.tokens_to_residual_directions(" capital"), model.W_U.select(1, plain[1]));
+        let rows = [plain, model.to_tokens("The")];
+        assert_eq(model.to_string(rows), ["The capital of the capital", "The"]);
+        assert_eq(model.to_string(tensor([plain, plain])), ["The capital of the capital", "The capital of the capital"]);
+        assert_eq(model.to_string(tensor(plain)), "The capital of the capital");
         "#,
     );
     assert_contains(&script_failure(&mut session, r#"model.get_token_position(" Rome", plain)"#), &["not in the text"]);

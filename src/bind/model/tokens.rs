@@ -78,6 +78,24 @@ fn ids(value: &Dynamic) -> Result<Vec<i64>> {
     }
 }
 
+/// The text of a list of ids, or an array of texts of several lists.
+fn text_of(model: &LanguageModel, value: &Dynamic) -> Result<Dynamic> {
+    let rows = match (value.read_lock::<Tensor>(), value.read_lock::<Array>()) {
+        (Some(tensor), _) if tensor.ndim() == 2 => {
+            tensor_rows(&tensor)?.into_iter().map(|row| to_array(row).into()).collect()
+        }
+        (Some(tensor), _) if tensor.ndim() > 2 => {
+            return Err(Error::new(format!(
+                "a tensor of tokens must be [pos] or [batch, pos], not {:?}",
+                tensor.shape()
+            )));
+        }
+        (_, Some(array)) if array.iter().any(Dynamic::is_array) => array.clone(),
+        _ => return Ok(model.decode(&ids(value)?)?.into()),
+    };
+    rows.iter().map(|row| Ok(model.decode(&ids(row)?)?.into())).collect::<Result<Array>>().map(Dynamic::from)
+}
+
 /// The unembedding's directions of tokens, [.., d_model]: of one token (text or id), of each in an array, or of a tensor of
 /// ids.
 ///
@@ -207,10 +225,11 @@ pub mod functions {
         Ok(directions(model.get(), &tokens).map(Tensor::new)?)
     }
 
-    /// The text of token ids (an array, a tensor, or one id); special tokens are shown.
+    /// The text of token ids (an array, a tensor, or one id); special tokens are shown. Of several lists of ids, the array
+    /// of their texts.
     #[rhai_fn(name = "to_string", return_raw, pure)]
-    pub fn ids_to_string(model: &mut Model, token_ids: Dynamic) -> ScriptResult<String> {
-        Ok(ids(&token_ids).and_then(|ids| model.get().decode(&ids))?)
+    pub fn ids_to_string(model: &mut Model, token_ids: Dynamic) -> ScriptResult<Dynamic> {
+        Ok(text_of(model.get(), &token_ids)?)
     }
 
     /// The text of each token of a text, or of each id of an array.
