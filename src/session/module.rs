@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
 
-use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope, Shared};
+use rhai::{AST, Engine, EvalAltResult, FnNamespace, Module, ModuleResolver, Position, Scope, Shared};
 
 use super::engine;
 use crate::access;
@@ -83,10 +83,21 @@ impl Modules {
         self.loading.borrow_mut().push(name.clone());
         let module = Module::eval_ast_as_new(Scope::new(), &ast, engine);
         self.loading.borrow_mut().pop();
-        let module: Shared<Module> = module.map_err(within)?.into();
+        let module: Shared<Module> = with_global_closures(module.map_err(within)?, &ast).into();
         self.loaded.borrow_mut().insert(name.clone(), module.clone());
         Ok(module)
     }
+}
+
+/// The module with its closures in the global namespace, so that those which its functions return can be called.
+#[expect(deprecated, reason = "the other way to set a namespace registers native functions only")]
+fn with_global_closures(mut module: Module, ast: &AST) -> Module {
+    for function in ast.iter_fn_def().filter(|function| function.name.starts_with("anon$")) {
+        let hash = Module::new().set_script_fn(function.clone());
+        module.update_fn_namespace(hash, FnNamespace::Global);
+    }
+    module.build_index();
+    module
 }
 
 impl ModuleResolver for Modules {

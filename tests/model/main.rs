@@ -28,6 +28,7 @@ mod patching;
 mod path_graph;
 mod residual;
 mod simulated_gpu;
+mod standard_library;
 mod sweep;
 mod tokenizer;
 mod weights;
