@@ -237,7 +237,9 @@ mod tests {
             let the_figure = heatmap([[1.0]]);
             let the_progress = progress(1);
             let the_table = table([`layer`]);
-            let the_tensor = zeros([1]);"
+            let the_tensor = zeros([1]);
+            let the_prefix = the_model.prefix([1, 2]);
+            let the_weights = the_model.blocks[0];"
         );
         if let Err(ScriptError::Failed(wrong)) = session.eval("handles", &text) {
             panic!("{}", session.render(&wrong, false));
@@ -257,9 +259,11 @@ mod tests {
             ("model", "run_with_cache("),
             ("path_graph", "nodes"),
             ("paths", "starts"),
+            ("prefix", "len()"),
             ("progress", "tick("),
             ("table", "row("),
             ("tensor", "shape"),
+            ("weights", "keys()"),
         ];
         for handle in &HANDLES {
             let offered = complete(&session, &format!("the_{}.", handle.name));
