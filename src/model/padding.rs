@@ -107,11 +107,6 @@ impl Padding {
         }
     }
 
-    /// The number of prompts.
-    pub fn prompts(&self) -> usize {
-        self.lengths.len()
-    }
-
     /// True at each prompt's own tokens, [batch, pos].
     ///
     /// # Errors
@@ -167,17 +162,11 @@ impl Padding {
     pub fn rotation(&self, rope: &Rope, window: Window, kind: Kind, device: Device) -> Result<Rotation> {
         let rows = (0..self.lengths.len()).map(|row| {
             let Window { start, length, prompt } = self.window(row, window);
-            rope.rotation(start, length, prompt.max(start + length).min(self.end_of(row, window)), kind, device)
+            // Filling after a prompt does not make its text longer.
+            let total = if self.can_go_on() { prompt.max(start + length) } else { prompt };
+            rope.rotation(start, length, total, kind, device)
         });
         Rotation::stacked(rows.collect::<Result<Vec<_>>>()?)
-    }
-
-    /// The number of a prompt's own positions at the end of a pass; filling after it does not count.
-    fn end_of(&self, row: usize, window: Window) -> i64 {
-        match self.side {
-            Side::Left => i64::MAX,
-            Side::Right => self.lengths[row].max(window.start),
-        }
     }
 
     /// True where a query must not see a key, [batch, 1, query, key]. Filling sees itself, so that its numbers are finite.

@@ -121,6 +121,8 @@ const HANDLES: &[(&str, &[&str])] = &[
     ("cache", &["cache"]),
     ("intervention", &["patch(\"blocks.0.hook_resid_post\", -1, logits)", "zero(\"blocks.1.hook_attn_out\")"]),
     ("grid", &["grid"]),
+    ("prefix", &["model.prefix(\"The dog\")"]),
+    ("weights", &["model.blocks[0]", "model.blocks[-1].attn", "model.ln_final"]),
     ("linear_map", &["linear"]),
     ("paths", &["paths"]),
     ("path_graph", &["graph"]),

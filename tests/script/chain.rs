@@ -19,6 +19,7 @@ const VALUES: &[(&str, &str)] = &[
     ("cache", "run.cache"),
     ("map", "run"),
     ("weights", "model.blocks[0]"),
+    ("prefix", "model.prefix(\"The\")"),
     ("intervention", "patch(\"blocks.0.hook_resid_post\", -1, x)"),
     ("grid", "grid"),
     ("linear_map", "linear"),
@@ -58,7 +59,9 @@ fn steps(entries: &[Entry], kind: &str) -> Vec<String> {
         .collect();
     match kind {
         "array" => steps.extend([".map(|item| item)", ".contains(3)", ".index_of(1)"].map(str::to_owned)),
-        "tensor" => steps.extend([".topk(1)", ".to(\"f64\")", ".sum(0)"].map(str::to_owned)),
+        "tensor" => steps.extend(
+            [".topk(1)", ".to(\"f64\")", ".sum(0)", ".argmax(-1)", ".mean(-1, #{ keepdim: true })"].map(str::to_owned),
+        ),
         _ => {}
     }
     steps.extend(INDEXES.iter().map(|index| (*index).to_owned()));
@@ -87,6 +90,8 @@ fn chains_of_two_and_three_steps_mean_what_their_steps_mean() {
         assert!(session.eval("prepare", part).is_ok());
     }
     let entries: Vec<Entry> = session.catalog().entries().cloned().collect();
+    let covered = |name: &str| VALUES.iter().any(|(kind, _)| *kind == name);
+    assert!(lancet::bind::handle::HANDLES.iter().all(|handle| covered(handle.name)), "a type is missing");
     let mut wrong = Vec::new();
     let mut count = 0;
     // Of the chains through the same types and members only the first is tried.
@@ -103,6 +108,19 @@ fn chains_of_two_and_three_steps_mean_what_their_steps_mean() {
                 compare(&mut session, &mut wrong, &format!("let v = {value}; v{first}{second}"), &two, &stepwise);
                 let Ok(two) = two else { continue };
                 let kind_of_second = two.split('|').next().unwrap_or_default().to_owned();
+                // A method that may change its value makes Rhai write back everything before it.
+                let ending = match kind_of_second.as_str() {
+                    "tensor" => Some(".shape.map(|length| length)"),
+                    "array" => Some(".map(|item| item)"),
+                    "map" => Some(".keys()"),
+                    _ => None,
+                };
+                if let Some(ending) = ending {
+                    let stepwise = format!("{stepwise}{ending}");
+                    let ended = outcome(&mut session, &stepwise);
+                    let chain = format!("let v = {value}; v{first}{second}{ending}");
+                    compare(&mut session, &mut wrong, &chain, &ended, &stepwise);
+                }
                 let key = (kind_of_first.clone(), second.clone(), kind_of_second.clone());
                 if !seen.insert(key) {
                     continue;

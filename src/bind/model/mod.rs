@@ -11,6 +11,7 @@ mod prefix;
 mod residual;
 mod rotary;
 mod run;
+mod stacked;
 mod sweep;
 mod tokens;
 mod weights;
@@ -72,7 +73,7 @@ pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Grids, exported_manifest!(sweep::functions));
     module::register(engine, Topic::Models, exported_manifest!(rotary::functions));
     module::register(engine, Topic::Models, exported_manifest!(weights::functions));
-    module::register(engine, Topic::Models, exported_manifest!(weights::stacked_weights));
+    module::register(engine, Topic::Models, exported_manifest!(stacked::functions));
 }
 
 impl Handle for Model {

@@ -49,7 +49,10 @@ pub fn register(engine: &mut Engine) {
         FuncRegistration::new(function.name)
             .with_params_info(["t: tensor", "tensor"])
             .with_comments([Topic::Tensors.comment(), format!("/// {}", function.summary)])
-            .register_into_engine(engine, |tensor: Tensor| -> ScriptResult<Tensor> { Ok(function.apply(&tensor)?) });
+            .with_purity(true)
+            .register_into_engine(engine, |tensor: &mut Tensor| -> ScriptResult<Tensor> {
+                Ok(function.apply(tensor)?)
+            });
     }
     module::register(engine, Topic::Tensors, exported_manifest!(arithmetic_functions));
 }

@@ -13,7 +13,8 @@ use crate::error::Result;
 use crate::tensor::Tensor;
 use crate::tensor::reduce::{self, REDUCTIONS, Reduction, Settings};
 
-/// Registers reductions and functions.
+/// Registers reductions and functions. They leave the tensor in its place, because Rhai writes the values in a chain of
+/// indexes back to where they were read.
 pub fn register(engine: &mut Engine) {
     for reduction in REDUCTIONS {
         let name = reduction.name;
@@ -29,8 +30,9 @@ pub fn register(engine: &mut Engine) {
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "tensor"])
             .with_comments([Topic::Tensors.comment(), comment("Over all elements; the result has no dimensions.")])
-            .register_into_engine(engine, |t: Tensor| -> ScriptResult<Tensor> {
-                Ok(reduction.apply(&t, &Settings::default())?)
+            .with_purity(true)
+            .register_into_engine(engine, |t: &mut Tensor| -> ScriptResult<Tensor> {
+                Ok(reduction.apply(t, &Settings::default())?)
             });
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "dim: integer or array", "tensor"])
@@ -40,15 +42,17 @@ pub fn register(engine: &mut Engine) {
                     "Over dimension `dim`, or over several in an array; a map in its place holds the options {options}."
                 )),
             ])
-            .register_into_engine(engine, |t: Tensor, dim: Dynamic| run(reduction, &t, &dim, None));
+            .with_purity(true)
+            .register_into_engine(engine, |t: &mut Tensor, dim: Dynamic| run(reduction, t, &dim, None));
         FuncRegistration::new(name)
             .with_params_info(["t: tensor", "dim: integer or array", "options: map", "tensor"])
             .with_comments([
                 Topic::Tensors.comment(),
                 comment(&format!("Over dimension `dim`, or `()` for all, with the options {options}.")),
             ])
-            .register_into_engine(engine, |t: Tensor, dim: Dynamic, options: Map| {
-                run(reduction, &t, &dim, Some(options))
+            .with_purity(true)
+            .register_into_engine(engine, |t: &mut Tensor, dim: Dynamic, options: Map| {
+                run(reduction, t, &dim, Some(options))
             });
     }
     module::register(engine, Topic::Tensors, exported_manifest!(reduce_functions));

@@ -36,10 +36,11 @@ pub(super) const NAMING: Naming = Naming {
     ..LLAMA
 };
 
-fn gpt2(fields: &Fields) -> Result<Config> {
+/// The sizes by GPT-2's names, which GPT-J shares.
+pub(super) fn sizes(fields: &Fields) -> Result<Sizes> {
     let d_model = fields.size("n_embd")?;
     let n_heads = fields.size("n_head")?;
-    let sizes = Sizes {
+    Ok(Sizes {
         n_layers: fields.size("n_layer")?,
         d_model,
         n_heads,
@@ -48,8 +49,11 @@ fn gpt2(fields: &Fields) -> Result<Config> {
         d_mlp: fields.optional_size("n_inner")?.unwrap_or(4 * d_model),
         d_vocab: fields.size("vocab_size")?,
         n_ctx: fields.size("n_positions")?,
-    };
-    let config = Config::new("gpt2", sizes);
+    })
+}
+
+fn gpt2(fields: &Fields) -> Result<Config> {
+    let config = Config::new("gpt2", sizes(fields)?);
     let scaled = fields.flag("scale_attn_weights")?;
     let by_layer = fields.flag("scale_attn_by_inverse_layer_idx")?;
     // Llama's names, which the code does not read; the shapes of the weights show the same.

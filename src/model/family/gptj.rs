@@ -2,10 +2,10 @@
 //! dimensions of each head, an unembedding with a bias. Source: transformers' configuration_gptj.py.
 
 use super::Family;
-use super::fields::{Fields, head_size, unsupported};
-use super::gpt2::NAMING as GPT2;
+use super::fields::{Fields, unsupported};
+use super::gpt2::{NAMING as GPT2, sizes};
 use crate::error::Result;
-use crate::model::config::{Config, LayerAttention, NormKind, Rope, RopeScaling, Sizes};
+use crate::model::config::{Config, LayerAttention, NormKind, Rope, RopeScaling};
 use crate::model::naming::{AttentionNaming, MlpNaming, Naming, NormNaming};
 
 pub(super) const GPTJ: Family = Family { model_type: "gptj", naming: NAMING, config: gptj };
@@ -22,19 +22,7 @@ const NAMING: Naming = Naming {
 };
 
 fn gptj(fields: &Fields) -> Result<Config> {
-    let d_model = fields.size("n_embd")?;
-    let n_heads = fields.size("n_head")?;
-    let sizes = Sizes {
-        n_layers: fields.size("n_layer")?,
-        d_model,
-        n_heads,
-        n_kv_heads: n_heads,
-        d_head: head_size(("n_embd", d_model), ("n_head", n_heads))?,
-        d_mlp: fields.optional_size("n_inner")?.unwrap_or(4 * d_model),
-        d_vocab: fields.size("vocab_size")?,
-        n_ctx: fields.size("n_positions")?,
-    };
-    let config = Config::new("gptj", sizes);
+    let config = Config::new("gptj", sizes(fields)?);
     let dim = fields.size("rotary_dim")?;
     if dim % 2 != 0 || dim > config.d_head {
         let hint = format!("an even number of the {} dimensions of a head is rotated", config.d_head);
