@@ -4,6 +4,7 @@ use std::any::type_name;
 
 use rhai::{Dynamic, Engine, FuncRegistration};
 
+use super::file::TextsHandle;
 use super::linear::{Linear, PathGraphHandle, Paths};
 use super::model::{Cache, GridHandle, Model, Planned, Prefix, Weights};
 use super::write_back;
@@ -75,7 +76,7 @@ impl HandleType {
 }
 
 /// Every type that Lancet adds.
-pub static HANDLES: [HandleType; 13] = [
+pub static HANDLES: [HandleType; 14] = [
     HandleType::of::<Cache>(),
     HandleType::of::<Figure>(),
     HandleType::of::<GridHandle>(),
@@ -88,6 +89,7 @@ pub static HANDLES: [HandleType; 13] = [
     HandleType::of::<Progress>(),
     HandleType::of::<Table>(),
     HandleType::of::<Tensor>(),
+    HandleType::of::<TextsHandle>(),
     HandleType::of::<Weights>(),
 ];
 

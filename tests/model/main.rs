@@ -7,6 +7,7 @@ mod support;
 mod chat_template;
 mod checkpoint;
 mod config;
+mod corpus;
 mod experts;
 mod fused;
 mod generate;

@@ -4,8 +4,10 @@ mod csv;
 mod json;
 mod parquet;
 mod task;
+mod texts;
 
 pub use json::to_json;
+pub use texts::{TextsHandle, given_texts};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use crate::file;
 pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Files, exported_manifest!(file_functions));
     module::register(engine, Topic::Files, exported_manifest!(data_functions));
+    texts::register(engine);
 }
 
 fn texts(what: &str, map: &Map) -> Result<BTreeMap<String, String>> {
@@ -231,8 +234,7 @@ mod data_functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn read_jsonl(path: &str) -> ScriptResult<Array> {
-        let values = json_file::read_lines(Path::new(path))?;
-        values.into_iter().map(|(_, value)| Ok(json::from_json(value)?)).collect()
+        json_file::lines(Path::new(path))?.map(|line| Ok(json::from_json(line?.1)?)).collect()
     }
 
     /// The rows of a parquet file, an array of maps from column name to value. Lists are arrays, what is absent is

@@ -2,6 +2,7 @@
 
 mod cache;
 mod chat;
+mod concatenation;
 mod generation;
 mod grid;
 pub mod hooks;
@@ -60,6 +61,7 @@ pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Models, exported_manifest!(loading));
     module::register(engine, Topic::Hooks, exported_manifest!(hook_naming));
     module::register(engine, Topic::Models, exported_manifest!(tokens::functions));
+    module::register(engine, Topic::Models, exported_manifest!(concatenation::functions));
     module::register(engine, Topic::Models, exported_manifest!(run::functions));
     module::register(engine, Topic::Models, exported_manifest!(generation::functions));
     module::register(engine, Topic::Models, exported_manifest!(loss::functions));
