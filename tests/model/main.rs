@@ -4,6 +4,7 @@
 
 mod support;
 
+mod adapter;
 mod chat_template;
 mod checkpoint;
 mod config;

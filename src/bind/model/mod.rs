@@ -129,6 +129,7 @@ fn load_options(options: &mut Options) -> Result<LoadOptions> {
     }
     load.revision = options.string("revision")?;
     load.offline = options.boolean("offline")?.unwrap_or(false);
+    load.adapter = options.string("adapter")?;
     let seed = options.integer("seed")?;
     let is_random = options.choice("init", &[("pretrained", false), ("random", true)])?.unwrap_or(false);
     if seed.is_some() && !is_random {
@@ -191,7 +192,8 @@ mod loading {
     ///
     /// Options: `device` ("auto", "cpu", "cuda:0"; "auto" takes a GPU if there is one), `dtype` ("f32", "bf16", "f16",
     /// "f64"), `revision` (of a repository), `init` ("random" draws the weights instead of reading them) with `seed`,
-    /// `offline` (true: never use the network).
+    /// `offline` (true: never use the network), `adapter` (a LoRA adapter of PEFT, which is merged into the
+    /// weights: a folder, or a repository of the hub).
     ///
     /// # Example
     /// ```rhai
