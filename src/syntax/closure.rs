@@ -51,6 +51,20 @@ pub fn first(tokens: &[Token], source: &str, from: usize) -> Option<usize> {
     (from..tokens.len()).find(begins)
 }
 
+/// The token that closes the bracket `open`, or the end.
+pub fn closing(tokens: &[Token], source: &str, open: usize) -> usize {
+    let mut depth = 0_usize;
+    for (index, token) in tokens.iter().enumerate().skip(open) {
+        match token.text(source) {
+            "(" | "[" | "{" | "#{" | "?[" => depth += 1,
+            ")" | "]" | "}" if depth == 1 => return index,
+            ")" | "]" | "}" => depth -= 1,
+            _ => {}
+        }
+    }
+    tokens.len()
+}
+
 /// The last token of the body of a closure that begins at the token `from`; the one before `from` if there is none.
 fn body_end(tokens: &[Token], source: &str, from: usize) -> usize {
     let mut depth = 0_usize;

@@ -18,7 +18,7 @@ pub fn copies(source: &str) -> Vec<Insertion> {
             .map(text)
             .collect();
         let Some(open) = body(&tokens, source, start + length + 1) else { continue };
-        let close = closing(&tokens, source, open);
+        let close = closure::closing(&tokens, source, open);
         let within = tokens.get(..close).unwrap_or_default();
         let Some(closure) = closure::first(within, source, open + 1) else { continue };
         // What stands behind the closure counts, too: a copy too many does no harm.
@@ -46,20 +46,6 @@ fn body(tokens: &[Token], source: &str, from: usize) -> Option<usize> {
         }
     }
     None
-}
-
-/// The token that closes the bracket `open`, or the end.
-fn closing(tokens: &[Token], source: &str, open: usize) -> usize {
-    let mut depth = 0_usize;
-    for (index, token) in tokens.iter().enumerate().skip(open) {
-        match token.text(source) {
-            "(" | "[" | "{" | "#{" | "?[" => depth += 1,
-            ")" | "]" | "}" if depth == 1 => return index,
-            ")" | "]" | "}" => depth -= 1,
-            _ => {}
-        }
-    }
-    tokens.len()
 }
 
 #[cfg(test)]

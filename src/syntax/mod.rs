@@ -5,6 +5,7 @@ pub mod index_token;
 pub mod insertion;
 pub mod loop_value;
 pub mod open;
+pub mod receiver;
 pub mod scan;
 pub mod source;
 pub mod standard_library;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rhai::{AST, Position};
 
 use super::insertion::{Insertion, inserted};
-use super::{closure, loop_value, scan};
+use super::{closure, loop_value, receiver, scan};
 
 /// A function of a compiled text.
 #[derive(Debug, Clone)]
@@ -46,7 +46,7 @@ pub struct SourceMap {
 impl SourceMap {
     /// Stores `text` under `name`, in place of an earlier text of that name. Gives the text to compile.
     pub fn insert(&mut self, name: &str, text: &str) -> String {
-        self.insert_with(name, text, loop_value::copies(text))
+        self.insert_with(name, text, Vec::new())
     }
 
     /// Does the same with the text of a module, whose closures become its own.
@@ -56,13 +56,13 @@ impl SourceMap {
             self.modules.push(name.to_owned());
             self.modules.len() - 1
         });
-        let mut insertions = loop_value::copies(text);
-        insertions.extend(closure::marks(text, number));
-        insertions.sort_by_key(|insertion| insertion.at);
-        self.insert_with(name, text, insertions)
+        self.insert_with(name, text, closure::marks(text, number))
     }
 
-    fn insert_with(&mut self, name: &str, text: &str, insertions: Vec<Insertion>) -> String {
+    fn insert_with(&mut self, name: &str, text: &str, mut insertions: Vec<Insertion>) -> String {
+        insertions.extend(loop_value::copies(text));
+        insertions.extend(receiver::copies(text));
+        insertions.sort_by_key(|insertion| insertion.at);
         let compiled = inserted(text, &insertions);
         self.texts.insert(name.to_owned(), text.into());
         if insertions.is_empty() {
