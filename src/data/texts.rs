@@ -45,7 +45,7 @@ impl Texts {
     pub fn find(place: &str, selection: Selection) -> Result<Self> {
         let path = Path::new(place);
         let files = if path.is_dir() {
-            below(path, |_| true)?
+            below(path, usize::MAX, |_| true)?
         } else if place.contains(['*', '?', '[', '{']) && !path.exists() {
             matching(place)?
         } else {
@@ -90,20 +90,20 @@ impl Texts {
     }
 }
 
-/// The files below a folder that are `wanted`.
-fn below(folder: &Path, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+/// The files that are `wanted`, up to `depth` levels below a folder.
+fn below(folder: &Path, depth: usize, wanted: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let is_visible =
         |entry: &walkdir::DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with('.');
-    let walk = WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter().filter_entry(is_visible);
-    for entry in walk {
+    let walk = WalkDir::new(folder).max_depth(depth).follow_links(true).sort_by_file_name();
+    for entry in walk.into_iter().filter_entry(is_visible) {
         interrupt::check()?;
         let entry = entry.map_err(|error| match (error.path(), error.io_error()) {
             (Some(path), Some(failed)) => Error::io(path, failed),
             _ => Error::new(error.to_string()),
         })?;
         access::check_read(entry.path())?;
-        if !entry.file_type().is_dir() && wanted(entry.path()) {
+        if entry.file_type().is_file() && wanted(entry.path()) {
             files.push(entry.into_path());
         }
     }
@@ -120,7 +120,8 @@ fn matching(pattern: &str) -> Result<Vec<PathBuf>> {
     let folder = fixed.rfind('/').map_or(".", |slash| if slash == 0 { "/" } else { &fixed[..slash] });
     let here = folder == "." && !pattern.starts_with("./");
     let is_match = |path: &Path| matcher.is_match(if here { path.strip_prefix(".").unwrap_or(path) } else { path });
-    below(Path::new(folder), is_match)
+    let levels = pattern.matches('/').count() - fixed.matches('/').count() + 1;
+    below(Path::new(folder), if pattern.contains("**") { usize::MAX } else { levels }, is_match)
 }
 
 /// Whether a file is one text.
