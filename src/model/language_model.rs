@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 use tch::{Device, Kind};
 
-use super::adapter::{Adapted, Adapter};
+use super::adapter::{Adapted, Adapter, Held};
 use super::config::{Config, RopeScaling};
 use super::decoder::Decoder;
 use super::family::gguf::ROTARY_DIVISORS;
@@ -16,7 +16,7 @@ use super::fingerprint::fingerprint;
 use super::lens_checkpoint::LensCheckpoint;
 use super::source::{Checkpoint, GgufSource, RandomWeights, WeightSource};
 use super::text_part::TextPart;
-use super::{built_in, family, load};
+use super::{built_in, family, load, save};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::file;
@@ -80,7 +80,7 @@ impl LanguageModel {
         let device = device::parse_device(&options.device)?;
         check_kind(options.kind)?;
         if options.adapter.is_some() && options.random_seed.is_some() {
-            return Err(Error::new("an adapter changes trained weights, not random ones"));
+            return Err(not_random());
         }
         let built_in = built_in::config(id).filter(|_| options.random_seed.is_some());
         if let Some(config) = built_in {
@@ -196,6 +196,23 @@ impl LanguageModel {
         }
     }
 
+    /// The same model with an adapter, a folder or a repository of the hub, merged into its weights. It shares those that
+    /// the adapter leaves as they are, where the family's checkpoints store them apart.
+    ///
+    /// # Errors
+    /// Random weights, or those that checkpoints of the family cannot hold; an adapter that is not found, not understood
+    /// or does not fit.
+    pub fn with_adapter(&self, adapter: &str, offline: bool) -> Result<Self> {
+        if self.random {
+            return Err(not_random());
+        }
+        let read = Adapter::open(&hub::adapter::locate(adapter, offline)?)?;
+        let held = Held(save::weights(&self.decoder)?);
+        let place = (self.decoder.kind, self.decoder.device);
+        let decoder = adapted(&self.name, self.config().clone(), &held, &read, place)?;
+        Ok(Self { name: format!("{} with {adapter}", self.name), ..self.with_decoder(decoder) })
+    }
+
     /// The decoder's configuration.
     pub fn config(&self) -> &Config {
         &self.decoder.config
@@ -291,6 +308,10 @@ impl LanguageModel {
         let computed = fingerprint(&self.decoder)?;
         Ok(self.fingerprint.get_or_init(|| computed))
     }
+}
+
+fn not_random() -> Error {
+    Error::new("an adapter changes trained weights, not random ones")
 }
 
 /// The decoder with an adapter merged into its weights.

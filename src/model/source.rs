@@ -40,7 +40,11 @@ pub trait WeightSource {
     fn unused(&self, used: &BTreeSet<String>) -> Vec<String>;
 }
 
-fn check_shape(name: &str, found: &[i64], expected: &[i64]) -> Result<()> {
+/// Fails unless a tensor has the shape that the config requires.
+///
+/// # Errors
+/// Another shape.
+pub(super) fn check_shape(name: &str, found: &[i64], expected: &[i64]) -> Result<()> {
     if found == expected {
         return Ok(());
     }

@@ -80,6 +80,25 @@ fn a_gguf_file_takes_the_adapter_of_its_checkpoint() {
 }
 
 #[test]
+fn a_loaded_model_takes_an_adapter_as_its_checkpoint_does() {
+    for (name, model) in ADAPTERS {
+        let adapter = fixture(&format!("adapters/{name}")).display().to_string();
+        let options = LoadOptions { device: device(), kind: Kind::Double, ..LoadOptions::default() };
+        let plain = LanguageModel::load(&fixture(model).display().to_string(), &options).unwrap();
+        let before = logits(&plain, &ids());
+        let changed = plain.with_adapter(&adapter, true).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let loaded = load(model, Path::new(&adapter), Kind::Double).unwrap();
+        assert_eq!(changed.fingerprint().unwrap(), loaded.fingerprint().unwrap(), "{name}");
+        assert_eq!(logits(&plain, &ids()), before, "{name}");
+        // Separate matrices that the adapter does not name are shared.
+        if *model == "models/llama3" {
+            let key = |model: &LanguageModel| model.decoder.blocks[0].attention.key.weight.data_ptr();
+            assert_eq!(key(&changed) == key(&plain), *name != "patterns", "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_model_with_an_adapter_is_another_model() {
     let mut session = session();
     session.set_variable("base", fixture("models/llama3").display().to_string().into());
@@ -100,8 +119,12 @@ fn a_model_with_an_adapter_is_another_model() {
         assert_eq((change.to("f64").svd().S > 1e-6).to("i64").sum().item(), 4);
         "#,
     );
-    let refused = script_failure(&mut session, r#"load_model(base, #{ init: "random", adapter: adapter })"#);
-    assert_contains(&refused, &["not random ones"]);
+    for random in [
+        r#"load_model(base, #{ init: "random", adapter: adapter })"#,
+        r#"load_model(base, #{ init: "random" }).with_adapter(adapter)"#,
+    ] {
+        assert_contains(&script_failure(&mut session, random), &["not random ones"]);
+    }
 }
 
 #[test]

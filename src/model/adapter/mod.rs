@@ -1,6 +1,7 @@
 //! Adapters as Hugging Face's PEFT writes them: low-rank changes (LoRA) of a model's weights, merged as they are loaded.
 
 mod config;
+mod held;
 mod source;
 mod weights;
 
@@ -11,6 +12,7 @@ use crate::hub::adapter::{CONFIG, WEIGHTS};
 use config::Settings;
 use weights::Weights;
 
+pub use held::Held;
 pub use source::Adapted;
 
 /// An adapter, read from its files.
