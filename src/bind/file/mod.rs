@@ -7,7 +7,7 @@ mod task;
 mod texts;
 
 pub use json::to_json;
-pub use texts::{TextsHandle, given_texts};
+pub use texts::{GivenTexts, TextsHandle, given_texts};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -45,20 +45,29 @@ impl IntoIterator for TextsHandle {
     }
 }
 
-/// Texts as a script gives them: an array of strings, or what `read_texts` gives.
+/// Texts as a script gives them.
+pub struct GivenTexts {
+    /// The texts. One may be an error: an item that is no string, a file that cannot be read.
+    pub texts: Box<dyn Iterator<Item = Result<String>>>,
+    /// Their number, if it is known before they are read.
+    pub count: Option<usize>,
+}
+
+/// Texts from an array of strings, or from what `read_texts` gives.
 ///
 /// # Errors
-/// A value of another kind. A text may be an error: an item that is no string, a file that cannot be read.
-pub fn given_texts(given: &Dynamic) -> Result<Box<dyn Iterator<Item = Result<String>>>> {
+/// A value of another kind.
+pub fn given_texts(given: &Dynamic) -> Result<GivenTexts> {
     if let Some(texts) = given.read_lock::<TextsHandle>() {
-        return Ok(Box::new(texts.0.iter()));
+        return Ok(GivenTexts { texts: Box::new(texts.0.iter()), count: None });
     }
     let wanted = || expected("`texts`", "an array of strings or what `read_texts` gives", given);
     let array = given.read_lock::<Array>().ok_or_else(wanted)?.clone();
     let text = |(place, text): (usize, Dynamic)| {
         text.clone().into_string().map_err(|_| expected(&format!("text {place}"), "a string", &text))
     };
-    Ok(Box::new(array.into_iter().enumerate().map(text)))
+    let count = Some(array.len());
+    Ok(GivenTexts { texts: Box::new(array.into_iter().enumerate().map(text)), count })
 }
 
 fn count(what: &str, given: Option<i64>) -> Result<Option<usize>> {

@@ -5,10 +5,11 @@ use rhai::{Dynamic, Map};
 
 use super::{Model, tokens};
 use crate::bind::error::ScriptResult;
-use crate::bind::file::given_texts;
+use crate::bind::file::{GivenTexts, given_texts};
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::model::language_model::LanguageModel;
+use crate::progress::Progress;
 use crate::tensor::Tensor;
 use crate::text::batch::concatenate;
 
@@ -32,7 +33,8 @@ pub mod functions {
     /// `texts` is an array of strings, or what `read_texts` gives.
     ///
     /// Options: `separator` (what stands between two texts, an id or the text of one token; by default the token that ends
-    /// a text; `false` for nothing), `enough` (reading ends once there are as many ids).
+    /// a text; `false` for nothing), `enough` (reading ends once there are as many ids), `quiet` (true shows no progress,
+    /// which is shown for arrays).
     ///
     /// # Example
     /// ```rhai
@@ -43,11 +45,16 @@ pub mod functions {
     #[rhai_fn(return_raw, pure)]
     pub fn concatenated_tokens(model: &mut Model, texts: Dynamic, options: Map) -> ScriptResult<Tensor> {
         let model = model.get();
-        let (separator, enough) = Options::read("concatenated_tokens", options, |options| {
-            Ok((separator(model, options.any("separator"))?, options.integer("enough")?))
+        let (separator, enough, quiet) = Options::read("concatenated_tokens", options, |options| {
+            let separator = separator(model, options.any("separator"))?;
+            Ok((separator, options.integer("enough")?, options.boolean("quiet")?.unwrap_or(false)))
         })?;
         let enough = enough.map_or(usize::MAX, |enough| usize::try_from(enough).unwrap_or(0));
-        let ids = concatenate(model.tokenizer()?, given_texts(&texts)?, separator, enough)?;
+        let GivenTexts { texts, count } = given_texts(&texts)?;
+        let progress = count.filter(|_| !quiet).map(|count| Progress::new(count as u64, "texts"));
+        let counted = texts.inspect(|_| progress.iter().for_each(|progress| progress.tick(1)));
+        let ids = concatenate(model.tokenizer()?, counted, separator, enough)?;
+        progress.iter().for_each(Progress::finish);
         Ok(tch::Tensor::f_from_slice(&ids).map(Tensor::new).map_err(Error::from)?)
     }
 }

@@ -213,10 +213,10 @@ pub mod functions {
     ///
     /// # Example
     /// ```rhai
-    /// let module = "base_model.model.model.layers.3.mlp.down_proj";
+    /// let changed = "base_model.model.model.layers.3.mlp.down_proj";
     /// let tensors = #{};
-    /// tensors[module + ".lora_A.weight"] = randn([2, 1536]);
-    /// tensors[module + ".lora_B.weight"] = randn([576, 2]);
+    /// tensors[changed + ".lora_A.weight"] = randn([2, 1536]);
+    /// tensors[changed + ".lora_B.weight"] = randn([576, 2]);
     /// save_safetensors("adapter/adapter_model.safetensors", tensors);
     /// let config = #{ peft_type: "LORA", r: 2, lora_alpha: 4, target_modules: ["down_proj"] };
     /// write_json("adapter/adapter_config.json", config);
