@@ -9,45 +9,40 @@ use crate::data::json;
 use crate::error::{Error, Result};
 use crate::hub::adapter::CONFIG;
 
-/// Fields that change nothing once the weights are there.
-const HARMLESS: [&str; 24] = [
+/// Fields that may say something: those that are read, that the tensors of the file tell, or that change no number. All
+/// others must be empty.
+const KNOWN: [&str; 30] = [
+    "alpha_pattern",
     "auto_mapping",
     "base_model_name_or_path",
     "bias",
     "corda_config",
-    "ensure_weight_tying",
     "eva_config",
+    "exclude_modules",
     // The layout of the family's checkpoints says whether weights are stored [in, out].
     "fan_in_fan_out",
     "inference_mode",
     "init_lora_weights",
     "layers_pattern",
+    "layers_to_transform",
     "loftq_config",
     "lora_alpha",
     "lora_bias",
     "lora_dropout",
     "lora_ga_config",
     "megatron_core",
+    "modules_to_save",
     "peft_type",
     "peft_version",
     "qalora_group_size",
     "r",
+    "rank_pattern",
     "revision",
+    "target_modules",
     "task_type",
+    "trainable_token_indices",
     "use_dora",
     "use_rslora",
-];
-
-/// Fields that choose modules: the file has weights of those that were chosen.
-const CHOICES: [&str; 8] = [
-    "alpha_pattern",
-    "exclude_modules",
-    "layers_to_transform",
-    "modules_to_save",
-    "rank_pattern",
-    "runtime_config",
-    "target_modules",
-    "trainable_token_indices",
 ];
 
 /// Ways to begin the training that leave the model's own weights as they are.
@@ -116,11 +111,11 @@ impl Settings {
             return Err(Error::new(format!("the adapter's `peft_type` is `{kind}`, which is not supported"))
                 .hint("LoRA (`LORA`) is; merge others with peft's `merge_and_unload` and save the model"));
         }
-        for name in HARMLESS.iter().chain(&CHOICES) {
-            fields.entry(*name).or_insert(Value::Null);
+        for name in KNOWN {
+            fields.entry(name).or_insert(Value::Null);
         }
-        let known = |name: &str| HARMLESS.contains(&name) || CHOICES.contains(&name);
-        if let Some((name, value)) = fields.iter().find(|(name, value)| !known(name) && is_set(value)) {
+        let is_unknown = |(name, value): &(&String, &Value)| !KNOWN.contains(&name.as_str()) && is_set(value);
+        if let Some((name, value)) = fields.iter().find(is_unknown) {
             return Err(Error::new(format!("the adapter's field `{name}` is not supported: {value}")).hint(MERGE));
         }
         match &fields["init_lora_weights"] {
@@ -134,9 +129,6 @@ impl Settings {
                     "convert it to a plain LoRA with peft's `path_initial_model_for_weight_conversion`, or merge it",
                 ));
             }
-        }
-        if is_set(&fields["ensure_weight_tying"]) {
-            return Err(Error::new("the adapter's field `ensure_weight_tying` is not supported").hint(MERGE));
         }
         let layers = match &fields["layers_to_transform"] {
             Value::Null => None,
@@ -172,10 +164,10 @@ impl Settings {
     pub fn scaling(&self, module: &str, rank: i64) -> Result<f64> {
         let wanted = self.rank.of(module);
         if wanted != rank as f64 {
-            return Err(Error::new(format!("`{module}` has rank {rank} here and {wanted} in {}", CONFIG)));
+            return Err(Error::new(format!("`{module}` has rank {rank} here and {wanted} in {CONFIG}")));
         }
         if !self.chooses(module)? {
-            return Err(Error::new(format!("`{module}` has weights here, but {} does not choose it", CONFIG)).hint(
+            return Err(Error::new(format!("`{module}` has weights here, but {CONFIG} does not choose it")).hint(
                 "peft leaves such weights out; see `target_modules`, `exclude_modules` and `layers_to_transform`",
             ));
         }
