@@ -5,7 +5,7 @@ mod json;
 mod parquet;
 mod task;
 
-pub use json::to_json;
+pub use json::{from_json, to_json};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,9 +21,10 @@ use super::tensor::convert;
 use crate::access;
 use crate::cache::Cache;
 use crate::catalog::topic::Topic;
-use crate::data::{json as json_file, safetensors};
+use crate::data::{json as json_file, npz, safetensors};
 use crate::error::Result;
 use crate::file;
+use crate::tensor::Tensor;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
@@ -38,6 +39,10 @@ fn texts(what: &str, map: &Map) -> Result<BTreeMap<String, String>> {
             Err(_) => Err(expected(&format!("`{key}` in {what}"), "a string", value)),
         })
         .collect()
+}
+
+fn by_name(tensors: BTreeMap<String, Tensor>) -> Map {
+    tensors.into_iter().map(|(name, tensor)| (name.into(), Dynamic::from(tensor))).collect()
 }
 
 fn save(path: &str, tensors: &Map, options: Map) -> Result<()> {
@@ -158,8 +163,16 @@ mod data_functions {
     /// A damaged file, or a dtype that tensors don't have; the message names the tensor.
     #[rhai_fn(return_raw, volatile)]
     pub fn load_safetensors(path: &str) -> ScriptResult<Map> {
-        let tensors = safetensors::read(Path::new(path))?;
-        Ok(tensors.into_iter().map(|(name, tensor)| (name.into(), Dynamic::from(tensor))).collect())
+        Ok(by_name(safetensors::read(Path::new(path))?))
+    }
+
+    /// The arrays of a NumPy archive (`.npz`), a map of tensors by name, on the CPU.
+    ///
+    /// # Errors
+    /// A damaged file, or a dtype that tensors don't have; the message names the array.
+    #[rhai_fn(return_raw, volatile)]
+    pub fn load_npz(path: &str) -> ScriptResult<Map> {
+        Ok(by_name(npz::read(Path::new(path))?))
     }
 
     /// The strings stored beside the tensors of a safetensors file, a map.
