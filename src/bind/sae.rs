@@ -89,12 +89,8 @@ fn parts(options: &mut Options) -> Result<Parts> {
     Ok(Parts {
         k: options.integer("k")?.map(|k| TopK { k, by_decoder_norm }),
         apply_b_dec_to_input: options.boolean("apply_b_dec_to_input")?,
-        normalization: options
-            .choice("normalize_activations", &Normalization::NAMES)?
-            .unwrap_or(Normalization::None),
-        joins_heads: options
-            .choice("reshape_activations", &[("none", false), ("hook_z", true)])?
-            .unwrap_or(false),
+        normalization: options.choice("normalize_activations", &Normalization::NAMES)?.unwrap_or(Normalization::None),
+        joins_heads: options.choice("reshape_activations", &[("none", false), ("hook_z", true)])?.unwrap_or(false),
         hook_name: options.string("hook_name")?,
         hook_name_out: options.string("hook_name_out")?,
         hook_head_index: options.integer("hook_head_index")?,

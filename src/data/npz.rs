@@ -127,3 +127,67 @@ fn kind(dtype: &Value) -> Option<Kind> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use zip::ZipWriter;
+    use zip::write::SimpleFileOptions;
+
+    use super::*;
+
+    /// A `.npy` file of version 1.0.
+    fn npy(header: &str, data: &[u8]) -> Vec<u8> {
+        let length = (header.len() as u16).to_le_bytes();
+        [MAGIC, &[1, 0], length.as_slice(), header.as_bytes(), data].concat()
+    }
+
+    fn failure(bytes: &[u8]) -> String {
+        array(bytes).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn what_is_not_an_array_is_refused() {
+        let header =
+            |dtype: &str, shape: &str| format!("{{'descr': {dtype}, 'fortran_order': False, 'shape': {shape}}}");
+        assert_eq!(array(&npy(&header("'<f4'", "(2,)"), &[0; 8])).expect("read").shape(), [2]);
+        for (bytes, part) in [
+            (b"PK".to_vec(), "not a .npy file"),
+            (npy(&header("'>f4'", "(2,)"), &[0; 8]), ">f4"),
+            (npy(&header("'|O'", "(2,)"), &[0; 8]), "|O"),
+            (npy(&header("[('a', '<f4')]", "(2,)"), &[0; 8]), "'a'"),
+            (npy(&header("'<f4'", "(3,)"), &[0; 8]), "8 bytes"),
+            (npy(&header("'<f4'", "(-2,)"), &[0; 8]), "8 bytes"),
+            (npy(&header("'<f8'", "(4611686018427387904, 8)"), &[]), "0 bytes"),
+            (npy(&header("'<f8'", "(99999999999999999999,)"), &[]), "not understood"),
+            (npy("[1, 2]", &[]), "not understood"),
+            (npy("{'descr': '<f4'}", &[]), "not understood"),
+            (npy(&"(".repeat(9_000), &[]), "not understood"),
+            (npy(&" ".repeat(20_000), &[]), "too long"),
+        ] {
+            let failure = failure(&bytes);
+            assert!(failure.contains(part), "{failure}");
+        }
+    }
+
+    #[test]
+    fn an_archive_that_names_another_size_is_refused() {
+        let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+        writer.start_file("a.npy", SimpleFileOptions::default()).expect("started");
+        let data = npy("{'descr': '|u1', 'fortran_order': False, 'shape': (1000,)}", &[7; 1000]);
+        writer.write_all(&data).expect("written");
+        let bytes = writer.finish().expect("finished").into_inner();
+        assert_eq!(read_archive(&bytes).expect("read")["a"].numel(), 1000);
+        // The central directory's size of the unpacked file.
+        let place = bytes.windows(4).rposition(|window| window == b"PK\x01\x02").expect("a directory") + 24;
+        for size in [7_u32, 1_000_000, u32::MAX - 1] {
+            let mut changed = bytes.clone();
+            changed[place..place + 4].copy_from_slice(&size.to_le_bytes());
+            assert!(read_archive(&changed).is_err(), "{size}");
+        }
+        for cut in 0..bytes.len() {
+            assert!(read_archive(&bytes[..cut]).is_err(), "{cut}");
+        }
+    }
+}

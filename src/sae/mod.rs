@@ -79,8 +79,9 @@ impl Sae {
                 _ => vec![d_sae],
             };
             if weight.size() != shape {
-                return Err(Error::new(format!("`{name}` has the shape {:?}", weight.size()))
-                    .hint(format!("beside `W_enc` of [{d_in}, {d_sae}] and `W_dec` of [_, {d_out}] it must be {shape:?}")));
+                return Err(Error::new(format!("`{name}` has the shape {:?}", weight.size())).hint(format!(
+                    "beside `W_enc` of [{d_in}, {d_sae}] and `W_dec` of [_, {d_out}] it must be {shape:?}"
+                )));
             }
             if weight.kind() != kind || !is_float(kind) || weight.device() != device {
                 return Err(Error::new(format!("`{name}` and `W_enc` are not floats of one dtype on one device")));
@@ -145,9 +146,8 @@ impl Sae {
     /// # Errors
     /// A dtype that is not of floats; a libtorch error, such as too little memory.
     pub fn to(&self, kind: Kind, device: Device) -> Result<Self> {
-        let moved = |(name, weight): (&String, &Tensor)| {
-            Ok((name.clone(), weight.f_to_device_(device, kind, false, false)?))
-        };
+        let moved =
+            |(name, weight): (&String, &Tensor)| Ok((name.clone(), weight.f_to_device_(device, kind, false, false)?));
         Self::new(self.config.clone(), self.weights.iter().map(moved).collect::<Result<_>>()?)
     }
 
@@ -255,13 +255,17 @@ impl Sae {
         let shape = x.size();
         let flat = match shape[..] {
             [.., last] if last == d_in => x.shallow_clone(),
-            [.., heads, last] if self.config.joins_heads && heads.checked_mul(last) == Some(d_in) => x.f_flatten(-2, -1)?,
+            [.., heads, last] if self.config.joins_heads && heads.checked_mul(last) == Some(d_in) => {
+                x.f_flatten(-2, -1)?
+            }
             _ => {
-                return Err(Error::new(format!("an activation of shape {shape:?} does not fit an SAE of {d_in} numbers"))
-                    .hint(match &self.config.hook_name {
-                        Some(name) => format!("it reads `{name}`, and the shape must end with {d_in}"),
-                        None => format!("the shape must end with {d_in}"),
-                    }));
+                return Err(Error::new(format!(
+                    "an activation of shape {shape:?} does not fit an SAE of {d_in} numbers"
+                ))
+                .hint(match &self.config.hook_name {
+                    Some(name) => format!("it reads `{name}`, and the shape must end with {d_in}"),
+                    None => format!("the shape must end with {d_in}"),
+                }));
             }
         };
         Ok(flat.f_to_device_(self.device(), self.kind(), false, false)?)
@@ -271,7 +275,7 @@ impl Sae {
         match self.config.normalization {
             Normalization::None => Ok((x.shallow_clone(), Undo::Nothing)),
             Normalization::ConstantNorm => {
-                let scale = constant((self.d_in() as f64).sqrt())?.f_div(&x.f_frobenius_norm([-1], true)?)?;
+                let scale = constant((self.d_in() as f64).sqrt())?.f_div(&lengths(x)?)?;
                 Ok((x.f_mul(&scale)?, Undo::Scale(scale)))
             }
             Normalization::LayerNorm => {
@@ -288,6 +292,11 @@ impl Sae {
     }
 
     fn decoder_norms(&self) -> Result<Tensor> {
-        Ok(self.weights["W_dec"].f_frobenius_norm([-1], false)?)
+        Ok(lengths(&self.weights["W_dec"])?.f_squeeze_dim(-1)?)
     }
+}
+
+/// The lengths of vectors, [.., 1].
+fn lengths(vectors: &Tensor) -> Result<Tensor> {
+    Ok(vectors.f_square()?.f_sum_dim_intlist([-1].as_slice(), true, None::<Kind>)?.f_sqrt()?)
 }

@@ -163,7 +163,11 @@ impl Fields {
     }
 
     /// The field under its present name or an older one.
-    fn either<T>(&mut self, names: [&str; 2], read: impl Fn(&mut Self, &str) -> Result<Option<T>>) -> Result<Option<T>> {
+    fn either<T>(
+        &mut self,
+        names: [&str; 2],
+        read: impl Fn(&mut Self, &str) -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
         let [one, other] = names.map(|name| read(self, name));
         match (one?, other?) {
             (Some(_), Some(_)) => Err(Error::new(format!("it has both `{}` and `{}`", names[0], names[1]))),

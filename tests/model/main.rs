@@ -27,6 +27,7 @@ mod partial;
 mod patching;
 mod path_graph;
 mod residual;
+mod sae;
 mod simulated_gpu;
 mod standard_library;
 mod sweep;

@@ -97,8 +97,9 @@ impl Caller<'_> {
         let order = hook::points(config);
         let place = |point: &HookPoint| order.iter().position(|other| other == point);
         if !points.is_sorted_by(|one, other| place(one) < place(other)) {
-            return Err(Error::new(format!("the hooks {} do not run in this order", names.join(", ")))
-                .hint("name them in the order of `model.hook_names`; the function replaces the last one's activation"));
+            return Err(Error::new(format!("the hooks {} do not run in this order", names.join(", "))).hint(
+                "name them in the order of `model.hook_names`; the function replaces the last one's activation",
+            ));
         }
         let Some((last, read)) = points.split_last() else { return Err(Error::new("a hook needs a name")) };
         // What the places before the last one had in this pass.
