@@ -125,13 +125,13 @@ mod functions {
     /// `params.npz` of Gemma Scope (`params.safetensors` of Gemma Scope 2).
     ///
     /// Architectures: standard, gated, jumprelu, topk, abstopk, transcoder, skip_transcoder, jumprelu_transcoder,
-    /// jumprelu_skip_transcoder. Every field of `cfg.json` counts or is refused. A single file says nothing of the model:
-    /// give it `hook_name`, and a transcoder `hook_name_out` too. What to do with an SAE is in the module `sae`.
+    /// jumprelu_skip_transcoder. Every field of `cfg.json` counts or is refused. A single file says nothing of the
+    /// model: give it `hook_name`, and a transcoder `hook_name_out` too. What to do with an SAE is in the module `sae`.
     ///
-    /// Options: `hook_name` and `hook_name_out` (the hooks that it reads and, of a transcoder, predicts, in place of the
-    /// file's), `device` ("auto"), `dtype` (the file's), `norm_scaling_factor` (by what inputs are multiplied, of an SAE
-    /// trained with `expected_average_only_in`), `ignore` (an array of fields of `cfg.json` that you know to change
-    /// nothing).
+    /// Options: `hook_name` and `hook_name_out` (the hooks that it reads and, of a transcoder, predicts, in place of
+    /// the file's), `device` ("auto"), `dtype` (the file's), `norm_scaling_factor` (by what inputs are multiplied, of
+    /// an SAE trained with `expected_average_only_in`), `ignore` (an array of fields of `cfg.json` that you know to
+    /// change nothing).
     ///
     /// # Errors
     /// A file that is missing or damaged; a field or a value that is not known.
@@ -149,12 +149,12 @@ mod functions {
         Ok(load(Path::new(path), &options).map(SaeHandle::of)?)
     }
 
-    /// A sparse autoencoder or transcoder of your own weights, a map by SAELens's names: `W_enc` [d_in, d_sae], `b_enc`,
-    /// `W_dec` [d_sae, d_out], `b_dec`; `threshold` makes it a jumprelu SAE, `b_gate`, `r_mag` and `b_mag` (in place of
-    /// `b_enc`) a gated one; `W_skip` [d_out, d_in] is a transcoder's skip connection.
+    /// A sparse autoencoder or transcoder of your own weights, a map by SAELens's names: `W_enc` [d_in, d_sae],
+    /// `b_enc`, `W_dec` [d_sae, d_out], `b_dec`; `threshold` makes it a jumprelu SAE, `b_gate`, `r_mag` and `b_mag` (in
+    /// place of `b_enc`) a gated one; `W_skip` [d_out, d_in] is a transcoder's skip connection.
     ///
-    /// Options: `apply_b_dec_to_input` (needed but for a transcoder: whether `b_dec` is subtracted from what is encoded),
-    /// `hook_name`, `hook_name_out` (makes it a transcoder), `hook_head_index`, `k` (makes it a topk SAE),
+    /// Options: `apply_b_dec_to_input` (needed but for a transcoder: whether `b_dec` is subtracted from what is
+    /// encoded), `hook_name`, `hook_name_out` (makes it a transcoder), `hook_head_index`, `k` (makes it a topk SAE),
     /// `rescale_acts_by_decoder_norm`, `normalize_activations` ("none", "constant_norm_rescale", "layer_norm"),
     /// `reshape_activations` ("hook_z": an activation's heads are encoded as one vector).
     ///
@@ -178,7 +178,7 @@ mod functions {
     }
 
     /// What an SAE computes, and where, by SAELens's names: `architecture`, `d_in`, `d_sae`, `d_out`, `hook_name`,
-    /// `hook_name_out`, `hook_head_index`, `k`, ..., and `metadata`, what its file says about the model and the training.
+    /// `hook_name_out`, `hook_head_index`, `k`, ..., and `metadata`: what its file says of the model and the training.
     #[rhai_fn(get = "cfg", return_raw, pure)]
     pub fn sae_cfg(sae: &mut SaeHandle) -> ScriptResult<Map> {
         Ok(configuration(&sae.0)?)

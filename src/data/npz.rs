@@ -23,7 +23,8 @@ const PIECE: u64 = 16 << 20;
 /// Reads the tensors of a file, to the CPU.
 ///
 /// # Errors
-/// A file that cannot be read or is damaged, an array that tensors cannot hold; the message names the file and the array.
+/// A file that cannot be read or is damaged, an array that tensors cannot hold; the message names the file and the
+/// array.
 pub fn read(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     let map = file::map(path)?;
     read_archive(&map).map_err(|error| error.context(format!("`{}`", path.display())))
@@ -73,8 +74,8 @@ fn unpacked<R: Read>(mut entry: ZipFile<'_, R>) -> Result<Vec<u8>> {
     }
 }
 
-/// The tensor in the bytes of a `.npy` file: the magic word, the version, the length of the header, the header (a Python
-/// dict), the data. <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
+/// The tensor in the bytes of a `.npy` file: the magic word, the version, the length of the header, the header (a
+/// Python dict), the data. <https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>
 fn array(bytes: &[u8]) -> Result<Tensor> {
     let cut_off = || Error::new("it is not a .npy file, or cut off");
     let (version, rest) = bytes.strip_prefix(MAGIC).and_then(<[u8]>::split_first_chunk).ok_or_else(cut_off)?;

@@ -72,8 +72,8 @@ fn from_folder(folder: &Path, options: &LoadOptions) -> Result<Sae> {
     for ((name, said), found) in
         ["d_in", "d_sae", "d_out"].into_iter().zip(file.sizes).zip([sae.d_in(), sae.d_sae(), sae.d_out()])
     {
-        if said.is_some_and(|said| said != found) {
-            return Err(Error::new(format!("`{name}` is {} and the weights say {found}", said.unwrap_or_default())));
+        if let Some(said) = said.filter(|said| *said != found) {
+            return Err(Error::new(format!("`{name}` is {said} and the weights say {found}")));
         }
     }
     match (file.is_scaled, options.norm_scaling_factor) {
@@ -112,7 +112,7 @@ fn from_file(path: &Path, options: &LoadOptions) -> Result<Sae> {
         k: None,
         apply_b_dec_to_input: Some(false),
         normalization: Normalization::None,
-        joins_heads: hook_name.ends_with("hook_z"),
+        joins_heads: hook_name.split('.').any(|part| ["hook_z", "z"].contains(&part)),
         hook_name: Some(hook_name),
         hook_name_out: options.hook_name_out.clone(),
         hook_head_index: None,

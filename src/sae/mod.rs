@@ -1,6 +1,7 @@
 //! Sparse autoencoders and transcoders: their weights, and what they make of activations. The numbers are SAELens's.
 
 pub mod config;
+mod fields;
 pub mod file;
 pub mod saelens;
 
@@ -32,12 +33,12 @@ enum Undo {
 }
 
 impl Sae {
-    /// An SAE of weights by SAELens's names: `W_enc` [d_in, d_sae], `W_dec` [d_sae, d_out], `b_dec` [d_out], and what the
-    /// architecture has besides.
+    /// An SAE of weights by SAELens's names: `W_enc` [d_in, d_sae], `W_dec` [d_sae, d_out], `b_dec` [d_out], and what
+    /// the architecture has besides.
     ///
     /// # Errors
-    /// A weight that is missing, or that the architecture does not have; shapes that do not fit each other; weights that
-    /// are not floats of one dtype on one device; a `k` that is not from 1 to d_sae.
+    /// A weight that is missing, or that the architecture does not have; shapes that do not fit each other; weights
+    /// that are not floats of one dtype on one device; a `k` that is not from 1 to d_sae.
     pub fn new(config: Config, weights: BTreeMap<String, Tensor>) -> Result<Self> {
         let sae = Self { config, weights };
         sae.check()?;

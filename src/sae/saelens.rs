@@ -1,135 +1,15 @@
 //! Reads and writes the `cfg.json` of SAELens. A field that is not known here could change a number, so it is refused.
 
 use serde_json::{Map, Value, json};
+use tch::Kind;
 
 use super::config::{Architecture, Config, Normalization, TopK};
+use super::fields::{MODEL, TRAINING};
 use crate::error::{Error, Result, unknown};
 use crate::tensor::kind_name;
-use tch::Kind;
 
 /// The first version of SAELens whose files keep what concerns the model under `metadata`.
 const VERSION: &str = "6.0.0";
-
-/// What concerns the model, where older files have it: beside everything else.
-const MODEL_FIELDS: &[&str] = &[
-    "context_size",
-    "dataset_path",
-    "exclude_special_tokens",
-    "hf_hook_name",
-    "hf_hook_name_out",
-    "hook_head_index_out",
-    "model_class_name",
-    "model_from_pretrained_kwargs",
-    "model_name",
-    "neuronpedia_id",
-    "prepend_bos",
-    "sae_lens_training_version",
-    "sae_lens_version",
-    "seqpos_slice",
-];
-
-/// What only training, or the machine that it ran on, depends on.
-const TRAINING_FIELDS: &[&str] = &[
-    "act_store_device",
-    "activations_mixing_fraction",
-    "adam_beta1",
-    "adam_beta2",
-    "autocast",
-    "autocast_lm",
-    "aux_loss_coefficient",
-    "b_dec_init_method",
-    "cached_activations_path",
-    "checkpoint_path",
-    "compile_llm",
-    "compile_sae",
-    "dataset_trust_remote_code",
-    "dead_feature_estimation_method",
-    "dead_feature_threshold",
-    "dead_feature_window",
-    "decoder_heuristic_init",
-    "decoder_heuristic_init_norm",
-    "decoder_init_norm",
-    "decoder_orthogonal_init",
-    "device",
-    "disable_concat_sequences",
-    "eval_batch_size_prompts",
-    "eval_every_n_wandb_logs",
-    "expansion_factor",
-    "feature_reinit_scale",
-    "feature_sampling_method",
-    "feature_sampling_window",
-    "finetuning_method",
-    "finetuning_tokens",
-    "from_pretrained_path",
-    "hook_eval",
-    "hook_layer",
-    "hook_layer_out",
-    "hook_point_layer",
-    "init_encoder_as_decoder_transpose",
-    "is_dataset_tokenized",
-    "jumprelu_bandwidth",
-    "jumprelu_init_threshold",
-    "jumprelu_sparsity_loss_mode",
-    "jumprelu_ste_to_input",
-    "jumprelu_tanh_scale",
-    "l0_coefficient",
-    "l0_lambda",
-    "l0_warm_up_steps",
-    "l1_coefficient",
-    "l1_warm_up_steps",
-    "llm_compilation_mode",
-    "llm_device",
-    "log_activations_store_to_wandb",
-    "log_optimizer_state_to_wandb",
-    "log_to_wandb",
-    "log_weights_to_wandb",
-    "logger",
-    "lp_norm",
-    "lr",
-    "lr_decay_steps",
-    "lr_end",
-    "lr_scheduler_name",
-    "lr_warm_up_steps",
-    "model_kwargs",
-    "mse_loss_normalization",
-    "n_batches_for_norm_estimate",
-    "n_batches_in_buffer",
-    "n_checkpoints",
-    "n_eval_batches",
-    "n_restart_cycles",
-    "noise_scale",
-    "normalize_sae_decoder",
-    "output_path",
-    "pre_act_loss_coefficient",
-    "prefetch_llm_batches",
-    "resample_batches",
-    "resume",
-    "resume_from_checkpoint",
-    "run_name",
-    "sae_compilation_mode",
-    "save_final_checkpoint",
-    "scale_sparsity_penalty_by_decoder_norm",
-    "seed",
-    "sequence_separator_token",
-    "store_batch_size",
-    "store_batch_size_prompts",
-    "streaming",
-    "target_l0",
-    "tokens_per_buffer",
-    "total_training_tokens",
-    "train_batch_size",
-    "train_batch_size_tokens",
-    "training_tokens",
-    "use_cached_activations",
-    "use_chat_formatting",
-    "use_ghost_grads",
-    "use_sparse_activations",
-    "verbose",
-    "wandb_entity",
-    "wandb_id",
-    "wandb_log_frequency",
-    "wandb_project",
-];
 
 /// The fields of a file that nothing has asked for yet.
 struct Fields(Map<String, Value>);
@@ -201,7 +81,7 @@ pub fn read(fields: Map<String, Value>, ignored: &[String]) -> Result<File> {
         fields.take(name).ok_or_else(|| Error::new(format!("it has no field `{name}` to ignore")))?;
     }
     let mut metadata = Fields(fields.object("metadata")?);
-    for name in MODEL_FIELDS {
+    for name in MODEL {
         if let Some(value) = fields.take(name) {
             metadata.0.entry(*name).or_insert(value);
         }
@@ -230,7 +110,7 @@ pub fn read(fields: Map<String, Value>, ignored: &[String]) -> Result<File> {
     let kind = fields.string("dtype")?.map(|name| name.trim_start_matches("torch.").to_owned());
     let sizes = [fields.integer("d_in")?, fields.integer("d_sae")?, fields.integer("d_out")?];
     let is_finetuned = fields.boolean("finetuning_scaling_factor")?.unwrap_or(false);
-    if let Some(name) = fields.0.keys().find(|name| !TRAINING_FIELDS.contains(&name.as_str())) {
+    if let Some(name) = fields.0.keys().find(|name| !TRAINING.contains(&name.as_str())) {
         return Err(Error::new(format!("the field `{name}` is not known, and could change what the SAE computes"))
             .hint(format!("if it does not, ignore it: load_sae(folder, #{{ ignore: [\"{name}\"] }})")));
     }

@@ -146,7 +146,8 @@ const LAWS: &[(&str, &str)] = &[
         r#"
         let hooks = ["in_stream", "in_heads", "in_mlp"].map(|name| sae::splice(load.call(name), true)[0]);
         assert_eq(model.run_with_hooks(tokens, hooks), clean);
-        assert_eq(model.generate(tokens[0], #{ max_tokens: 5, hooks: hooks }), model.generate(tokens[0], #{ max_tokens: 5 }));
+        let continued = model.generate(tokens[0], #{ max_tokens: 5 });
+        assert_eq(model.generate(tokens[0], #{ max_tokens: 5, hooks: hooks }), continued);
         let found = model.sweep(#{
             target: tokens, over: [0, 1, 2], hooks: |index| [hooks[2], hooks[2]], metric: |logits| logits, quiet: true,
         });
@@ -180,7 +181,9 @@ const LAWS: &[(&str, &str)] = &[
         r#"
         let own = load.call("in_mlp");
         let edit = |item| sae::splice(own, false, |latents| latents * item);
-        let found = model.sweep(#{ target: tokens, over: [0.0, 1.0, 2.0], hooks: edit, metric: |logits| logits, quiet: true });
+        let found = model.sweep(#{
+            target: tokens, over: [0.0, 1.0, 2.0], hooks: edit, metric: |logits| logits, quiet: true,
+        });
         for item in [0, 1, 2] {
             let alone = model.run_with_hooks(tokens, edit.call(item.to_float()))[:, -1];
             assert(allclose(found[item], alone, #{ atol: 1e-5 }));
@@ -210,9 +213,9 @@ const LAWS: &[(&str, &str)] = &[
         "an SAE of one head changes that head only",
         r#"
         let weights = #{ W_enc: randn([8, 20]), b_enc: zeros([20]), W_dec: randn([20, 8]), b_dec: zeros([8]) };
-        let own = new_sae(weights, #{ apply_b_dec_to_input: true, hook_name: "blocks.1.attn.hook_z", hook_head_index: 2 });
-        let own = own.to(model.cfg.device);
         let name = "blocks.1.attn.hook_z";
+        let own = new_sae(weights, #{ apply_b_dec_to_input: true, hook_name: name, hook_head_index: 2 });
+        let own = own.to(model.cfg.device);
         let before = model.run_with_cache(tokens, name).cache[name];
         let after = model.run_with_cache(tokens, name, #{ hooks: sae::splice(own, false) }).cache[name];
         assert(allclose(after[:, :, 2], own.forward(before[:, :, 2]), #{ atol: 1e-5 }));
@@ -243,10 +246,12 @@ const LAWS: &[(&str, &str)] = &[
             ()
         };
         assert_eq(model.run_with_hooks(tokens, [[names, sums]]), clean);
-        assert_eq(model.generate(tokens[0], #{ max_tokens: 4, hooks: [[names, sums]] }), model.generate(tokens[0], #{ max_tokens: 4 }));
+        let continued = model.generate(tokens[0], #{ max_tokens: 4 });
+        assert_eq(model.generate(tokens[0], #{ max_tokens: 4, hooks: [[names, sums]] }), continued);
         let named = |before, after, name| { assert_eq(name, "blocks.2.hook_resid_post"); before };
         let skipped = model.run_with_hooks(tokens, [[["resid_pre.2", "resid_post.2"], named]]);
-        assert(allclose(skipped, model.run_with_hooks(tokens, [zero("attn_out.2"), zero("mlp_out.2")]), #{ atol: 1e-5 }));
+        let zeroed = model.run_with_hooks(tokens, [zero("attn_out.2"), zero("mlp_out.2")]);
+        assert(allclose(skipped, zeroed, #{ atol: 1e-5 }));
         "#,
     ),
     (
@@ -265,6 +270,7 @@ const LAWS: &[(&str, &str)] = &[
         };
         assert(message.call(model).contains("without"));
         assert(message.call(model.fold_ln()).contains("center_writing_weights"));
+        assert(message.call(model.center_writing_weights()).contains("fold_ln"));
         assert_eq(message.call(model.fold_ln().center_writing_weights()), "");
         "#,
     ),
@@ -279,12 +285,13 @@ fn what_cannot_be_computed_is_named() {
         &mut session,
         r#"
         let model = load_model(path, #{ device: device });
-        fn load_changed(folder, changed, name, changes) {
+        fn load_changed(folder, changed, name, changes, options) {
             let cfg = read_json(join_path(folder, name + "/cfg.json"));
             for key in changes.keys() { if changes[key] == () { cfg.remove(key); } else { cfg[key] = changes[key]; } }
             write_json(join_path(changed, "cfg.json"), cfg);
-            save_safetensors(join_path(changed, "sae_weights.safetensors"), load_safetensors(join_path(folder, name + "/sae_weights.safetensors")));
-            load_sae(changed)
+            let weights = "sae_weights.safetensors";
+            save_safetensors(join_path(changed, weights), load_safetensors(join_path(folder, name + "/" + weights)));
+            load_sae(changed, options)
         }
         "#,
     );
@@ -314,16 +321,19 @@ fn what_cannot_be_computed_is_named() {
         ("older", r#"activation_fn_kwargs: #{ p: 2 }"#, &["`p` in `activation_fn_kwargs`"]),
         ("older", r#"hook_name: "blocks.0.hook_resid_pre""#, &["both `hook_name` and `hook_point`"]),
     ] {
-        let script = format!("load_changed(folder, changed, {name:?}, #{{ {changes} }})");
+        let script = format!("load_changed(folder, changed, {name:?}, #{{ {changes} }}, #{{}})");
         assert_contains(&script_failure(&mut session, &script), parts);
     }
     run_script(
         &mut session,
         r#"
         fn sae_of(weights, options) {
-            new_sae(#{ W_enc: eye(4), b_enc: zeros([4]), W_dec: eye(4), b_dec: zeros([4]) } + weights, #{ apply_b_dec_to_input: false } + options)
+            let all = #{ W_enc: eye(4), b_enc: zeros([4]), W_dec: eye(4), b_dec: zeros([4]) } + weights;
+            new_sae(all, #{ apply_b_dec_to_input: false } + options)
         }
         let own = load_sae(join_path(folder, "in_stream"), #{ device: device });
+        let kept = load_changed(folder, changed, "standard", #{ surprise: 3 }, #{ ignore: ["surprise"], dtype: "f64" });
+        assert(kept.cfg.dtype == "f64" && kept.cfg.d_sae == 24);
         "#,
     );
     for (script, parts) in [

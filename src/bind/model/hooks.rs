@@ -43,8 +43,8 @@ impl Caller<'_> {
     /// Adds a script's hooks to a run, for some samples of the batch only where `rows` (first, how many) says so.
     ///
     /// # Errors
-    /// An entry that is neither a pair nor an intervention, an unknown hook, an unknown position; several names that are
-    /// not of one hook each, in order of execution.
+    /// An entry that is neither a pair nor an intervention, an unknown hook, an unknown position; several names that
+    /// are not of one hook each, in order of execution.
     pub fn add<'a>(
         &'a self,
         hooks: &mut Hooks<'a>,
@@ -141,7 +141,7 @@ impl Caller<'_> {
 fn not_a_hook(entry: &Dynamic) -> Error {
     expected(
         "a hook",
-        "[name, |value| ...], [[name, name], |value, value| ...] or an intervention such as patch(name, position, tensor)",
+        "[name, |value| ...], [[name, name], |value, value| ...] or an intervention such as patch(name, position, x)",
         entry,
     )
 }
