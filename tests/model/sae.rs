@@ -375,6 +375,7 @@ fn what_cannot_be_computed_is_named() {
             &["not added to the residual stream"],
         ),
         ("sae::evaluate(model, own, [], #{})", &["no prompts"]),
+        ("sae::evaluate(model, own, [[1]], #{})", &["the prompt [1] has no next token"]),
         ("sae::evaluate(model, own, [[1, 2]], #{ exclud: [] })", &["no option \"exclud\""]),
         ("sae::evaluate(model, own, [[1, 2]], #{ exclude: [1, 2] })", &["no token is left"]),
         ("model.run_with_hooks([1, 2], [[[\"mlp_out.1\", \"resid_pre.1\"], |a, b| b]])", &["do not run in this order"]),
