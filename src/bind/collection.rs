@@ -3,21 +3,25 @@
 use std::ops::{Range, RangeInclusive};
 
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
+use rhai::{Array, Dynamic, Engine, FnPtr, FuncRegistration, Map, NativeCallContext};
 
 use super::convert::{expected, number};
 use super::display::display;
 use super::error::ScriptResult;
 use super::module;
+use crate::catalog::HIDDEN;
 use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::limits::reserve;
+use crate::syntax::receiver::OWN;
 use crate::tensor::Tensor;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Utilities, exported_manifest!(collection_functions));
+    let copy = FuncRegistration::new(OWN).with_comments([HIDDEN]);
+    copy.register_into_engine(engine, |value: Dynamic| value.flatten_clone());
 }
 
 /// The only element of a tensor; any other value itself.

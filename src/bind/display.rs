@@ -9,6 +9,8 @@ use crate::tensor::Tensor;
 
 /// Containers are broken into lines to stay within this many characters.
 const LINE_WIDTH: usize = 100;
+/// A tensor of one dimension stands in a container with its elements if it has at most so many.
+const SHORT_TENSOR: usize = 8;
 /// Containers nested deeper are not opened.
 const DEEPEST: usize = 32;
 
@@ -31,7 +33,7 @@ pub fn echo(value: &Dynamic) -> String {
     if value.is_string() { literal(value) } else { display(value) }
 }
 
-/// The value as it stands in a container: a string in quotes, a tensor in one line.
+/// The value as it stands in a container: a string in quotes, a tensor in one line, with its elements if they are few.
 pub fn literal(value: &Dynamic) -> String {
     nested(value, 0, 0)
 }
@@ -43,6 +45,12 @@ fn nested(value: &Dynamic, depth: usize, column: usize) -> String {
     }
     if let Some(map) = value.read_lock::<Map>() {
         return map_text(&map, depth, column);
+    }
+    if let Some(tensor) = value.read_lock::<Tensor>()
+        && tensor.ndim() == 1
+        && tensor.numel() <= SHORT_TENSOR
+    {
+        return tensor.summary().replace('\n', " ");
     }
     if let Some(function) = value.read_lock::<FnPtr>() {
         return format!("Fn({})", function.fn_name());

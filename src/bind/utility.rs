@@ -171,7 +171,9 @@ mod utility_functions {
         if super::same(&left, &right)? {
             return Ok(());
         }
-        Err(Error::new(format!("the assertion does not hold: {} is not {}", literal(&left), literal(&right))).into())
+        let error = Error::new(format!("the assertion does not hold: {} is not {}", literal(&left), literal(&right)));
+        let is_mixed = left.is::<Tensor>() != right.is::<Tensor>();
+        Err(if is_mixed { error.hint("a tensor's numbers are `t.item()`, `t.to_array()`") } else { error }.into())
     }
 
     /// The value of an environment variable.

@@ -21,6 +21,8 @@ pub fn word(word: &str) -> Option<&'static str> {
         "foreach" => "write `for item in array { ... }`",
         "range" => "a range is `0..10`; with steps `range(0, 10, 2)`",
         "str" => "write `x.to_string()`, or `${x}` between backquotes",
+        "inf" | "Infinity" => "write `1.0 / 0.0`",
+        "nan" | "NaN" => "write `0.0 / 0.0`",
         "torch" | "np" | "numpy" | "einops" => {
             "tensor functions need no module: `zeros([2, 3])`, `x.mean(-1)`, `x.softmax(-1)`; `help(\"tensors\")` lists them"
         }
@@ -60,7 +62,7 @@ pub fn syntax(token: &str, before: &str) -> Option<&'static str> {
         "@" => "the product of matrices is `x.matmul(y)`",
         "::" => "a step is taken by `t.index_select(dim, range(0, t.shape[dim], 2))`",
         "for" => LIST,
-        "(" if before.trim_end().ends_with("let") => {
+        "(" | "[" if before.trim_end().ends_with("let") => {
             "one variable is declared at a time: `let pair = f(); let first = pair[0];`"
         }
         _ => return None,
@@ -78,6 +80,8 @@ pub fn function(name: &str) -> Option<&'static str> {
         "isinstance" => "write `type_of(x) == \"tensor\"`",
         "sorted" => "write `array.sort()`",
         "partial" => "write a closure: `|z| f(z, head)`",
+        "FactoredMatrix" => "write `factored::new_product(a, b)`",
+        "test_prompt" => "write `evals::test_prompt(model, prompt, answer)`",
         _ => return None,
     })
 }
@@ -135,6 +139,8 @@ fn model_member(name: &str) -> Option<&'static str> {
     Some(match name {
         "layers" | "h" => "write `model.blocks`",
         "config" => "write `model.cfg`",
+        "OV" => "write `circuits::ov(model, layer, head)`",
+        "QK" => "write `circuits::qk(model, layer, head)`",
         "add_hook" | "hooks" | "reset_hooks" => {
             "hooks belong to one run: `model.run_with_hooks(tokens, [[name, |x| ...]])`"
         }

@@ -99,7 +99,7 @@ impl Residual<'_> {
             At::Several(places) => {
                 let places =
                     places.iter().map(|place| resolve("position", *place, length)).collect::<Result<Vec<_>>>()?;
-                Ok(value.f_index_select(-back, &Tensor::from_slice(&places).f_to(value.device())?)?)
+                Ok(value.f_index_select(-back, &Tensor::f_from_slice(&places)?.f_to(value.device())?)?)
             }
         }
     }
@@ -212,7 +212,7 @@ impl Residual<'_> {
         }
         let count = self.config().d_mlp;
         let neurons = neurons.iter().map(|neuron| resolve("neuron", *neuron, count)).collect::<Result<Vec<_>>>()?;
-        let index = Tensor::from_slice(&neurons).f_to(self.decoder.device)?;
+        let index = Tensor::f_from_slice(&neurons)?.f_to(self.decoder.device)?;
         let active = self.at(Site::MlpPost, layer, 2)?;
         let active = active.f_index_select(-1, &index.f_to(active.device())?)?.f_unsqueeze(-1)?;
         let Some(mlp) = &block.mlp else { return Err(without_mlps()) };

@@ -75,7 +75,7 @@ impl Modules {
             return Err(within(format!("`{name}` imports itself, directly or through another file").into()));
         }
         let text = &*source::normalized(&text);
-        let compiled = self.sources.borrow_mut().insert(&name, text);
+        let compiled = self.sources.borrow_mut().insert_module(&name, text);
         let mut ast =
             engine::compile(engine, &compiled, std::iter::empty()).map_err(|error| within(Box::new(error.into())))?;
         ast.set_source(name.as_str());

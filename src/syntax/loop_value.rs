@@ -1,16 +1,9 @@
 //! Gives each turn of a `for` loop a loop variable of its own, where a closure in the loop uses it: in Rhai all of them
 //! would see the value of the last turn. The loop gets a copy of the variable, `let x = x;`, at its beginning.
 
+use super::closure;
+use super::insertion::Insertion;
 use super::scan::{Kind, Token, scan, words};
-
-/// Text put into another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Insertion {
-    /// Where, in bytes of the original.
-    pub at: usize,
-    /// What.
-    pub text: String,
-}
 
 /// The copies that `source` needs, in order.
 pub fn copies(source: &str) -> Vec<Insertion> {
@@ -25,11 +18,13 @@ pub fn copies(source: &str) -> Vec<Insertion> {
             .map(text)
             .collect();
         let Some(open) = body(&tokens, source, start + length + 1) else { continue };
-        let close = closing(&tokens, source, open);
-        let Some(closure) = first_closure(tokens.get(open + 1..close).unwrap_or_default(), source) else { continue };
-        let end = tokens.get(close).map_or(source.len(), |token| token.range.start);
+        let close = closure::closing(&tokens, source, open);
+        let within = tokens.get(..close).unwrap_or_default();
+        let Some(closure) = closure::first(within, source, open + 1) else { continue };
         // What stands behind the closure counts, too: a copy too many does no harm.
-        let used = words(source.get(closure..end).unwrap_or_default());
+        let start = within.get(closure).map_or(source.len(), |token| token.range.start);
+        let end = tokens.get(close).map_or(source.len(), |token| token.range.start);
+        let used = words(source.get(start..end).unwrap_or_default());
         let own = names.iter().filter(|name| used.contains(**name));
         let copies: String = own.map(|name| format!(" let {name} = {name};")).collect();
         if let Some(brace) = tokens.get(open).filter(|_| !copies.is_empty()) {
@@ -37,18 +32,6 @@ pub fn copies(source: &str) -> Vec<Insertion> {
         }
     }
     found
-}
-
-/// `source` with all `insertions`.
-pub fn inserted(source: &str, insertions: &[Insertion]) -> String {
-    let mut text = String::with_capacity(source.len());
-    let mut from = 0;
-    for Insertion { at, text: added } in insertions {
-        text.push_str(source.get(from..*at).unwrap_or_default());
-        text.push_str(added);
-        from = *at;
-    }
-    text + source.get(from..).unwrap_or_default()
 }
 
 /// The brace that opens the body of a loop whose iterated expression starts at the token `from`.
@@ -65,38 +48,10 @@ fn body(tokens: &[Token], source: &str, from: usize) -> Option<usize> {
     None
 }
 
-/// The token that closes the bracket `open`, or the end.
-fn closing(tokens: &[Token], source: &str, open: usize) -> usize {
-    let mut depth = 0_usize;
-    for (index, token) in tokens.iter().enumerate().skip(open) {
-        match token.text(source) {
-            "(" | "[" | "{" | "#{" | "?[" => depth += 1,
-            ")" | "]" | "}" if depth == 1 => return index,
-            ")" | "]" | "}" => depth -= 1,
-            _ => {}
-        }
-    }
-    tokens.len()
-}
-
-/// Where the first closure begins.
-fn first_closure(tokens: &[Token], source: &str) -> Option<usize> {
-    let ends_value = |token: &Token| {
-        matches!(token.kind, Kind::Name | Kind::Number | Kind::Text) || matches!(token.text(source), ")" | "]" | "this")
-    };
-    let mut before = None;
-    for token in tokens {
-        if matches!(token.text(source), "|" | "||") && !before.is_some_and(ends_value) {
-            return Some(token.range.start);
-        }
-        before = Some(token);
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::syntax::insertion::inserted;
 
     fn changed(source: &str) -> String {
         inserted(source, &copies(source))

@@ -124,18 +124,26 @@ fn quoted(rest: &str, quote: char) -> usize {
 
 /// A back-quoted string; `${...}` inside it may hold further strings.
 fn interpolated(rest: &str) -> usize {
+    interpolations(rest).0
+}
+
+/// The length of a back-quoted string, and the bytes of each code inside its `${...}`.
+pub fn interpolations(rest: &str) -> (usize, Vec<Range<usize>>) {
+    let mut codes = Vec::new();
     let mut at = 1;
     while let Some(tail) = rest.get(at..).filter(|tail| !tail.is_empty()) {
         if tail.starts_with('`') {
-            return at + 1;
+            return (at + 1, codes);
         }
         if tail.starts_with("${") {
-            at += 2 + embedded(tail.get(2..).unwrap_or_default());
+            let length = embedded(tail.get(2..).unwrap_or_default());
+            codes.push(at + 2..at + 1 + length);
+            at += 2 + length;
         } else {
             at += tail.chars().next().map_or(1, char::len_utf8);
         }
     }
-    rest.len()
+    (rest.len(), codes)
 }
 
 /// The length of the code inside `${...}`, with the closing brace.

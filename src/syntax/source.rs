@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use rhai::{AST, Position};
 
-use super::loop_value::{self, Insertion};
-use super::scan;
+use super::insertion::{Insertion, inserted};
+use super::{closure, loop_value, receiver, scan};
 
 /// A function of a compiled text.
 #[derive(Debug, Clone)]
@@ -36,6 +36,8 @@ pub struct SourceMap {
     texts: HashMap<String, Rc<str>>,
     /// What was put into a text before it was compiled.
     insertions: HashMap<String, Vec<Insertion>>,
+    /// The names of modules: the place of one is its number.
+    modules: Vec<String>,
     /// The names of the texts whose functions are known.
     recorded: HashSet<String>,
     functions: Vec<FunctionSite>,
@@ -44,8 +46,24 @@ pub struct SourceMap {
 impl SourceMap {
     /// Stores `text` under `name`, in place of an earlier text of that name. Gives the text to compile.
     pub fn insert(&mut self, name: &str, text: &str) -> String {
-        let insertions = loop_value::copies(text);
-        let compiled = loop_value::inserted(text, &insertions);
+        self.insert_with(name, text, Vec::new())
+    }
+
+    /// Does the same with the text of a module, whose closures become its own.
+    pub fn insert_module(&mut self, name: &str, text: &str) -> String {
+        let known = self.modules.iter().position(|known| known == name);
+        let number = known.unwrap_or_else(|| {
+            self.modules.push(name.to_owned());
+            self.modules.len() - 1
+        });
+        self.insert_with(name, text, closure::marks(text, number))
+    }
+
+    fn insert_with(&mut self, name: &str, text: &str, mut insertions: Vec<Insertion>) -> String {
+        insertions.extend(loop_value::copies(text));
+        insertions.extend(receiver::copies(text));
+        insertions.sort_by_key(|insertion| insertion.at);
+        let compiled = inserted(text, &insertions);
         self.texts.insert(name.to_owned(), text.into());
         if insertions.is_empty() {
             self.insertions.remove(name);

@@ -10,6 +10,7 @@ mod chat_client;
 mod error;
 mod experiment;
 mod experiment_numbers;
+mod job;
 mod latex;
 mod plot;
 mod plot_cells;

@@ -1,5 +1,7 @@
 //! Sweeps in scripts: any hooks over any items, several items side by side in one batch.
 
+use std::ops::{Range, RangeInclusive};
+
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
 
@@ -35,6 +37,17 @@ enum Measure {
     Metric(FnPtr, Logits),
 }
 
+/// What to sweep over: an array's items, or a range's numbers.
+fn items(over: &Dynamic) -> Option<Array> {
+    if let Some(range) = over.clone().try_cast::<Range<i64>>() {
+        return Some(range.map(Dynamic::from).collect());
+    }
+    if let Some(range) = over.clone().try_cast::<RangeInclusive<i64>>() {
+        return Some(range.map(Dynamic::from).collect());
+    }
+    over.clone().into_array().ok()
+}
+
 impl Call {
     fn read(model: &LanguageModel, options: Map) -> Result<Self> {
         Options::read("sweep", options, |options| Self::of(model, options))
@@ -44,7 +57,7 @@ impl Call {
         const HINT: &str = "see `help(\"sweep\")`";
         let prompts = tokens::prompts(model, &options.needed("target", HINT)?)?;
         let over = options.needed("over", HINT)?;
-        let items = over.clone().into_array().map_err(|_| expected("option `over` of `sweep`", "an array", &over))?;
+        let items = items(&over).ok_or_else(|| expected("option `over` of `sweep`", "an array or a range", &over))?;
         let function = |value: Dynamic, key: &str| {
             let cast = value.clone().try_cast::<FnPtr>();
             cast.ok_or_else(|| expected(&format!("option `{key}` of `sweep`"), "a function", &value))
@@ -106,7 +119,7 @@ impl Call {
 pub mod functions {
     /// Runs the same prompts under the hooks of many items (layers, heads, positions, ...), several items side by side.
     ///
-    /// Needed: `target` (prompts), `over` (an array of items), `hooks` (|item| an array of hooks, as for
+    /// Needed: `target` (prompts), `over` (an array of items, or a range), `hooks` (|item| an array of hooks, as for
     /// `run_with_hooks`; each sees its own copy of the prompts), and one of
     /// - `answer`: an id per prompt; returns `#{ logit, rank }`, each [item, prompt]
     /// - `metric`: |logits| anything, called with [prompt, d_vocab] of the last position; returns an array with one

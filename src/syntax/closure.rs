@@ -1,0 +1,112 @@
+//! Finds closures in the tokens of a text, and makes those of a module differ from the closures of every other text.
+//! Rhai names a closure by its parameters and its body, so that two modules with the same closure, each of which calls
+//! a function of its own, would share one of them. A statement that says the module's number goes into each body.
+
+use super::insertion::Insertion;
+use super::scan::{self, Kind, Token, scan};
+
+/// The statements to put into the closures of the module with that number, in order.
+pub fn marks(source: &str, module: usize) -> Vec<Insertion> {
+    let tokens: Vec<Token> = scan(source).into_iter().filter(|token| token.kind != Kind::Comment).collect();
+    let text = |index: usize| tokens.get(index).map_or("", |token| token.text(source));
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some(start) = first(&tokens, source, from) {
+        let parameters_end = match text(start) {
+            "||" => Some(start),
+            _ => (start + 1..tokens.len()).find(|index| text(*index) == "|"),
+        };
+        let Some(bar) = parameters_end else { break };
+        from = bar + 1;
+        let last = body_end(&tokens, source, from);
+        let (Some(bar), Some(brace), Some(end)) = (tokens.get(bar), tokens.get(from), tokens.get(last)) else { break };
+        if text(from) == "{" {
+            found.push(Insertion { at: brace.range.end, text: format!(" {module};") });
+        } else if last >= from {
+            found.push(Insertion { at: bar.range.end, text: format!(" {{ {module};") });
+            found.push(Insertion { at: end.range.end, text: " }".to_owned() });
+        }
+    }
+    for text in tokens.iter().filter(|token| token.text(source).starts_with('`')) {
+        for code in scan::interpolations(text.text(source)).1 {
+            let start = text.range.start + code.start;
+            let within = marks(source.get(start..text.range.start + code.end).unwrap_or_default(), module);
+            found.extend(within.into_iter().map(|mark| Insertion { at: start + mark.at, ..mark }));
+        }
+    }
+    found.sort_by_key(|insertion| insertion.at);
+    found
+}
+
+/// The token of the first closure's first bar, of the tokens at `from` and behind it.
+pub fn first(tokens: &[Token], source: &str, from: usize) -> Option<usize> {
+    let ends_value = |token: &Token| {
+        matches!(token.kind, Kind::Name | Kind::Number | Kind::Text) || matches!(token.text(source), ")" | "]" | "this")
+    };
+    let begins = |index: &usize| {
+        let before = index.checked_sub(1).and_then(|before| tokens.get(before));
+        tokens.get(*index).is_some_and(|token| matches!(token.text(source), "|" | "||"))
+            && !before.is_some_and(ends_value)
+    };
+    (from..tokens.len()).find(begins)
+}
+
+/// The token that closes the bracket `open`, or the end.
+pub fn closing(tokens: &[Token], source: &str, open: usize) -> usize {
+    let mut depth = 0_usize;
+    for (index, token) in tokens.iter().enumerate().skip(open) {
+        match token.text(source) {
+            "(" | "[" | "{" | "#{" | "?[" => depth += 1,
+            ")" | "]" | "}" if depth == 1 => return index,
+            ")" | "]" | "}" => depth -= 1,
+            _ => {}
+        }
+    }
+    tokens.len()
+}
+
+/// The last token of the body of a closure that begins at the token `from`; the one before `from` if there is none.
+fn body_end(tokens: &[Token], source: &str, from: usize) -> usize {
+    let mut depth = 0_usize;
+    for (index, token) in tokens.iter().enumerate().skip(from) {
+        match token.text(source) {
+            "," | ";" if depth == 0 => return index - 1,
+            "(" | "[" | "{" | "#{" | "?[" => depth += 1,
+            ")" | "]" | "}" if depth == 0 => return index - 1,
+            ")" | "]" | "}" => depth -= 1,
+            _ => {}
+        }
+    }
+    tokens.len() - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::syntax::insertion::inserted;
+
+    fn marked(source: &str) -> String {
+        inserted(source, &marks(source, 7))
+    }
+
+    #[test]
+    fn each_closure_says_its_module() {
+        for (source, expected) in [
+            ("xs.map(|x| f(x, [1]))", "xs.map(|x| { 7; f(x, [1]) })"),
+            ("let f = || { a; b };", "let f = || { 7; a; b };"),
+            ("[|x, y| x.y = y, |x| #{ a: x }]", "[|x, y| { 7; x.y = y }, |x| { 7; #{ a: x } }]"),
+            ("fn f(a) { |x| |y| g(x, y) // h\n}", "fn f(a) { |x| { 7; |y| { 7; g(x, y) } } // h\n}"),
+            ("`${f(|x| x)} | ${`${f(|| 1)}`}`", "`${f(|x| { 7; x })} | ${`${f(|| { 7; 1 })}`}`"),
+            ("return |x| if x > 1 { 1 } else { 2 };", "return |x| { 7; if x > 1 { 1 } else { 2 } };"),
+        ] {
+            assert_eq!(marked(source), expected);
+        }
+    }
+
+    #[test]
+    fn other_bars_and_broken_text_stay() {
+        for source in ["a | b || c", "1 | 2", "f(|x|)", "f(|x", "// |x| x", "|", "||", "let f = |x|"] {
+            assert_eq!(marked(source), source);
+        }
+    }
+}
