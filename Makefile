@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test fuzz check docs docs-pictures bench bench-gpu libtorch-cuda clean
+.PHONY: help setup build demo test fuzz check docs docs-pictures bench bench-gpu bench-jobs libtorch-cuda clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,7 +58,7 @@ docs-pictures: demo ## Make the pictures of the README again, from the demo
 SENTENCE = 504,3575,282,4649,314
 INSTRUCTION = 26533,260,15335,910,282,260,24970,30,2066,42
 
-bench: build ## Measure grids and paths on smollm2 beside nnsight, transformers and PyTorch (2.6 GB to download, once)
+bench: build ## Measure grids and paths on smollm2 beside nnsight, transformers and PyTorch (2.7 GB to download, once)
 	@$(PYTHON) setup/peers.py
 	target/release/lancet run benches/patch_grid.rhai --samples 100 --repeats 2 --device cpu --out out/bench/cpu
 	vendor/peers/bin/python benches/peers.py out/bench/cpu
@@ -75,6 +75,10 @@ bench-gpu: build libtorch-cuda ## The same on a GPU, on random weights in the sh
 	vendor/peers/bin/python benches/peers.py out/bench/gpu
 	target/release/lancet run benches/paths.rhai --model out/bench/olmo2-1b --prompts 100 --from 8 --keep high_ranking \
 		--limit 100000000 --repeats 1 --device cuda:0 --dtype bf16 --out out/bench/gpu
+
+bench-jobs: build ## Measure everyday jobs on smollm2 beside TransformerLens, nnsight and transformers, one thread each
+	@$(PYTHON) setup/peers.py
+	OMP_NUM_THREADS=1 vendor/peers/bin/python benches/job_peers.py --out out/bench/jobs
 
 libtorch-cuda: ## Fetch the libraries for NVIDIA GPUs (2.5 GB); the built binary finds them by itself
 	@$(PYTHON) setup/libtorch.py --cuda

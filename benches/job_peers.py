@@ -1,11 +1,11 @@
 """Times a researcher's everyday jobs in Lancet, TransformerLens, nnsight and transformers, one after the other.
 
-    OMP_NUM_THREADS=1 python benches/job_peers.py [--out FOLDER]
+    make bench-jobs
 
 Every library gets the same weights (SmolLM2-135M from Lancet's GGUF file, in float32), the same token ids and one thread.
 What is counted is processor time, so that other work on the machine matters little; Lancet's start and loading are
 measured by themselves and subtracted, as the others' imports and loading are not counted. The jobs are in jobs.rhai and
-below. Writes jobs.csv. Beside what setup/peers.py installs this needs transformer-lens 4.3.0.
+below. Writes jobs.csv.
 """
 
 import argparse
@@ -71,16 +71,24 @@ class Plain:
         self.model(torch.tensor([LONG_PROMPT]), logits_to_keep=1)
 
 
+TOKENIZER = Path("out/bench/tokenizer")
+
+
+def tokenizer(model):
+    """A tokenizer of made-up words, which the peers ask for; the prompts are ids."""
+    words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(model.config.vocab_size)}, unk_token="t0"))
+    made = transformers.PreTrainedTokenizerFast(tokenizer_object=words, bos_token="t0", eos_token="t1", pad_token="t2", unk_token="t0")
+    made.save_pretrained(TOKENIZER)
+    return transformers.PreTrainedTokenizerFast.from_pretrained(TOKENIZER)
+
+
 class Lens:
     """TransformerLens."""
 
     def __init__(self, model):
-        words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(model.config.vocab_size)}, unk_token="t0"))
-        tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=words, bos_token="t0", eos_token="t1", pad_token="t2", unk_token="t0")
-        folder = Path("out/bench/tokenizer")
-        tokenizer.save_pretrained(folder)
-        tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-        self.model = TransformerBridge.boot_transformers(str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=torch.float32)
+        self.model = TransformerBridge.boot_transformers(
+            str(TOKENIZER), hf_model=model, tokenizer=tokenizer(model), device="cpu", dtype=torch.float32
+        )
         self.ids = torch.tensor([PROMPT])
         self.layers = model.config.num_hidden_layers
 
@@ -116,7 +124,7 @@ class Nnsight:
     """nnsight."""
 
     def __init__(self, model):
-        self.model = nnsight.NNsight(model)
+        self.model = nnsight.LanguageModel(model, tokenizer=tokenizer(model))
         self.ids = torch.tensor([PROMPT])
         self.layers = model.config.num_hidden_layers
         self.heads = model.config.num_attention_heads
@@ -146,6 +154,10 @@ class Nnsight:
                 self.model.model.layers[layer].input[:, position] = found[layer][:, position]
                 logits = self.model.lm_head.output[:, -1].save()
             (logits[0, 3] - logits[0, 5]).item()
+
+    def generate(self):
+        with self.model.generate(self.ids, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False):
+            self.model.generator.output.save()
 
 
 def main():

@@ -28,7 +28,7 @@ def main():
     if made_from.is_file() and made_from.read_text() == wanted():
         print("peers: vendor/peers is there already")
         return
-    print("peers: fetching PyTorch, transformers and nnsight (2.6 GB to download, 5 GB on disk)")
+    print("peers: fetching PyTorch, transformers, nnsight and TransformerLens (2.7 GB to download, 5.2 GB on disk)")
     with replacing(FINAL) as scratch:
         # Only `bin/python` is used; it finds its environment even after a move.
         if subprocess.run([sys.executable, "-m", "venv", str(scratch)]).returncode != 0:

@@ -15,6 +15,10 @@ fn script(call: &str) -> String {
             format!("heads::detect_head(model, repeated, \"{name}\", \"{measure}\", #{{ {} }})", options.join(", "))
         }
         ["composition", mode] => format!("circuits::composition_scores(model, \"{mode}\", [0, 1, 2])"),
+        ["direct_path", component] => format!(
+            "let other = model.run_with_cache(corrupted).cache; patching::get_act_patch_direct_path(model, corrupted, \
+             cache, other, metric, 0, 1, \"{component}\").nan_to_num()"
+        ),
         ["induction"] => "heads::induction_scores(model, [repeated], 4)".into(),
         ["copying"] => "heads::copying_scores(model)".into(),
         _ => format!("patching::get_act_patch_{call}(model, corrupted, cache, metric).nan_to_num()"),
@@ -46,7 +50,7 @@ fn every_function_gives_the_numbers_of_transformer_lens() {
     for (name, expected) in reference["models"].as_object().unwrap() {
         let mut session = prepared(name, &reference);
         let expected = expected.as_object().unwrap();
-        assert!(expected.len() >= 41, "{name}");
+        assert!(expected.len() >= 42, "{name}");
         for (call, expected) in expected {
             let what = format!("{name} {call}");
             let value = eval_tensor(&mut session, &script(call));

@@ -1,8 +1,8 @@
-//! Every shipped script and example runs, on a small random model; the examples also on the real one.
+//! Every shipped script runs, on a small random model, and every example, on the real one.
 
 use std::path::Path;
 
-use crate::support::{fixture, run, run_on_simulated_gpu, run_with, small_model};
+use crate::support::{fixture, run, run_in, run_on_simulated_gpu, run_with, small_model};
 use assert_cmd::Command;
 use serde_json::{Value, json};
 
@@ -18,27 +18,35 @@ fn files(folder: &str, ending: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_example_runs_on_a_model_without_a_tokenizer() {
+fn every_example_runs_and_asserts() {
     let folder = tempfile::tempdir().expect("folder");
-    let model = fixture("models/llama3").display().to_string();
     for name in files("examples", ".rhai") {
-        let printed = run(&format!("examples/{name}"), &["--model", &model], folder.path());
-        assert!(printed.lines().count() > 2, "{name}: {printed}");
-        let on_gpu = run_on_simulated_gpu(&format!("examples/{name}"), &["--model", &model], folder.path());
-        assert_eq!(on_gpu, printed.replace("cpu", "cuda:0"), "{name}");
-        let text =
-            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(&name)).expect("text");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(&name);
+        let text = std::fs::read_to_string(&script).expect("text");
         assert!(text.lines().any(|line| line.starts_with("assert")), "{name} asserts nothing");
+        assert!(text.lines().count() < 60, "{name} is long");
+        let printed = run_in(folder.path(), &script);
+        assert!(printed.lines().count() > 1, "{name}: {printed}");
+        let known = match name.as_str() {
+            "01_load.rhai" => "\" Paris\" with probability 0.77",
+            "04_induction_heads.rhai" => "[\"L18H6\", \"L17H4\", \"L17H3\"]",
+            "07_patch.rhai" => "clean answer \" Paris\", corrupted answer \" Rome\"",
+            "10_indirect_objects.rhai" => "L23H3 attends to the wrong name",
+            "11_causal_tracing.rhai" => "early layers: \"um\", late layers: \" of\"",
+            _ => "",
+        };
+        assert!(printed.contains(known), "{name}: {printed}");
     }
 }
 
 #[test]
-fn examples_on_smollm2_say_what_is_known_of_it() {
+fn examples_say_the_same_on_a_gpu() {
     let folder = tempfile::tempdir().expect("folder");
-    let loaded = run("examples/01_load.rhai", &[], folder.path());
-    assert!(loaded.contains("\" Paris\" with probability 0.77"), "{loaded}");
-    let patched = run("examples/03_patch.rhai", &[], folder.path());
-    assert!(patched.contains("clean answer \" Paris\", corrupted answer \" Rome\""), "{patched}");
+    for name in ["01_load", "03_cache", "07_patch", "14_paths"] {
+        let script = format!("examples/{name}.rhai");
+        let on_gpu = run_on_simulated_gpu(&script, &[], folder.path());
+        assert_eq!(on_gpu, run(&script, &[], folder.path()).replace("cpu", "cuda:0"), "{name}");
+    }
 }
 
 /// Every experiment with arguments that keep it short, and the files it must write.

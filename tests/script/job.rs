@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+
+use crate::support::run_in;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -32,17 +33,19 @@ fn lengths(text: &str) -> (usize, usize) {
     (job.lines().filter(|line| !line.trim_start().starts_with("//")).count(), peer)
 }
 
-/// The rows of the table that have a script.
+/// The rows of the table that name a script.
 fn rows(table: &str) -> Vec<Row<'_>> {
     table
         .lines()
-        .filter(|line| line.contains("examples/jobs/"))
-        .map(|line| {
+        .filter_map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-            let [_, job, class, lines, peer_lines, ..] = cells.as_slice() else { panic!("too few cells: {line}") };
-            let script = job.rsplit_once("examples/jobs/").expect("a link").1.trim_end_matches(')');
-            let count = |cell: &str| cell.parse().unwrap_or_else(|_| panic!("no number: {line}"));
-            Row { script, class, lines: count(lines), peer_lines: count(peer_lines) }
+            let [_, _, script, class, lines, peer_lines] = cells.as_slice() else { return None };
+            let script = script.strip_prefix('`')?.strip_suffix('`')?;
+            let count = |cell: &str| {
+                let number = cell.split(' ').next().and_then(|number| number.parse().ok());
+                number.unwrap_or_else(|| panic!("no number: {line}"))
+            };
+            Some(Row { script, class, lines: count(lines), peer_lines: count(peer_lines) })
         })
         .collect()
 }
@@ -50,17 +53,9 @@ fn rows(table: &str) -> Vec<Row<'_>> {
 #[test]
 fn every_job_runs() {
     for script in scripts() {
-        let folder = tempfile::tempdir().expect("folder");
-        let output = Command::new(env!("CARGO_BIN_EXE_lancet"))
-            .arg("run")
-            .arg(&script)
-            .current_dir(folder.path())
-            .output()
-            .expect("runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {said}", script.display());
         let text = fs::read_to_string(&script).expect("text");
         assert!(text.lines().any(|line| line.starts_with("assert")), "{} asserts nothing", script.display());
+        run_in(tempfile::tempdir().expect("folder").path(), &script);
     }
 }
 
@@ -70,10 +65,11 @@ fn the_table_of_jobs_counts_their_lines() {
     let rows = rows(&table);
     let told: Vec<&str> = rows.iter().map(|row| row.script).collect();
     let names: Vec<String> =
-        scripts().iter().map(|path| path.file_name().expect("name").to_string_lossy().into_owned()).collect();
+        scripts().iter().map(|path| path.file_stem().expect("name").to_string_lossy().into_owned()).collect();
     assert_eq!(told, names);
     for row in rows {
-        let text = fs::read_to_string(Path::new(ROOT).join("examples/jobs").join(row.script)).expect("text");
+        let text = fs::read_to_string(Path::new(ROOT).join("examples/jobs").join(format!("{}.rhai", row.script)))
+            .expect("text");
         let (lines, peer_lines) = lengths(&text);
         assert_eq!((row.lines, row.peer_lines), (lines, peer_lines), "{}", row.script);
         assert!(row.class != "A" || lines <= peer_lines + 2, "{}: {lines} lines to {peer_lines} are no A", row.script);

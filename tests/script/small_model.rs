@@ -43,6 +43,12 @@ pub fn run_on_simulated_gpu(script: &str, arguments: &[&str], cache: &Path) -> S
     finish(script, command.args(["run", script]).args(arguments))
 }
 
+/// Runs a script that needs no arguments in a folder of its own and returns what it printed.
+pub fn run_in(folder: &Path, script: &Path) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
+    finish(&script.display().to_string(), command.arg("run").arg(script).current_dir(folder))
+}
+
 fn lancet(script: &str, cache: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lancet"));
     if !script.starts_with("examples") {
