@@ -19,7 +19,7 @@ use super::tensor::convert;
 use crate::access;
 use crate::catalog::topic::Topic;
 use crate::device::{device_name, parse_device};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sae::Sae;
 use crate::sae::config::{Normalization, TopK};
 use crate::sae::file::{LoadOptions, Parts, load};
@@ -85,9 +85,13 @@ fn load_options(options: &mut Options) -> Result<LoadOptions> {
 }
 
 fn parts(options: &mut Options) -> Result<Parts> {
-    let by_decoder_norm = options.boolean("rescale_acts_by_decoder_norm")?.unwrap_or(false);
+    let by_decoder_norm = options.boolean("rescale_acts_by_decoder_norm")?;
+    let k = options.integer("k")?;
+    if by_decoder_norm.is_some() && k.is_none() {
+        return Err(Error::new("`rescale_acts_by_decoder_norm` goes with `k`"));
+    }
     Ok(Parts {
-        k: options.integer("k")?.map(|k| TopK { k, by_decoder_norm }),
+        k: k.map(|k| TopK { k, by_decoder_norm: by_decoder_norm.unwrap_or(false) }),
         apply_b_dec_to_input: options.boolean("apply_b_dec_to_input")?,
         normalization: options.choice("normalize_activations", &Normalization::NAMES)?.unwrap_or(Normalization::None),
         joins_heads: options.choice("reshape_activations", &[("none", false), ("hook_z", true)])?.unwrap_or(false),

@@ -155,11 +155,12 @@ impl Parts {
     /// # Errors
     /// As for [`Sae::new`]; no word on whether the decoder's bias is subtracted from the input.
     pub fn with_weights(self, mut weights: BTreeMap<String, tch::Tensor>) -> Result<Sae> {
-        for (theirs, ours) in [("w_enc", "W_enc"), ("w_dec", "W_dec")] {
-            weights.remove(theirs).into_iter().for_each(|weight| drop(weights.insert(ours.into(), weight)));
-        }
-        if let Some(skip) = weights.remove("affine_skip_connection") {
-            weights.insert("W_skip".into(), skip.f_transpose(-1, -2)?.f_contiguous()?);
+        for (theirs, ours) in [("w_enc", "W_enc"), ("w_dec", "W_dec"), ("affine_skip_connection", "W_skip")] {
+            let Some(weight) = weights.remove(theirs) else { continue };
+            let weight = if ours == "W_skip" { weight.f_transpose(-1, -2)?.f_contiguous()? } else { weight };
+            if weights.insert(ours.into(), weight).is_some() {
+                return Err(Error::new(format!("`{theirs}` and `{ours}` are the same weight")));
+            }
         }
         let is_transcoder = self.hook_name_out.is_some();
         let has = |name: &str| weights.contains_key(name);

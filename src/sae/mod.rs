@@ -99,6 +99,11 @@ impl Sae {
         if architecture.is_transcoder != self.config.hook_name_out.is_some() && self.config.hook_name.is_some() {
             return Err(Error::new("a transcoder has both `hook_name` and `hook_name_out`, an SAE only `hook_name`"));
         }
+        if architecture.is_transcoder && self.config.hook_head_index.is_some() {
+            return Err(
+                Error::new("a transcoder of a single head is not supported").hint("leave `hook_head_index` out")
+            );
+        }
         match architecture.top_k() {
             Some(TopK { k, .. }) if !(1..=d_sae).contains(&k) => {
                 Err(Error::new(format!("`k` cannot be {k}")).hint(format!("1 to {d_sae}, the number of latents")))

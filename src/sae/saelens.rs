@@ -71,15 +71,12 @@ pub struct File {
     pub is_finetuned: bool,
 }
 
-/// Reads the contents of a `cfg.json`; the fields in `ignored` may be there and count nothing.
+/// Reads the contents of a `cfg.json`; of the fields that are not known, those in `ignored` may be there.
 ///
 /// # Errors
 /// A field that is not known, or has a value that is not.
 pub fn read(fields: Map<String, Value>, ignored: &[String]) -> Result<File> {
     let mut fields = Fields(fields);
-    for name in ignored {
-        fields.take(name).ok_or_else(|| Error::new(format!("it has no field `{name}` to ignore")))?;
-    }
     let mut metadata = Fields(fields.object("metadata")?);
     for name in MODEL {
         if let Some(value) = fields.take(name) {
@@ -97,6 +94,9 @@ pub fn read(fields: Map<String, Value>, ignored: &[String]) -> Result<File> {
         Some(head) => Some(head),
         None => fields.either(["hook_head_index", "hook_point_head_index"], Fields::integer)?,
     };
+    if metadata.take("hook_head_index_out").is_some() {
+        return Err(Error::new("`hook_head_index_out`: a transcoder to a single head is not supported"));
+    }
     let architecture = architecture(&mut fields, is_old)?;
     let (normalization, is_scaled) = normalization(&mut fields, is_old)?;
     let is_z = hook_name.as_ref().is_some_and(|name| name.contains("hook_z"));
@@ -110,6 +110,9 @@ pub fn read(fields: Map<String, Value>, ignored: &[String]) -> Result<File> {
     let kind = fields.string("dtype")?.map(|name| name.trim_start_matches("torch.").to_owned());
     let sizes = [fields.integer("d_in")?, fields.integer("d_sae")?, fields.integer("d_out")?];
     let is_finetuned = fields.boolean("finetuning_scaling_factor")?.unwrap_or(false);
+    for name in ignored {
+        fields.0.remove(name).ok_or_else(|| Error::new(format!("it has no field `{name}` to ignore")))?;
+    }
     if let Some(name) = fields.0.keys().find(|name| !TRAINING.contains(&name.as_str())) {
         return Err(Error::new(format!("the field `{name}` is not known, and could change what the SAE computes"))
             .hint(format!("if it does not, ignore it: load_sae(folder, #{{ ignore: [\"{name}\"] }})")));

@@ -318,6 +318,8 @@ fn what_cannot_be_computed_is_named() {
         ("standard", "finetuning_scaling_factor: true", &["finetuning_scaling_factor", "no `scaling_factor`"]),
         ("standard", r#"dtype: "int7""#, &["`dtype`", "int7"]),
         ("scaled", "seed: 1", &["expected_average_only_in", "norm_scaling_factor"]),
+        ("older", "hook_head_index_out: 2", &["`hook_head_index_out`"]),
+        ("transcoder", "hook_head_index: 2", &["transcoder of a single head"]),
         ("older", r#"activation_fn_kwargs: #{ p: 2 }"#, &["`p` in `activation_fn_kwargs`"]),
         ("older", r#"hook_name: "blocks.0.hook_resid_pre""#, &["both `hook_name` and `hook_point`"]),
     ] {
@@ -348,6 +350,8 @@ fn what_cannot_be_computed_is_named() {
         ("sae_of(#{ scale: ones([4]) }, #{})", &["no weight `scale`"]),
         ("sae_of(#{ threshold: \"a\" }, #{})", &["`threshold` must be a tensor"]),
         ("sae_of(#{}, #{ tied: true })", &["no option `tied`"]),
+        ("sae_of(#{}, #{ rescale_acts_by_decoder_norm: true })", &["goes with `k`"]),
+        ("sae_of(#{ w_enc: eye(4) }, #{})", &["`w_enc` and `W_enc` are the same weight"]),
         ("sae_of(#{}, #{}).encode(ones([5]))", &["[5]", "must end with 4"]),
         ("sae_of(#{}, #{}).decode(ones([5]))", &["[5]", "do not end with 4"]),
         ("sae_of(#{}, #{ normalize_activations: \"layer_norm\" }).decode(ones([4]))", &["decode(latents, input)"]),
@@ -360,6 +364,7 @@ fn what_cannot_be_computed_is_named() {
         ("load_sae(join_path(folder, \"model.json\"), #{ hook_name: \"resid_pre.1\" })", &["neither a folder nor"]),
         ("load_sae(join_path(folder, \"standard\"), #{ norm_scaling_factor: 2.0 })", &["no scaling factor"]),
         ("load_sae(join_path(folder, \"standard\"), #{ ignore: [\"k\"] })", &["no field `k` to ignore"]),
+        ("load_sae(join_path(folder, \"topk\"), #{ ignore: [\"k\"] })", &["no field `k` to ignore"]),
         ("load_sae(join_path(folder, \"gemma_scope.npz\"), #{ hook_name: \"hook_embed\" })", &["√d_model"]),
         ("sae::splice(sae_of(#{}, #{}), true)", &["does not say which hook it reads"]),
         (
