@@ -28,6 +28,7 @@ mod patching;
 mod path_graph;
 mod residual;
 mod sae;
+mod sae_refusal;
 mod simulated_gpu;
 mod standard_library;
 mod sweep;
