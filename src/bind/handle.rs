@@ -7,6 +7,7 @@ use rhai::{Dynamic, Engine, FuncRegistration};
 use super::file::TextsHandle;
 use super::linear::{Linear, PathGraphHandle, Paths};
 use super::model::{Cache, GridHandle, Model, Planned, Prefix, Weights};
+use super::sae::SaeHandle;
 use super::write_back;
 use crate::catalog::topic::Topic;
 use crate::data::table::Table;
@@ -76,7 +77,7 @@ impl HandleType {
 }
 
 /// Every type that Lancet adds.
-pub static HANDLES: [HandleType; 14] = [
+pub static HANDLES: [HandleType; 15] = [
     HandleType::of::<Cache>(),
     HandleType::of::<Figure>(),
     HandleType::of::<GridHandle>(),
@@ -87,6 +88,7 @@ pub static HANDLES: [HandleType; 14] = [
     HandleType::of::<Planned>(),
     HandleType::of::<Prefix>(),
     HandleType::of::<Progress>(),
+    HandleType::of::<SaeHandle>(),
     HandleType::of::<Table>(),
     HandleType::of::<Tensor>(),
     HandleType::of::<TextsHandle>(),

@@ -3,6 +3,7 @@
 pub mod csv;
 pub mod fetch;
 pub mod json;
+pub mod npz;
 pub mod parquet;
 pub mod record;
 pub mod safetensors;

@@ -29,6 +29,8 @@ mod partial;
 mod patching;
 mod path_graph;
 mod residual;
+mod sae;
+mod sae_refusal;
 mod simulated_gpu;
 mod standard_library;
 mod sweep;
