@@ -89,6 +89,9 @@ fn own_hint(error: &ParseErrorType) -> Option<String> {
         ParseErrorType::BadInput(LexError::UnterminatedString) => {
             "text over several lines goes between backquotes, `...`"
         }
+        ParseErrorType::BadInput(LexError::Runtime(message)) if message.contains("function") => {
+            "give one of them another name"
+        }
         ParseErrorType::BadInput(LexError::Runtime(_)) => "a comment ends with `*/`, and so does each one inside it",
         ParseErrorType::BadInput(LexError::UnexpectedInput(text)) if invisible(text).is_some() => {
             "it looks like a space, or like nothing; between words stand only the space, the tab and line ends"

@@ -241,6 +241,7 @@ mod tests {
             let the_prefix = the_model.prefix([1, 2]);
             let the_weights = the_model.blocks[0];
             let ones = #{{ W_enc: ones([2, 3]), b_enc: ones([3]), W_dec: ones([3, 2]), b_dec: ones([2]) }};
+            let the_texts = read_texts(`README.md`);
             let the_sae = new_sae(ones, #{{ apply_b_dec_to_input: true }});"
         );
         if let Err(ScriptError::Failed(wrong)) = session.eval("handles", &text) {
@@ -266,6 +267,7 @@ mod tests {
             ("sae", "encode("),
             ("table", "row("),
             ("tensor", "shape"),
+            ("texts", "to_array()"),
             ("weights", "keys()"),
         ];
         for handle in &HANDLES {

@@ -5,7 +5,7 @@ use rhai::{AST, Engine, LexError, OptimizationLevel, ParseError, ParseErrorType,
 use super::nesting::Nesting;
 use crate::limits::{self, Limits};
 use crate::syntax::index_token::IndexTokens;
-use crate::syntax::{scan, source};
+use crate::syntax::{scan, shadow, source};
 use crate::{bind, interrupt, output};
 
 const EXPRESSION_DEPTH: usize = 128;
@@ -89,8 +89,16 @@ pub fn compile<'a>(engine: &Engine, text: &str, known: impl Iterator<Item = &'a 
         Some(comment) if compiled.as_ref().err().is_none_or(|error| error.position() >= comment.position()) => {
             Err(comment)
         }
-        _ => compiled,
+        _ => compiled.and_then(|ast| mistaken_variable(text).map_or(Ok(ast), Err)),
     }
+}
+
+/// The error for a closure that would take a function for the variable of the same name.
+fn mistaken_variable(text: &str) -> Option<ParseError> {
+    let (offset, name) = shadow::mistaken(text)?;
+    let said = format!("`{name}` is a variable and a function here, and the closure would take the function");
+    let error = ParseErrorType::BadInput(LexError::Runtime(said));
+    Some(ParseError(error.into(), source::position(text, offset)))
 }
 
 /// The error for a block comment that is not closed, which Rhai takes as the end of the text.

@@ -12,14 +12,11 @@ pub fn marks(source: &str, module: usize) -> Vec<Insertion> {
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(start) = first(&tokens, source, from) {
-        let parameters_end = match text(start) {
-            "||" => Some(start),
-            _ => (start + 1..tokens.len()).find(|index| text(*index) == "|"),
+        let Some((body, last)) = body(&tokens, source, start) else { break };
+        from = body;
+        let (Some(bar), Some(brace), Some(end)) = (tokens.get(body - 1), tokens.get(body), tokens.get(last)) else {
+            break;
         };
-        let Some(bar) = parameters_end else { break };
-        from = bar + 1;
-        let last = body_end(&tokens, source, from);
-        let (Some(bar), Some(brace), Some(end)) = (tokens.get(bar), tokens.get(from), tokens.get(last)) else { break };
         if text(from) == "{" {
             found.push(Insertion { at: brace.range.end, text: format!(" {module};") });
         } else if last >= from {
@@ -63,6 +60,17 @@ pub fn closing(tokens: &[Token], source: &str, open: usize) -> usize {
         }
     }
     tokens.len()
+}
+
+/// The first and the last token of the body of the closure whose first bar is the token `start`; the last is the one
+/// before the first if there is no body.
+pub fn body(tokens: &[Token], source: &str, start: usize) -> Option<(usize, usize)> {
+    let is_bar = |index: &usize| tokens.get(*index).is_some_and(|token| token.text(source) == "|");
+    let bar = match tokens.get(start)?.text(source) {
+        "||" => start,
+        _ => (start + 1..tokens.len()).find(is_bar)?,
+    };
+    Some((bar + 1, body_end(tokens, source, bar + 1)))
 }
 
 /// The last token of the body of a closure that begins at the token `from`; the one before `from` if there is none.

@@ -19,6 +19,16 @@ pub fn copies(source: &str) -> Vec<Insertion> {
             .collect();
         let Some(open) = body(&tokens, source, start + length + 1) else { continue };
         let close = closure::closing(&tokens, source, open);
+        if close == open + 1 {
+            // Without a statement Rhai would not look at what is gone through, nor at its errors.
+            let first = names.first().map_or("", |name| *name);
+            found.extend(
+                tokens
+                    .get(open)
+                    .map(|brace| Insertion { at: brace.range.end, text: format!(" let {first} = {first};") }),
+            );
+            continue;
+        }
         let within = tokens.get(..close).unwrap_or_default();
         let Some(closure) = closure::first(within, source, open + 1) else { continue };
         // What stands behind the closure counts, too: a copy too many does no harm.
@@ -75,6 +85,7 @@ mod tests {
     #[test]
     fn copies_stand_at_the_beginning_of_the_loop() {
         assert_eq!(changed("for x in f({ 1 }) {\n  g(|y| x);\n}"), "for x in f({ 1 }) { let x = x;\n  g(|y| x);\n}");
+        assert_eq!(changed("for x in f() {}"), "for x in f() { let x = x;}");
         assert_eq!(
             changed("for (é, i) in xs { for j in 0..i { hooks.push(|| print(`${i} ${j}`)); } }"),
             "for (é, i) in xs { let i = i; for j in 0..i { let j = j; hooks.push(|| print(`${i} ${j}`)); } }"

@@ -7,6 +7,7 @@ pub mod loop_value;
 pub mod open;
 pub mod receiver;
 pub mod scan;
+pub mod shadow;
 pub mod source;
 pub mod standard_library;
 

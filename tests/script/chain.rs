@@ -29,6 +29,7 @@ const VALUES: &[(&str, &str)] = &[
     ("table", "table([\"a\", \"b\"])"),
     ("progress", "progress(3)"),
     ("sae", "own"),
+    ("texts", "read_texts(\"README.md\")"),
 ];
 const PREPARE: &str = r#"
     let x = tensor([[1.0, 2.0], [3.0, 4.0]]);
