@@ -1,5 +1,6 @@
 //! Statistics.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod nulls;
 mod stats;
 mod support;

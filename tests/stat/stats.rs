@@ -114,6 +114,12 @@ fn tails_are_mpmaths_and_edges_scipys() {
     compare(&reference("tail.json"));
 }
 
+/// Made by make_inference_fixtures.py.
+#[test]
+fn inferences_are_those_of_scipy_statsmodels_mne_and_mpmath() {
+    compare(&reference("inference.json"));
+}
+
 fn compare(reference: &Value) {
     let (engine, scope) = (engine(), scope(reference));
     let mut failures = Vec::new();
@@ -368,6 +374,60 @@ fn intervals_hold_the_mean_as_often_as_they_say() {
 }
 
 #[test]
+fn inference_keeps_its_laws() {
+    let script = r#"
+        // Scales and units say nothing; permutations with one seed are the same.
+        let x = randn([5, 30], #{ seed: 2, dtype: "f64" }) + 0.2;
+        let test = stats::max_t(x, #{ permutations: 500 });
+        let scales = tensor([[1e200], [1.0], [1e-200], [3.0], [1e-310]], #{ dtype: "f64" });
+        let scaled = stats::max_t(x * scales, #{ permutations: 500 });
+        for field in ["p", "single_step", "step_down"] { assert_eq(scaled[field], test[field]); }
+        assert(!test.exact && stats::max_t(x, #{ permutations: 500, seed: 1 }).p != test.p);
+        for i in 0..5 { assert(test.p[i] <= test.step_down[i] && test.step_down[i] <= test.single_step[i]); }
+        // One hypothesis is a paired permutation test, and a copy of it costs nothing.
+        let row = x[0, 0..12].to_array();
+        let alone = stats::permutation_test(row, row.map(|v| 0.0), #{ paired: true });
+        let twice = stats::max_t([row, row]);
+        assert(alone.exact && twice.exact && twice.permutations == 4096);
+        for field in ["p", "single_step", "step_down"] { assert_eq(twice[field], [alone.p, alone.p]); }
+        // Nothing is found in zeros, and everything in what never changes sign.
+        let edges = stats::max_t([[0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1]]);
+        assert(edges.t[0] != edges.t[0] && edges.single_step == [1.0, 2.0 / 128.0]);
+        // Clusters of one number are numbers.
+        let labels = (0..30).to_array();
+        let clustered = stats::max_t(x, #{ permutations: 500, clusters: labels });
+        assert_eq(clustered.step_down, test.step_down);
+        let sample = x[1].to_array();
+        assert_eq(stats::cluster_ttest(sample, labels).p, stats::ttest_1samp(sample, 0).p);
+        for method in ["BCa", "percentile", "basic"] {
+            let options = #{ method: method, n_resamples: 300 };
+            let one = stats::bootstrap_ci(sample, options);
+            let other = stats::cluster_bootstrap_ci(sample, labels, options);
+            for field in one.keys() { assert((one[field] - other[field]).abs() < 1e-12, `${method}: ${field}`); }
+        }
+        // Equivalence is an interval within the margin; the end of the margin itself is not.
+        for margin in [0.2, 0.4, 0.6, 0.8] {
+            let test = stats::tost(sample, margin);
+            assert_eq(test.equivalent, -margin < test.low && test.high < margin);
+        }
+        assert(stats::tost([1, 1, 1], 2).equivalent && !stats::tost([1, 1, 1], 1).equivalent);
+        assert(!stats::tost([-1, -1, -1], 1).equivalent && stats::tost([3, 3, 3], 2).p == 1.0);
+        // The smallest number of samples is the first that reaches the power.
+        for effect in [1e-4, 0.03, 0.2, 0.9, 4.0] {
+            let n = stats::ttest_samples(effect, #{ power: 0.9 });
+            assert(stats::ttest_power(effect, n) >= 0.9 && (n == 2 || stats::ttest_power(effect, n - 1) < 0.9));
+        }
+        assert_eq(stats::ttest_power(1e300, 1000000), 1.0);
+        assert((stats::ttest_power(0.0, 7, #{ alpha: 0.9, alternative: "less" }) - 0.9).abs() < 1e-12);
+        assert_eq(stats::jaccard([1, 1, 2], [2, 3, 4]), 0.25);
+        assert_eq(stats::jaccard(["a"], []), 0.0);
+        assert_eq(stats::jaccard([[0, 1], "b", 3], [3, "b", [0, 1]]), 1.0);
+        assert_eq(stats::jaccard([[3]], [3]), 0.0);
+    "#;
+    let _ = eval(&Scope::new(), script);
+}
+
+#[test]
 fn faults_say_what_would_be_right() {
     let engine = engine();
     for (script, wanted) in [
@@ -448,6 +508,37 @@ fn faults_say_what_would_be_right() {
         ("stats::logistic_probe([[1], [2]], [0, 1], #{ train_share: 1 })", "`train_share` lies between 0 and 1"),
         ("stats::logistic_probe([[1], [2]], [0, 1], #{ l2: -1 })", "`l2` must not be negative"),
         ("stats::logistic_probe([[1], [2]], [0.5, 1])", "each item of `labels` of `logistic_probe` must be an integer"),
+        ("stats::max_t([])", "at least 1 hypothesis"),
+        ("stats::max_t([[1], [2]])", "hypothesis 0 of `max_t` needs at least 2 numbers, not 1"),
+        ("stats::max_t([[1, 2], [1, 0.0 / 0.0]])", "hypothesis 1 of `max_t` holds NaN at position 1"),
+        ("stats::max_t([[1, 2], [1, 2, 3]])", "hypothesis 1 has 3 and the first 2"),
+        ("stats::max_t([[1, 2]], #{ permutations: 0 })", "`permutations` must be at least 1"),
+        ("stats::max_t([[1, 2]], #{ n_resamples: 9 })", "the options are permutations, seed, alternative, clusters"),
+        ("stats::max_t([[1, 2]], #{ clusters: [0] })", "`max_t` got 2 numbers but 1 clusters"),
+        ("stats::max_t([[1, 2]], #{ clusters: [0, 0] })", "`max_t` needs at least 2 clusters, not 1"),
+        ("stats::tost([1, 2], #{ alpha: 0.05 })", "`margin` of `tost` must be a number, not map"),
+        ("stats::tost([1, 2], 0)", "the margin of `tost` is a positive number, 0 is not one"),
+        ("stats::tost([1, 2], -0.5)", "the largest mean that would not matter"),
+        ("stats::tost([1, 2], 1.0 / 0.0)", "`margin` of `tost` must be finite"),
+        ("stats::tost([1, 2], 1, #{ alpha: 0.5 })", "`alpha` of `tost` lies between 0 and 0.5, 0.5 does not"),
+        ("stats::tost([1], 1)", "at least 2 numbers"),
+        ("stats::ttest_power(0.5, 1)", "at least 2 samples, not 1"),
+        ("stats::ttest_power(0.5, -1)", "`n` must not be negative"),
+        ("stats::ttest_power(0.0 / 0.0, 9)", "`effect_size` of `ttest_power` must be finite"),
+        ("stats::ttest_power(0.5, 9, #{ alpha: 1 })", "`alpha` lies between 0 and 1, 1 does not"),
+        ("stats::ttest_samples(0.5, #{ power: 80 })", "`power` lies between 0 and 1, 80 does not"),
+        ("stats::ttest_samples(0)", "no number of samples up to 1e12 finds an effect size of 0 with power 0.8"),
+        ("stats::ttest_samples(-0.5, #{ alternative: \"greater\" })", "not on the side of `alternative`"),
+        ("stats::cluster_ttest([1, 2], [0])", "got 2 numbers but 1 clusters"),
+        (
+            "stats::cluster_ttest([1, 2], [0.5, 1.5])",
+            "each item of `clusters` of `cluster_ttest` must be an integer or",
+        ),
+        ("stats::cluster_ttest([1, 2], [\"a\", \"a\"])", "needs at least 2 clusters, not 1"),
+        ("stats::cluster_bootstrap_ci([1, 0.0 / 0.0], [0, 1])", "holds NaN at position 1"),
+        ("stats::cluster_bootstrap_ci([1, 2], [0, 1], #{ statistic: \"mean\" })", "has no option `statistic`"),
+        ("stats::jaccard([], [])", "both are empty"),
+        ("stats::jaccard([1.5], [1])", "each item of `a` of `jaccard` must be an integer or a string, not"),
         ("stats::superadditivity([[0], [1]], [[1, 2, 3, 4]])", "there are 2 sets but effects of 1"),
         ("stats::superadditivity([[0], [0, 1]], [[1, 2], [3, 4]], #{ split: false })", "effect of layer 1 alone"),
         ("stats::superadditivity([[0], [1]], [[1, 2], [3, 4]])", "at least 4 samples, not 2; `split: false`"),
