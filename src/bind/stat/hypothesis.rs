@@ -37,7 +37,8 @@ mod functions {
     ///
     /// `x` is an array of numbers or a tensor of one dimension. Gives `#{t, df, p, log10_p}`. `log10_p` is the decimal
     /// logarithm of `p`, and a number also where `p` is below the smallest float and so 0. Numbers that are all equal
-    /// give an infinite `t` with `p` 0 and `log10_p` `-inf`, or NaN if they equal `popmean`.
+    /// give an infinite `t` with `p` 0 and `log10_p` `-inf`, or NaN if they equal `popmean`. Exact for normal numbers,
+    /// and safe for symmetric ones; with few and skewed numbers it rejects too often.
     ///
     /// Options: `alternative`: `"two-sided"` (default), `"less"` or `"greater"`.
     ///
@@ -107,7 +108,8 @@ mod functions {
     ///
     /// "No effect" needs this test: a t-test that does not reject may only have had too few samples. `x` is an array of
     /// numbers or a tensor of one dimension, such as paired differences; `margin`, in their unit, is the largest mean
-    /// that would not matter, to be set before looking (Schuirmann 1987). Gives
+    /// that would not matter, to be set before looking (Schuirmann 1987). As `ttest_1samp`, it rejects
+    /// too often with few and skewed numbers. Gives
     /// - `p`, `log10_p`: the larger p-value of both tests, that of the mean being beyond the margin
     /// - `equivalent`: whether `p` is at most `alpha`
     /// - `mean`; `low`, `high`: its interval of level 1 - 2 alpha (90%), which lies within the margin where `equivalent`
