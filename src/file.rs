@@ -228,7 +228,7 @@ pub fn map(path: &Path) -> Result<Mmap> {
 pub fn read_text(path: &Path) -> Result<String> {
     let mut bytes = read(path)?;
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
-        return Err(Error::new(format!("`{}` is UTF-16 text", path.display())).hint("convert it to UTF-8"));
+        return Err(utf16_error(path));
     }
     if bytes.starts_with("\u{FEFF}".as_bytes()) {
         bytes.drain(..3);
@@ -240,6 +240,11 @@ pub fn read_text(path: &Path) -> Result<String> {
             error.utf8_error().valid_up_to()
         ))
     })
+}
+
+/// The error for a text file in UTF-16.
+pub fn utf16_error(path: &Path) -> Error {
+    Error::new(format!("`{}` is UTF-16 text", path.display())).hint("convert it to UTF-8")
 }
 
 /// The format of the file extension of `path`, in upper or lower case; `formats` pairs extensions with formats.
@@ -291,7 +296,7 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             assert!(read_text(&path).unwrap_err().to_string().contains("UTF-16"));
             assert!(crate::data::csv::read(&path, b',').unwrap_err().to_string().contains("UTF-16"));
-            assert!(crate::data::json::read_lines(&path).unwrap_err().to_string().contains("UTF-16"));
+            assert!(crate::data::json::lines(&path).err().unwrap().to_string().contains("UTF-16"));
         }
         fs::write(&path, b"a\xFF").unwrap();
         assert!(read_text(&path).unwrap_err().to_string().contains("byte 1"));

@@ -34,6 +34,7 @@ pub mod parts;
 pub mod plot;
 pub mod progress;
 pub mod repl;
+pub mod sae;
 pub mod session;
 pub mod stat;
 pub mod sweep;

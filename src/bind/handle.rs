@@ -4,8 +4,10 @@ use std::any::type_name;
 
 use rhai::{Dynamic, Engine, FuncRegistration};
 
+use super::file::TextsHandle;
 use super::linear::{Linear, PathGraphHandle, Paths};
 use super::model::{Cache, GridHandle, Model, Planned, Prefix, Weights};
+use super::sae::SaeHandle;
 use super::write_back;
 use crate::catalog::topic::Topic;
 use crate::data::table::Table;
@@ -75,7 +77,7 @@ impl HandleType {
 }
 
 /// Every type that Lancet adds.
-pub static HANDLES: [HandleType; 13] = [
+pub static HANDLES: [HandleType; 15] = [
     HandleType::of::<Cache>(),
     HandleType::of::<Figure>(),
     HandleType::of::<GridHandle>(),
@@ -86,8 +88,10 @@ pub static HANDLES: [HandleType; 13] = [
     HandleType::of::<Planned>(),
     HandleType::of::<Prefix>(),
     HandleType::of::<Progress>(),
+    HandleType::of::<SaeHandle>(),
     HandleType::of::<Table>(),
     HandleType::of::<Tensor>(),
+    HandleType::of::<TextsHandle>(),
     HandleType::of::<Weights>(),
 ];
 

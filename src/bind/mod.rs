@@ -21,6 +21,7 @@ pub mod module;
 pub mod option;
 pub mod plot;
 pub mod progress;
+pub mod sae;
 pub mod script;
 pub mod script_args;
 pub mod stat;
@@ -43,6 +44,7 @@ pub fn register(engine: &mut rhai::Engine) {
     model::register(engine);
     plot::register(engine);
     progress::register(engine);
+    sae::register(engine);
     script::register(engine);
     stat::register(engine);
     table::register(engine);

@@ -17,7 +17,11 @@ impl Catalog {
         let fits = |entry: &&Entry| receiver.is_none_or(|receiver| entry.receiver() == receiver);
         let entries: Vec<&Entry> = self.named(plain).filter(fits).collect();
         if let Some(topic) = self.topic_help(name) {
-            return Ok(topic);
+            // A module may have the name of a type.
+            return Ok(match self.type_help(name) {
+                Some(kind) => format!("{topic}\n\n{}", kind.trim_end()),
+                None => topic,
+            });
         }
         let kind = if receiver.is_none() { self.type_help(plain) } else { None };
         if entries.is_empty() && kind.is_none() {

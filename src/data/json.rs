@@ -10,6 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::stream;
 use crate::error::{Error, Result, nearest};
 use crate::file;
 use crate::interrupt;
@@ -40,25 +41,23 @@ fn raw(text: &str) -> serde_json::Result<&RawValue> {
     serde_json::from_str(text).map_err(|error| serde_json::from_str::<Value>(text).err().unwrap_or(error))
 }
 
-/// The values in a file of JSON lines, each with the number of its line. Blank lines are skipped.
+/// The values in a file of JSON lines, each with the number of its line, read one after the other. Blank lines are
+/// skipped.
 ///
 /// # Errors
-/// As for [`read`].
-pub fn read_lines(path: &Path) -> Result<Vec<(usize, Value)>> {
-    let text = file::read_text(path)?;
-    let source = Source::new(path, &text);
-    let mut values = Vec::new();
-    for (index, line) in source.text.lines().enumerate() {
-        interrupt::check()?;
-        if !line.trim().is_empty() {
-            let raw = raw(line).map_err(|error| {
-                let column = characters(line, error.column().saturating_sub(1)) + 1;
-                at(path, index + 1, column, &bare_message(&error))
-            })?;
-            values.push((index + 1, source.value(raw)?));
-        }
-    }
-    Ok(values)
+/// A file that cannot be opened. A value may be an error as for [`read`].
+pub fn lines(path: &Path) -> Result<impl Iterator<Item = Result<(usize, Value)>> + use<>> {
+    let owned = path.to_path_buf();
+    let value = move |line: Result<(usize, String)>| {
+        let (number, text) = match line {
+            Ok((_, text)) if text.trim().is_empty() => return None,
+            Ok(line) => line,
+            Err(error) => return Some(Err(error)),
+        };
+        let source = Source { path: &owned, text: &text, first_line: number };
+        Some(source.whole().and_then(|whole| source.value(whole)).map(|value| (number, value)))
+    };
+    Ok(stream::lines(path)?.filter_map(value))
 }
 
 /// The error for a place in a file; line and column count from 1.
@@ -82,12 +81,14 @@ fn characters(line: &str, bytes: usize) -> usize {
 pub struct Source<'a> {
     path: &'a Path,
     text: &'a str,
+    /// The number of the text's first line.
+    first_line: usize,
 }
 
 impl<'a> Source<'a> {
     /// The text of the file at `path`; a leading byte order mark is skipped.
     pub fn new(path: &'a Path, text: &'a str) -> Self {
-        Self { path, text: text.strip_prefix('\u{feff}').unwrap_or(text) }
+        Self { path, text: text.strip_prefix('\u{feff}').unwrap_or(text), first_line: 1 }
     }
 
     /// The whole text, not yet read.
@@ -98,7 +99,7 @@ impl<'a> Source<'a> {
         raw(self.text).map_err(|error| {
             let line = self.text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
             let column = characters(line, error.column().saturating_sub(1)) + 1;
-            at(self.path, error.line().max(1), column, &bare_message(&error))
+            at(self.path, error.line().max(1) - 1 + self.first_line, column, &bare_message(&error))
         })
     }
 
@@ -184,7 +185,7 @@ impl<'a> Source<'a> {
     fn place(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or_default();
         let line = before.rsplit('\n').next().unwrap_or_default();
-        (before.matches('\n').count() + 1, line.chars().count() + 1)
+        (before.matches('\n').count() + self.first_line, line.chars().count() + 1)
     }
 
     /// Where a part of this text starts, by its address: it is borrowed from this text.

@@ -33,17 +33,20 @@ impl Record {
     }
 }
 
-/// Reads the records of a file. In a `.json` file they are the items of an array, or of the array `examples` of an
-/// object, which is how BIG-bench's `task.json` has them.
+/// The records of a file, read one after the other.
+pub type Records = Box<dyn Iterator<Item = Result<Record>>>;
+
+/// Opens a file of records. In a `.json` file, which is read as a whole, they are the items of an array, or of the array
+/// `examples` of an object, which is how BIG-bench's `task.json` has them.
 ///
 /// # Errors
 /// An unknown file extension, a file that cannot be read or does not have the format of its extension.
-pub fn read(path: &Path) -> Result<Vec<Record>> {
+pub fn open(path: &Path) -> Result<Records> {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     match extension.to_ascii_lowercase().as_str() {
         "csv" => separated(path, b','),
         "tsv" => separated(path, b'\t'),
-        "json" => examples(path),
+        "json" => Ok(Box::new(examples(path)?.into_iter().map(Ok))),
         "jsonl" | "ndjson" => lines(path),
         "parquet" => rows(path),
         _ => Err(Error::new(format!("`{}`: unknown file extension", path.display()))
@@ -51,26 +54,44 @@ pub fn read(path: &Path) -> Result<Vec<Record>> {
     }
 }
 
+/// Reads all records of a file; see [`open`].
+///
+/// # Errors
+/// As for [`open`].
+pub fn read(path: &Path) -> Result<Vec<Record>> {
+    open(path)?.collect()
+}
+
 /// Whether a file's first line names its columns.
 pub fn has_header(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| ["csv", "tsv"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
+    has_extension(path, &["csv", "tsv"])
 }
 
-fn separated(path: &Path, delimiter: u8) -> Result<Vec<Record>> {
-    let table = csv::read(path, delimiter)?;
-    let record = |(cells, line): (Vec<String>, u64)| Record {
-        place: format!("{}:{line}", path.display()),
-        fields: table.columns.iter().cloned().zip(cells.into_iter().map(Value::from)).collect(),
-    };
-    Ok(table.rows.into_iter().zip(table.lines).map(record).collect())
+/// Whether a file's extension is one of those of records.
+pub fn is_known(path: &Path) -> bool {
+    has_extension(path, &["csv", "tsv", "json", "jsonl", "ndjson", "parquet"])
 }
 
-fn lines(path: &Path) -> Result<Vec<Record>> {
-    let record = |(line, value)| match value {
-        Value::Object(fields) => Ok(Record { place: format!("{}:{line}", path.display()), fields }),
-        _ => Err(Error::new(format!("`{}:{line}`: each line must be an object", path.display()))),
-    };
-    json::read_lines(path)?.into_iter().map(record).collect()
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    path.extension().is_some_and(|extension| extensions.iter().any(|known| extension.eq_ignore_ascii_case(known)))
+}
+
+fn separated(path: &Path, delimiter: u8) -> Result<Records> {
+    let (rows, shown) = (csv::open(path, delimiter)?, path.display().to_string());
+    let columns = rows.columns.clone();
+    Ok(Box::new(rows.map(move |row| {
+        let (line, cells) = row?;
+        let fields = columns.iter().cloned().zip(cells.into_iter().map(Value::from)).collect();
+        Ok(Record { place: format!("{shown}:{line}"), fields })
+    })))
+}
+
+fn lines(path: &Path) -> Result<Records> {
+    let shown = path.display().to_string();
+    Ok(Box::new(json::lines(path)?.map(move |line| match line? {
+        (line, Value::Object(fields)) => Ok(Record { place: format!("{shown}:{line}"), fields }),
+        (line, _) => Err(Error::new(format!("`{shown}:{line}`: each line must be an object"))),
+    })))
 }
 
 fn examples(path: &Path) -> Result<Vec<Record>> {
@@ -97,12 +118,12 @@ fn examples(path: &Path) -> Result<Vec<Record>> {
     items.into_iter().map(record).collect()
 }
 
-fn rows(path: &Path) -> Result<Vec<Record>> {
-    let record = |(number, row): (usize, Result<Row>)| {
+fn rows(path: &Path) -> Result<Records> {
+    let shown = path.display().to_string();
+    Ok(Box::new(parquet::open(path)?.enumerate().map(move |(number, row): (usize, Result<Row>)| {
         let fields = row?.into_columns().into_iter().map(|(name, field)| (name, value(&field))).collect();
-        Ok(Record { place: format!("{}, row {number}", path.display()), fields })
-    };
-    parquet::open(path)?.enumerate().map(record).collect()
+        Ok(Record { place: format!("{shown}, row {number}"), fields })
+    })))
 }
 
 /// A parquet value as JSON: dates, times and decimals as they are written. Bytes have no JSON form and are null, as what

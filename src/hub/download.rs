@@ -4,7 +4,7 @@ use super::pickle;
 use super::remote::Remote;
 use super::snapshot::{INDEX, WEIGHTS, shards};
 use super::transfer::Transfer;
-use super::{Hub, Located, Wanted};
+use super::{Hub, Located, Wanted, adapter};
 use crate::error::{Error, Result};
 use crate::file::is_plain;
 use crate::gguf::part;
@@ -70,6 +70,9 @@ fn select<'a>(wanted: &'a Wanted, files: &'a [String]) -> Result<Selection<'a>> 
     let gguf_files: Vec<&str> =
         files.iter().map(String::as_str).filter(|file| file.ends_with(".gguf") && !part::is_later(file)).collect();
     let id = &wanted.id;
+    if wanted.is_adapter {
+        return Ok(Selection { files: adapter::chosen(id, files)?, gguf: None });
+    }
     if let Some(file) = wanted.gguf.as_deref() {
         let files = part::files(file);
         return match files.iter().find(|file| !has(file)) {

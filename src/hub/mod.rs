@@ -1,6 +1,7 @@
 //! Finds the files of a model by its name: a local file or folder, a built-in name, or a repository of the Hugging Face
 //! hub, which is read from the hub's cache or downloaded into it.
 
+pub mod adapter;
 pub mod alias;
 mod checksum;
 mod download;
@@ -220,13 +221,18 @@ impl Hub {
 
     /// The cached files of a repository's revision; `None` if it was never fetched.
     fn cached(&self, wanted: &Wanted) -> Option<Snapshot> {
+        Some(Snapshot::read(&self.snapshot(wanted)?, wanted.gguf.as_deref(), wanted.weights))
+    }
+
+    /// The folder with the cached files of a repository's revision; `None` if it was never fetched.
+    fn snapshot(&self, wanted: &Wanted) -> Option<PathBuf> {
         let repository = self.hub_cache().repo(wanted.repo(&wanted.revision));
         let folder = self.cache.join(wanted.repo(&wanted.revision).folder_name());
         // A branch or tag is recorded with its commit; a commit is a snapshot by its own name.
         let commit = std::fs::read_to_string(folder.join("refs").join(&wanted.revision));
         let commit = commit.unwrap_or_else(|_| wanted.revision.clone());
         let snapshot = is_plain(commit.trim()).then(|| repository.pointer_path(commit.trim()))?;
-        snapshot.is_dir().then(|| Snapshot::read(&snapshot, wanted.gguf.as_deref(), wanted.weights))
+        Some(snapshot).filter(|snapshot| snapshot.is_dir())
     }
 
     fn hub_cache(&self) -> HubCache {
@@ -243,6 +249,8 @@ struct Wanted {
     /// One GGUF file by name.
     gguf: Option<String>,
     weights: bool,
+    /// The files of an adapter instead of a model's.
+    is_adapter: bool,
 }
 
 impl Wanted {
@@ -262,7 +270,7 @@ impl Wanted {
         if !is_plain(revision) {
             return Err(Error::new(format!("`{revision}` cannot be a revision")).hint("give a branch, tag or commit"));
         }
-        Ok(Self { id: format!("{owner}/{name}"), revision: revision.to_owned(), gguf, weights })
+        Ok(Self { id: format!("{owner}/{name}"), revision: revision.to_owned(), gguf, weights, is_adapter: false })
     }
 
     fn repo(&self, revision: &str) -> Repo {
@@ -276,12 +284,17 @@ impl Wanted {
     }
 }
 
+/// A path, in which `~/` stands for the home folder.
+fn home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(path),
+    }
+}
+
 /// A file or folder of this machine, if `id` names one.
 fn local(id: &str) -> Result<Option<Located>> {
-    let path = match (id.strip_prefix("~/"), std::env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(id),
-    };
+    let path = home(id);
     if path.is_file() {
         let is_gguf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
         return if is_gguf {

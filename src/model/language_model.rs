@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 use tch::{Device, Kind};
 
+use super::adapter::{Adapted, Adapter, Held};
 use super::config::{Config, RopeScaling};
 use super::decoder::Decoder;
 use super::family::gguf::ROTARY_DIVISORS;
@@ -15,7 +16,7 @@ use super::fingerprint::fingerprint;
 use super::lens_checkpoint::LensCheckpoint;
 use super::source::{Checkpoint, GgufSource, RandomWeights, WeightSource};
 use super::text_part::TextPart;
-use super::{built_in, family, load};
+use super::{built_in, family, load, save};
 use crate::device;
 use crate::error::{Error, Result};
 use crate::file;
@@ -37,11 +38,20 @@ pub struct LoadOptions {
     pub random_seed: Option<i64>,
     /// Never use the network
     pub offline: bool,
+    /// An adapter to merge into the weights: a folder, or a repository of the hub
+    pub adapter: Option<String>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: "auto".into(), kind: Kind::Float, revision: None, random_seed: None, offline: false }
+        Self {
+            device: "auto".into(),
+            kind: Kind::Float,
+            revision: None,
+            random_seed: None,
+            offline: false,
+            adapter: None,
+        }
     }
 }
 
@@ -69,6 +79,9 @@ impl LanguageModel {
     pub fn load(id: &str, options: &LoadOptions) -> Result<Self> {
         let device = device::parse_device(&options.device)?;
         check_kind(options.kind)?;
+        if options.adapter.is_some() && options.random_seed.is_some() {
+            return Err(not_random());
+        }
         let built_in = built_in::config(id).filter(|_| options.random_seed.is_some());
         if let Some(config) = built_in {
             return Self::build(id, (family::parse(&config)?, config), None, Weights::Absent, options, device);
@@ -124,6 +137,14 @@ impl LanguageModel {
         options: &LoadOptions,
         device: Device,
     ) -> Result<Self> {
+        let adapter = match &options.adapter {
+            Some(adapter) => Some(Adapter::open(&hub::adapter::locate(adapter, options.offline)?)?),
+            None => None,
+        };
+        let loaded = |config: Config, source: &dyn WeightSource| match &adapter {
+            None => load::decoder(config, source, options.kind, device),
+            Some(adapter) => adapted(id, config, source, adapter, (options.kind, device)),
+        };
         let decoder = match (options.random_seed, weights) {
             (Some(seed), _) => {
                 let source = RandomWeights::new(&config, seed);
@@ -131,11 +152,10 @@ impl LanguageModel {
             }
             (None, Weights::Gguf(gguf)) => {
                 let described = config.clone();
-                load::decoder(config, &GgufSource::new(gguf, &described)?, options.kind, device)?
+                loaded(config, &GgufSource::new(gguf, &described)?)?
             }
             (None, Weights::Checkpoint(directory, source)) => {
-                load::decoder(config, source.as_ref(), options.kind, device)
-                    .map_err(|error| error.context(format!("`{}`", directory.display())))?
+                loaded(config, source.as_ref()).map_err(|error| error.context(format!("`{}`", directory.display())))?
             }
             (None, Weights::Absent) => {
                 return Err(Error::new(format!("`{id}` has no weights")).hint("load it with `init: \"random\"`"));
@@ -152,7 +172,10 @@ impl LanguageModel {
             .hint("tokenizer and weights do not belong together"));
         }
         Ok(Self {
-            name: id.to_owned(),
+            name: match &options.adapter {
+                Some(adapter) => format!("{id} with {adapter}"),
+                None => id.to_owned(),
+            },
             random: options.random_seed.is_some(),
             decoder,
             config_json,
@@ -171,6 +194,23 @@ impl LanguageModel {
             tokenizer: self.tokenizer.clone(),
             fingerprint: OnceCell::new(),
         }
+    }
+
+    /// The same model with an adapter, a folder or a repository of the hub, merged into its weights. It shares those that
+    /// the adapter leaves as they are, where the family's checkpoints store them apart.
+    ///
+    /// # Errors
+    /// Random weights, or those that checkpoints of the family cannot hold; an adapter that is not found, not understood
+    /// or does not fit.
+    pub fn with_adapter(&self, adapter: &str, offline: bool) -> Result<Self> {
+        if self.random {
+            return Err(not_random());
+        }
+        let read = Adapter::open(&hub::adapter::locate(adapter, offline)?)?;
+        let held = Held(save::weights(&self.decoder)?);
+        let place = (self.decoder.kind, self.decoder.device);
+        let decoder = adapted(&self.name, self.config().clone(), &held, &read, place)?;
+        Ok(Self { name: format!("{} with {adapter}", self.name), ..self.with_decoder(decoder) })
     }
 
     /// The decoder's configuration.
@@ -268,6 +308,27 @@ impl LanguageModel {
         let computed = fingerprint(&self.decoder)?;
         Ok(self.fingerprint.get_or_init(|| computed))
     }
+}
+
+fn not_random() -> Error {
+    Error::new("an adapter changes trained weights, not random ones")
+}
+
+/// The decoder with an adapter merged into its weights.
+fn adapted(
+    id: &str,
+    mut config: Config,
+    source: &dyn WeightSource,
+    adapter: &Adapter,
+    (kind, device): (Kind, Device),
+) -> Result<Decoder> {
+    let source = Adapted::new(source, adapter, &mut config)?;
+    let decoder = load::decoder(config, &source, kind, device)?;
+    source.check_used()?;
+    if let Some(base) = adapter.base.as_ref().filter(|_| !adapter.fits(id)) {
+        error_line(&format!("note: the adapter was trained on `{base}`, and this is `{id}`"));
+    }
+    Ok(decoder)
 }
 
 enum Weights<'a> {

@@ -4,6 +4,7 @@
 //! bring the weights in, and `decoder` and `forward` run them. `hook` names the places, and `run` runs captures, callbacks and
 //! interventions there.
 
+pub mod adapter;
 pub mod attention;
 pub mod block;
 pub mod built_in;

@@ -31,7 +31,10 @@ impl LanguageModel {
                 .hint("give a new folder, so that no model is lost"));
         }
         let config = self.saved_config()?;
-        let weights = weights(&self.decoder)?;
+        let on_cpu = |(name, weight): (String, Tch)| {
+            Ok((name, Tensor::new(weight.f_to_device(tch::Device::Cpu)?.f_contiguous()?)))
+        };
+        let weights = weights(&self.decoder)?.into_iter().map(on_cpu).collect::<Result<_>>()?;
         file::make_dir(folder)?;
         let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
         safetensors::write(&folder.join("model.safetensors"), &weights, &metadata)?;
@@ -87,50 +90,51 @@ fn pretty(value: &Json) -> String {
     format!("{value:#}\n")
 }
 
-/// The weights by the names and in the layout of the family's checkpoints.
-fn weights(decoder: &Decoder) -> Result<BTreeMap<String, Tensor>> {
+/// The weights by the names and in the layout of the family's checkpoints, as views where they are kept so.
+///
+/// # Errors
+/// Weights that checkpoints of the family cannot hold.
+pub(super) fn weights(decoder: &Decoder) -> Result<BTreeMap<String, Tch>> {
     let mut writer = Writer { naming: family::find(&decoder.config.model_type)?.naming, found: BTreeMap::new() };
     let naming = writer.naming;
-    writer.add(format!("{}{}.weight", naming.root, naming.embedding), &decoder.embedding)?;
+    writer.add(format!("{}{}.weight", naming.root, naming.embedding), &decoder.embedding);
     if let (Some(positions), Some(name)) = (&decoder.position_embedding, naming.position_embedding) {
         // Positions before the first token's are never read.
         let unread =
             Tch::f_zeros([naming.position_offset, decoder.config.d_model], (positions.kind(), positions.device()))?;
         let stored = Tch::f_cat(&[&unread, positions], 0)?;
-        writer.add(format!("{}{name}.weight", naming.root), &stored)?;
+        writer.add(format!("{}{name}.weight", naming.root), &stored);
     }
     for block in &decoder.blocks {
         writer.block(decoder, block)?;
     }
     writer.norm(&format!("{}{}", naming.root, naming.final_norm), &decoder.final_norm)?;
     if !decoder.config.tied {
-        writer.add(format!("{}.weight", naming.unembedding), &decoder.unembedding.weight)?;
+        writer.add(format!("{}.weight", naming.unembedding), &decoder.unembedding.weight);
     }
     if let Some(bias) = &decoder.unembedding.bias {
-        writer.add(format!("{}.bias", naming.unembedding), bias)?;
+        writer.add(format!("{}.bias", naming.unembedding), bias);
     }
     Ok(writer.found)
 }
 
 struct Writer {
     naming: Naming,
-    found: BTreeMap<String, Tensor>,
+    found: BTreeMap<String, Tch>,
 }
 
 impl Writer {
-    fn add(&mut self, name: String, tensor: &Tch) -> Result<()> {
-        let contiguous = tensor.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
-        self.found.insert(name, Tensor::new(contiguous));
-        Ok(())
+    fn add(&mut self, name: String, tensor: &Tch) {
+        self.found.insert(name, tensor.shallow_clone());
     }
 
     /// A linear map, with a bias of zeros where `has_bias` and the map has none.
     fn linear(&mut self, name: &str, linear: &Linear, has_bias: bool) -> Result<()> {
         let weight =
             if self.naming.transposed { linear.weight.f_transpose(0, 1)? } else { linear.weight.shallow_clone() };
-        self.add(format!("{name}.weight"), &weight)?;
+        self.add(format!("{name}.weight"), &weight);
         if has_bias {
-            self.add(format!("{name}.bias"), &bias_or_zeros(linear)?)?;
+            self.add(format!("{name}.bias"), &bias_or_zeros(linear)?);
         }
         Ok(())
     }
@@ -139,7 +143,7 @@ impl Writer {
     fn experts(&mut self, prefix: &str, name: &str, linear: &Linear) -> Result<()> {
         no_bias(linear, name)?;
         for expert in 0..linear.weight.size()[0] {
-            self.add(format!("{prefix}{expert}.{name}.weight"), &linear.weight.f_select(0, expert)?)?;
+            self.add(format!("{prefix}{expert}.{name}.weight"), &linear.weight.f_select(0, expert)?);
         }
         Ok(())
     }
@@ -155,7 +159,7 @@ impl Writer {
     fn norm(&mut self, name: &str, norm: &Norm) -> Result<()> {
         for (part, tensor) in [("weight", &norm.weight), ("bias", &norm.bias)] {
             if let Some(tensor) = tensor {
-                self.add(format!("{name}.{part}"), tensor)?;
+                self.add(format!("{name}.{part}"), tensor);
             }
         }
         Ok(())
@@ -181,7 +185,7 @@ impl Writer {
         }
         self.linear(&named(naming.attention_output), &attention.output, config.attention_output_bias)?;
         if let Some(sinks) = &attention.sinks {
-            self.add(named(naming.sinks), sinks)?;
+            self.add(named(naming.sinks), sinks);
         }
         for (name, norm) in [(naming.query_norm, &attention.query_norm), (naming.key_norm, &attention.key_norm)] {
             if let Some(norm) = norm {
@@ -232,8 +236,8 @@ impl Writer {
             (MlpNaming::StackedExperts { router, gate_up }, Some(gate)) => {
                 let both = joined(&[gate, &mlp.up], |tensors| Ok(Tch::f_stack(tensors, 2)?.f_flatten(1, 2)?))?;
                 for (name, linear) in [(gate_up, &both), (naming.mlp_down, &mlp.down)] {
-                    self.add(named(name), &linear.weight.f_transpose(1, 2)?)?;
-                    self.add(format!("{}_bias", named(name)), &bias_or_zeros(linear)?)?;
+                    self.add(named(name), &linear.weight.f_transpose(1, 2)?);
+                    self.add(format!("{}_bias", named(name)), &bias_or_zeros(linear)?);
                 }
                 self.router(&named(router), mlp, true)?;
             }

@@ -15,7 +15,7 @@ use super::mxfp4;
 use crate::data::safetensors::SafetensorsFile;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
-use crate::hub;
+use crate::hub::{self, adapter};
 use crate::tensor::generator::Generator;
 use crate::tensor::raw::Arithmetic;
 
@@ -40,7 +40,11 @@ pub trait WeightSource {
     fn unused(&self, used: &BTreeSet<String>) -> Vec<String>;
 }
 
-fn check_shape(name: &str, found: &[i64], expected: &[i64]) -> Result<()> {
+/// Fails unless a tensor has the shape that the config requires.
+///
+/// # Errors
+/// Another shape.
+pub(super) fn check_shape(name: &str, found: &[i64], expected: &[i64]) -> Result<()> {
     if found == expected {
         return Ok(());
     }
@@ -50,9 +54,6 @@ fn check_shape(name: &str, found: &[i64], expected: &[i64]) -> Result<()> {
 
 /// The file of TransformerLens's own models.
 const PICKLE: &str = "model_final.pth";
-
-/// The file of peft's additional weights.
-const ADAPTER: &str = "adapter_model.safetensors";
 
 /// The safetensors files of a checkpoint, one or several.
 #[derive(Debug)]
@@ -68,9 +69,11 @@ impl Checkpoint {
     /// # Errors
     /// No safetensors there, a missing shard, a file that is cut off or damaged; each names the file.
     pub fn open(directory: &Path) -> Result<Self> {
-        if directory.join(ADAPTER).is_file() {
-            return Err(Error::new(format!("`{}` has an adapter, {ADAPTER}", directory.display()))
-                .hint("merge it into the weights with peft's `merge_and_unload`, or move it away"));
+        if directory.join(adapter::WEIGHTS).is_file() {
+            return Err(Error::new(format!("`{}` has an adapter, {}", directory.display(), adapter::WEIGHTS)).hint(
+                "move it to a folder of its own and load the model with the option `adapter`, or merge it into the \
+                 weights with peft's `merge_and_unload`",
+            ));
         }
         let index = directory.join("model.safetensors.index.json");
         let single = directory.join("model.safetensors");

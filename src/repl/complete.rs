@@ -239,7 +239,9 @@ mod tests {
             let the_table = table([`layer`]);
             let the_tensor = zeros([1]);
             let the_prefix = the_model.prefix([1, 2]);
-            let the_weights = the_model.blocks[0];"
+            let the_weights = the_model.blocks[0];
+            let ones = #{{ W_enc: ones([2, 3]), b_enc: ones([3]), W_dec: ones([3, 2]), b_dec: ones([2]) }};
+            let the_sae = new_sae(ones, #{{ apply_b_dec_to_input: true }});"
         );
         if let Err(ScriptError::Failed(wrong)) = session.eval("handles", &text) {
             panic!("{}", session.render(&wrong, false));
@@ -261,6 +263,7 @@ mod tests {
             ("paths", "starts"),
             ("prefix", "len()"),
             ("progress", "tick("),
+            ("sae", "encode("),
             ("table", "row("),
             ("tensor", "shape"),
             ("weights", "keys()"),

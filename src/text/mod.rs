@@ -1,6 +1,7 @@
 //! Text in and out of a model: tokenizers, from `tokenizer.json` or from a GGUF file's own vocabulary, and chat
 //! templates.
 
+pub mod batch;
 pub mod chat;
 mod post_processor;
 pub mod python;

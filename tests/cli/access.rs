@@ -99,6 +99,10 @@ fn no_function_reads_elsewhere() {
     for function in ["load_safetensors", "load_safetensors_metadata"] {
         place.refused(&format!("{function}(\"{elsewhere}/x.safetensors\")"), &permission("x.safetensors"));
     }
+    place.refused(&format!("read_texts(\"{elsewhere}/secret.txt\").to_array()"), &permission("secret.txt"));
+    for listed in [elsewhere.clone(), format!("{elsewhere}/*.txt")] {
+        place.refused(&format!("read_texts(\"{listed}\")"), &format!("read={elsewhere}"));
+    }
     place.refused(&format!("load_model(\"{elsewhere}\")"), &permission("config.json"));
     place.refused(&format!("load_model(\"{elsewhere}/model.gguf\")"), &permission("model.gguf"));
     place.refused(&format!("import \"{elsewhere}/module\" as m;"), &permission("module.rhai"));

@@ -5,6 +5,7 @@ mod fake_hub;
 mod support;
 
 mod access;
+mod adapter;
 mod command_line;
 mod dataset;
 mod doctor;

@@ -1,10 +1,11 @@
-//! Data files: CSV, JSON, JSON lines, parquet, tasks.
+//! Data files: CSV, JSON, JSON lines, NumPy archives, parquet, SAEs, tasks.
 
 use std::fs;
 use std::path::Path;
 
 use lancet::data::parquet::{Column, ColumnType, Writer};
-use lancet::data::{csv, json, record, task};
+use lancet::data::{csv, json, npz, record, task};
+use lancet::sae;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
@@ -82,7 +83,7 @@ impl Target for JsonLines {
 
     fn run(&mut self, input: &Input) {
         fs::write(&input.file, &input.bytes).unwrap();
-        let _ = json::read_lines(Path::new(&input.file));
+        let _ = json::lines(Path::new(&input.file)).map(Iterator::count);
         let _ = record::read(Path::new(&input.file));
     }
 }
@@ -118,6 +119,55 @@ impl Target for Parquet {
     fn run(&mut self, input: &Input) {
         fs::write(&input.file, &input.bytes).unwrap();
         let _ = record::read(Path::new(&input.file));
+    }
+}
+
+struct Npz(Mutator);
+
+impl Target for Npz {
+    fn new() -> Self {
+        let words =
+            &["PK\u{1}\u{2}", "PK\u{3}\u{4}", "NUMPY", "'<f4'", "True", "(2, 3)", "(", "[", "'", "-1", "99999999999"];
+        Self(Mutator::new(seed::fixtures(&["arrays.npz", "packed.npz", "sae/gemma_scope.npz"]), words))
+    }
+
+    fn input(&self, random: &mut ChaCha8Rng) -> Input {
+        let bytes = if random.gen_bool(0.4) { self.0.input(random) } else { self.0.in_place(random) };
+        Input { file: "arrays.npz".into(), bytes }
+    }
+
+    fn run(&mut self, input: &Input) {
+        fs::write(&input.file, &input.bytes).unwrap();
+        let _ = npz::read(Path::new(&input.file));
+    }
+}
+
+/// The description of an SAE; what is read is also used.
+struct Sae(JsonMutator);
+
+impl Target for Sae {
+    fn new() -> Self {
+        fs::write("sae_weights.safetensors", seed::fixtures(&["sae/topk/sae_weights.safetensors"]).concat()).unwrap();
+        Self(JsonMutator::new(seed::contents("tests/fixtures/sae", "/cfg.json")))
+    }
+
+    fn input(&self, random: &mut ChaCha8Rng) -> Input {
+        Input { file: "cfg.json".into(), bytes: self.0.input(random) }
+    }
+
+    fn run(&mut self, input: &Input) {
+        fs::write(&input.file, &input.bytes).unwrap();
+        let options = sae::file::LoadOptions {
+            device: tch::Device::Cpu,
+            kind: None,
+            hook_name: None,
+            hook_name_out: None,
+            norm_scaling_factor: None,
+            ignore: Vec::new(),
+        };
+        let Ok(read) = sae::file::load(Path::new("."), &options) else { return };
+        let ones = tch::Tensor::ones([2, 16], (tch::Kind::Float, tch::Device::Cpu));
+        assert_eq!(read.forward(&ones).unwrap().size(), [2, 16]);
     }
 }
 
@@ -178,6 +228,16 @@ fn json_files() {
 #[test]
 fn json_lines() {
     fuzz::<JsonLines>("data::json_lines", 5_000);
+}
+
+#[test]
+fn numpy_archives() {
+    fuzz::<Npz>("data::numpy_archives", 5_000);
+}
+
+#[test]
+fn saes() {
+    fuzz::<Sae>("data::saes", 5_000);
 }
 
 #[test]

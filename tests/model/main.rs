@@ -4,9 +4,11 @@
 
 mod support;
 
+mod adapter;
 mod chat_template;
 mod checkpoint;
 mod config;
+mod corpus;
 mod experts;
 mod fused;
 mod generate;
@@ -27,6 +29,8 @@ mod partial;
 mod patching;
 mod path_graph;
 mod residual;
+mod sae;
+mod sae_refusal;
 mod simulated_gpu;
 mod standard_library;
 mod sweep;

@@ -234,7 +234,7 @@ fn what_does_not_fit_is_named() {
         ("factored::new_product(ones([2, 3]), ones([2, 3]))", &["have no product"]),
         ("ablate::neuron(model, 0, 48)", &["no neuron 48", "0 to 47"]),
         ("ablate::hooks([ablate::head(model, 0, 0)], #{})", &["no value for L0H0"]),
-        (r#"ablate::means(model, [[1], [1, 2]], [ablate::head(model, 0, 0)], "prompts")"#, &["[1, 2] tokens"]),
+        (r#"ablate::means(model, [[1], [1, 2]], [ablate::head(model, 0, 0)], "prompts")"#, &["1 to 2 tokens"]),
         ("lens::logit(model, clean)", &["2 prompts", "one at a time"]),
         ("lens::fit_tuned(model, clean, 0)", &["14 positions do not determine", "more than 32"]),
         (r#"lens::fit_frozen(model, clean, "first")"#, &[r#""first""#]),

@@ -28,6 +28,7 @@ const VALUES: &[(&str, &str)] = &[
     ("figure", "heatmap(x)"),
     ("table", "table([\"a\", \"b\"])"),
     ("progress", "progress(3)"),
+    ("sae", "own"),
 ];
 const PREPARE: &str = r#"
     let x = tensor([[1.0, 2.0], [3.0, 4.0]]);
@@ -36,6 +37,8 @@ const PREPARE: &str = r#"
     let linear = model.linearize("The dog");
     let paths = linear.paths(#{ answer: 7, edges: "argmax", quiet: true });
     let graph = path_graph(paths, #{ high_ranking_only: false });
+    let weights = #{ W_enc: eye(32), b_enc: zeros([32]), W_dec: eye(32), b_dec: zeros([32]) };
+    let own = new_sae(weights, #{ apply_b_dec_to_input: true, hook_name: "blocks.0.hook_resid_post" });
 "#;
 /// What is drawn anew each time, talks, waits or ends the session; `take` of Rhai empties even numbers.
 const LEFT_OUT: &[&str] =

@@ -4,50 +4,31 @@ mod csv;
 mod json;
 mod parquet;
 mod task;
+mod tensors;
+mod texts;
 
-pub use json::to_json;
+pub use json::{from_json, to_json};
+pub use texts::{GivenTexts, TextsHandle, given_texts};
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map};
 
-use super::convert::expected;
 use super::error::ScriptResult;
 use super::module;
-use super::option::Options;
-use super::tensor::convert;
 use crate::access;
 use crate::cache::Cache;
 use crate::catalog::topic::Topic;
-use crate::data::{json as json_file, safetensors};
-use crate::error::Result;
+use crate::data::json as json_file;
 use crate::file;
 
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Files, exported_manifest!(file_functions));
+    module::register(engine, Topic::Files, exported_manifest!(tensors::functions));
     module::register(engine, Topic::Files, exported_manifest!(data_functions));
-}
-
-fn texts(what: &str, map: &Map) -> Result<BTreeMap<String, String>> {
-    map.iter()
-        .map(|(key, value)| match value.clone().into_string() {
-            Ok(text) => Ok((key.to_string(), text)),
-            Err(_) => Err(expected(&format!("`{key}` in {what}"), "a string", value)),
-        })
-        .collect()
-}
-
-fn save(path: &str, tensors: &Map, options: Map) -> Result<()> {
-    let metadata = Options::read("save_safetensors", options, |options| options.map("metadata"))?;
-    let metadata = texts("the metadata", &metadata.unwrap_or_default())?;
-    let tensors = tensors
-        .iter()
-        .map(|(name, value)| Ok((name.to_string(), convert::tensor(&format!("`{name}`"), value)?)))
-        .collect::<Result<BTreeMap<_, _>>>()?;
-    safetensors::write(Path::new(path), &tensors, &metadata)
+    texts::register(engine);
 }
 
 #[export_module(manifest)]
@@ -142,33 +123,6 @@ mod file_functions {
 
 #[export_module(manifest)]
 mod data_functions {
-    /// Writes a map of tensors to a safetensors file.
-    ///
-    /// Missing folders are made, and an older file stays as it was if writing fails.
-    ///
-    /// Option: `metadata`, a map of strings stored beside the tensors.
-    #[rhai_fn(return_raw, volatile)]
-    pub fn save_safetensors(path: &str, tensors: Map, options: Map) -> ScriptResult<()> {
-        Ok(save(path, &tensors, options)?)
-    }
-
-    /// The tensors of a safetensors file, a map by name, on the CPU.
-    ///
-    /// # Errors
-    /// A damaged file, or a dtype that tensors don't have; the message names the tensor.
-    #[rhai_fn(return_raw, volatile)]
-    pub fn load_safetensors(path: &str) -> ScriptResult<Map> {
-        let tensors = safetensors::read(Path::new(path))?;
-        Ok(tensors.into_iter().map(|(name, tensor)| (name.into(), Dynamic::from(tensor))).collect())
-    }
-
-    /// The strings stored beside the tensors of a safetensors file, a map.
-    #[rhai_fn(return_raw, volatile)]
-    pub fn load_safetensors_metadata(path: &str) -> ScriptResult<Map> {
-        let metadata = safetensors::read_metadata(Path::new(path))?;
-        Ok(metadata.into_iter().map(|(key, text)| (key.into(), Dynamic::from(text))).collect())
-    }
-
     /// Writes a value as indented JSON: maps, arrays, strings, numbers, bools, `()` (as null) and tensors (as nested
     /// arrays).
     ///
@@ -231,8 +185,7 @@ mod data_functions {
     /// ```
     #[rhai_fn(return_raw, volatile)]
     pub fn read_jsonl(path: &str) -> ScriptResult<Array> {
-        let values = json_file::read_lines(Path::new(path))?;
-        values.into_iter().map(|(_, value)| Ok(json::from_json(value)?)).collect()
+        json_file::lines(Path::new(path))?.map(|line| Ok(json::from_json(line?.1)?)).collect()
     }
 
     /// The rows of a parquet file, an array of maps from column name to value. Lists are arrays, what is absent is

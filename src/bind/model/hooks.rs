@@ -1,6 +1,7 @@
 //! The hooks that a script passes to a run: `[name, function]` pairs and interventions.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use rhai::{Array, Dynamic, EvalAltResult, FnPtr, FuncArgs, NativeCallContext};
 
@@ -42,7 +43,8 @@ impl Caller<'_> {
     /// Adds a script's hooks to a run, for some samples of the batch only where `rows` (first, how many) says so.
     ///
     /// # Errors
-    /// An entry that is neither a pair nor an intervention, an unknown hook, an unknown position.
+    /// An entry that is neither a pair nor an intervention, an unknown hook, an unknown position; several names that
+    /// are not of one hook each, in order of execution.
     pub fn add<'a>(
         &'a self,
         hooks: &mut Hooks<'a>,
@@ -61,8 +63,14 @@ impl Caller<'_> {
             }
             let pair = entry.read_lock::<Array>().ok_or_else(|| not_a_hook(entry))?;
             let [name, function] = pair.as_slice() else { return Err(not_a_hook(entry)) };
-            let name = name.clone().into_string().map_err(|_| not_a_hook(entry))?;
             let function = function.clone().try_cast::<FnPtr>().ok_or_else(|| not_a_hook(entry))?;
+            if let Some(names) = name.read_lock::<Array>() {
+                let name = |name: &Dynamic| name.clone().into_string().map_err(|_| not_a_hook(entry));
+                let names = names.iter().map(name).collect::<Result<Vec<_>>>()?;
+                self.add_joint(hooks, &names, function, config, rows)?;
+                continue;
+            }
+            let name = name.clone().into_string().map_err(|_| not_a_hook(entry))?;
             let points = hook::matching(&name, config)?;
             hooks.add_for(config, rows, points, name, Action::Call(self.callback(function)));
         }
@@ -72,8 +80,48 @@ impl Caller<'_> {
     fn callback(&self, function: FnPtr) -> Callback<'_> {
         Box::new(move |point, value| {
             let value = Tensor::new(value.shallow_clone());
-            call(&function, self.context, point, value).map_err(|error| self.stop(error))
+            call(&function, self.context, point, &[], value).map_err(|error| self.stop(error))
         })
+    }
+
+    /// Adds a hook whose function takes the activations of several places, and replaces the last one.
+    fn add_joint<'a>(
+        &'a self,
+        hooks: &mut Hooks<'a>,
+        names: &[String],
+        function: FnPtr,
+        config: &Config,
+        rows: Option<(i64, i64)>,
+    ) -> Result<()> {
+        let points = names.iter().map(|name| hook::parse(name, config)).collect::<Result<Vec<_>>>()?;
+        let order = hook::points(config);
+        let place = |point: &HookPoint| order.iter().position(|other| other == point);
+        if !points.is_sorted_by(|one, other| place(one) < place(other)) {
+            return Err(Error::new(format!("the hooks {} do not run in this order", names.join(", "))).hint(
+                "name them in the order of `model.hook_names`; the function replaces the last one's activation",
+            ));
+        }
+        let Some((last, read)) = points.split_last() else { return Err(Error::new("a hook needs a name")) };
+        // What the places before the last one had in this pass.
+        let held: Rc<RefCell<Vec<Option<Tensor>>>> = Rc::new(RefCell::new(vec![None; read.len()]));
+        for (index, point) in read.iter().enumerate() {
+            let held = Rc::clone(&held);
+            let keep: Callback = Box::new(move |_, value| {
+                held.borrow_mut()[index] = Some(Tensor::new(value.shallow_clone()));
+                Ok(None)
+            });
+            hooks.add_for(config, rows, vec![*point], point.name(), Action::Call(keep));
+        }
+        let replace: Callback = Box::new(move |point, value| {
+            let before: Option<Vec<Tensor>> = held.borrow_mut().iter_mut().map(Option::take).collect();
+            let before = before.ok_or_else(|| {
+                Error::new(format!("the run reached `{}` but not all of the hooks that go with it", point.name()))
+            })?;
+            let value = Tensor::new(value.shallow_clone());
+            call(&function, self.context, point, &before, value).map_err(|error| self.stop(error))
+        });
+        hooks.add_for(config, rows, vec![*last], last.name(), Action::Call(replace));
+        Ok(())
     }
 
     /// Calls another function that the script gave. Its error stops the run, and `with_hooks` raises it as it is.
@@ -91,17 +139,24 @@ impl Caller<'_> {
 }
 
 fn not_a_hook(entry: &Dynamic) -> Error {
-    expected("a hook", "[name, |value| ...] or an intervention such as patch(name, position, tensor)", entry)
+    expected(
+        "a hook",
+        "[name, |value| ...], [[name, name], |value, value| ...] or an intervention such as patch(name, position, x)",
+        entry,
+    )
 }
 
-/// Calls `|value|`, or `|value, name|` if the function takes two arguments.
+/// Calls `|value|`, or `|value, name|` if the function takes one argument more; the values of the places `before` come
+/// first.
 fn call(
     function: &FnPtr,
     context: &NativeCallContext,
     point: &HookPoint,
+    before: &[Tensor],
     value: Tensor,
 ) -> ScriptResult<Option<tch::Tensor>> {
-    let (result, written) = watch(&value.clone(), || call_function(function, context, point, value));
+    let values: Vec<Dynamic> = before.iter().chain([&value]).map(|value| Dynamic::from(value.clone())).collect();
+    let (result, written) = watch(&value, || call_function(function, context, point, values));
     let result = result?;
     if result.is_unit() {
         if written {
@@ -129,17 +184,22 @@ fn call_function(
     function: &FnPtr,
     context: &NativeCallContext,
     point: &HookPoint,
-    value: Tensor,
+    values: Vec<Dynamic>,
 ) -> ScriptResult<Dynamic> {
-    let one = function.call_within_context::<Dynamic>(context, (value.clone(),));
+    let one = function.call_within_context::<Dynamic>(context, values.clone());
     match one {
         Err(error) if takes_other_arguments(&error, function) => {
-            match function.call_within_context::<Dynamic>(context, (value, point.name())) {
+            let hint = match values.len() {
+                1 => "|value| ... or |value, name| ...".to_owned(),
+                count => format!("one for each of the {count} hooks, and perhaps the name of the last"),
+            };
+            let named = [values, vec![point.name().into()]].concat();
+            match function.call_within_context::<Dynamic>(context, named) {
                 Err(error) if takes_other_arguments(&error, function) => Err(Error::new(format!(
                     "the function of the hook at `{}` takes the wrong number of arguments",
                     point.name()
                 ))
-                .hint("|value| ... or |value, name| ...")
+                .hint(hint)
                 .into()),
                 other => other,
             }

@@ -2,6 +2,7 @@
 
 mod cache;
 mod chat;
+mod concatenation;
 mod generation;
 mod grid;
 pub mod hooks;
@@ -60,6 +61,7 @@ pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Models, exported_manifest!(loading));
     module::register(engine, Topic::Hooks, exported_manifest!(hook_naming));
     module::register(engine, Topic::Models, exported_manifest!(tokens::functions));
+    module::register(engine, Topic::Models, exported_manifest!(concatenation::functions));
     module::register(engine, Topic::Models, exported_manifest!(run::functions));
     module::register(engine, Topic::Models, exported_manifest!(generation::functions));
     module::register(engine, Topic::Models, exported_manifest!(loss::functions));
@@ -127,6 +129,7 @@ fn load_options(options: &mut Options) -> Result<LoadOptions> {
     }
     load.revision = options.string("revision")?;
     load.offline = options.boolean("offline")?.unwrap_or(false);
+    load.adapter = options.string("adapter")?;
     let seed = options.integer("seed")?;
     let is_random = options.choice("init", &[("pretrained", false), ("random", true)])?.unwrap_or(false);
     if seed.is_some() && !is_random {
@@ -192,7 +195,8 @@ mod loading {
     ///
     /// Options: `device` ("auto", "cpu", "cuda:0"; "auto" takes a GPU if there is one), `dtype` ("f32", "bf16", "f16",
     /// "f64"), `revision` (of a repository), `init` ("random" draws the weights instead of reading them) with `seed`,
-    /// `offline` (true: never use the network).
+    /// `offline` (true: never use the network), `adapter` (a LoRA adapter of PEFT, which is merged into the
+    /// weights: a folder, or a repository of the hub).
     ///
     /// # Example
     /// ```rhai

@@ -319,8 +319,9 @@ pub mod hook_functions {
     /// in order.
     ///
     /// A pair's function takes the activation and returns its replacement, of the same shape, or () to leave it. A
-    /// function of two parameters also takes the hook's name. A name may be a pattern. A hook that never runs is an
-    /// error.
+    /// function of two parameters also takes the hook's name. A name may be a pattern. Instead of a name there may be an
+    /// array of names, in the order in which they run: the function takes all their activations, and what it returns
+    /// replaces the last one's. A hook that never runs is an error.
     ///
     /// Options: `positions` (a map of names that interventions may use as positions, such as `#{ T_inst: 7 }`),
     /// `logits` ("all" or "last"), `start_at_layer`, `stop_at_layer`, `prefix`, `padding` (see `forward`; interventions

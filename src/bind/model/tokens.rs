@@ -119,7 +119,10 @@ pub fn directions(model: &LanguageModel, tokens: &Dynamic) -> Result<tch::Tensor
 }
 
 /// The id of one token, as an id or as text.
-fn single(model: &LanguageModel, token: &Dynamic) -> Result<i64> {
+///
+/// # Errors
+/// A text of another number of tokens than one.
+pub fn single(model: &LanguageModel, token: &Dynamic) -> Result<i64> {
     if let Ok(id) = token.as_int() {
         return Ok(id);
     }
@@ -144,12 +147,14 @@ fn to_array(ids: Vec<i64>) -> Array {
 }
 
 fn text_or_texts(model: &LanguageModel, text: &Dynamic, (special, bos): (bool, bool)) -> Result<Array> {
-    if let Some(texts) = text.read_lock::<Array>() {
-        return texts.iter().map(|text| text_or_texts(model, text, (special, bos)).map(Dynamic::from)).collect();
-    }
-    let text = text.clone().into_string().map_err(|_| expected("text", "a string or an array of strings", text))?;
-    let ids = model.encode(&text, special)?;
-    Ok(to_array(if bos { after_bos(model, ids)? } else { ids }))
+    let complete = |ids: Vec<i64>| Ok(to_array(if bos { after_bos(model, ids)? } else { ids }));
+    let string = |text: &Dynamic| {
+        text.clone().into_string().map_err(|_| expected("text", "a string or an array of strings", text))
+    };
+    let Some(texts) = text.read_lock::<Array>() else { return complete(model.encode(&string(text)?, special)?) };
+    let texts = texts.iter().map(string).collect::<Result<Vec<_>>>()?;
+    let rows = model.tokenizer()?.encode_all(&texts, special)?;
+    rows.into_iter().map(|ids| complete(ids).map(Dynamic::from)).collect()
 }
 
 #[export_module(manifest)]

@@ -11,6 +11,7 @@ use super::Model;
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
+use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::run::Hooks;
@@ -200,6 +201,33 @@ pub mod functions {
         };
         let weights = weights.into_iter().map(tensor).collect::<Result<_>>()?;
         edited(model, |decoder| decoder.with_parameters(weights))
+    }
+
+    /// The model with a LoRA adapter of PEFT, a folder or a repository of the hub, merged into its weights; this one stays
+    /// as it is. See the option `adapter` of `load_model`, which takes less memory where this model is not needed.
+    ///
+    /// Option: `offline` (true: never use the network).
+    ///
+    /// # Errors
+    /// An adapter that is not understood or does not fit, a model of random weights.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let changed = "base_model.model.model.layers.3.mlp.down_proj";
+    /// let tensors = #{};
+    /// tensors[changed + ".lora_A.weight"] = randn([2, 1536]);
+    /// tensors[changed + ".lora_B.weight"] = randn([576, 2]);
+    /// save_safetensors("adapter/adapter_model.safetensors", tensors);
+    /// let config = #{ peft_type: "LORA", r: 2, lora_alpha: 4, target_modules: ["down_proj"] };
+    /// write_json("adapter/adapter_config.json", config);
+    /// let model = load_model("smollm2");
+    /// let tuned = model.with_adapter("adapter");
+    /// assert(tuned.hash != model.hash && equal(tuned.W_E, model.W_E));
+    /// ```
+    #[rhai_fn(return_raw, pure)]
+    pub fn with_adapter(model: &mut Model, adapter: &str, options: Map) -> ScriptResult<Model> {
+        let offline = Options::read("with_adapter", options, |options| options.boolean("offline"))?;
+        Ok(Model(Rc::new(model.get().with_adapter(adapter, offline.unwrap_or(false))?)))
     }
 
     /// The model with the weights of its norms multiplied into the maps that follow them (`fold_ln` of TransformerLens).
