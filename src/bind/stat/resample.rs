@@ -20,14 +20,17 @@ pub fn module() -> Module {
     module::module(Topic::Statistics, exported_manifest!(functions))
 }
 
+/// Takes the option `key`, a number of draws.
+fn draws(options: &mut Options, key: &'static str, usual: usize) -> Result<usize> {
+    options.integer(key)?.map_or(Ok(usual), |number| count(&format!("`{key}`"), number))
+}
+
 /// Takes the options of an interval: `level`, `n_resamples`, `method` and `seed`.
 pub fn bootstrap_settings(options: &mut Options) -> Result<bootstrap::Settings> {
     let usual = bootstrap::Settings::default();
     Ok(bootstrap::Settings {
         level: options.number("level")?.unwrap_or(usual.level),
-        n_resamples: options
-            .integer("n_resamples")?
-            .map_or(Ok(usual.n_resamples), |number| count("`n_resamples`", number))?,
+        n_resamples: draws(options, "n_resamples", usual.n_resamples)?,
         method: options.string("method")?.map_or(Ok(usual.method), |name| Method::parse(&name))?,
         seed: seed(options)?,
     })
@@ -36,9 +39,7 @@ pub fn bootstrap_settings(options: &mut Options) -> Result<bootstrap::Settings> 
 fn permutation_settings(options: &mut Options) -> Result<permutation::Settings> {
     let usual = permutation::Settings::default();
     Ok(permutation::Settings {
-        n_resamples: options
-            .integer("n_resamples")?
-            .map_or(Ok(usual.n_resamples), |number| count("`n_resamples`", number))?,
+        n_resamples: draws(options, "n_resamples", usual.n_resamples)?,
         seed: seed(options)?,
         paired: options.boolean("paired")?.unwrap_or(usual.paired),
         alternative: alternative(options)?,
@@ -49,9 +50,7 @@ fn permutation_settings(options: &mut Options) -> Result<permutation::Settings> 
 fn max_t_settings(options: &mut Options) -> Result<max_t::Settings> {
     let usual = max_t::Settings::default();
     Ok(max_t::Settings {
-        permutations: options
-            .integer("permutations")?
-            .map_or(Ok(usual.permutations), |number| count("`permutations`", number))?,
+        permutations: draws(options, "permutations", usual.permutations)?,
         seed: seed(options)?,
         alternative: alternative(options)?,
     })
