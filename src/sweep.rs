@@ -1,10 +1,10 @@
 //! A sweep: the same prompts under the hooks of many items (layers, heads, positions), several items side by side in
 //! one batch.
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use crate::error::{Error, Result};
-use crate::grid::metric::Measured;
+use crate::grid::metric::{Measured, Target};
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::padding::Side;
 use crate::model::run::Hooks;
@@ -86,10 +86,10 @@ impl Sweep {
             return Err(Error::new(format!("there are {count} prompts and {} answers", answers.len())));
         }
         decoder.check_ids(answers, "the answers")?;
-        let answers = Tensor::f_from_slice(answers)?;
+        let target = Target::answers(answers)?;
         let mut parts = Vec::with_capacity(self.items);
         self.run(decoder, Logits::Last, add_hooks, &mut |item, logits| {
-            let measured = Measured::of_logits(&logits.f_select(1, -1)?, &answers)?;
+            let measured = Measured::of_logits(&logits.f_select(1, -1)?, &target)?;
             if let Some(prompt) = measured.cells()?.iter().position(|cell| !cell.is_measured()) {
                 return Err(Error::new(format!("the logits of prompt {prompt} are not finite under item {item}"))
                     .hint(not_finite_hint(decoder.kind)));
@@ -97,8 +97,6 @@ impl Sweep {
             parts.push(measured);
             Ok(())
         })?;
-        let Measured { logit, rank } = Measured::join(&parts)?;
-        let shape = [self.items as i64, count as i64];
-        Ok(Measured { logit: logit.f_to(Device::Cpu)?.f_view(shape)?, rank: rank.f_to(Device::Cpu)?.f_view(shape)? })
+        Measured::join(&parts)?.shaped(&[self.items as i64, count as i64])
     }
 }

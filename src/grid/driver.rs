@@ -1,13 +1,11 @@
 //! Runs a whole grid: takes finished samples from the store and computes the rest part by part.
 
-use tch::Tensor;
-
 use super::digest::Digests;
 use super::group::{self, Group};
-use super::metric::Cell;
-use super::outcome::Grid;
+use super::metric::{self, Cell, Measured, Target};
+use super::outcome::{Ends, Grid};
 use super::plan::{Plan, Planner};
-use super::request::{Request, Sample};
+use super::request::{Reference, Request, Sample};
 use super::set::{self, Set};
 use super::store::Store;
 use super::{plain, run};
@@ -25,7 +23,7 @@ use crate::progress::Progress;
 pub fn compute(model: &LanguageModel, request: &Request, announce: &mut dyn FnMut(&Plan)) -> Result<Grid> {
     let decoder = &model.decoder;
     let samples = request.samples(decoder)?;
-    let sets = set::all(&set::elements(model.config(), request.site), &request.sizes);
+    let sets = request.sets(model.config());
 
     // Given vectors have no name for the store to find them by.
     let folder = request.store.as_deref().filter(|_| request.vectors.is_none());
@@ -37,13 +35,14 @@ pub fn compute(model: &LanguageModel, request: &Request, announce: &mut dyn FnMu
     let mut planner = Planner::new(decoder, request, &sets);
     let plan = planner.plan(&groups, cells.iter().flatten().count());
     announce(&plan);
-    let baseline = baseline(model, request, &samples)?;
+    let target = target(model, request, &samples)?;
+    let baseline = baseline(model, request, &samples, &target)?;
     let mut digests = Digests::new(decoder, request);
     let progress = Progress::new(plan.passes, "patch_grid");
     for group in &groups {
         for part in planner.parts(group) {
             interrupt::check()?;
-            run_part(&mut planner, &mut digests, &part, &progress, &mut |sample, values| {
+            run_part(&mut planner, &mut digests, &target, &part, &progress, &mut |sample, values| {
                 check(&values, sample, &sets, model)?;
                 if let Some(store) = &store {
                     store.put(sample, &values)?;
@@ -56,8 +55,11 @@ pub fn compute(model: &LanguageModel, request: &Request, announce: &mut dyn FnMu
     progress.finish();
 
     let mut grid = assemble(&sets, &cells, &baseline, request, plan)?;
+    if request.is_normalised() {
+        grid.ends = Some(ends(model, request, &samples, &target)?);
+    }
     if request.verify > 0 {
-        grid.verified = Some(plain::verify(decoder, request, &samples, &grid)?);
+        grid.verified = Some(plain::verify(decoder, request, &samples, &target, &grid)?);
     }
     Ok(grid)
 }
@@ -66,16 +68,19 @@ pub fn compute(model: &LanguageModel, request: &Request, announce: &mut dyn FnMu
 fn run_part(
     planner: &mut Planner,
     digests: &mut Digests,
+    target: &Target,
     part: &Group,
     progress: &Progress,
     keep: &mut impl FnMut(usize, Vec<Cell>) -> Result<()>,
 ) -> Result<()> {
-    match run::run(planner, digests, part, progress) {
+    match run::run(planner, digests, target, part, progress) {
         Ok(values) => part.samples.iter().zip(values).try_for_each(|(sample, values)| keep(*sample, values)),
         Err(error) if error.is_out_of_memory() && part.samples.len() > 1 => {
-            part.halves().iter().try_for_each(|half| run_part(planner, digests, half, progress, keep))
+            part.halves().iter().try_for_each(|half| run_part(planner, digests, target, half, progress, keep))
         }
-        Err(error) if error.is_out_of_memory() && planner.halve() => run_part(planner, digests, part, progress, keep),
+        Err(error) if error.is_out_of_memory() && planner.halve() => {
+            run_part(planner, digests, target, part, progress, keep)
+        }
         Err(error) => Err(error),
     }
 }
@@ -93,11 +98,39 @@ fn check(cells: &[Cell], sample: usize, sets: &[Set], model: &LanguageModel) -> 
     }
 }
 
-/// The answers in the setting's baseline runs.
-fn baseline(model: &LanguageModel, request: &Request, samples: &[Sample]) -> Result<Vec<Cell>> {
+/// What the samples' logits are measured by.
+fn target(model: &LanguageModel, request: &Request, samples: &[Sample]) -> Result<Target> {
+    let mut target = Target::answers(&request.answers)?;
+    if !request.against.is_empty() {
+        model.decoder.check_ids(&request.against.concat(), "`against`")?;
+        target.against = Some(metric::against(&request.answers, &request.against)?);
+    }
+    if let Some(reference) = request.reference {
+        let prompt = |(number, sample): (usize, &Sample)| match reference {
+            Reference::Clean => request.clean(number),
+            Reference::Target => sample.prompt.clone(),
+        };
+        let prompts: Vec<Vec<i64>> = samples.iter().enumerate().map(prompt).collect();
+        target.reference = Some(plain::log_probabilities(&model.decoder, &prompts)?);
+    }
+    Ok(target)
+}
+
+/// The setting's baseline runs.
+fn baseline(model: &LanguageModel, request: &Request, samples: &[Sample], target: &Target) -> Result<Vec<Cell>> {
     let runs: Vec<Vec<i64>> =
         samples.iter().enumerate().map(|(number, sample)| request.baseline(number, &sample.prompt)).collect();
-    plain::measure(&model.decoder, &runs, &request.answers)
+    plain::measure(&model.decoder, &runs, target)
+}
+
+/// The runs of the targets alone, and of sources and targets together.
+fn ends(model: &LanguageModel, request: &Request, samples: &[Sample], target: &Target) -> Result<Ends> {
+    let alone: Vec<Vec<i64>> = samples.iter().map(|sample| sample.prompt.clone()).collect();
+    let together: Vec<Vec<i64>> = (0..samples.len()).map(|number| request.clean(number)).collect();
+    Ok(Ends {
+        corrupted: Measured::of_cells(&plain::measure(&model.decoder, &alone, target)?)?,
+        clean: Measured::of_cells(&plain::measure(&model.decoder, &together, target)?)?,
+    })
 }
 
 fn assemble(
@@ -111,17 +144,16 @@ fn assemble(
         cells.clone().ok_or_else(|| Error::new(format!("sample {sample} was not computed")))
     };
     let samples = cells.iter().enumerate().map(computed).collect::<Result<Vec<_>>>()?;
-    let logits: Vec<f64> = (0..sets.len()).flat_map(|set| samples.iter().map(move |cells| cells[set].logit)).collect();
-    let ranks: Vec<i64> = (0..sets.len()).flat_map(|set| samples.iter().map(move |cells| cells[set].rank)).collect();
-    let shape = [sets.len() as i64, samples.len() as i64];
-    let (baseline_logits, baseline_ranks): (Vec<f64>, Vec<i64>) =
-        baseline.iter().map(|cell| (cell.logit, cell.rank)).unzip();
+    let patched: Vec<Cell> = (0..sets.len()).flat_map(|set| samples.iter().map(move |cells| cells[set])).collect();
     Ok(Grid {
         sets: sets.to_vec(),
-        patched_logit: Tensor::f_from_slice(&logits)?.f_view(shape)?,
-        rank: Tensor::f_from_slice(&ranks)?.f_view(shape)?,
-        baseline_logit: Tensor::f_from_slice(&baseline_logits)?,
-        baseline_rank: Tensor::f_from_slice(&baseline_ranks)?,
+        patched: Measured::of_cells(&patched)?.shaped(&[sets.len() as i64, samples.len() as i64])?,
+        baseline: Measured::of_cells(baseline)?,
+        ends: None,
+        setting: request.setting,
+        metrics: request.metrics.clone(),
+        has_against: !request.against.is_empty(),
+        has_reference: request.reference.is_some(),
         max_rank: request.max_rank,
         plan,
         verified: None,

@@ -2,18 +2,19 @@
 
 use tch::{Kind, Tensor};
 
-use super::metric::Cell;
+use super::metric::{Asked, Cell, Measured, Metric};
 use super::plan::Plan;
+use super::request::Setting;
 use super::set::{self, Element, Set};
 use crate::error::{Error, Result};
 
-/// The quantity whose change is an effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
-    /// The answer's logit
-    Logit,
-    /// The answer's reciprocal rank
-    ReciprocalRank,
+/// The two runs that a normalised effect lies between: [sample] each.
+#[derive(Debug)]
+pub struct Ends {
+    /// The target alone: 0
+    pub corrupted: Measured,
+    /// Source and target together: 1
+    pub clean: Measured,
 }
 
 /// A computed grid; tensors on the CPU.
@@ -21,14 +22,20 @@ pub enum Effect {
 pub struct Grid {
     /// The sets of places, in the order of the rows
     pub sets: Vec<Set>,
-    /// Answer's logit in the patched run, float64 [set, sample]
-    pub patched_logit: Tensor,
-    /// Answer's rank in the patched run, int64 [set, sample]
-    pub rank: Tensor,
-    /// Answer's logit in the baseline, float64 [sample]
-    pub baseline_logit: Tensor,
-    /// Answer's rank in the baseline, int64 [sample]
-    pub baseline_rank: Tensor,
+    /// The patched runs, [set, sample]
+    pub patched: Measured,
+    /// The baseline runs, [sample]
+    pub baseline: Measured,
+    /// The runs to normalise by, where the request asks for them
+    pub ends: Option<Ends>,
+    /// What the baseline runs are
+    pub setting: Setting,
+    /// The metrics asked for
+    pub metrics: Vec<Asked>,
+    /// Whether tokens were given to compare the answer with
+    pub has_against: bool,
+    /// Whether there was a reference run
+    pub has_reference: bool,
     /// See [`super::request::Request::max_rank`]
     pub max_rank: Option<i64>,
     /// The plan of the work
@@ -40,7 +47,7 @@ pub struct Grid {
 impl Grid {
     /// Number of samples.
     pub fn samples(&self) -> usize {
-        self.baseline_rank.numel()
+        self.baseline.rank.numel()
     }
 
     /// The patched run of one set and sample.
@@ -48,42 +55,77 @@ impl Grid {
     /// # Errors
     /// No such cell.
     pub fn cell(&self, set: usize, sample: usize) -> Result<Cell> {
-        let at = [set as i64, sample as i64];
-        Ok(Cell { logit: self.patched_logit.f_double_value(&at)?, rank: self.rank.f_int64_value(&at)? })
+        let number = |values: &Tensor| values.f_double_value(&[set as i64, sample as i64]);
+        let Measured { logit, rank, log_sum_exp, mean, against, kl } = &self.patched;
+        Ok(Cell {
+            logit: number(logit)?,
+            rank: rank.f_int64_value(&[set as i64, sample as i64])?,
+            log_sum_exp: number(log_sum_exp)?,
+            mean: number(mean)?,
+            against: number(against)?,
+            kl: number(kl)?,
+        })
     }
 
-    /// Reciprocals of `rank`, in its shape; -1 for ranks beyond `max_rank`.
+    /// The values of a metric in measured runs of this grid, float64.
     ///
     /// # Errors
-    /// Too little memory.
-    pub fn reciprocal(&self, rank: &Tensor) -> Result<Tensor> {
-        let reciprocal = rank.f_to_kind(Kind::Double)?.f_reciprocal()?;
-        match self.max_rank {
-            None => Ok(reciprocal),
-            Some(limit) => {
-                let beyond = rank.f_gt_tensor(&Tensor::f_from_slice(&[limit])?)?;
-                Ok(reciprocal.f_masked_fill_tensor(&beyond, &Tensor::f_from_slice(&[-1.0])?.f_squeeze()?)?)
-            }
+    /// A metric that needs what the request did not give; too little memory.
+    pub fn values(&self, measured: &Measured, metric: Metric) -> Result<Tensor> {
+        if metric == Metric::LogitDifference && !self.has_against {
+            return Err(Error::new("`logit_difference` has no tokens to compare the answer with")
+                .hint("metric: #{ kind: \"logit_difference\", against: \" Rome\" }"));
         }
+        if metric == Metric::Kl && !self.has_reference {
+            return Err(Error::new("`kl` has no reference run")
+                .hint("metric: #{ kind: \"kl\", reference: \"clean\" }, or \"target\""));
+        }
+        measured.values(metric, self.max_rank)
+    }
+
+    /// The effects as asked for, float64 [set, sample]: normalised where the metric was asked for so only.
+    ///
+    /// # Errors
+    /// As for [`Grid::values`] and [`Grid::normalised`].
+    pub fn asked(&self, asked: Asked) -> Result<Tensor> {
+        let normalised = Asked { normalised: true, ..asked };
+        let is_only = self.metrics.contains(&normalised) && !self.metrics.contains(&Asked::plain(asked.metric));
+        if asked.normalised || is_only { self.normalised(asked.metric) } else { self.effect(asked.metric) }
     }
 
     /// Patched minus baseline, float64 [set, sample].
     ///
     /// # Errors
-    /// Too little memory.
-    pub fn effect(&self, effect: Effect) -> Result<Tensor> {
-        Ok(match effect {
-            Effect::Logit => self.patched_logit.f_sub(&self.baseline_logit)?,
-            Effect::ReciprocalRank => self.reciprocal(&self.rank)?.f_sub(&self.reciprocal(&self.baseline_rank)?)?,
-        })
+    /// As for [`Grid::values`].
+    pub fn effect(&self, metric: Metric) -> Result<Tensor> {
+        Ok(self.values(&self.patched, metric)?.f_sub(&self.values(&self.baseline, metric)?)?)
+    }
+
+    /// (patched - corrupted) / (clean - corrupted), float64 [set, sample]: 0 where the patch does nothing, 1 where it
+    /// restores.
+    ///
+    /// # Errors
+    /// A request that did not ask for it; a sample whose clean and corrupted values are equal.
+    pub fn normalised(&self, metric: Metric) -> Result<Tensor> {
+        let Some(ends) = &self.ends else {
+            return Err(Error::new("this grid has no clean runs to normalise by")
+                .hint("metric: #{ kind: \"log_probability\", normalised: true }"));
+        };
+        let corrupted = self.values(&ends.corrupted, metric)?;
+        let width = self.values(&ends.clean, metric)?.f_sub(&corrupted)?;
+        if let Some(sample) = Vec::<f64>::try_from(&width)?.iter().position(|width| *width == 0.0) {
+            return Err(Error::new(format!("sample {sample} has the same value with and without its source"))
+                .hint("leave it out, or take effects that are not normalised"));
+        }
+        Ok(self.values(&self.patched, metric)?.f_sub(&corrupted)?.f_div(&width)?)
     }
 
     /// Mean effects of sets of one and two layers, float64 [layer, layer], NaN where there is no set.
     ///
     /// # Errors
     /// Sets of three layers or of heads.
-    pub fn matrix(&self, effect: Effect) -> Result<Tensor> {
-        let means = Vec::<f64>::try_from(&self.effect(effect)?.f_mean_dim(1, false, Kind::Double)?)?;
+    pub fn matrix(&self, metric: Metric) -> Result<Tensor> {
+        let means = Vec::<f64>::try_from(&self.effect(metric)?.f_mean_dim(1, false, Kind::Double)?)?;
         let size = self.sets.iter().flatten().map(|element| element.layer + 1).max().unwrap_or(0);
         let mut matrix = vec![f64::NAN; (size * size) as usize];
         for (set, mean) in self.sets.iter().zip(means) {

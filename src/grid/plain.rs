@@ -1,9 +1,9 @@
 //! The plain way: one run per cell. Measures baselines, and verifies the planned cells.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::digest::Digests;
-use super::metric::{Cell, Measured};
+use super::metric::{Cell, Measured, Target};
 use super::outcome::{Grid, Verified};
 use super::request::{Request, Sample};
 use super::set::Element;
@@ -13,24 +13,24 @@ use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::Site;
 use crate::model::run::Hooks;
 use crate::parts::for_parts;
+use crate::tensor::raw::wide;
 
 /// Largest number of prompts of one length to run together.
 const TOGETHER: usize = 64;
 
-/// Measures each prompt's own answer, prompts of one length together.
+/// Measures each prompt's own sample of `target`, prompts of one length together.
 ///
 /// # Errors
 /// Logits that are NaN, or not finite at the answer (the prompt's number is named); too little memory; Ctrl-C.
-pub fn measure(decoder: &Decoder, prompts: &[Vec<i64>], answers: &[i64]) -> Result<Vec<Cell>> {
+pub fn measure(decoder: &Decoder, prompts: &[Vec<i64>], target: &Target) -> Result<Vec<Cell>> {
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by_key(|number| prompts[*number].len());
     let mut cells = vec![None; prompts.len()];
     for same in order.chunk_by(|left, right| prompts[*left].len() == prompts[*right].len()) {
         let measure = |some: &[usize]| {
             let rows: Vec<Vec<i64>> = some.iter().map(|number| prompts[*number].clone()).collect();
-            let ids: Vec<i64> = some.iter().map(|number| answers[*number]).collect();
             let logits = decoder.forward(&decoder.tokens(&rows)?, Logits::Last, &mut Hooks::none())?.f_select(1, -1)?;
-            Measured::of_logits(&logits, &Tensor::f_from_slice(&ids)?)?.cells()
+            Measured::of_logits(&logits, &target.select(&numbers(some)?, decoder.device)?)?.cells()
         };
         for_parts(same, TOGETHER, measure, |some, measured| {
             for (number, cell) in some.iter().zip(measured) {
@@ -44,6 +44,24 @@ pub fn measure(decoder: &Decoder, prompts: &[Vec<i64>], answers: &[i64]) -> Resu
         })?;
     }
     Ok(cells.into_iter().flatten().collect())
+}
+
+/// The log-probabilities at each prompt's last position, [prompt, d_vocab], on the CPU.
+///
+/// # Errors
+/// Too little memory; Ctrl-C.
+pub fn log_probabilities(decoder: &Decoder, prompts: &[Vec<i64>]) -> Result<Tensor> {
+    let one = |prompt: &Vec<i64>| -> Result<Tensor> {
+        interrupt::check()?;
+        let tokens = decoder.tokens(std::slice::from_ref(prompt))?;
+        let logits = decoder.forward(&tokens, Logits::Last, &mut Hooks::none())?.f_select(1, -1)?;
+        Ok(logits.f_log_softmax(1, wide(logits.kind()))?.f_to(Device::Cpu)?)
+    };
+    Ok(Tensor::f_cat(&prompts.iter().map(one).collect::<Result<Vec<_>>>()?, 0)?)
+}
+
+fn numbers(samples: &[usize]) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(&samples.iter().map(|sample| *sample as i64).collect::<Vec<_>>())?)
 }
 
 /// The logits at the last position, [d_vocab], of one prompt with one set patched.
@@ -72,7 +90,13 @@ pub fn patched_logits(
 ///
 /// # Errors
 /// A cell that cannot be compared (see [`Verified::compare`]); Ctrl-C.
-pub fn verify(decoder: &Decoder, request: &Request, samples: &[Sample], grid: &Grid) -> Result<Verified> {
+pub fn verify(
+    decoder: &Decoder,
+    request: &Request,
+    samples: &[Sample],
+    target: &Target,
+    grid: &Grid,
+) -> Result<Verified> {
     let all = grid.sets.len() * samples.len();
     let stride = stride(all);
     let mut digests = Digests::new(decoder, request);
@@ -84,7 +108,8 @@ pub fn verify(decoder: &Decoder, request: &Request, samples: &[Sample], grid: &G
         let (places, sample) = (&grid.sets[set], &samples[number]);
         let digest = digests.get(number)?;
         let logits = patched_logits(decoder, &sample.prompt, sample.position, request.site, places, &digest)?;
-        let own = Measured::of_logits(&logits.f_unsqueeze(0)?, &Tensor::f_from_slice(&[sample.answer])?)?.cells()?;
+        let target = target.select(&numbers(&[number])?, decoder.device)?;
+        let own = Measured::of_logits(&logits.f_unsqueeze(0)?, &target)?.cells()?;
         verified.compare(places, number, grid.cell(set, number)?, own[0])?;
     }
     Ok(verified)

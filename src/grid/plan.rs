@@ -18,7 +18,7 @@ use tch::{Device, Kind};
 
 use super::group::Group;
 use super::request::Request;
-use super::set::{self, Set};
+use super::set::Set;
 use super::tree::Tree;
 use crate::device;
 use crate::model::decoder::Decoder;
@@ -87,18 +87,22 @@ pub struct Planner<'a> {
 impl<'a> Planner<'a> {
     /// A planner for the given sets.
     pub fn new(decoder: &'a Decoder, request: &'a Request, sets: &'a [Set]) -> Self {
-        let elements = set::elements(&decoder.config, request.site);
         let default = if decoder.device == Device::Cpu { TOKENS_AT_ONCE_CPU } else { TOKENS_AT_ONCE_GPU };
         let n_layers = decoder.config.n_layers;
-        // At the last position a residual stream remembers its last patch only, for any size.
-        let last_sizes = if request.site == Site::ResidPost { &[1][..] } else { &request.sizes };
+        // A patch after the last layer does not reach the suffix.
+        let before_last = |set: &Set| set.iter().copied().filter(|element| element.layer + 1 < n_layers).collect();
+        // At the last position a residual stream remembers its last patch only.
+        let remembered = |set: &Set| match request.site {
+            Site::ResidPost => set.last().copied().into_iter().collect(),
+            _ => set.clone(),
+        };
         Self {
             decoder,
             request,
             tokens_at_once: request.tokens_at_once.unwrap_or(default),
             sets,
-            with_suffix: Tree::new(&elements, n_layers, &request.sizes, false),
-            without_suffix: Tree::new(&elements, n_layers, last_sizes, true),
+            with_suffix: Tree::new(&sets.iter().map(before_last).collect::<Vec<_>>(), n_layers),
+            without_suffix: Tree::new(&sets.iter().map(remembered).collect::<Vec<_>>(), n_layers),
         }
     }
 

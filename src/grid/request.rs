@@ -5,10 +5,15 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
+use super::metric::Asked;
+use super::set::{self, Element, Set};
 use crate::error::{Error, Result};
 use crate::model::config::Config;
 use crate::model::decoder::Decoder;
 use crate::model::hook::Site;
+
+/// The most elements whose sets of all sizes are run.
+const MOST_ELEMENTS: usize = 16;
 
 /// The run to compare the patched run with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +22,25 @@ pub enum Setting {
     TargetOnly,
     /// The run of source and target together (`pt_vs_it`)
     SourceAndTarget,
+}
+
+/// The run whose distribution a patched run's is compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference {
+    /// Source and target together
+    Clean,
+    /// The target alone
+    Target,
+}
+
+impl Reference {
+    /// Its name in scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Target => "target",
+        }
+    }
 }
 
 /// A grid to compute. Samples may have targets of any lengths.
@@ -30,10 +54,18 @@ pub struct Request {
     pub targets: Vec<Vec<i64>>,
     /// One token per sample
     pub answers: Vec<i64>,
+    /// Tokens to compare the answer with, for each sample; none at all for no comparison
+    pub against: Vec<Vec<i64>>,
+    /// The run to compare distributions with
+    pub reference: Option<Reference>,
+    /// The metrics asked for
+    pub metrics: Vec<Asked>,
     /// Position to patch in the target; negative counts from its end. One for all samples, or one per sample
     pub positions: Vec<i64>,
-    /// How many places to patch together: some of 1, 2 and 3
+    /// How many places to patch together: some of 1, 2 and 3; any numbers where `elements` are given
     pub sizes: Vec<usize>,
+    /// The places to make sets of, in order; None: all
+    pub elements: Option<Vec<Element>>,
     /// Activation to patch: the residual stream after a layer, attention's or the MLP's output, or single heads
     pub site: Site,
     /// The baseline
@@ -69,9 +101,7 @@ impl Request {
     pub fn samples(&self, decoder: &Decoder) -> Result<Vec<Sample>> {
         self.check_counts()?;
         self.check_vectors(&decoder.config)?;
-        if self.sizes.is_empty() || self.sizes.iter().any(|size| !(1..=3).contains(size)) {
-            return Err(Error::new("the sizes of sets must be some of 1, 2 and 3"));
-        }
+        self.check_sets(decoder)?;
         if let Some(tokens) = self.tokens_at_once.filter(|tokens| *tokens < 1) {
             return Err(Error::new(format!("{tokens} tokens cannot be computed at once")).hint("1 or more"));
         }
@@ -91,6 +121,48 @@ impl Request {
                 Ok(Sample { prompt, position, answer: self.answers[number] })
             })
             .collect()
+    }
+
+    fn check_sets(&self, decoder: &Decoder) -> Result<()> {
+        let Some(elements) = &self.elements else {
+            if self.sizes.is_empty() || self.sizes.iter().any(|size| !(1..=3).contains(size)) {
+                return Err(Error::new("the sizes of sets must be some of 1, 2 and 3")
+                    .hint("larger sets are made of a few places: elements: [4, 8, 12, 16], sizes: [1, 2, 3, 4]"));
+            }
+            return Ok(());
+        };
+        if elements.is_empty() || elements.len() > MOST_ELEMENTS {
+            return Err(Error::new(format!("there are {} elements to make sets of", elements.len()))
+                .hint(format!("1 to {MOST_ELEMENTS}")));
+        }
+        let all = set::elements(&decoder.config, self.site);
+        if let Some(element) = elements.iter().find(|element| !all.contains(element)) {
+            return Err(Error::new(format!("there is no element {element} at {}", self.site.name())).hint(format!(
+                "the first is {}, the last {}",
+                all[0],
+                all[all.len() - 1]
+            )));
+        }
+        if let Some(pair) = elements.windows(2).find(|pair| pair[0] >= pair[1]) {
+            return Err(Error::new(format!("element {} stands before {}", pair[0], pair[1]))
+                .hint("each once, in ascending order"));
+        }
+        if self.sizes.is_empty() || self.sizes.iter().any(|size| !(1..=elements.len()).contains(size)) {
+            return Err(Error::new(format!(
+                "the sizes of sets of {} elements are 1 to {}",
+                elements.len(),
+                elements.len()
+            )));
+        }
+        Ok(())
+    }
+
+    /// The sets to patch, in order of their elements.
+    pub fn sets(&self, config: &Config) -> Vec<Set> {
+        match &self.elements {
+            Some(elements) => set::all(elements, &self.sizes),
+            None => set::all(&set::elements(config, self.site), &self.sizes),
+        }
     }
 
     fn check_counts(&self) -> Result<()> {
@@ -123,12 +195,22 @@ impl Request {
         if let Some(layer) = vectors.iter().position(|vector| vector.size() != wanted) {
             return Err(Error::new(format!("the vector of layer {layer} does not have the shape {wanted:?}")));
         }
-        if self.setting == Setting::SourceAndTarget {
-            return Err(Error::new(
-                "`pt_vs_it` compares with the run of source and target together, but vectors have no source text",
-            ));
+        let needs_source = [
+            (self.setting == Setting::SourceAndTarget, "`pt_vs_it`"),
+            (self.is_normalised(), "a normalised metric"),
+            (self.reference == Some(Reference::Clean), "the reference \"clean\""),
+        ];
+        if let Some((_, what)) = needs_source.iter().find(|(asked, _)| *asked) {
+            return Err(Error::new(format!(
+                "{what} compares with the run of source and target together, but vectors have no source text"
+            )));
         }
         Ok(())
+    }
+
+    /// Whether a metric needs the runs to normalise by.
+    pub fn is_normalised(&self) -> bool {
+        self.metrics.iter().any(|asked| asked.normalised)
     }
 
     /// Whether all samples get the same activations patched in.
@@ -141,11 +223,16 @@ impl Request {
         &self.sources[if self.sources.len() == 1 { 0 } else { sample }]
     }
 
+    /// The run of a sample's source and target together.
+    pub fn clean(&self, sample: usize) -> Vec<i64> {
+        [self.source(sample), &self.targets[sample]].concat()
+    }
+
     /// The baseline run of a sample whose target run is `prompt`.
     pub fn baseline(&self, sample: usize, prompt: &[i64]) -> Vec<i64> {
         match self.setting {
             Setting::TargetOnly => prompt.to_vec(),
-            Setting::SourceAndTarget => [self.source(sample), &self.targets[sample]].concat(),
+            Setting::SourceAndTarget => self.clean(sample),
         }
     }
 

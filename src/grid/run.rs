@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::digest::Digests;
 use super::group::Group;
-use super::metric::{Cell, Measured};
+use super::metric::{Cell, Measured, Target};
 use super::plan::Planner;
 use super::set::Element;
 use crate::error::{Error, Result};
@@ -14,13 +14,19 @@ use crate::model::run::Hooks;
 use crate::model::window::Window;
 use crate::progress::Progress;
 
-/// The answers' logits and ranks: for each sample of the part, one cell per set.
+/// What is measured of the patched runs: for each sample of the part, one cell per set.
 ///
 /// # Errors
 /// Activations that are not finite, too little memory; Ctrl-C.
-pub fn run(planner: &Planner, digests: &mut Digests, part: &Group, progress: &Progress) -> Result<Vec<Vec<Cell>>> {
+pub fn run(
+    planner: &Planner,
+    digests: &mut Digests,
+    target: &Target,
+    part: &Group,
+    progress: &Progress,
+) -> Result<Vec<Vec<Cell>>> {
     let sources = sources(planner, digests, part)?;
-    let measured = Run::new(planner, part, sources, progress)?.finish()?.cells()?;
+    let measured = Run::new(planner, part, sources, progress)?.finish(target)?.cells()?;
     let nodes = planner.nodes(part);
     let samples = part.samples.len();
     Ok((0..samples).map(|sample| nodes.iter().map(|node| measured[node * samples + sample]).collect()).collect())
@@ -89,7 +95,7 @@ impl<'a> Run<'a> {
     }
 
     /// Takes all nodes through all layers and measures them, [node · sample].
-    fn finish(mut self) -> Result<Measured> {
+    fn finish(mut self, target: &Target) -> Result<Measured> {
         let decoder = self.planner.decoder;
         let (position, length) = (self.part.position, self.part.length);
         let column_pass = decoder.pass(Window { start: position, length: 1, prompt: length }, None)?;
@@ -107,10 +113,10 @@ impl<'a> Run<'a> {
             self.columns = columns;
             self.add_nodes(layer, &before, &column_pass)?;
         }
-        self.measure()
+        self.measure(target)
     }
 
-    fn measure(&self) -> Result<Measured> {
+    fn measure(&self, target: &Target) -> Result<Measured> {
         let decoder = self.planner.decoder;
         let d_model = decoder.config.d_model;
         let samples = self.part.samples.len() as i64;
@@ -121,10 +127,9 @@ impl<'a> Run<'a> {
                 self.columns.f_index_select(0, &index)?.f_expand([self.nodes, samples, d_model], false)?
             }
         };
-        let answers: Vec<i64> = self.part.samples.iter().map(|sample| self.planner.request.answers[*sample]).collect();
-        let answers = Tensor::f_from_slice(&answers)?.f_to(decoder.device)?;
-        let answers = answers.f_unsqueeze(0)?.f_expand([self.nodes, samples], false)?.f_reshape([-1])?;
-        Measured::of_residuals(decoder, &residuals.f_reshape([-1, d_model])?, &answers)
+        let own: Vec<i64> = self.part.samples.iter().map(|sample| *sample as i64).collect();
+        let target = target.select(&Tensor::f_from_slice(&own)?, decoder.device)?;
+        Measured::of_residuals(decoder, &residuals.f_reshape([-1, d_model])?, &target)
     }
 
     /// The prefix's keys and values, repeated for `count` nodes or columns: [count · sample, pos, kv_head, d_head].

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::metric::Cell;
-use super::request::{Request, Sample};
+use super::request::{Reference, Request, Sample};
+use super::set::{self, Element};
 use crate::access;
 use crate::error::Result;
 use crate::file;
@@ -18,7 +19,7 @@ pub struct Store {
 }
 
 /// Changed whenever the numbers, the fields below or the layout of the files change.
-const VERSION: &str = "lancet cells 2";
+const VERSION: &str = "lancet cells 3";
 
 impl Store {
     /// The store in `folder` for the samples of a request with sources.
@@ -32,12 +33,16 @@ impl Store {
         common.field("dtype", kind_name(model.decoder.kind));
         common.field("site", request.site.name());
         common.list("sizes", &request.sizes);
+        let names = |elements: &Vec<Element>| set::name(elements);
+        common.optional("elements", request.elements.as_ref().map(names));
         let path = |(number, sample): (usize, &Sample)| {
             let mut identity = common.clone();
             identity.list("source", request.source(number));
             identity.list("prompt", &sample.prompt);
             identity.field("position", sample.position);
             identity.field("answer", sample.answer);
+            identity.list("against", request.against.get(number).into_iter().flatten());
+            identity.optional("reference", request.reference.map(Reference::name));
             let name = identity.hex();
             folder.join(&name[..2]).join(format!("{name}.cells"))
         };
@@ -48,25 +53,35 @@ impl Store {
     pub fn get(&self, sample: usize, sets: usize) -> Option<Vec<Cell>> {
         let bytes = file::read(&self.paths[sample]).ok()?;
         let (words, rest) = bytes.as_chunks::<8>();
-        if words.len() != 2 * sets || !rest.is_empty() {
+        if words.len() != 6 * sets || !rest.is_empty() {
             return None;
         }
-        let (pairs, _) = words.as_chunks::<2>();
-        let cell =
-            |[logit, rank]: &[[u8; 8]; 2]| Cell { logit: f64::from_le_bytes(*logit), rank: i64::from_le_bytes(*rank) };
-        let cells: Vec<Cell> = pairs.iter().map(cell).collect();
+        let (rows, _) = words.as_chunks::<6>();
+        let number = |bytes: &[u8; 8]| f64::from_le_bytes(*bytes);
+        let cell = |[logit, rank, log_sum_exp, mean, against, kl]: &[[u8; 8]; 6]| Cell {
+            logit: number(logit),
+            rank: i64::from_le_bytes(*rank),
+            log_sum_exp: number(log_sum_exp),
+            mean: number(mean),
+            against: number(against),
+            kl: number(kl),
+        };
+        let cells: Vec<Cell> = rows.iter().map(cell).collect();
         cells.iter().all(|cell| cell.is_measured()).then_some(cells)
     }
 
-    /// Stores the sample's cells: logit and rank of each set, 8 bytes each, little-endian.
+    /// Stores the sample's cells: the six numbers of each set in order, 8 bytes each, little-endian.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn put(&self, sample: usize, cells: &[Cell]) -> Result<()> {
         file::write_atomic(&self.paths[sample], |out| {
-            for Cell { logit, rank } in cells {
+            for Cell { logit, rank, log_sum_exp, mean, against, kl } in cells {
                 out.write_all(&logit.to_le_bytes())?;
                 out.write_all(&rank.to_le_bytes())?;
+                for number in [log_sum_exp, mean, against, kl] {
+                    out.write_all(&number.to_le_bytes())?;
+                }
             }
             Ok(())
         })

@@ -1,8 +1,8 @@
 //! The sets of a grid as a tree: a set grows layer by layer, and sets with a common beginning share its node.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use super::set::{self, Element, Set};
+use super::set::{Element, Set};
 
 /// A node: its parent's set and the places that it adds in its layer.
 #[derive(Debug, Clone)]
@@ -16,39 +16,35 @@ pub struct Node {
 /// The nodes of a grid. They are numbered layer by layer; node 0 is the unpatched run.
 #[derive(Debug)]
 pub struct Tree {
-    /// For each layer, the nodes that add places in it
+    /// For each layer, the nodes that add places in it; those that add the same places stand together
     pub layers: Vec<Vec<Node>>,
     /// The number of each node's set
     pub index: HashMap<Set, usize>,
 }
 
 impl Tree {
-    /// All nodes on the way to the sets of `sizes`. Nodes that add places in the last layer are left out unless
-    /// `at_last`.
-    pub fn new(elements: &[Element], n_layers: i64, sizes: &[usize], at_last: bool) -> Self {
-        let largest = sizes.iter().copied().max().unwrap_or(0);
-        let mut sets: Vec<Set> = vec![Set::new()];
+    /// All nodes on the way to the sets.
+    pub fn new(sets: &[Set], n_layers: i64) -> Self {
+        let mut index = HashMap::from([(Set::new(), 0)]);
+        let mut known = vec![Set::new()];
         let mut layers = Vec::new();
         for layer in 0..n_layers {
-            let last = layer + 1 == n_layers;
-            let mut nodes = Vec::new();
-            if !last || at_last {
-                let here: Vec<Element> = elements.iter().copied().filter(|element| element.layer == layer).collect();
-                let parents = sets.len();
-                for added in set::all(&here, &(1..=largest).collect::<Vec<_>>()) {
-                    for parent in 0..parents {
-                        let size = sets[parent].len() + added.len();
-                        // A set of a size outside the request matters only as a parent.
-                        if size <= largest && (!last || sizes.contains(&size)) {
-                            sets.push([sets[parent].as_slice(), &added].concat());
-                            nodes.push(Node { parent, added: added.clone() });
-                        }
-                    }
+            let mut steps = BTreeSet::new();
+            for set in sets {
+                let start = set.partition_point(|element| element.layer < layer);
+                let end = set.partition_point(|element| element.layer <= layer);
+                if start < end {
+                    steps.insert((set[start..end].to_vec(), index[&set[..start]]));
                 }
             }
-            layers.push(nodes);
+            let nodes = steps.into_iter().map(|(added, parent)| {
+                let set = [known[parent].as_slice(), &added].concat();
+                index.insert(set.clone(), known.len());
+                known.push(set);
+                Node { parent, added }
+            });
+            layers.push(nodes.collect());
         }
-        let index = sets.into_iter().enumerate().map(|(number, set)| (set, number)).collect();
         Self { layers, index }
     }
 

@@ -50,12 +50,12 @@ pub fn parser() -> Engine {
 }
 
 fn configure(engine: &mut Engine) {
-    // Rhai reserves `default` without using it; option maps do.
+    // Rhai reserves these words without using them; option maps do.
     #[expect(deprecated, reason = "marked so only because it may change")]
     engine.on_parse_token({
         let index_tokens = IndexTokens::default();
         move |token, position, _| match index_tokens.map(token, position) {
-            Token::Reserved(word) if *word == "default" => Token::Identifier(word),
+            Token::Reserved(word) if matches!(word.as_str(), "default" | "null") => Token::Identifier(word),
             other => other,
         }
     });

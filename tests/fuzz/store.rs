@@ -44,8 +44,12 @@ impl Target for Cells {
             vectors: None,
             targets: vec![vec![2]],
             answers: vec![3],
+            metrics: Vec::new(),
+            against: Vec::new(),
+            reference: None,
             positions: vec![0],
             sizes: vec![1],
+            elements: None,
             site: Site::ResidPost,
             setting: Setting::TargetOnly,
             filler: None,
@@ -56,7 +60,8 @@ impl Target for Cells {
         };
         let sample = Sample { prompt: vec![2], position: 0, answer: 3 };
         let store = Store::open("cells".as_ref(), &model, &request, &[sample]).unwrap();
-        store.put(0, &[Cell { logit: 0.5, rank: 1 }, Cell { logit: -2.0, rank: 7 }]).unwrap();
+        let cell = |logit, rank| Cell { logit, rank, log_sum_exp: 1.5, mean: 0.1, against: 0.2, kl: 0.3 };
+        store.put(0, &[cell(0.5, 1), cell(-2.0, 7)]).unwrap();
         let path = only_file("cells");
         let mutator = Mutator::new(vec![fs::read(&path).unwrap()], &["\u{1}\0\0\0\0\0\0\0"]);
         Self { store, path, mutator }

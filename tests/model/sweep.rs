@@ -2,7 +2,8 @@
 
 use crate::support::{TINY, load, logits, max_difference, run_script, script_failure, session, tiny_path};
 use lancet::grid::digest::Digests;
-use lancet::grid::outcome::{Effect, Grid};
+use lancet::grid::metric::{Asked, Metric, Target};
+use lancet::grid::outcome::Grid;
 use lancet::grid::request::{Request, Setting};
 use lancet::grid::{driver, plain};
 use lancet::model::hook::Site;
@@ -15,8 +16,12 @@ fn request(site: Site, position: i64, sizes: &[usize]) -> Request {
         vectors: None,
         targets: vec![vec![1, 2, 3, 4, 5], vec![1, 7, 8, 9, 2], vec![4, 5, 6]],
         answers: vec![5, 6, 7],
+        metrics: vec![Asked::plain(Metric::Logit)],
+        against: Vec::new(),
+        reference: None,
         positions: vec![position],
         sizes: sizes.to_vec(),
+        elements: None,
         site,
         setting: Setting::TargetOnly,
         filler: None,
@@ -98,7 +103,7 @@ fn vectors_stand_for_a_source() {
         request.vectors = Some(digest);
         request.verify = 40;
         let from_vectors = compute(&model, &request);
-        assert_eq!(from_vectors.patched_logit, from_source.patched_logit);
+        assert_eq!(from_vectors.patched.logit, from_source.patched.logit);
         assert!(from_vectors.verified.expect("asked for").max_logit_difference < 1e-12);
     }
 }
@@ -111,8 +116,8 @@ fn the_size_of_a_step_does_not_change_the_numbers() {
     for tokens in [1, 7, 1 << 20] {
         request.tokens_at_once = Some(tokens);
         let grid = compute(&model, &request);
-        assert!(max_difference(&grid.patched_logit, &reference.patched_logit) < 1e-12);
-        assert_eq!(grid.rank, reference.rank);
+        assert!(max_difference(&grid.patched.logit, &reference.patched.logit) < 1e-12);
+        assert_eq!(grid.patched.rank, reference.patched.rank);
     }
 }
 
@@ -123,19 +128,19 @@ fn effects_are_against_the_chosen_baseline() {
     let alone = compute(&model, &request);
     request.setting = Setting::SourceAndTarget;
     let together = compute(&model, &request);
-    assert_eq!(alone.patched_logit, together.patched_logit);
+    assert_eq!(alone.patched.logit, together.patched.logit);
     for (sample, (target, answer)) in request.targets.iter().zip(&request.answers).enumerate() {
         for (grid, prompt) in [(&alone, target.clone()), (&together, [&[3, 4, 5, 6][..], target].concat())] {
             let tokens = model.decoder.tokens(&[prompt]).expect("tokens");
             let logits = logits(&model, &tokens).select(0, 0).select(0, -1);
             let expected = logits.double_value(&[*answer]);
-            assert!((grid.baseline_logit.double_value(&[sample as i64]) - expected).abs() < 1e-12);
+            assert!((grid.baseline.logit.double_value(&[sample as i64]) - expected).abs() < 1e-12);
             let higher = logits.gt(expected).sum(Kind::Int64).int64_value(&[]);
-            assert_eq!(grid.baseline_rank.int64_value(&[sample as i64]), 1 + higher);
+            assert_eq!(grid.baseline.rank.int64_value(&[sample as i64]), 1 + higher);
         }
     }
-    let effect = together.effect(Effect::Logit).expect("effect");
-    assert!(max_difference(&effect, &(&together.patched_logit - &together.baseline_logit)) == 0.0);
+    let effect = together.effect(Metric::Logit).expect("effect");
+    assert!(max_difference(&effect, &(&together.patched.logit - &together.baseline.logit)) == 0.0);
 }
 
 #[test]
@@ -144,12 +149,15 @@ fn released_ranks_beyond_the_limit_score_minus_one() {
     let mut request = request(Site::ResidPost, 0, &[1, 2]);
     request.max_rank = Some(20);
     let grid = compute(&model, &request);
-    let scores = grid.reciprocal(&grid.rank).expect("scores");
-    let beyond = grid.rank.gt(20);
+    let scores = grid.patched.values(Metric::ReciprocalRank, grid.max_rank).expect("scores");
+    let beyond = grid.patched.rank.gt(20);
     assert!(beyond.any().int64_value(&[]) == 1 && beyond.logical_not().any().int64_value(&[]) == 1);
     assert!(scores.masked_select(&beyond).eq(-1.0).all().int64_value(&[]) == 1);
     let within = beyond.logical_not();
-    assert_eq!(scores.masked_select(&within), grid.rank.masked_select(&within).to_kind(Kind::Double).reciprocal());
+    assert_eq!(
+        scores.masked_select(&within),
+        grid.patched.rank.masked_select(&within).to_kind(Kind::Double).reciprocal()
+    );
 }
 
 /// The store returns computed cells only for the same samples and the same model.
@@ -168,12 +176,12 @@ fn an_interrupted_grid_goes_on_where_it_stopped() {
     assert_eq!((resumed.plan.samples, resumed.plan.stored), (1, 2));
     let text = resumed.plan.to_string();
     assert!(text.contains("x 1 samples") && text.contains("2 samples from the store"), "{text}");
-    assert!(max_difference(&resumed.patched_logit, &fresh.patched_logit) < 1e-12);
-    assert_eq!(resumed.rank, fresh.rank);
+    assert!(max_difference(&resumed.patched.logit, &fresh.patched.logit) < 1e-12);
+    assert_eq!(resumed.patched.rank, fresh.patched.rank);
     let again = compute(&model, &request);
     assert_eq!((again.plan.samples, again.plan.stored, again.plan.passes), (0, 3, 0));
     assert!(again.plan.to_string().contains("nothing to compute"), "{}", again.plan);
-    assert_eq!(again.patched_logit, resumed.patched_logit);
+    assert_eq!(again.patched.logit, resumed.patched.logit);
 
     // A change of any input of the numbers makes a different sample.
     let changes: [fn(&mut Request); 5] = [
@@ -200,7 +208,7 @@ fn an_interrupted_grid_goes_on_where_it_stopped() {
     }
     let recomputed = compute(&model, &request);
     assert_eq!(recomputed.plan.stored, 0);
-    assert_eq!(recomputed.rank, fresh.rank);
+    assert_eq!(recomputed.patched.rank, fresh.patched.rank);
 }
 
 /// The keys of stored cells and of models are written out field by field, so that nothing but a version changes them.
@@ -222,9 +230,9 @@ fn the_keys_of_models_and_cells_are_pinned() {
         files.map(|file| file.expect("file").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     let expected = [
-        "200fcefa9905b30ec2b3aefa132964214014838ae441d997371a2ce71c709bb7.cells",
-        "860646bdfbe8a73903bcb4a5a01bb5c0c5dcb52696e75cd6bf5e8e66d91dbdb5.cells",
-        "db48af3f5c33997da1e12f60a439309bca18362bfaaee65c2f5a0b28dd690229.cells",
+        "0fac6a3089078c4b1f4ed4e4a3302f8605ec0aa93f2d6262985db434501ea962.cells",
+        "4a48d74189e18cf40e5bb74355648639627cbac94f2f796b62cb2436740ebff6.cells",
+        "f75b968a37bc98deaf068a20b82438903373289f774c10cbfa33121b4fa7d066.cells",
     ];
     assert_eq!(names, expected);
 }
@@ -237,24 +245,25 @@ fn verification_fails_on_what_it_cannot_compare() {
     let mut request = request(Site::ResidPost, 0, &[1, 2]);
     request.verify = usize::MAX;
     let samples = request.samples(&model.decoder).expect("a request");
+    let target = Target::answers(&request.answers).expect("answers");
     let failed = |model: &LanguageModel, grid: &Grid| {
-        plain::verify(&model.decoder, &request, &samples, grid).expect_err("it is noticed").to_string()
+        plain::verify(&model.decoder, &request, &samples, &target, grid).expect_err("it is noticed").to_string()
     };
     let grid = || compute(&model, &request);
     let name = |grid: &Grid| lancet::grid::set::name(&grid.sets[1]);
 
     let without_logit = grid();
-    let _ = without_logit.patched_logit.get(1).get(2).fill_(f64::NAN);
+    let _ = without_logit.patched.logit.get(1).get(2).fill_(f64::NAN);
     let error = failed(&model, &without_logit);
     assert!(error.contains(&format!("set {} of sample 2", name(&without_logit))), "{error}");
     assert!(error.contains("logit NaN, rank") && error.contains("in a run of its own"), "{error}");
 
     let infinite = grid();
-    let _ = infinite.patched_logit.get(1).get(2).fill_(f64::INFINITY);
+    let _ = infinite.patched.logit.get(1).get(2).fill_(f64::INFINITY);
     assert!(failed(&model, &infinite).contains("logit inf"));
 
     let without_rank = grid();
-    let _ = without_rank.rank.get(1).get(2).fill_(0);
+    let _ = without_rank.patched.rank.get(1).get(2).fill_(0);
     assert!(failed(&model, &without_rank).contains("rank 0 in the grid"));
 
     // The grid is complete, and the runs that check it are not.

@@ -7,6 +7,7 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 use tch::Kind;
 
+use super::metric::{self, Metrics};
 use super::{Model, tokens};
 use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
@@ -15,7 +16,8 @@ use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::cache::Cache;
 use crate::error::{Error, Result, unknown};
-use crate::grid::outcome::{Effect, Grid};
+use crate::grid::metric::Metric;
+use crate::grid::outcome::Grid;
 use crate::grid::plan::Plan;
 use crate::grid::request::{Request, Setting};
 use crate::grid::set::{Element, Set};
@@ -36,6 +38,22 @@ impl Handle for GridHandle {
     fn describe(&self) -> String {
         format!("grid of {} sets x {} samples", self.0.sets.len(), self.0.samples())
     }
+}
+
+impl GridHandle {
+    /// The grid.
+    pub fn get(&self) -> &Grid {
+        &self.0
+    }
+}
+
+/// A set as scripts see it: an array of layers, or of [layer, head] pairs.
+pub fn set_value(set: &Set) -> Dynamic {
+    let place = |element: &Element| match element.head {
+        None => Dynamic::from(element.layer),
+        Some(head) => Dynamic::from(vec![Dynamic::from(element.layer), Dynamic::from(head)]),
+    };
+    set.iter().map(place).collect::<Array>().into()
 }
 
 const SITES: &[(&str, Site)] =
@@ -59,22 +77,28 @@ fn read(model: &LanguageModel, options: &mut Options) -> Result<Request> {
     };
     let targets = tokens::prompts(model, &options.needed("target", HINT)?)?;
     let answers = answers(model, &options.needed("answer", HINT)?)?;
+    let Metrics { asked: metrics, against, reference } = metric::metrics(model, options.any("metric"), targets.len())?;
     let released = options.choice("rr", &[("exact", false), ("released", true)])?.unwrap_or(false);
     let max_rank = options.integer("max_rank")?;
     if max_rank.is_some() && !released {
         return Err(Error::new("option `max_rank` of `patch_grid` goes with `rr: \"released\"`"));
     }
+    let elements = options.array("elements")?.map(|elements| places(&elements)).transpose()?;
     let sizes = match options.array("sizes")? {
         Some(sizes) => integers("option `sizes`", &sizes)?.into_iter().map(|size| size.max(0) as usize).collect(),
-        None => vec![1, 2],
+        None => elements.as_ref().map_or(vec![1, 2], |elements| (1..=elements.len()).collect()),
     };
     Ok(Request {
         sources,
         vectors,
         targets,
         answers,
+        metrics,
+        against,
+        reference,
         positions: positions(options.any("position"))?,
         sizes,
+        elements,
         site: site(options)?,
         setting: options
             .choice("setting", &[("pt_vs_to", Setting::TargetOnly), ("pt_vs_it", Setting::SourceAndTarget)])?
@@ -85,6 +109,19 @@ fn read(model: &LanguageModel, options: &mut Options) -> Result<Request> {
         tokens_at_once: options.integer("tokens_at_once")?,
         store: store(options.any("store"))?,
     })
+}
+
+/// Places, each a layer or a pair of layer and head.
+fn places(items: &Array) -> Result<Vec<Element>> {
+    let one = |item: &Dynamic| -> Option<Element> {
+        let Some(pair) = item.read_lock::<Array>() else {
+            return Some(Element { layer: item.as_int().ok()?, head: None });
+        };
+        let [layer, head] = pair.as_slice() else { return None };
+        Some(Element { layer: layer.as_int().ok()?, head: Some(head.as_int().ok()?) })
+    };
+    let named = |item: &Dynamic| one(item).ok_or_else(|| expected("each element", "a layer or [layer, head]", item));
+    items.iter().map(named).collect()
 }
 
 /// The option `site`: where activations are read and patched in.
@@ -193,18 +230,9 @@ fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
     Ok(value.map(Tensor::new)?)
 }
 
-/// The effect that a word names.
-fn effect(word: &str) -> Result<Effect> {
-    match word {
-        "rr" => Ok(Effect::ReciprocalRank),
-        "logit" => Ok(Effect::Logit),
-        other => Err(unknown("metric", other, &["rr", "logit"])),
-    }
-}
-
 fn matrix(grid: &Grid, metric: &str) -> Result<tch::Tensor> {
-    let effect = effect(metric)?;
-    grid.matrix(effect).map_err(|error| error.hint("use `sizes: [1, 2]`, or read `grid.logit` and `grid.rr` directly"))
+    let metric = metric::named(metric)?;
+    grid.matrix(metric).map_err(|error| error.hint("use `sizes: [1, 2]`, or read `grid.logit` and `grid.rr` directly"))
 }
 
 fn plan_map(plan: &Plan) -> Map {
@@ -230,6 +258,8 @@ pub mod functions {
     /// - `position`: of the target, 0 by default; negative counts from its end; also `"first"`, `"last"`, or one per
     ///   sample, such as `samples.map(|sample| sample.query_last)` for the samples of a task
     /// - `sizes`: of the sets, `[1, 2]` by default, at most 3
+    /// - `elements`: the places to make sets of, layers or [layer, head] pairs, at most 16; all by default. `sizes` are
+    ///   then all sizes by default
     /// - `site`: `"resid_post"` (default), `"attn_out"`, `"mlp_out"`, or `"z"` for single heads
     /// - `setting`: `"pt_vs_to"` (default) measures effects against the target alone, `"pt_vs_it"` against source and
     ///   target together
@@ -241,8 +271,23 @@ pub mod functions {
     /// - `tokens_at_once`: the largest number of tokens computed together; by default what memory allows
     /// - `quiet`: `true` prints no plan
     ///
-    /// The result has `sets`; `logit` and `rr`, effects [set, sample]; `rank` [set, sample] and `patched_logit`;
-    /// `baseline` (`#{ logit, rr, rank }`, [sample]); `plan`; `verified`; and `matrix(metric)`, `to_csv(path)`.
+    /// - `metric`: what effects are measured in, a name, a map or an array of them; `["log_probability", "rr"]` by
+    ///   default, see below
+    ///
+    /// The result has `sets`; `effect(metric)`, [set, sample], and `metrics`, the names asked for; `logit` and `rr`,
+    /// effects [set, sample]; `rank` [set, sample] and `patched_logit`; `baseline` (`#{ logit, rr, rank, .. }`,
+    /// [sample]); `plan`; `verified`; and `matrix(metric)`, `to_csv(path)`.
+    ///
+    /// Metrics, where l are the last position's logits and a is the answer:
+    /// - `"logit"`: l[a], the paper's. It carries a shift that all tokens share, so no verdict should rest on it alone
+    /// - `"logit_difference"`: l[a] less the mean of the logits of `against`: a token for all samples, one for each, or
+    ///   an array for each
+    /// - `"centred_logit"`: l[a] less the mean of all logits
+    /// - `"log_probability"`, `"probability"`, `"rank"`, `"rr"` (1 / rank)
+    /// - `"kl"`: KL(reference ‖ patched) in nats; `reference` is `"clean"`, source and target together, or `"target"`
+    ///
+    /// A map names the metric `kind` and has these options and `normalised`: true gives (patched - corrupted) / (clean -
+    /// corrupted), where corrupted is the target alone and clean source and target together.
     ///
     /// # Example
     /// ```rhai
@@ -288,47 +333,75 @@ pub mod functions {
     /// The sets of a grid: arrays of layers, or of [layer, head] pairs.
     #[rhai_fn(get = "sets", pure)]
     pub fn grid_sets(grid: &mut GridHandle) -> Array {
-        let place = |element: &Element| match element.head {
-            None => Dynamic::from(element.layer),
-            Some(head) => Dynamic::from(vec![Dynamic::from(element.layer), Dynamic::from(head)]),
-        };
-        let set = |set: &Set| -> Dynamic { set.iter().map(place).collect::<Array>().into() };
-        grid.0.sets.iter().map(set).collect()
+        grid.0.sets.iter().map(set_value).collect()
     }
 
     /// The effects on the answer's logit: patched minus baseline, [set, sample].
     #[rhai_fn(get = "logit", return_raw, pure)]
     pub fn grid_logit(grid: &mut GridHandle) -> ScriptResult<Tensor> {
-        tensor(grid.0.effect(Effect::Logit))
+        tensor(grid.0.effect(Metric::Logit))
     }
 
     /// The effects on the answer's reciprocal rank: patched minus baseline, [set, sample].
     #[rhai_fn(get = "rr", return_raw, pure)]
     pub fn grid_rr(grid: &mut GridHandle) -> ScriptResult<Tensor> {
-        tensor(grid.0.effect(Effect::ReciprocalRank))
+        tensor(grid.0.effect(Metric::ReciprocalRank))
+    }
+
+    /// The effects on a metric: patched minus baseline, or normalised, [set, sample].
+    ///
+    /// `metric` is a name of a metric of `patch_grid`, or a map `#{ kind, normalised }`. All metrics that need no option
+    /// can be read of every grid; a metric asked for as normalised only is given so by its name.
+    ///
+    /// # Errors
+    /// A metric that needs an option that the grid was not given.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let model = load_model("smollm2");
+    /// let grid = model.patch_grid(#{
+    ///     source: "; short, shorter; loud, louder", target: ["; big,"], answer: [" bigger"], sizes: [1], quiet: true,
+    ///     metric: ["log_probability", #{ kind: "logit_difference", against: " big" }], store: false,
+    /// });
+    /// let shift = grid.effect("logit") - grid.effect("log_probability");      // what all tokens share
+    /// print(grid.effect("logit_difference")[3]);
+    /// ```
+    #[rhai_fn(name = "effect", return_raw, pure)]
+    pub fn grid_effect(grid: &mut GridHandle, metric: Dynamic) -> ScriptResult<Tensor> {
+        tensor(metric::asked(&metric).and_then(|asked| grid.0.asked(asked)))
+    }
+
+    /// The names of the metrics that the grid was asked for.
+    #[rhai_fn(get = "metrics", pure)]
+    pub fn grid_metrics(grid: &mut GridHandle) -> Array {
+        let name = |metric| Metric::NAMES.iter().find(|(_, known)| *known == metric).map(|(name, _)| *name);
+        grid.0.metrics.iter().filter_map(|asked| name(asked.metric)).map(Dynamic::from).collect()
     }
 
     /// The answer's rank in the patched runs, [set, sample]; 1 is the most likely token.
     #[rhai_fn(get = "rank", pure)]
     pub fn grid_rank(grid: &mut GridHandle) -> Tensor {
-        Tensor::new(grid.0.rank.shallow_clone())
+        Tensor::new(grid.0.patched.rank.shallow_clone())
     }
 
     /// The answer's logit in the patched runs, [set, sample].
     #[rhai_fn(get = "patched_logit", pure)]
     pub fn grid_patched_logit(grid: &mut GridHandle) -> Tensor {
-        Tensor::new(grid.0.patched_logit.shallow_clone())
+        Tensor::new(grid.0.patched.logit.shallow_clone())
     }
 
-    /// The answer in the baseline runs: `#{ logit, rr, rank }`, each [sample].
+    /// The answer in the baseline runs: `#{ logit, rr, rank, .. }`, each [sample], with every metric that needs no
+    /// option.
     #[rhai_fn(get = "baseline", return_raw, pure)]
     pub fn grid_baseline(grid: &mut GridHandle) -> ScriptResult<Map> {
         let grid = &grid.0;
-        Ok(map! {
-            "logit" => Tensor::new(grid.baseline_logit.shallow_clone()),
-            "rank" => Tensor::new(grid.baseline_rank.shallow_clone()),
-            "rr" => tensor(grid.reciprocal(&grid.baseline_rank))?,
-        })
+        let mut baseline = map! { "rank" => Tensor::new(grid.baseline.rank.shallow_clone()) };
+        for (name, metric) in Metric::NAMES {
+            if !matches!(metric, Metric::Rank | Metric::LogitDifference | Metric::Kl) {
+                baseline.insert(name.into(), Dynamic::from(tensor(grid.values(&grid.baseline, metric))?));
+            }
+        }
+        Ok(baseline)
     }
 
     /// The cost of the grid: `#{ sets, samples, stored, passes, plain_passes, bytes, text }`.
@@ -354,15 +427,15 @@ pub mod functions {
         map.into()
     }
 
-    /// The mean effects ("rr" or "logit") of sets of one and two layers as a square, [layer i, layer j], NaN below the
+    /// The mean effects on a metric ("log_probability", "rr", "logit", ...) of sets of one and two layers as a square, [layer i, layer j], NaN below the
     /// diagonal: for `heatmap`.
     #[rhai_fn(name = "matrix", return_raw, pure)]
     pub fn grid_matrix(grid: &mut GridHandle, metric: &str) -> ScriptResult<Tensor> {
         tensor(matrix(&grid.0, metric))
     }
 
-    /// Writes every cell: set (layers joined by +, heads as layer.head), sample, effects on logit and reciprocal rank,
-    /// rank.
+    /// Writes every cell: set (layers joined by +, heads as layer.head), sample, effects on logit, centred logit,
+    /// log-probability and reciprocal rank, rank.
     #[rhai_fn(name = "to_csv", return_raw, pure)]
     pub fn grid_to_csv(grid: &mut GridHandle, path: &str) -> ScriptResult<()> {
         Ok(export::write_csv(&grid.0, Path::new(path))?)

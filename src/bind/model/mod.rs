@@ -6,8 +6,10 @@ mod concatenation;
 mod generation;
 mod grid;
 pub mod hooks;
+mod interaction;
 mod intervention;
 mod loss;
+mod metric;
 mod prefix;
 mod residual;
 mod rotary;
@@ -72,6 +74,7 @@ pub fn register(engine: &mut Engine) {
     engine.register_iterator::<Cache>();
     module::register(engine, Topic::Hooks, exported_manifest!(intervention::functions));
     module::register(engine, Topic::Grids, exported_manifest!(grid::functions));
+    module::register(engine, Topic::Grids, exported_manifest!(interaction::functions));
     module::register(engine, Topic::Grids, exported_manifest!(sweep::functions));
     module::register(engine, Topic::Models, exported_manifest!(rotary::functions));
     module::register(engine, Topic::Models, exported_manifest!(weights::functions));

@@ -1,0 +1,151 @@
+//! Interactions of patched sets: shapiq's exact values (`make_interaction_fixtures.py`), laws, and errors.
+
+use crate::support::{eval_tensor, fixture, run_script, script_failure, session, tiny_path};
+use lancet::grid::interaction::{Index, Null, interactions};
+use lancet::grid::metric::{Cell, Measured, Metric};
+use lancet::grid::outcome::Grid;
+use lancet::grid::plan::Plan;
+use lancet::grid::request::Setting;
+use lancet::grid::set::{self, Element, Set};
+use serde_json::Value;
+use tch::Tensor;
+
+const PLAYERS: i64 = 5;
+
+fn table(value: &Value) -> Vec<Vec<f64>> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// A grid of all sets of five layers whose logits are the fixture's values.
+fn grid(values: &[Vec<f64>]) -> Grid {
+    let cell = |logit| Cell { logit, rank: 1, log_sum_exp: 0.0, mean: 0.0, against: 0.0, kl: 0.0 };
+    let elements: Vec<Element> = (0..PLAYERS).map(|layer| Element { layer, head: None }).collect();
+    let sets = set::all(&elements, &[1, 2, 3, 4, 5]);
+    let mask = |set: &Set| set.iter().map(|element| 1 << element.layer).sum::<usize>();
+    let patched: Vec<Cell> =
+        sets.iter().flat_map(|set| values.iter().map(move |sample| cell(sample[mask(set)]))).collect();
+    let baseline: Vec<Cell> = values.iter().map(|sample| cell(sample[0])).collect();
+    let plan = Plan { sets: sets.len(), samples: values.len(), stored: 0, passes: 0, plain_passes: 0, bytes: 0 };
+    Grid {
+        patched: Measured::of_cells(&patched).unwrap().shaped(&[sets.len() as i64, values.len() as i64]).unwrap(),
+        sets,
+        baseline: Measured::of_cells(&baseline).unwrap(),
+        ends: None,
+        setting: Setting::TargetOnly,
+        metrics: Vec::new(),
+        has_against: false,
+        has_reference: false,
+        max_rank: None,
+        plan,
+        verified: None,
+    }
+}
+
+#[test]
+fn interactions_are_those_of_shapiq() {
+    let text = std::fs::read_to_string(fixture("interactions.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    let grid = grid(&table(&expected["values"]));
+    for (name, index) in [("moebius", Index::Mobius), ("sii", Index::Shapley), ("stii", Index::ShapleyTaylor)] {
+        for order in [2, 3] {
+            let ours = interactions(&grid, order, Metric::Logit, Null::Additive, index).unwrap();
+            let theirs = Tensor::from_slice2(&table(&expected[format!("{name} {order}")])).transpose(0, 1);
+            let difference = (ours.values - theirs).abs().max().double_value(&[]);
+            assert!(difference < 1e-10, "{name} {order}: {difference:e}");
+            let sorted = ours.sets.is_sorted() && ours.sets.iter().all(|set| set.len() == order);
+            assert!(sorted, "{:?}", ours.sets);
+        }
+    }
+}
+
+#[test]
+fn laws_hold() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("llama3").display().to_string().into());
+    run_script(
+        &mut session,
+        r#"
+        let model = load_model(path, #{ device: device, dtype: "f64" });
+        let request = #{ source: [3, 4, 5, 6], target: [[1, 2, 3, 4, 5], [4, 5, 6]], answer: [5, 7], quiet: true,
+            store: false, sizes: [1, 2, 3] };
+        let grid = model.patch_grid(request);
+        let all = grid.sets;
+        let unpatched = grid.baseline.log_probability;
+        let value = |set| if set.is_empty() { unpatched } else {
+            grid.effect("log_probability")[all.index_of(set)] + unpatched
+        };
+
+        // The definitions, written out.
+        let pairs = grid.interactions(#{ order: 2, metric: "log_probability" });
+        for (pair, row) in pairs.sets {
+            let i = value.call([pair[0]]);
+            let j = value.call([pair[1]]);
+            let both = value.call(pair);
+            assert(allclose(pairs.values[row], both - i - j + unpatched, #{ atol: 1e-12 }));
+            let crosses = ((i - unpatched) * (both - j) < 0.0) | ((j - unpatched) * (both - i) < 0.0);
+            assert(allclose(pairs.crossovers[row], crosses.to("f64").mean()));
+        }
+        let largest = grid.interactions(#{ null: "maximum" });
+        assert(allclose(largest.values[0], value.call([0, 1]) - maximum(value.call([0]), value.call([1])), #{ atol: 1e-12 }));
+        let bliss = grid.interactions(#{ null: "bliss" });
+        let gain = |set| value.call(set).exp() - unpatched.exp();
+        let expected = gain.call([0, 1]) - gain.call([0]) - gain.call([1]) + gain.call([0]) * gain.call([1]);
+        assert(allclose(bliss.values[0], expected, #{ atol: 1e-12 }));
+        let triples = grid.interactions(#{ order: 3 });
+        assert(triples.sets.all(|set| set.len() == 3) && triples.values.shape == [triples.sets.len(), 2]);
+        assert(!("crossovers" in triples) && pairs.mean.shape == [pairs.sets.len()]);
+
+        // A shift that all tokens share is an interaction in the logit and none in the log-probability.
+        let logit = grid.interactions(#{ metric: "logit" });
+        let centred = grid.interactions(#{ metric: "centred_logit" });
+        assert(!allclose(logit.values, pairs.values) && !allclose(centred.values, pairs.values));
+
+        // Shapley-Taylor: the singles' coefficients and the pairs' indexes add up to the effect of all places.
+        let few = model.patch_grid(request + #{ elements: [0, 1, 2], sizes: [1, 2, 3] });
+        let taylor = few.interactions(#{ index: "shapley_taylor" }).values.sum(0);
+        let effect = few.effect("log_probability");
+        let singles = effect[few.sets.index_of([0])] + effect[few.sets.index_of([1])] + effect[few.sets.index_of([2])];
+        assert(allclose(singles + taylor, effect[few.sets.index_of([0, 1, 2])], #{ atol: 1e-12 }));
+
+        // Sets of chosen places are those of the whole grid.
+        for (set, row) in few.sets { assert(allclose(effect[row], grid.effect("log_probability")[all.index_of(set)], #{ atol: 1e-12 })); }
+        let heads = model.patch_grid(request + #{ site: "z", elements: [[0, 1], [1, 0]], sizes: [1, 2] });
+        assert_eq(heads.sets, [[[0, 1]], [[0, 1], [1, 0]], [[1, 0]]]);
+        "#,
+    );
+    let value = eval_tensor(&mut session, "grid.interactions(#{ order: 2 }).values");
+    assert_eq!(value.size()[1], 2);
+}
+
+#[test]
+fn what_has_no_interaction_is_named() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("llama3").display().to_string().into());
+    run_script(
+        &mut session,
+        r#"
+        let model = load_model(path, #{ device: device });
+        let request = #{ source: [3, 4], target: [1, 2, 3], answer: [5], quiet: true, store: false };
+        let grid = model.patch_grid(request);
+        "#,
+    );
+    for (script, message) in [
+        ("grid.interactions(#{ order: 3 })", "no sets of 3 places"),
+        ("grid.interactions(#{ order: 1 })", "no interactions of order 1"),
+        ("grid.interactions(#{ null: \"bliss\", metric: \"logit\" })", "about probabilities"),
+        ("grid.interactions(#{ index: \"shapley\" })", "needs all sets"),
+        ("grid.interactions(#{ index: \"shapley\", null: \"maximum\" })", "additive null only"),
+        ("grid.interactions(#{ metric: \"kl\" })", "no reference run"),
+        ("model.patch_grid(request + #{ sizes: [2] }).interactions(#{})", "does not have the set 0"),
+        ("model.patch_grid(request + #{ setting: \"pt_vs_it\" }).interactions(#{})", "source and target together"),
+        ("model.patch_grid(request + #{ elements: [] })", "0 elements"),
+        ("model.patch_grid(request + #{ elements: [2, 1] })", "stands before"),
+        ("model.patch_grid(request + #{ elements: [99] })", "no element 99"),
+        ("model.patch_grid(request + #{ elements: [[0, 1]] })", "no element 0.1"),
+        ("model.patch_grid(request + #{ elements: [0, 1], sizes: [3] })", "1 to 2"),
+        ("model.patch_grid(request + #{ elements: [\"a\"] })", "a layer or"),
+    ] {
+        let error = script_failure(&mut session, script);
+        assert!(error.contains(message), "{script}: {error}");
+    }
+}

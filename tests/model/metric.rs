@@ -1,0 +1,143 @@
+//! The metrics of patching grids: made of transformers' logits (`make_patching_fixtures.py`), and equal to what runs of
+//! their own give.
+
+use crate::support::{Expected, eval_tensor, fixture, max_difference, run_script, script_failure, session, tiny_path};
+use lancet::session::Session;
+use rhai::{Array, Dynamic};
+use tch::{Kind, Tensor};
+
+const METRICS: &str = r#"["logit", #{ kind: "logit_difference", against: [[(answer + 1) % 97, (answer + 2) % 97]] },
+    "centred_logit", "log_probability", "probability", "rr", "rank", #{ kind: "kl", reference: "target" }]"#;
+
+fn loaded(name: &str, expected: &Expected) -> Session {
+    let mut session = session();
+    for id in ["source_ids", "target_ids"] {
+        let ids: Vec<i64> = expected.get(id).try_into().unwrap();
+        session.set_variable(id, ids.into_iter().map(Dynamic::from).collect::<Array>().into());
+    }
+    session.set_variable("path", tiny_path(name).display().to_string().into());
+    session.set_variable("answer", expected.get("answer_id").int64_value(&[]).into());
+    run_script(&mut session, "let model = load_model(path, #{ device: device });");
+    session
+}
+
+/// The metrics of logits, [row, d_vocab], in the order of `METRICS`, each [row].
+fn metrics(logits: &Tensor, reference: &Tensor, answer: i64) -> Vec<Tensor> {
+    let logits = logits.to_kind(Kind::Double);
+    let own = logits.select(1, answer);
+    let log_probabilities = logits.log_softmax(1, Kind::Double);
+    let rank = logits.gt_tensor(&own.unsqueeze(1)).sum_dim_intlist(1, false, Kind::Double) + 1.0;
+    let reference = reference.to_kind(Kind::Double).log_softmax(0, Kind::Double);
+    let others = (logits.select(1, (answer + 1) % 97) + logits.select(1, (answer + 2) % 97)) / 2.0;
+    vec![
+        own.shallow_clone(),
+        &own - others,
+        &own - logits.mean_dim(1, false, Kind::Double),
+        log_probabilities.select(1, answer),
+        log_probabilities.select(1, answer).exp(),
+        rank.reciprocal(),
+        rank,
+        (reference.exp() * (&reference - &log_probabilities)).sum_dim_intlist(1, false, Kind::Double),
+    ]
+}
+
+#[test]
+fn metrics_are_those_of_transformers_logits() {
+    for name in ["olmo2", "llama3", "gpt2", "gpt_neox", "gemma2"] {
+        let expected = Expected::open(&fixture(&format!("patching/{name}.safetensors")));
+        let answer = expected.get("answer_id").int64_value(&[]);
+        let clean = expected.get("clean.logits");
+        let baseline = metrics(&clean.unsqueeze(0), clean, answer);
+        let mut session = loaded(name, &expected);
+        for (key, position) in [("pos0", 0), ("poslast", -1)] {
+            let patched = metrics(expected.get(&format!("{key}.logits")), clean, answer);
+            run_script(
+                &mut session,
+                &format!(
+                    "let grid = model.patch_grid(#{{ source: source_ids, target: target_ids, answer: [answer], \
+                     position: {position}, metric: {METRICS}, store: false, quiet: true }});"
+                ),
+            );
+            for (number, (patched, baseline)) in patched.iter().zip(&baseline).enumerate() {
+                let ours = eval_tensor(&mut session, &format!("grid.effect(grid.metrics[{number}]).squeeze(1)"));
+                let difference = max_difference(&ours, &(patched - baseline));
+                assert!(difference < 1e-4, "{name} {key} metric {number}: {difference:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn laws_hold() {
+    let expected = Expected::open(&fixture("patching/llama3.safetensors"));
+    let mut session = loaded("llama3", &expected);
+    let folder = tempfile::tempdir().unwrap();
+    session.set_variable("folder", folder.path().display().to_string().into());
+    run_script(
+        &mut session,
+        r#"
+        let other = target_ids.map(|id| (id + 7) % 97);
+        let request = #{ source: source_ids, target: [target_ids, other], answer: [answer, 5], quiet: true, store: folder,
+            metric: ["log_probability", #{ kind: "logit_difference", against: [3, 4], normalised: true },
+                #{ kind: "kl", reference: "clean" }] };
+        let grid = model.patch_grid(request);
+        let digest = model.digest(source_ids);
+        let difference = |logits, sample| logits[[answer, 5][sample]] - logits[[3, 4][sample]];
+        for sample in 0..2 {
+            let target = request.target[sample];
+            let corrupted = model.forward(target)[0, -1];
+            let clean = model.forward(source_ids + target)[0, -1];
+            for (set, row) in grid.sets {
+                let hooks = set.map(|layer| patch(`resid_post.${layer}`, 0, digest[layer]));
+                let logits = model.run_with_hooks(target, hooks)[0, -1];
+                let share = (difference.call(logits, sample) - difference.call(corrupted, sample))
+                    / (difference.call(clean, sample) - difference.call(corrupted, sample));
+                assert(allclose(grid.effect("logit_difference")[row, sample], share, #{ rtol: 1e-3, atol: 1e-3 }));
+                let kl = kl_div(clean.log_softmax(0), logits.log_softmax(0))
+                    - kl_div(clean.log_softmax(0), corrupted.log_softmax(0));
+                assert((grid.effect("kl")[row, sample] - kl).abs().item() < 1e-4);
+            }
+        }
+
+        // Finished samples come from the store with all their numbers; other tokens to compare with are other samples.
+        let again = model.patch_grid(request);
+        assert(again.plan.stored == 2 && equal(again.effect("kl"), grid.effect("kl")));
+        assert(equal(again.effect("logit_difference"), grid.effect("logit_difference")));
+        request.metric = #{ kind: "logit_difference", against: [3, 6] };
+        assert_eq(model.patch_grid(request).plan.stored, 0);
+        "#,
+    );
+}
+
+#[test]
+fn what_cannot_be_measured_is_named() {
+    let expected = Expected::open(&fixture("patching/llama3.safetensors"));
+    let mut session = loaded("llama3", &expected);
+    for (metric, message) in [
+        ("\"logits\"", "logits"),
+        ("[]", "option `metric` is empty"),
+        ("3", "a metric"),
+        ("\"logit_difference\"", "needs tokens to compare"),
+        ("\"kl\"", "needs a reference run"),
+        ("#{ kind: \"rr\", against: 3 }", "only `logit_difference` compares"),
+        ("#{ kind: \"kl\", reference: \"other\" }", "other"),
+        ("#{ kind: \"logit_difference\", against: answer }", "has the answer of sample 0 itself"),
+        ("#{ kind: \"logit_difference\", against: [[1], [2]] }", "for 2 samples"),
+        ("#{ kind: \"logit_difference\", against: 1000 }", "1000"),
+        ("#{ kind: \"rr\", normalized: true }", "normalized"),
+        ("[\"rr\", \"rr\"]", "twice"),
+    ] {
+        let script = format!(
+            "model.patch_grid(#{{ source: source_ids, target: target_ids, answer: [answer], metric: {metric}, \
+             store: false, quiet: true }})"
+        );
+        let error = script_failure(&mut session, &script);
+        assert!(error.contains(message), "{metric}: {error}");
+    }
+    let error = script_failure(
+        &mut session,
+        "model.patch_grid(#{ source: source_ids, target: target_ids, answer: [answer], store: false, quiet: true })
+            .effect(\"logit_difference\")",
+    );
+    assert!(error.contains("no tokens to compare"), "{error}");
+}
