@@ -5,7 +5,7 @@ use rand::Rng;
 use super::distribution::{normal_lower, normal_quantile};
 use super::probability::choice;
 use super::summary::{mean_and_variance, median, moments, quantile};
-use super::{check_sample, generator};
+use super::{check_sample, cluster, generator};
 use crate::error::{Error, Result};
 use crate::interrupt;
 
@@ -108,21 +108,7 @@ pub fn means(samples: &[Vec<f64>], settings: Settings) -> Result<Vec<Interval>> 
         // One row per position, so that adding up a resample reads whole rows.
         let rows: Vec<Vec<f64>> =
             (0..size).map(|position| block.iter().map(|sample| sample[position]).collect()).collect();
-        let mut resampled = vec![Vec::with_capacity(settings.n_resamples); block.len()];
-        let mut random = generator(settings.seed);
-        let mut sums = vec![0.0; block.len()];
-        for _ in 0..settings.n_resamples {
-            interrupt::check()?;
-            sums.fill(0.0);
-            for _ in 0..size {
-                for (sum, value) in sums.iter_mut().zip(&rows[random.gen_range(0..size)]) {
-                    *sum += value;
-                }
-            }
-            for (means, sum) in resampled.iter_mut().zip(&sums) {
-                means.push(sum / size as f64);
-            }
-        }
+        let resampled = resampled_means(&rows, &vec![1.0; size], settings)?;
         for (sample, means) in block.iter().zip(resampled) {
             let (mean, _) = moments(sample);
             // Leaving one number out moves the mean against that number.
@@ -131,6 +117,46 @@ pub fn means(samples: &[Vec<f64>], settings: Settings) -> Result<Vec<Interval>> 
         }
     }
     Ok(intervals)
+}
+
+/// The interval of the mean of numbers in clusters, by resampling whole clusters.
+///
+/// # Errors
+/// As [`cluster::groups`]; settings out of range.
+pub fn cluster_mean(sample: &[f64], clusters: &[usize], settings: Settings) -> Result<Interval> {
+    settings.check()?;
+    let groups = cluster::groups("cluster_bootstrap_ci", sample, clusters)?;
+    let sums: Vec<Vec<f64>> = groups.iter().map(|group| vec![group.iter().sum()]).collect();
+    let sizes: Vec<f64> = groups.iter().map(|group| group.len() as f64).collect();
+    let (mean, _) = moments(sample);
+    let resampled = resampled_means(&sums, &sizes, settings)?.swap_remove(0);
+    let (sum, size): (f64, f64) = (sums.iter().flatten().sum(), sizes.iter().sum());
+    let left_out: Vec<f64> =
+        sums.iter().zip(&sizes).map(|(less, smaller)| (sum - less[0]) / (size - smaller)).collect();
+    interval(mean, resampled, acceleration(changes(&left_out)), settings)
+}
+
+/// The means of every column over resamples of units. A unit has a row of sums and the number of what each adds up.
+fn resampled_means(rows: &[Vec<f64>], sizes: &[f64], settings: Settings) -> Result<Vec<Vec<f64>>> {
+    let mut sums = vec![0.0; rows.first().map_or(0, Vec::len)];
+    let mut resampled = vec![Vec::with_capacity(settings.n_resamples); sums.len()];
+    let mut random = generator(settings.seed);
+    for _ in 0..settings.n_resamples {
+        interrupt::check()?;
+        sums.fill(0.0);
+        let mut total = 0.0;
+        for _ in rows {
+            let unit = random.gen_range(0..rows.len());
+            total += sizes[unit];
+            for (sum, value) in sums.iter_mut().zip(&rows[unit]) {
+                *sum += value;
+            }
+        }
+        for (means, sum) in resampled.iter_mut().zip(&sums) {
+            means.push(sum / total);
+        }
+    }
+    Ok(resampled)
 }
 
 /// The interval of the median.
@@ -156,8 +182,13 @@ pub fn median_interval(sample: &[f64], settings: Settings) -> Result<Interval> {
             quantile(&rest, 0.5)
         })
         .collect();
-    let (mean, _) = moments(&left_out);
-    interval(estimate, medians, acceleration(left_out.iter().map(|value| mean - value)), settings)
+    interval(estimate, medians, acceleration(changes(&left_out)), settings)
+}
+
+/// How far each estimate that leaves a part out falls short of their mean.
+fn changes(left_out: &[f64]) -> impl Iterator<Item = f64> {
+    let (mean, _) = moments(left_out);
+    left_out.iter().map(move |value| mean - value)
 }
 
 /// A sixth of the skewness of the estimate, from its changes as each number is left out.

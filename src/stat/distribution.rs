@@ -29,11 +29,11 @@ pub fn t_lower(t: f64, df: f64) -> Probability {
 
 /// The probability that a standard normal variable is at least `z`.
 pub fn normal_upper(z: f64) -> Probability {
-    if z.is_infinite() || z.is_nan() {
-        return Probability::new(if z.is_nan() { z } else { f64::from(u8::from(z < 0.0)) });
-    }
     // The square of z and what rounding leaves of it.
     let square = z * z;
+    if square.is_infinite() || z.is_nan() {
+        return Probability::new(if z.is_nan() { z } else { f64::from(u8::from(z < 0.0)) });
+    }
     let rest = z.mul_add(z, -square);
     if z < 5.0 {
         // The argument is rounded too; a step along the derivative makes up for it.
@@ -55,14 +55,23 @@ pub fn normal_lower(z: f64) -> Probability {
     normal_upper(-z)
 }
 
+/// Fails unless `p` is a probability.
+///
+/// # Errors
+/// A `p` outside [0, 1].
+pub fn check_probability(p: f64) -> Result<()> {
+    match (0.0..=1.0).contains(&p) {
+        true => Ok(()),
+        false => Err(Error::new(format!("a probability lies between 0 and 1, {p} does not"))),
+    }
+}
+
 /// The z below which a standard normal variable lies with probability `p`, infinite for 0 and 1.
 ///
 /// # Errors
 /// A `p` outside [0, 1].
 pub fn normal_quantile(p: f64) -> Result<f64> {
-    if !(0.0..=1.0).contains(&p) {
-        return Err(Error::new(format!("a probability lies between 0 and 1, {p} does not")));
-    }
+    check_probability(p)?;
     if p == 0.0 || p == 1.0 {
         return Ok(if p == 0.0 { f64::NEG_INFINITY } else { f64::INFINITY });
     }
@@ -75,6 +84,31 @@ pub fn normal_quantile(p: f64) -> Result<f64> {
         z -= (found - tail.ln()) / slope;
     }
     Ok(if p > 0.5 { -z } else { z })
+}
+
+/// The t below which Student's t with `df` degrees of freedom lies with probability `p`, infinite for 0 and 1.
+///
+/// # Errors
+/// A `p` outside [0, 1].
+pub fn t_quantile(p: f64, df: f64) -> Result<f64> {
+    check_probability(p)?;
+    let tail = p.min(1.0 - p);
+    if tail == 0.5 {
+        return Ok(0.0);
+    }
+    // The upper tail falls with t: halve an interval that holds its size until no float is left inside.
+    let exceeds = |t: f64| t_upper(t, df).ln() > tail.ln();
+    let (mut low, mut high) = (0.0, 1.0);
+    while exceeds(high) {
+        (low, high) = (high, 2.0 * high);
+    }
+    loop {
+        let middle = low + (high - low) / 2.0;
+        if !(low < middle && middle < high) {
+            return Ok(if p > 0.5 { high } else { -high });
+        }
+        if exceeds(middle) { low = middle } else { high = middle }
+    }
 }
 
 /// The probability that a chi-squared variable with `df` degrees of freedom is at least `x`; 0 below the smallest
@@ -157,12 +191,26 @@ mod tests {
     }
 
     #[test]
+    fn the_quantile_of_t_is_where_its_tail_has_that_probability() {
+        for df in [1.0, 2.0, 9.0, 1e3, 1e9] {
+            for p in [1e-300, 1e-20, 1e-4, 0.025, 0.3, 0.4999, 0.5, 0.6, 0.975] {
+                let lower = t_lower(t_quantile(p, df).expect("a quantile"), df).value();
+                assert!((lower / p - 1.0).abs() < 1e-12, "p {p}, df {df}: {lower}");
+            }
+            assert_eq!(t_quantile(1.0, df).expect("a limit"), f64::INFINITY);
+        }
+    }
+
+    #[test]
     fn limits_are_reached() {
         assert_eq!(t_upper(f64::INFINITY, 9.0).value(), 0.0);
         assert_eq!(t_upper(f64::NEG_INFINITY, 9.0).value(), 1.0);
         assert!((t_upper(1e-200, 9.0).value() - 0.5).abs() < 1e-15);
         assert!(t_upper(f64::NAN, 9.0).value().is_nan());
-        assert_eq!(normal_upper(f64::INFINITY).log10(), f64::NEG_INFINITY);
+        for large in [1e160, f64::INFINITY] {
+            assert_eq!(normal_upper(large).log10(), f64::NEG_INFINITY);
+            assert_eq!(normal_upper(-large).value(), 1.0);
+        }
         assert_eq!(binomial_upper(1, 5, 0.0).value(), 0.0);
         assert_eq!(binomial_lower(4, 5, 1.0).value(), 0.0);
         assert_eq!(binomial_upper(5, 5, 1.0).value(), 1.0);

@@ -2,14 +2,20 @@
 //! results are those of SciPy and scikit-learn, as the tests check. Nothing here depends on scripts.
 
 pub mod bootstrap;
+pub mod cluster;
 pub mod correction;
 pub mod correlation;
 pub mod discriminant;
 pub mod distribution;
 pub mod effect;
 pub mod embedding;
+pub mod equivalence;
 pub mod matrix;
+pub mod max_t;
+pub mod noncentral;
+pub mod overlap;
 pub mod permutation;
+pub mod power;
 pub mod principal;
 pub mod probability;
 pub mod probe;

@@ -106,8 +106,8 @@ fn paired(a: &[f64], b: &[f64], settings: Settings) -> Result<(Counts, bool)> {
     let signed = |negative: &dyn Fn(usize) -> bool| {
         mean(differences.iter().enumerate().map(|(i, value)| if negative(i) { -value } else { *value }), count)
     };
-    if count < usize::BITS as usize - 1 && 1_usize << count <= settings.n_resamples {
-        for signs in 0..1_usize << count {
+    if let Some(patterns) = sign_patterns(count, settings.n_resamples) {
+        for signs in 0..patterns {
             counts.add(signed(&|i| signs >> i & 1 == 1))?;
         }
         return Ok((counts, true));
@@ -159,6 +159,12 @@ fn independent(a: &[f64], b: &[f64], settings: Settings) -> Result<(Counts, bool
         counts.add(statistic(chosen.iter().sum(), rest.iter().sum()))?;
     }
     Ok((counts, false))
+}
+
+/// The number of ways to give `count` numbers signs, if it is at most `most`.
+pub fn sign_patterns(count: usize, most: usize) -> Option<usize> {
+    let patterns = 1_usize.checked_shl(u32::try_from(count).ok()?)?;
+    (patterns <= most).then_some(patterns)
 }
 
 /// The number of ways to choose, if it is at most `most`.

@@ -1,7 +1,7 @@
 //! The exact binomial test and the sign test.
 
 use super::check_sample;
-use super::distribution::{binomial_lower, binomial_upper, ln_binomial};
+use super::distribution::{binomial_lower, binomial_upper, check_probability, ln_binomial};
 use super::probability::{Alternative, Probability};
 use crate::error::{Error, Result};
 
@@ -17,9 +17,7 @@ pub fn binomial_test(k: u64, n: u64, p: f64, alternative: Alternative) -> Result
     if k > n {
         return Err(Error::new(format!("{k} successes in {n} trials are too many")));
     }
-    if !(0.0..=1.0).contains(&p) {
-        return Err(Error::new(format!("a probability lies between 0 and 1, {p} does not")));
-    }
+    check_probability(p)?;
     let (lower, upper) = (binomial_lower(k, n, p), binomial_upper(k, n, p));
     let expected = p * n as f64;
     Ok(match alternative {

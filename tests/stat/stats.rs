@@ -114,6 +114,12 @@ fn tails_are_mpmaths_and_edges_scipys() {
     compare(&reference("tail.json"));
 }
 
+/// Made by make_inference_fixtures.py.
+#[test]
+fn inferences_are_those_of_scipy_statsmodels_mne_and_mpmath() {
+    compare(&reference("inference.json"));
+}
+
 fn compare(reference: &Value) {
     let (engine, scope) = (engine(), scope(reference));
     let mut failures = Vec::new();
@@ -448,6 +454,37 @@ fn faults_say_what_would_be_right() {
         ("stats::logistic_probe([[1], [2]], [0, 1], #{ train_share: 1 })", "`train_share` lies between 0 and 1"),
         ("stats::logistic_probe([[1], [2]], [0, 1], #{ l2: -1 })", "`l2` must not be negative"),
         ("stats::logistic_probe([[1], [2]], [0.5, 1])", "each item of `labels` of `logistic_probe` must be an integer"),
+        ("stats::max_t([])", "at least 1 hypothesis"),
+        ("stats::max_t([[1], [2]])", "hypothesis 0 of `max_t` needs at least 2 numbers, not 1"),
+        ("stats::max_t([[1, 2], [1, 0.0 / 0.0]])", "hypothesis 1 of `max_t` holds NaN at position 1"),
+        ("stats::max_t([[1, 2], [1, 2, 3]])", "hypothesis 1 has 3 and the first 2"),
+        ("stats::max_t([[1, 2]], #{ permutations: 0 })", "`permutations` must be at least 1"),
+        ("stats::max_t([[1, 2]], #{ n_resamples: 9 })", "the options are permutations, seed, alternative, clusters"),
+        ("stats::max_t([[1, 2]], #{ clusters: [0] })", "`max_t` got 2 numbers but 1 clusters"),
+        ("stats::max_t([[1, 2]], #{ clusters: [0, 0] })", "`max_t` needs at least 2 clusters, not 1"),
+        ("stats::tost([1, 2], #{ alpha: 0.05 })", "`margin` of `tost` must be a number, not map"),
+        ("stats::tost([1, 2], 0)", "the margin of `tost` is a positive number, 0 is not one"),
+        ("stats::tost([1, 2], -0.5)", "the largest mean that would not matter"),
+        ("stats::tost([1, 2], 1.0 / 0.0)", "`margin` of `tost` must be finite"),
+        ("stats::tost([1, 2], 1, #{ alpha: 0.5 })", "`alpha` of `tost` lies between 0 and 0.5, 0.5 does not"),
+        ("stats::tost([1], 1)", "at least 2 numbers"),
+        ("stats::ttest_power(0.5, 1)", "at least 2 samples, not 1"),
+        ("stats::ttest_power(0.5, -1)", "`n` must not be negative"),
+        ("stats::ttest_power(0.0 / 0.0, 9)", "`effect_size` of `ttest_power` must be finite"),
+        ("stats::ttest_power(0.5, 9, #{ alpha: 1 })", "`alpha` lies between 0 and 1, 1 does not"),
+        ("stats::ttest_samples(0.5, #{ power: 80 })", "`power` lies between 0 and 1, 80 does not"),
+        ("stats::ttest_samples(0)", "no number of samples up to 1e12 finds an effect size of 0 with power 0.8"),
+        ("stats::ttest_samples(-0.5, #{ alternative: \"greater\" })", "not on the side of `alternative`"),
+        ("stats::cluster_ttest([1, 2], [0])", "got 2 numbers but 1 clusters"),
+        (
+            "stats::cluster_ttest([1, 2], [0.5, 1.5])",
+            "each item of `clusters` of `cluster_ttest` must be an integer or",
+        ),
+        ("stats::cluster_ttest([1, 2], [\"a\", \"a\"])", "needs at least 2 clusters, not 1"),
+        ("stats::cluster_bootstrap_ci([1, 0.0 / 0.0], [0, 1])", "holds NaN at position 1"),
+        ("stats::cluster_bootstrap_ci([1, 2], [0, 1], #{ statistic: \"mean\" })", "has no option `statistic`"),
+        ("stats::jaccard([], [])", "both are empty"),
+        ("stats::jaccard([1.5], [1])", "each item of `a` of `jaccard` must be an integer or a string, not"),
         ("stats::superadditivity([[0], [1]], [[1, 2, 3, 4]])", "there are 2 sets but effects of 1"),
         ("stats::superadditivity([[0], [0, 1]], [[1, 2], [3, 4]], #{ split: false })", "effect of layer 1 alone"),
         ("stats::superadditivity([[0], [1]], [[1, 2], [3, 4]])", "at least 4 samples, not 2; `split: false`"),

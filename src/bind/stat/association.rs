@@ -4,7 +4,7 @@ use rhai::Map;
 use rhai::plugin::*;
 
 use super::hypothesis::alternative;
-use super::{elements, sample, with_p};
+use super::{elements, items, sample, with_p};
 use crate::bind::error::ScriptResult;
 use crate::bind::map::map;
 use crate::bind::module;
@@ -14,7 +14,7 @@ use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::stat::correlation::{self, Correlation};
 use crate::stat::probability::{Alternative, Method};
-use crate::stat::{effect, summary};
+use crate::stat::{effect, overlap, summary};
 use crate::tensor::Tensor;
 use crate::tensor::element::Elements;
 
@@ -218,5 +218,21 @@ mod functions {
             correlation::kendall(&x, &y, method, alternative)
         };
         Ok(run().map(correlation_map)?)
+    }
+
+    /// Jaccard's index of two sets: the share of the items in either that are in both, from 0 to 1.
+    ///
+    /// `a` and `b` are arrays of integers, strings or arrays of these (such as `[layer, head]`), or integer tensors of
+    /// one dimension. An item that is there twice counts once. Two empty sets have no index: an error.
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(stats::jaccard([[0, 1], [2, 3]], [[2, 3], [5, 0], [0, 1], [7, 7]]), 0.5);
+    /// assert_eq(stats::jaccard(tensor([4.0, 1.0, 3.0]).topk(2).indices, [0]), 0.5);
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn jaccard(a: Dynamic, b: Dynamic) -> ScriptResult<f64> {
+        let run = || overlap::jaccard(&items("`a` of `jaccard`", &a)?, &items("`b` of `jaccard`", &b)?);
+        Ok(run()?)
     }
 }

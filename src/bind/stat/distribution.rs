@@ -70,9 +70,7 @@ mod functions {
     #[rhai_fn(return_raw)]
     pub fn binom_sf(k: i64, n: i64, p: Dynamic) -> ScriptResult<f64> {
         let (more, trials, p) = (k.saturating_add(1).max(0) as u64, count("`n`", n)?, number("`p`", &p)?);
-        if !(0.0..=1.0).contains(&p) {
-            return Err(Error::new(format!("a probability lies between 0 and 1, {p} does not")).into());
-        }
+        distribution::check_probability(p)?;
         Ok(distribution::binomial_upper(more, trials as u64, p).value())
     }
 }

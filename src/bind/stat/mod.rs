@@ -1,12 +1,16 @@
 //! The script module `stats`, one file per kind of function, and what scripts pass to it.
 
 mod association;
+mod cluster;
 mod correction;
 mod distribution;
 mod hypothesis;
 mod interaction;
 mod multivariate;
+mod power;
 mod resample;
+
+use std::collections::BTreeSet;
 
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Engine, Map};
@@ -24,11 +28,13 @@ pub fn register(engine: &mut Engine) {
     let mut module = Module::new();
     for part in [
         association::module(),
+        cluster::module(),
         correction::module(),
         distribution::module(),
         hypothesis::module(),
         interaction::module(),
         multivariate::module(),
+        power::module(),
         resample::module(),
     ] {
         module.combine(part);
@@ -101,29 +107,59 @@ fn matrix(what: &str, value: &Dynamic) -> Result<Tensor> {
     Tensor::from_elements(&Elements::Floats(rows.concat()), &shape, Some(tch::Kind::Double), tch::Device::Cpu)
 }
 
+/// A label of a class or a cluster.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Clone)]
+enum Label {
+    Integer(i64),
+    Text(String),
+}
+
+fn label(what: &str, value: &Dynamic) -> Result<Label> {
+    None.or_else(|| value.as_int().ok().map(Label::Integer))
+        .or_else(|| value.as_bool().ok().map(|value| Label::Integer(i64::from(value))))
+        .or_else(|| value.as_immutable_string_ref().ok().map(|text| Label::Text(text.to_string())))
+        .ok_or_else(|| expected(what, "an integer or a string", value))
+}
+
+/// The labels in an array or in an integer tensor.
+fn label_list(what: &str, value: &Dynamic) -> Result<Vec<Label>> {
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        return match (tensor.ndim(), tensor.elements()?) {
+            (1, Elements::Integers(values)) => Ok(values.into_iter().map(Label::Integer).collect()),
+            (1, Elements::Bools(values)) => Ok(values.into_iter().map(|value| Label::Integer(value.into())).collect()),
+            _ => Err(Error::new(format!("{what} must be integers, not {}", tensor.describe()))),
+        };
+    }
+    let wanted = "an array of integers or strings, or an integer tensor";
+    let array = value.as_array_ref().map_err(|_| expected(what, wanted, value))?;
+    array.iter().map(|item| label(&format!("each item of {what}"), item)).collect()
+}
+
+/// An item of a set.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Item {
+    One(Label),
+    Several(Vec<Label>),
+}
+
+/// A set: an array of labels or of arrays of labels, or an integer tensor.
+fn items(what: &str, value: &Dynamic) -> Result<BTreeSet<Item>> {
+    match value.as_array_ref() {
+        Ok(array) => {
+            let each = format!("each item of {what}");
+            let item = |item: &Dynamic| match item.is_array() {
+                true => label_list(&each, item).map(Item::Several),
+                false => label(&each, item).map(Item::One),
+            };
+            array.iter().map(item).collect()
+        }
+        Err(_) => Ok(label_list(what, value)?.into_iter().map(Item::One).collect()),
+    }
+}
+
 /// Labels as numbers from 0 in ascending order of the labels, and the distinct labels in that order.
 fn labels(what: &str, value: &Dynamic) -> Result<(Vec<usize>, Array)> {
-    #[derive(PartialEq, Eq, PartialOrd, Ord, Clone)]
-    enum Label {
-        Integer(i64),
-        Text(String),
-    }
-    let label = |item: &Dynamic| {
-        None.or_else(|| item.as_int().ok().map(Label::Integer))
-            .or_else(|| item.as_bool().ok().map(|value| Label::Integer(i64::from(value))))
-            .or_else(|| item.as_immutable_string_ref().ok().map(|text| Label::Text(text.to_string())))
-            .ok_or_else(|| expected(&format!("each item of {what}"), "an integer or a string", item))
-    };
-    let list: Vec<Label> = if let Some(tensor) = value.read_lock::<Tensor>() {
-        match (tensor.ndim(), tensor.elements()?) {
-            (1, Elements::Integers(values)) => values.into_iter().map(Label::Integer).collect(),
-            (1, Elements::Bools(values)) => values.into_iter().map(|value| Label::Integer(value.into())).collect(),
-            _ => return Err(Error::new(format!("{what} must be integers, not {}", tensor.describe()))),
-        }
-    } else {
-        let wanted = "an array of integers or strings, or an integer tensor";
-        value.as_array_ref().map_err(|_| expected(what, wanted, value))?.iter().map(label).collect::<Result<_>>()?
-    };
+    let list = label_list(what, value)?;
     let mut distinct = list.clone();
     distinct.sort();
     distinct.dedup();
