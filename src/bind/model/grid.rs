@@ -395,12 +395,8 @@ pub mod functions {
     #[rhai_fn(get = "baseline", return_raw, pure)]
     pub fn grid_baseline(grid: &mut GridHandle) -> ScriptResult<Map> {
         let grid = &grid.0;
-        let mut baseline = map! { "rank" => Tensor::new(grid.baseline.rank.shallow_clone()) };
-        for (name, metric) in Metric::NAMES {
-            if !matches!(metric, Metric::Rank | Metric::LogitDifference | Metric::Kl) {
-                baseline.insert(name.into(), Dynamic::from(tensor(grid.values(&grid.baseline, metric))?));
-            }
-        }
+        let mut baseline = metric::plain(|metric| grid.values(&grid.baseline, metric))?;
+        baseline.insert("rank".into(), Dynamic::from(Tensor::new(grid.baseline.rank.shallow_clone())));
         Ok(baseline)
     }
 

@@ -62,7 +62,7 @@ pub mod functions {
     /// });
     /// let pairs = grid.interactions(#{ order: 2, metric: "logit" });
     /// assert_eq(pairs.sets, [[4, 8], [4, 12], [8, 12]]);
-    /// let shared = grid.interactions(#{ index: "shapley" });
+    /// let over_backgrounds = grid.interactions(#{ index: "shapley" });
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn interactions(grid: &mut GridHandle, options: Map) -> ScriptResult<Map> {

@@ -9,6 +9,7 @@ use crate::error::{Error, Result, unknown};
 use crate::grid::metric::{Asked, Metric};
 use crate::grid::request::Reference;
 use crate::model::language_model::LanguageModel;
+use crate::tensor::Tensor;
 
 /// What a request's metrics are.
 #[derive(Debug, Default)]
@@ -41,6 +42,20 @@ pub fn metrics(model: &LanguageModel, value: Option<Dynamic>, samples: usize) ->
         },
     }
     Ok(metrics)
+}
+
+/// The values of every metric that needs no option, by name; ranks, which are integers, are left out.
+///
+/// # Errors
+/// An error in the values.
+pub fn plain(values: impl Fn(Metric) -> Result<tch::Tensor>) -> Result<Map> {
+    let mut found = Map::new();
+    for (name, metric) in Metric::NAMES {
+        if !matches!(metric, Metric::Rank | Metric::LogitDifference | Metric::Kl) {
+            found.insert(name.into(), Dynamic::from(Tensor::new(values(metric)?)));
+        }
+    }
+    Ok(found)
 }
 
 /// The metric of that name.

@@ -9,10 +9,9 @@ use super::grid::answers;
 use super::hooks::{Caller, with_hooks};
 use super::intervention::Names;
 use super::run::padding;
-use super::{Model, tokens};
+use super::{Model, metric, tokens};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
-use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::model::decoder::Logits;
@@ -97,18 +96,19 @@ impl Call {
                 .map_err(|value| expected("what `hooks` returns", "an array of hooks", &value))?;
             caller.add(all, &entries, model.config(), &self.positions, Some(rows))
         };
-        let (metric, logits) = match &self.measure {
+        let (function, logits) = match &self.measure {
             Measure::Answers(ids) => {
                 let measured = self.sweep.measure(&model.decoder, ids, add_hooks)?;
-                let (logit, rank) = (Tensor::new(measured.logit), Tensor::new(measured.rank));
-                return Ok(map! { "logit" => logit, "rank" => rank }.into());
+                let mut found = metric::plain(|metric| measured.values(metric, None))?;
+                found.insert("rank".into(), Dynamic::from(Tensor::new(measured.rank)));
+                return Ok(found.into());
             }
-            Measure::Metric(metric, logits) => (metric, *logits),
+            Measure::Metric(function, logits) => (function, *logits),
         };
         let mut values = Array::new();
         self.sweep.run(&model.decoder, logits, add_hooks, &mut |_item, all| {
             let given = if logits == Logits::Last { all.f_select(1, -1)? } else { all };
-            values.push(caller.call(metric, (Tensor::new(given),))?);
+            values.push(caller.call(function, (Tensor::new(given),))?);
             Ok(())
         })?;
         Ok(values.into())
@@ -121,7 +121,8 @@ pub mod functions {
     ///
     /// Needed: `target` (prompts), `over` (an array of items, or a range), `hooks` (|item| an array of hooks, as for
     /// `run_with_hooks`; each sees its own copy of the prompts), and one of
-    /// - `answer`: an id per prompt; returns `#{ logit, rank }`, each [item, prompt]
+    /// - `answer`: an id per prompt; returns `#{ logit, log_probability, rank, .. }`, each [item, prompt]: every metric of
+    ///   `patch_grid` that needs no option
     /// - `metric`: |logits| anything, called with [prompt, d_vocab] of the last position; returns an array with one
     ///   value per item
     ///
