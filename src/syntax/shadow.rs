@@ -16,10 +16,11 @@ pub fn mistaken(source: &str) -> Option<(usize, &str)> {
         let outer = functions.iter().rev().find(|function| contains(&tokens, source, **function, start));
         for index in body..=end {
             let name = text(index);
-            let is_variable = tokens.get(index).is_some_and(|token| token.kind == Kind::Name)
-                && !matches!(text(index - 1), "." | "?." | "::")
-                && !matches!(text(index + 1), "(" | "::")
-                && !(matches!(text(index - 1), "#{" | ",") && text(index + 1) == ":");
+            let is_name = tokens.get(index).is_some_and(|token| token.kind == Kind::Name);
+            let is_member = matches!(text(index - 1), "." | "?." | "::");
+            let is_call = matches!(text(index + 1), "(" | "::");
+            let is_key = matches!(text(index - 1), "#{" | ",") && text(index + 1) == ":";
+            let is_variable = is_name && !is_member && !is_call && !is_key;
             // A function is known from its end on.
             let stands_before = |function: usize| function < start && !contains(&tokens, source, function, start);
             let is_function =
