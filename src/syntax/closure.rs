@@ -9,10 +9,11 @@ use super::scan::{self, Kind, Token, scan};
 pub fn marks(source: &str, module: usize) -> Vec<Insertion> {
     let tokens: Vec<Token> = scan(source).into_iter().filter(|token| token.kind != Kind::Comment).collect();
     let text = |index: usize| tokens.get(index).map_or("", |token| token.text(source));
+    let ends = ends(&tokens, source);
     let mut found = Vec::new();
     let mut from = 0;
     while let Some(start) = first(&tokens, source, from) {
-        let Some((body, last)) = body(&tokens, source, start) else { break };
+        let Some((body, last)) = body(&tokens, source, &ends, start) else { break };
         from = body;
         let (Some(bar), Some(brace), Some(end)) = (tokens.get(body - 1), tokens.get(body), tokens.get(last)) else {
             break;
@@ -63,29 +64,39 @@ pub fn closing(tokens: &[Token], source: &str, open: usize) -> usize {
 }
 
 /// The first and the last token of the body of the closure whose first bar is the token `start`; the last is the one
-/// before the first if there is no body.
-pub fn body(tokens: &[Token], source: &str, start: usize) -> Option<(usize, usize)> {
+/// before the first if there is no body. `ends` are those of the tokens.
+pub fn body(tokens: &[Token], source: &str, ends: &[usize], start: usize) -> Option<(usize, usize)> {
     let is_bar = |index: &usize| tokens.get(*index).is_some_and(|token| token.text(source) == "|");
     let bar = match tokens.get(start)?.text(source) {
         "||" => start,
         _ => (start + 1..tokens.len()).find(is_bar)?,
     };
-    Some((bar + 1, body_end(tokens, source, bar + 1)))
+    let end = ends.get(bar + 1).copied().unwrap_or(tokens.len());
+    Some((bar + 1, end - 1))
 }
 
-/// The last token of the body of a closure that begins at the token `from`; the one before `from` if there is none.
-fn body_end(tokens: &[Token], source: &str, from: usize) -> usize {
-    let mut depth = 0_usize;
-    for (index, token) in tokens.iter().enumerate().skip(from) {
+/// For each token, the token at which an expression that begins there has ended: a comma, a semicolon or the bracket
+/// around it. All at once, since each closure in a chain of closures ends where the last one does.
+pub fn ends(tokens: &[Token], source: &str) -> Vec<usize> {
+    let mut ends = vec![tokens.len(); tokens.len()];
+    let mut around = vec![tokens.len()];
+    for (index, token) in tokens.iter().enumerate().rev() {
         match token.text(source) {
-            "," | ";" if depth == 0 => return index - 1,
-            "(" | "[" | "{" | "#{" | "?[" => depth += 1,
-            ")" | "]" | "}" if depth == 0 => return index - 1,
-            ")" | "]" | "}" => depth -= 1,
+            ")" | "]" | "}" => around.push(index),
+            "(" | "[" | "{" | "#{" | "?[" if around.len() > 1 => {
+                around.pop();
+            }
+            "," | ";" => {
+                around.pop();
+                around.push(index);
+            }
             _ => {}
         }
+        if let (Some(end), Some(last)) = (ends.get_mut(index), around.last()) {
+            *end = *last;
+        }
     }
-    tokens.len() - 1
+    ends
 }
 
 #[cfg(test)]

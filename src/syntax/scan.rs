@@ -195,6 +195,20 @@ fn block_comment(rest: &str) -> Option<usize> {
     None
 }
 
+/// The most brackets of a text that stand within each other.
+pub fn nesting(source: &str) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0);
+    for token in scan(source) {
+        match token.text(source) {
+            "(" | "[" | "{" | "#{" | "?[" => depth += 1,
+            ")" | "]" | "}" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
 /// The first byte of a block comment that is not closed.
 pub fn unclosed_comment(source: &str) -> Option<usize> {
     // Only the last token can extend to the end.

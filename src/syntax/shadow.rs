@@ -9,9 +9,10 @@ pub fn mistaken(source: &str) -> Option<(usize, &str)> {
     let tokens: Vec<Token> = scan(source).into_iter().filter(|token| token.kind != Kind::Comment).collect();
     let text = |index: usize| tokens.get(index).map_or("", |token| token.text(source));
     let functions: Vec<usize> = (0..tokens.len()).filter(|index| text(*index) == "fn").collect();
+    let ends = closure::ends(&tokens, source);
     let mut from = 0;
     while let Some(start) = closure::first(&tokens, source, from) {
-        let (body, end) = closure::body(&tokens, source, start)?;
+        let (body, end) = closure::body(&tokens, source, &ends, start)?;
         from = body;
         let outer = functions.iter().rev().find(|function| contains(&tokens, source, **function, start));
         for index in body..=end {

@@ -10,6 +10,9 @@ use rhai::{AST, Position};
 use super::insertion::{Insertion, inserted};
 use super::{closure, loop_value, receiver, scan};
 
+/// More brackets within each other than Rhai parses.
+const DEEPEST: usize = 512;
+
 /// A function of a compiled text.
 #[derive(Debug, Clone)]
 pub struct FunctionSite {
@@ -60,9 +63,14 @@ impl SourceMap {
     }
 
     fn insert_with(&mut self, name: &str, text: &str, mut insertions: Vec<Insertion>) -> String {
-        insertions.extend(loop_value::copies(text));
-        insertions.extend(receiver::copies(text));
-        insertions.sort_by_key(|insertion| insertion.at);
+        // Text nested deeper does not parse, and would take long to look through.
+        if scan::nesting(text) > DEEPEST {
+            insertions.clear();
+        } else {
+            insertions.extend(loop_value::copies(text));
+            insertions.extend(receiver::copies(text));
+            insertions.sort_by_key(|insertion| insertion.at);
+        }
         let compiled = inserted(text, &insertions);
         self.texts.insert(name.to_owned(), text.into());
         if insertions.is_empty() {
