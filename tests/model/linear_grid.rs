@@ -128,8 +128,8 @@ fn in_the_map_a_pair_interacts_by_overwriting_only() {
                 assert!((ours - whole).abs() < 1e-10, "{name} {scale:?} {set:?}: {ours} for {whole}");
             }
             // The interaction is minus the effect of what the second patch overwrites.
-            for i in 0..depth {
-                let own = &vectors[i] - map.residual(i + 1).select(0, position);
+            for (i, vector) in vectors.iter().enumerate() {
+                let own = vector - map.residual(i + 1).select(0, position);
                 for j in i + 1..depth {
                     let there = map.carry(&own, (i + 1, position), (j + 1, position)).expect("carried");
                     let end = map.carry(&there, (j + 1, position), (depth, to)).expect("carried");
