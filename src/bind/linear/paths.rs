@@ -335,8 +335,8 @@ pub mod functions {
 
     /// Every path that the table holds, as maps; those of `highest` start with the highest value.
     ///
-    /// Each has `positions`; `heads` and `residual`, for each step; `logit`, or the value by the name of another metric;
-    /// `rank`; and, with a tokenizer, `tokens` as text.
+    /// Each has `positions`; `heads` and `residual`, for each step; `logit`, or the value by the name of another
+    /// metric; `rank`; and, with a tokenizer, `tokens` as text.
     #[rhai_fn(name = "rows", return_raw, pure)]
     pub fn paths_rows(paths: &mut Paths) -> ScriptResult<Array> {
         let held = paths.held()?;
