@@ -5,6 +5,7 @@ mod map;
 mod metric;
 mod path;
 mod path_graph;
+mod path_request;
 mod paths;
 
 pub use path_graph::PathGraphHandle;
