@@ -4,13 +4,15 @@
 //! activations to patch in, `draw` draws at random. `tally` measures logits by a `target`; every `metric` is made of what
 //! is `measured`. `tree`, `group` and `plan` divide the work so that nothing is computed twice; `run` does it. `plain`
 //! computes single cells in runs of their own, `store` caches the cells of earlier grids, and `export` writes cells to a
-//! file. `interaction` compares sets with their parts, `anova` shares out the variance over sets among the orders.
+//! file. `interaction` compares sets with their parts, `anova` shares out the variance over sets among the orders,
+//! `frozen` predicts sets by linear maps.
 
 pub mod anova;
 pub mod digest;
 mod draw;
 pub mod driver;
 pub mod export;
+pub mod frozen;
 pub mod group;
 pub mod interaction;
 pub mod measured;
