@@ -121,6 +121,19 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
         &["report.html", "layers.csv", "layers.tex", "patched.csv", "patched.tex", "small_anim_color_can_fly.svg"],
     ),
     (
+        "function_vectors",
+        &["--task", "anim_color", "--samples", "8", "--prompts", "5", "--heads", "3", "--draws", "200"],
+        &[
+            "report.html",
+            "overlap.csv",
+            "accuracy.tex",
+            "top_heads.csv",
+            "cells.csv",
+            "small_anim_color_instruction_probability.svg",
+            "small_anim_color_log_probability.png",
+        ],
+    ),
+    (
         "linear_gap",
         &["--task", "anim_color", "--task", "can_fly", "--samples", "3"],
         &["report.html", "cells.csv", "best.csv", "summary.tex", "small_can_fly_gap.svg", "small_can_fly_eps_true.png"],

@@ -217,6 +217,29 @@ fn the_linear_gap_is_that_of_single_patches() {
     close(number(&summary, "effect_explained"), explained, "the explained share");
 }
 
+/// Against one run per head and prompt, and products with W_O, by function_vectors.rhai in tests/scripts/experiment.
+#[test]
+fn function_vectors_are_those_of_single_runs() {
+    let bench = Bench::new();
+    let (task, file) = ("anim_color", "scripts/tasks/anim_color.json");
+    let numbers = ["--samples", "8", "--prompts", "9", "--heads", "3", "--shots", "3"];
+    let more = ["--task", task, "--layer", "1", "--random", "2", "--draws", "200"];
+    let out = bench.experiment("function_vectors", &[&numbers[..], &more].concat()).display().to_string();
+    let of = ["--model", &bench.model(), "--task", file, "--out", &out];
+    let script = "tests/scripts/experiment/function_vectors.rhai";
+    let printed = run(script, &[&of[..], &numbers].concat(), bench.out.path());
+    assert!(printed.contains("32 effects, 2 vectors"), "{printed}");
+    let overlap = only(&rows(Path::new(&out), "overlap.csv"), &[("metric", "probability")]);
+    let top = rows(Path::new(&out), "top_heads.csv");
+    let heads = |kind: &str| -> std::collections::BTreeSet<String> {
+        which(&top, &[("kind", kind)]).iter().map(|row| format!("{}.{}", row["layer"], row["head"])).collect()
+    };
+    let (shown, told) = (heads("demonstrations"), heads("instruction"));
+    assert_eq!((shown.len(), told.len()), (3, 3));
+    let both = shown.intersection(&told).count() as f64;
+    close(number(&overlap, "jaccard"), both / (6.0 - both), "the overlap");
+}
+
 /// The mean over samples with high-ranking paths of the share of them that each head is in, [layer][head].
 fn activity(naive: &Value) -> Vec<Vec<f64>> {
     let samples: Vec<&Value> =
