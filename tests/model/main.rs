@@ -4,11 +4,14 @@
 
 mod support;
 
+mod ablation;
 mod adapter;
+mod anova;
 mod chat_template;
 mod checkpoint;
 mod config;
 mod corpus;
+mod direction;
 mod experts;
 mod fused;
 mod generate;
@@ -22,6 +25,7 @@ mod leftover;
 mod linear;
 mod linear_reference;
 mod load;
+mod made_grid;
 mod metric;
 mod multimodal;
 mod not_finite;
