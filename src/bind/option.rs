@@ -56,6 +56,11 @@ impl Options {
         self.map.remove(key).filter(|value| !value.is_unit())
     }
 
+    /// Whether an option is given and not yet read.
+    pub fn has(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(|value| !value.is_unit())
+    }
+
     /// An option of any type that must be given; `hint` shows how.
     pub fn needed(&mut self, key: &'static str, hint: &str) -> Result<Dynamic> {
         self.any(key).ok_or_else(|| {

@@ -4,11 +4,12 @@
 //! activations to patch in, and `metric` measures logits. `tree`, `group` and `plan` divide the work so that nothing is
 //! computed twice; `run` does it. `plain` computes single cells in runs of their own, `store` caches the cells of
 //! earlier grids, and `export` writes cells to a file.
-//! `interaction` compares sets with their parts.
+//! `interaction` compares sets with their parts, `frozen` predicts them by linear maps.
 
 pub mod digest;
 pub mod driver;
 pub mod export;
+pub mod frozen;
 pub mod group;
 pub mod interaction;
 pub mod metric;

@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use super::map::LinearMap;
+use super::readout::Readout;
 use crate::error::Result;
 use crate::model::run::Hooks;
 use crate::parts::in_parts;
@@ -46,10 +47,19 @@ impl LinearMap {
     /// Interruption.
     pub fn totals_of(&self, to: i64, ids: &[i64]) -> Result<Tensor> {
         let parts = in_parts(ids, (POSITIONS / self.length()) as usize, |ids| {
-            let covectors = self.covectors(to, ids)?;
+            let covectors = self.covectors(to, &self.logit_covectors(to, ids)?)?;
             Ok(dot(&covectors.residual[0], self.embeddings())?.f_transpose(0, 1)?)
         })?;
         Ok(Tensor::f_cat(&parts, 1)?)
+    }
+
+    /// What each source token contributes to a metric, [source].
+    ///
+    /// # Errors
+    /// Interruption.
+    pub fn totals_in(&self, readout: &Readout) -> Result<Tensor> {
+        let covectors = self.covectors(readout.to, &readout.covector)?;
+        Ok(dot(&covectors.residual[0], self.embeddings())?.f_squeeze_dim(0)?)
     }
 
     /// What all biases together contribute to the logits at position `to`, [d_vocab].

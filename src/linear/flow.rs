@@ -1,18 +1,17 @@
-//! One logit split over nodes, heads' edges, MLPs and biases.
+//! One logit, or another metric of the answer, split over nodes, heads' edges, MLPs and biases.
 
 use tch::Tensor;
 
 use super::contribution::dot;
 use super::map::LinearMap;
 use super::norm::At;
+use super::readout::Readout;
 use crate::error::Result;
 
-/// What passes through each part of the model on its way to one logit, in the frozen map. At every layer, the nodes,
-/// the biases from that layer on and the interventions after it sum to the logit.
+/// What passes through each part of the model on its way to one metric, in the frozen map. At every layer, the nodes,
+/// the biases from that layer on, the interventions after it and the readout's constant sum to the metric's value.
 #[derive(Debug)]
 pub struct Flow {
-    /// The run's own logit
-    pub logit: f64,
     /// Through node (layer, position), [n_layers + 1, pos]
     pub node: Tensor,
     /// Through a head's edge, [layer, head, source, target]
@@ -41,12 +40,12 @@ struct LayerFlow {
 }
 
 impl LinearMap {
-    /// Splits the logit of token `answer` at position `to`.
+    /// Splits a metric.
     ///
     /// # Errors
     /// Interruption.
-    pub fn flow(&self, answer: i64, to: i64) -> Result<Flow> {
-        let covectors = self.covectors(to, &[answer])?;
+    pub fn flow(&self, readout: &Readout) -> Result<Flow> {
+        let covectors = self.covectors(readout.to, &readout.covector)?;
         let covector = |layer: usize| covectors.residual[layer].f_select(0, 0);
         let node = (0..=self.depth()).map(|layer| dot(&covector(layer)?, self.residual(layer)));
         let node = node.collect::<Result<Vec<_>>>()?;
@@ -62,21 +61,18 @@ impl LinearMap {
         for (layer, change) in self.put_in()? {
             intervention[layer] = dot(&covectors.residual[layer], &change)?.f_sum(None)?.f_double_value(&[])?;
         }
-        let zero = self.zeros(&[1, self.config().d_model])?;
-        let value = |logits: Tensor| -> Result<f64> { Ok(logits.f_view([-1])?.f_double_value(&[answer])?) };
         Ok(Flow {
-            logit: value(self.logits(to)?)?,
             node: Tensor::f_stack(&node, 0)?,
             head: Tensor::f_stack(&head, 0)?,
             mlp: Tensor::f_stack(&mlp, 0)?,
             attention_bias: Tensor::f_stack(&attention_bias, 0)?,
             mlp_bias: Tensor::f_stack(&mlp_bias, 0)?,
-            final_bias: value(self.unembed(&zero, to, true)?)?,
+            final_bias: self.final_bias(readout)?,
             intervention,
         })
     }
 
-    /// What passes through a layer, from the logit's covectors after its attention and after the layer, [pos, d_model].
+    /// What passes through a layer, from the metric's covectors after its attention and after the layer, [pos, d_model].
     fn layer_flow(&self, index: usize, middle: &Tensor, after: &Tensor) -> Result<LayerFlow> {
         let layer = self.layer(index);
         let residual = self.residual(index);

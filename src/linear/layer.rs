@@ -1,5 +1,7 @@
 //! One layer's frozen map, forward and transposed: on whole prompts, and on single vectors at any positions.
 
+use std::ops::Range;
+
 use tch::Tensor;
 
 use super::experts;
@@ -11,6 +13,7 @@ use crate::model::config::{Config, NormPlacement};
 use crate::model::hook::{HookPoint, Site};
 use crate::model::layer::{Linear, scaled};
 use crate::model::run::Hooks;
+use crate::tensor::raw::range;
 
 /// One layer: its weights and its frozen factors.
 #[derive(Debug, Clone, Copy)]
@@ -190,6 +193,22 @@ impl Layer<'_> {
         self.attention_out(&self.mix(&self.values(x, At::Prompt, with_bias)?)?, At::Prompt, with_bias)
     }
 
+    /// Changes after this layer at some neighbouring positions, [batch, position, d_model], of changes there before it;
+    /// nothing else has changed.
+    ///
+    /// # Errors
+    /// A libtorch error.
+    pub fn carry(&self, changes: &Tensor, positions: &Range<i64>) -> Result<Tensor> {
+        let (start, count) = (positions.start, positions.end - positions.start);
+        let rows = range(start, positions.end, changes.device())?;
+        let at = At::Rows(&rows);
+        let pattern = self.frozen.pattern.f_narrow(1, start, count)?.f_narrow(2, start, count)?;
+        let added = self.attention_out(&mixed(&pattern, &self.values(changes, at, false)?)?, at, false)?;
+        let middle = changes.f_add(&added)?;
+        let source = if self.is_parallel() { changes } else { &middle };
+        Ok(middle.f_add(&self.mlp_out(source, at, false)?)?)
+    }
+
     /// Transpose of the linear part of [`Layer::attention`], [batch, pos, d_model].
     ///
     /// # Errors
@@ -202,7 +221,7 @@ impl Layer<'_> {
 
     /// Values [batch, pos, head, d_head], mixed by the frozen probabilities.
     fn mix(&self, values: &Tensor) -> Result<Tensor> {
-        Ok(self.frozen.pattern.f_matmul(&values.f_transpose(1, 2)?)?.f_transpose(1, 2)?)
+        mixed(&self.frozen.pattern, values)
     }
 }
 
@@ -245,6 +264,11 @@ impl Layer<'_> {
         let through = self.values_transposed(&mixed.f_mul(&edges.weight)?, At::Rows(source))?;
         Ok(through.f_add(&with_mlp.f_mul(&edges.residual)?)?)
     }
+}
+
+/// Values [batch, pos, head, d_head], mixed by probabilities [head, query, pos].
+fn mixed(pattern: &Tensor, values: &Tensor) -> Result<Tensor> {
+    Ok(pattern.f_matmul(&values.f_transpose(1, 2)?)?.f_transpose(1, 2)?)
 }
 
 pub(super) fn project(linear: &Linear, x: &Tensor, with_bias: bool) -> Result<Tensor> {

@@ -28,7 +28,8 @@ pub struct LinearMap {
     frozen: Frozen,
 }
 
-/// Covectors of some tokens' logits at one position: a logit's linear part is their product with the residual stream.
+/// Covectors of some numbers linear in the logits at one position: a number's linear part is their product with the
+/// residual stream.
 #[derive(Debug)]
 pub struct Covectors {
     /// Before each layer and after the last, [id, pos, d_model]
@@ -272,7 +273,7 @@ impl LinearMap {
     ///
     /// # Errors
     /// A libtorch error.
-    pub fn readout(&self, to: i64, ids: &[i64]) -> Result<Tensor> {
+    pub fn logit_covectors(&self, to: i64, ids: &[i64]) -> Result<Tensor> {
         let index = self.index(ids)?;
         let mut rows = self.decoder().unembedding.weight.f_index_select(0, &index)?;
         if let Some(slopes) = self.logit_slopes(to)? {
@@ -281,13 +282,13 @@ impl LinearMap {
         self.frozen.final_norm.transposed(&rows, At::Rows(&self.index(&[to])?))
     }
 
-    /// The covectors, at every node, of the logits of `ids` at position `to`.
+    /// The covectors at every node, from those at the last node at position `to`, [id, d_model].
     ///
     /// # Errors
     /// Interruption.
-    pub fn covectors(&self, to: i64, ids: &[i64]) -> Result<Covectors> {
-        let last = self.zeros(&[ids.len() as i64, self.length(), self.config().d_model])?;
-        last.f_select(1, to)?.f_copy_(&self.readout(to, ids)?)?;
+    pub fn covectors(&self, to: i64, at_end: &Tensor) -> Result<Covectors> {
+        let last = self.zeros(&[at_end.size()[0], self.length(), self.config().d_model])?;
+        last.f_select(1, to)?.f_copy_(at_end)?;
         self.pull_back(last, 0..self.depth())
     }
 

@@ -3,8 +3,9 @@
 //!
 //! `frozen`, `frozen_mlp` and `norm` hold the frozen factors, `layer` and `experts` apply those of one layer, `map` those of the whole
 //! model.
-//! `contribution` and `flow` split logits, `predict` compares the map with the model, `operator` and `singular` treat
-//! the map between two nodes as one matrix. `path` follows single paths through the layers; `path_graph` draws them.
+//! `readout` is what its parts are measured in. `contribution` and `flow` split logits, `predict` compares the map with
+//! the model, `grid` predicts patches of sets of layers, `operator` and `singular` treat the map between two nodes as one
+//! matrix. `path` follows single paths through the layers; `path_graph` draws them.
 //! Maps stay factored; only path pieces shared by many paths are folded to [d_model, d_model], within a bound on
 //! memory.
 
@@ -13,6 +14,7 @@ mod experts;
 pub mod flow;
 pub mod frozen;
 pub mod frozen_mlp;
+pub mod grid;
 pub mod layer;
 pub mod map;
 pub mod norm;
@@ -20,4 +22,5 @@ pub mod operator;
 pub mod path;
 pub mod path_graph;
 pub mod predict;
+pub mod readout;
 pub mod singular;

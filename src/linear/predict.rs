@@ -10,7 +10,7 @@ use crate::model::decoder::Logits;
 use crate::model::hook::{HookPoint, Site};
 use crate::model::intervention::{At, Change, Intervention};
 use crate::model::run::Hooks;
-use crate::tensor::raw::{Arithmetic, numbers};
+use crate::tensor::raw::Arithmetic;
 
 /// The places of a run that the frozen map has too, where an intervention can be predicted.
 pub const SITES: &[Site] =
@@ -82,7 +82,7 @@ impl LinearMap {
     }
 
     /// Refuses a map frozen under interventions: predictions are compared with the model's own runs, without them.
-    fn check_clean(&self, method: &str) -> Result<()> {
+    pub(super) fn check_clean(&self, method: &str) -> Result<()> {
         if self.frozen().intervened.is_empty() {
             return Ok(());
         }
@@ -135,47 +135,6 @@ impl LinearMap {
             validity.change.push(size);
         }
         Ok(validity)
-    }
-
-    /// What the map predicts of patching `vectors`, one [d_model] per layer, over the residual stream after each layer
-    /// and each pair of layers at `position`: the change of the answer's logit at position `to`, [layer, layer], with
-    /// pairs above the diagonal, single layers on it, NaN below. One backward and one forward pass for all pairs.
-    ///
-    /// # Errors
-    /// A map frozen under interventions; a wrong number or size of vectors; interruption.
-    pub fn predict_grid(&self, vectors: &[Tensor], answer: i64, position: i64, to: i64) -> Result<Tensor> {
-        self.check_clean("predict_grid")?;
-        let (decoder, depth, size) = (self.decoder(), self.depth(), self.config().d_model);
-        if vectors.len() != depth || vectors.iter().any(|vector| vector.size() != [size]) {
-            return Err(Error::new(format!("there must be {depth} vectors of {size} numbers, one per layer")));
-        }
-        let covectors = self.covectors(to, &[answer])?;
-        let mut effects = vec![f64::NAN; depth * depth];
-        // Row i: the change that the patch after layer i makes, carried on.
-        let mut changes = self.zeros(&[0, self.length(), size])?;
-        let mut single: Vec<f64> = Vec::with_capacity(depth);
-        for (layer, vector) in vectors.iter().enumerate() {
-            interrupt::check()?;
-            let node = layer + 1;
-            let covector = covectors.residual[node].f_select(0, 0)?.f_select(0, position)?;
-            if layer > 0 {
-                changes = self.forward(changes, layer..node, false, &mut Hooks::none())?;
-            }
-            // A second patch overwrites what the first has changed at this node.
-            let taken = numbers(&changes.f_select(1, position)?.f_matmul(&covector)?)?;
-            let vector = vector.f_to_device_(decoder.device, decoder.kind, false, false)?;
-            let change = vector.f_sub(&self.residual(node).f_select(0, position)?)?;
-            let effect = change.f_dot(&covector)?.f_double_value(&[])?;
-            for (first, (taken, other)) in taken.iter().zip(&single).enumerate() {
-                effects[first * depth + layer] = *other + effect - *taken;
-            }
-            effects[layer * depth + layer] = effect;
-            single.push(effect);
-            let row = self.zeros(&[1, self.length(), size])?;
-            row.f_select(1, position)?.f_copy_(&change)?;
-            changes = Tensor::f_cat(&[changes, row], 0)?;
-        }
-        Ok(Tensor::f_from_slice(&effects)?.f_view([depth as i64, depth as i64])?)
     }
 }
 

@@ -17,6 +17,7 @@ use lancet::linear::path::request::{Edges, Granularity, GraphRequest, Mode};
 use lancet::linear::path::score::Scorer;
 use lancet::linear::path::table::{PathTable, TableOptions};
 use lancet::linear::path::walk::Walk;
+use lancet::linear::readout::{Readout, Scale};
 use lancet::model::decoder::Logits;
 use lancet::model::hook::{HookPoint, Site};
 use lancet::model::intervention::{At, Change, Intervention};
@@ -38,8 +39,13 @@ fn double(name: &str) -> Rc<LanguageModel> {
 /// The table of all paths, high-ranking up to 12.
 fn table(map: &LinearMap, request: &GraphRequest, keep_low: bool) -> PathTable {
     let options = TableOptions { selection: Selection::All, max_rank: 12, keep_low, hold: true };
-    let plan = Plan::new(map, request.clone(), 5, options).expect("a plan");
+    let plan = Plan::new(map, request.clone(), 5, Scale::Logit, options).expect("a plan");
     plan.run(&mut |_| Ok(())).expect("a table")
+}
+
+/// The logit of a token at the last position.
+fn logit(map: &LinearMap, answer: i64) -> Readout {
+    map.readout(answer, Scale::Logit, map.length() - 1).expect("a readout")
 }
 
 fn request(edges: Edges) -> GraphRequest {
@@ -62,7 +68,7 @@ fn any_rank_may_be_the_last_to_keep() {
     let all = table(&map, &request(Edges::Argmax), true);
     for max_rank in [1 << 62, i64::MAX] {
         let options = TableOptions { selection: Selection::All, max_rank, keep_low: false, hold: true };
-        let plan = Plan::new(&map, request(Edges::Argmax), 5, options).expect("a plan");
+        let plan = Plan::new(&map, request(Edges::Argmax), 5, Scale::Logit, options).expect("a plan");
         let kept = plan.run(&mut |_| Ok(())).expect("a table");
         assert_eq!(kept.held().expect("paths").len(), all.held().expect("paths").len());
     }
@@ -110,13 +116,14 @@ fn a_logit_is_split_without_remainder_at_every_layer() {
     for name in TINY {
         let model = double(name);
         let map = frozen(&model);
-        let flow = map.flow(7, -1 + PROMPT.len() as i64).expect("a flow");
+        let readout = logit(&map, 7);
+        let flow = map.flow(&readout).expect("a flow");
         let (attention, mlp) = (numbers(&flow.attention_bias), numbers(&flow.mlp_bias));
         for layer in 0..=map.depth() {
             let nodes: f64 = numbers(&flow.node.select(0, layer as i64)).iter().sum();
             let biases: f64 = attention[layer..].iter().chain(&mlp[layer..]).sum();
             let sum = nodes + biases + flow.final_bias;
-            assert!((sum - flow.logit).abs() < 1e-11, "{name} layer {layer}: {sum} for {}", flow.logit);
+            assert!((sum - readout.value).abs() < 1e-11, "{name} layer {layer}: {sum} for {}", readout.value);
         }
         if model.config().parallel {
             continue;
@@ -133,7 +140,8 @@ fn a_logit_is_split_without_remainder_at_every_layer() {
 
 fn all_scores(map: &LinearMap, request: &GraphRequest, answer: i64) -> (Graph, Vec<(Path, f64, i64)>) {
     let graph = Graph::new(map, request.clone()).expect("a graph");
-    let scorer = Scorer { map, graph: &graph, answer, max_rank: None };
+    let readout = map.readout(answer, Scale::Logit, graph.request.to).expect("a readout");
+    let scorer = Scorer { map, graph: &graph, readout: &readout, max_rank: None };
     let paths: Vec<Path> = Walk::new(&graph, graph.depth()).collect();
     assert_eq!(paths.len() as f64, graph.count());
     assert!(paths.is_sorted());
@@ -141,7 +149,7 @@ fn all_scores(map: &LinearMap, request: &GraphRequest, answer: i64) -> (Graph, V
     let scored = paths
         .into_iter()
         .zip(scores)
-        .map(|(path, score)| (path, score.logit, score.rank.expect("all ranks")))
+        .map(|(path, score)| (path, score.value, score.rank.expect("all ranks")))
         .collect();
     (graph, scored)
 }
@@ -159,7 +167,8 @@ fn all_paths_of_a_token_sum_to_its_total_on_every_family() {
             let request = GraphRequest { from, granularity, ..request(Edges::All) };
             let (graph, scored) = all_scores(&map, &request, answer);
             let totals = flat(&map.totals_of(request.to, &[answer]).expect("totals")).expect("numbers");
-            let scorer = Scorer { map: &map, graph: &graph, answer, max_rank: None };
+            let readout = map.readout(answer, Scale::Logit, graph.request.to).expect("a readout");
+            let scorer = Scorer { map: &map, graph: &graph, readout: &readout, max_rank: None };
             let sums = scorer.sums().expect("sums");
             for (source, by_program) in request.from.iter().zip(sums) {
                 let of_source = scored.iter().filter(|(path, ..)| i64::from(path.source) == *source);
@@ -182,7 +191,8 @@ fn fewer_edges_give_fewer_paths_whose_sum_is_known_beforehand() {
         for edges in [Edges::Argmax, Edges::TopP(0.6), Edges::All] {
             let request = request(edges);
             let (graph, scored) = all_scores(&map, &request, 5);
-            let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: None };
+            let readout = map.readout(5, Scale::Logit, graph.request.to).expect("a readout");
+            let scorer = Scorer { map: &map, graph: &graph, readout: &readout, max_rank: None };
             let sum: f64 = scored.iter().map(|(_, logit, _)| logit).sum();
             let known: f64 = scorer.sums().expect("sums").iter().sum();
             assert!((sum - known).abs() < 1e-11, "{name} {edges:?}: {sum} for {known}");
@@ -202,13 +212,14 @@ fn the_search_finds_what_going_through_all_paths_finds() {
         let map = frozen(&model);
         let (graph, mut scored) = all_scores(&map, &request(edges), 9);
         scored.sort_by(|one, other| other.1.total_cmp(&one.1));
-        let scorer = Scorer { map: &map, graph: &graph, answer: 9, max_rank: None };
+        let readout = map.readout(9, Scale::Logit, graph.request.to).expect("a readout");
+        let scorer = Scorer { map: &map, graph: &graph, readout: &readout, max_rank: None };
         for count in [1, 7, 40] {
             let found = Meeting::cheapest(&scorer).search(&scorer, count).expect("a search");
             assert_eq!(found.len(), count.min(scored.len()), "{name}");
             for ((path, score), (best, logit, rank)) in found.iter().zip(&scored) {
-                assert!((score.logit - logit).abs() < 1e-12, "{name}: {} for {logit}", score.logit);
-                assert!(path == best || (score.logit - logit).abs() < 1e-14, "{name}");
+                assert!((score.value - logit).abs() < 1e-12, "{name}: {} for {logit}", score.value);
+                assert!(path == best || (score.value - logit).abs() < 1e-14, "{name}");
                 assert_eq!(score.rank, Some(*rank), "{name}");
             }
         }
@@ -223,11 +234,12 @@ fn giving_low_ranking_paths_up_early_changes_no_other() {
         let map = frozen(&model);
         let (graph, scored) = all_scores(&map, &request(Edges::All), 5);
         for most in [1, 13, 40] {
-            let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: Some(most) };
+            let readout = map.readout(5, Scale::Logit, graph.request.to).expect("a readout");
+            let scorer = Scorer { map: &map, graph: &graph, readout: &readout, max_rank: Some(most) };
             let paths: Vec<Path> = scored.iter().map(|(path, ..)| path.clone()).collect();
             let scores = scorer.scores(&paths).expect("scores");
             for (score, (_, logit, rank)) in scores.iter().zip(&scored) {
-                assert!((score.logit - logit).abs() < 1e-12, "{name}");
+                assert!((score.value - logit).abs() < 1e-12, "{name}");
                 assert_eq!(score.rank, Some(*rank).filter(|rank| *rank <= most), "{name} up to {most}");
             }
         }
@@ -251,7 +263,8 @@ fn paths_put_together_from_any_pieces_are_the_paths_that_are_followed() {
         let request = GraphRequest { from: vec![1, 4, 5], ..request(Edges::TopP(0.7)) };
         let (graph, scored) = all_scores(&map, &request, 5);
         for max_rank in [None, Some(13)] {
-            let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank };
+            let readout = map.readout(5, Scale::Logit, graph.request.to).expect("a readout");
+            let scorer = Scorer { map: &map, graph: &graph, readout: &readout, max_rank };
             for chosen in 0..1u32 << graph.depth() {
                 let mut layers: Vec<usize> = (0..graph.depth()).filter(|layer| chosen >> layer & 1 == 1).collect();
                 layers.push(graph.depth());
@@ -268,7 +281,7 @@ fn paths_put_together_from_any_pieces_are_the_paths_that_are_followed() {
                 assert_eq!(ranked.len(), high.len(), "{name} {cuts:?}");
                 for ((path, score), (other, logit, rank)) in ranked.iter().zip(&high) {
                     assert!(path == other && score.rank == Some(*rank), "{name} {cuts:?}");
-                    assert!((score.logit - logit).abs() < 1e-12, "{name} {cuts:?}");
+                    assert!((score.value - logit).abs() < 1e-12, "{name} {cuts:?}");
                 }
                 let others: f64 = low.iter().map(|(_, logit, _)| logit).sum();
                 assert_eq!(given_up, low.len() as u64, "{name} {cuts:?}");
@@ -289,14 +302,15 @@ fn a_table_knows_what_following_every_path_finds() {
         for edges in [Edges::Argmax, Edges::All] {
             let request = GraphRequest { from: (0..12).collect(), to: 11, ..request(edges) };
             let (graph, scored) = all_scores(&map, &request, 5);
-            let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: Some(12) };
+            let readout = map.readout(5, Scale::Logit, graph.request.to).expect("a readout");
+            let scorer = Scorer { map: &map, graph: &graph, readout: &readout, max_rank: Some(12) };
             cut += usize::from(Cuts::cheapest(&scorer).layers.len() > 1);
             for keep_low in [true, false] {
                 let table = table(&map, &request, keep_low);
                 let wanted: Vec<_> = scored.iter().filter(|(.., rank)| keep_low || *rank <= 12).collect();
                 assert_eq!(table.kept, wanted.len() as u64, "{family} {edges:?}");
                 for ((path, score), (other, logit, rank)) in table.held().expect("paths").iter().zip(wanted) {
-                    assert!(path == other && score.rank == Some(*rank) && (score.logit - logit).abs() < 1e-11);
+                    assert!(path == other && score.rank == Some(*rank) && (score.value - logit).abs() < 1e-11);
                 }
                 for start in &table.starts {
                     let own: Vec<_> =
@@ -304,7 +318,7 @@ fn a_table_knows_what_following_every_path_finds() {
                     let high = own.iter().filter(|(.., rank)| *rank <= 12).count() as u64;
                     assert_eq!((start.computed, start.high_ranking), (own.len() as u64, high), "{family}");
                     let logit: f64 = own.iter().map(|(_, logit, _)| logit).sum();
-                    assert!((start.logit - logit).abs() < 1e-10, "{family}");
+                    assert!((start.value - logit).abs() < 1e-10, "{family}");
                 }
             }
         }
@@ -318,7 +332,8 @@ fn a_path_that_overflows_is_an_error() {
     let model = double("olmo2");
     let map = frozen(&model);
     let graph = Graph::new(&map, request(Edges::Argmax)).expect("a graph");
-    let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: None };
+    let readout = map.readout(5, Scale::Logit, graph.request.to).expect("a readout");
+    let scorer = Scorer { map: &map, graph: &graph, readout: &readout, max_rank: None };
     let vectors = Tensor::full([2, model.config().d_model], f64::INFINITY, (Kind::Double, model.decoder.device));
     let error = scorer.read_out(&vectors).expect_err("refused");
     assert!(error.to_string().contains("overflows the model"), "{error}");
@@ -388,14 +403,15 @@ fn what_interventions_put_in_completes_the_logits_of_their_run() {
         let elsewhere = Tensor::from_slice(&[0i64, 1, 3, 4, 5]).to_device(change.device());
         assert!(change.index_select(0, &elsewhere).abs().max().double_value(&[]) < 1e-11, "{name}");
 
-        let flow = map.flow(7, to).expect("a flow");
+        let readout = logit(&map, 7);
+        let flow = map.flow(&readout).expect("a flow");
         let (attention, mlp) = (numbers(&flow.attention_bias), numbers(&flow.mlp_bias));
         for layer in 0..=map.depth() {
             let nodes: f64 = numbers(&flow.node.select(0, layer as i64)).iter().sum();
             let biases: f64 = attention[layer..].iter().chain(&mlp[layer..]).sum();
             let behind: f64 = flow.intervention[layer + 1..].iter().sum();
             let sum = nodes + biases + behind + flow.final_bias;
-            assert!((sum - flow.logit).abs() < 1e-11, "{name} layer {layer}: {sum} for {}", flow.logit);
+            assert!((sum - readout.value).abs() < 1e-11, "{name} layer {layer}: {sum} for {}", readout.value);
         }
         let refused = map.predict(to, &mut |_| Ok(())).expect_err("a map under hooks predicts nothing");
         assert!(refused.to_string().contains("frozen without hooks"), "{refused}");
@@ -421,7 +437,8 @@ fn a_sample_estimates_the_number_of_high_ranking_paths() {
     let map = frozen(&model);
     let request = request(Edges::All);
     let (graph, scored) = all_scores(&map, &request, 5);
-    let scorer = Scorer { map: &map, graph: &graph, answer: 5, max_rank: None };
+    let readout = map.readout(5, Scale::Logit, graph.request.to).expect("a readout");
+    let scorer = Scorer { map: &map, graph: &graph, readout: &readout, max_rank: None };
     let sample = draw(&graph, 4000, 1);
     assert_eq!(sample, draw(&graph, 4000, 1));
     let high = |rank: i64| rank <= 20;

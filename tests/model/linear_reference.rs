@@ -12,6 +12,7 @@ use lancet::linear::path::graph::{Graph, Path};
 use lancet::linear::path::request::{Edges, Granularity, GraphRequest, Mode};
 use lancet::linear::path::score::Scorer;
 use lancet::linear::path::walk::Walk;
+use lancet::linear::readout::Scale;
 use lancet::model::language_model::LanguageModel;
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -33,7 +34,8 @@ fn contributions_and_flows_are_those_of_autograd() {
         let map = LinearMap::freeze(model, &ids(expected.get("input_ids"))).expect("a map");
         let to = map.length() - 1;
         let answer = expected.get("answer_id").int64_value(&[]);
-        let flow = map.flow(answer, to).expect("a flow");
+        let readout = map.readout(answer, Scale::Logit, to).expect("a readout");
+        let flow = map.flow(&readout).expect("a flow");
         let compare = |what: &str, ours: &Tensor| {
             let difference = max_difference(ours, expected.get(what));
             assert!(difference < 1e-10, "{name} {what}: {difference:e}");
@@ -71,7 +73,8 @@ fn paths_are_those_multiplied_out() {
                 granularity: Granularity::Token,
             };
             let graph = Graph::new(&map, request).expect("a graph");
-            let scorer = Scorer { map: &map, graph: &graph, answer, max_rank: None };
+            let readout = map.readout(answer, Scale::Logit, graph.request.to).expect("a readout");
+            let scorer = Scorer { map: &map, graph: &graph, readout: &readout, max_rank: None };
             let paths: Vec<Path> = Walk::new(&graph, graph.depth()).collect();
             assert_eq!(paths.len(), reference.len(), "{name} {key}");
             let scores = scorer.scores(&paths).expect("scores");
@@ -84,7 +87,7 @@ fn paths_are_those_multiplied_out() {
                     assert_eq!(edge.heads().collect::<Vec<_>>(), numbers(heads), "{name} {key}");
                 }
                 let logit = same["answer_logit"].as_f64().expect("a logit");
-                assert!((score.logit - logit).abs() < 1e-10, "{name} {key}: {} for {logit}", score.logit);
+                assert!((score.value - logit).abs() < 1e-10, "{name} {key}: {} for {logit}", score.value);
                 assert_eq!(score.rank, same["rank"].as_i64(), "{name} {key}");
                 compared += 1;
             }

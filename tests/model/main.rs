@@ -20,6 +20,8 @@ mod interaction;
 mod intervention;
 mod leftover;
 mod linear;
+mod linear_grid;
+mod linear_metric;
 mod linear_reference;
 mod load;
 mod metric;

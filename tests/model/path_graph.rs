@@ -12,6 +12,7 @@ use lancet::linear::path::plan::Plan;
 use lancet::linear::path::request::{Edges, Granularity, GraphRequest, Mode};
 use lancet::linear::path::table::{PathTable, TableOptions};
 use lancet::linear::path_graph::{Names, PathGraph, Pruning};
+use lancet::linear::readout::Scale;
 use tch::Kind;
 
 const PROMPT: &[i64] = &[3, 14, 15, 9, 2, 6];
@@ -26,7 +27,7 @@ fn table(name: &str, granularity: Granularity) -> PathTable {
     let edges = if granularity == Granularity::Head { Edges::Argmax } else { Edges::All };
     let request = GraphRequest { from, to: PROMPT.len() as i64 - 1, edges, mode: Mode::Eq3, granularity };
     let options = TableOptions { selection: Selection::All, max_rank: 20, keep_low: true, hold: true };
-    Plan::new(&map, request, ANSWER, options).expect("a plan").run(&mut |_| Ok(())).expect("paths")
+    Plan::new(&map, request, ANSWER, Scale::Logit, options).expect("a plan").run(&mut |_| Ok(())).expect("paths")
 }
 
 /// Tokens that every format must escape.
@@ -63,12 +64,12 @@ fn before_pruning_every_layers_nodes_and_edges_hold_all_influence() {
     {
         let table = table(name, granularity);
         let graph = graph(&table, ALL);
-        let logit: f64 = table.held().expect("paths").iter().map(|(_, score)| score.logit).sum();
-        assert!(close(graph.explained, 1.0) && close(graph.total.logit, logit), "{name}");
+        let logit: f64 = table.held().expect("paths").iter().map(|(_, score)| score.value).sum();
+        assert!(close(graph.explained, 1.0) && close(graph.total.value, logit), "{name}");
         for layer in 0..=graph.n_layers {
             let nodes: Vec<_> = graph.nodes.iter().filter(|node| node.layer == layer).collect();
             assert!(close(nodes.iter().map(|node| node.share.influence).sum(), 1.0), "{name} layer {layer}");
-            assert!(close(nodes.iter().map(|node| node.share.logit).sum(), logit), "{name} layer {layer}");
+            assert!(close(nodes.iter().map(|node| node.share.value).sum(), logit), "{name} layer {layer}");
             assert_eq!(nodes.iter().map(|node| node.share.paths).sum::<u64>(), table.kept);
         }
         for node in &graph.nodes {
@@ -117,9 +118,9 @@ fn pruning_leaves_ways_from_start_to_end_and_says_what_they_explain() {
         for (path, score) in table.held().expect("paths") {
             let positions = table.graph.positions(path);
             let mut steps = positions.windows(2).enumerate();
-            sum += score.logit.abs();
+            sum += score.value.abs();
             if steps.all(|(layer, step)| edges.contains(&(layer, step[0], step[1]))) {
-                left += score.logit.abs();
+                left += score.value.abs();
             }
         }
         assert!(close(graph.explained, left / sum), "{} for {}", graph.explained, left / sum);

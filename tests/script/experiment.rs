@@ -131,7 +131,15 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
     (
         "linear_gap",
         &["--task", "anim_color", "--task", "can_fly", "--samples", "3"],
-        &["report.html", "cells.csv", "best.csv", "summary.tex", "small_can_fly_gap.svg", "small_can_fly_eps_true.png"],
+        &[
+            "report.html",
+            "cells.csv",
+            "best.csv",
+            "layers.csv",
+            "summary.tex",
+            "small_can_fly_logit_gap.svg",
+            "small_can_fly_log_probability_eps_true.png",
+        ],
     ),
 ];
 

@@ -2,31 +2,24 @@
 
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map, NativeCallContext};
-use tch::Kind;
 
-use super::{Linear, floats, path, tensor, vector};
+use super::{Linear, WITHOUT_HOOKS, floats, path, tensor, vector};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
 use crate::bind::map::map;
 use crate::bind::model::hooks::{Caller, with_hooks};
-use crate::bind::model::prompts;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
-use crate::grid::digest::digest;
 use crate::linear::operator::Operator;
 use crate::linear::singular::Singular;
-use crate::model::hook::Site;
 use crate::tensor::Tensor;
 
 /// How many tokens are named for a singular direction.
 const TOKENS: i64 = 10;
 
-/// What to do with a map that was frozen under interventions.
-const WITHOUT_HOOKS: &str = "give the hooks to `predict` itself";
-
 impl Linear {
     /// A vector of the model's width, on its device.
-    fn own_vector(&self, what: &str, value: &Tensor) -> Result<tch::Tensor> {
+    pub(super) fn own_vector(&self, what: &str, value: &Tensor) -> Result<tch::Tensor> {
         let decoder = &self.model.get().decoder;
         if value.shape() != [decoder.config.d_model] {
             return Err(Error::new(format!("{what} has the shape {:?}", value.shape()))
@@ -141,34 +134,6 @@ fn predict(caller: &Caller, linear: &Linear, entries: &Array, options: Map) -> R
         "predicted" => Tensor::new(prediction.predicted),
         "actual" => Tensor::new(prediction.actual),
     })
-}
-
-fn predict_grid(linear: &Linear, options: Map) -> Result<tch::Tensor> {
-    let (answer, position, to, source, vectors) = Options::read("predict_grid", options, |options| {
-        let position = linear.map.position(options.integer("position")?.unwrap_or(0))?;
-        let (source, vectors) = (options.any("source"), options.array("vectors")?);
-        Ok((linear.answer(options)?, position, linear.to(options)?, source, vectors))
-    })?;
-    let model = linear.model.get();
-    let vectors = match (source, vectors) {
-        (Some(source), None) => match prompts(model, &source)?.as_slice() {
-            [row] => digest(&model.decoder, row, Site::ResidPost)?,
-            rows => return Err(Error::new(format!("`predict_grid` takes one source, and {} were given", rows.len()))),
-        },
-        (None, Some(vectors)) => vectors
-            .iter()
-            .map(|value| match value.read_lock::<Tensor>() {
-                Some(vector) => linear.own_vector("one of option `vectors`", &vector),
-                None => Err(expected("each item of option `vectors`", "a tensor [d_model]", value)),
-            })
-            .collect::<Result<Vec<_>>>()?,
-        _ => {
-            return Err(Error::new("`predict_grid` needs either `source` or `vectors`").hint(
-                "`source`: tokens or text, whose last token's residual is patched in; `vectors`: one tensor per layer",
-            ));
-        }
-    };
-    linear.map.predict_grid(&vectors, answer, position, to).map_err(|error| error.hint(WITHOUT_HOOKS))
 }
 
 #[export_module(manifest)]
@@ -292,25 +257,5 @@ pub mod functions {
         options: Map,
     ) -> ScriptResult<Map> {
         with_hooks(&context, |caller| predict(caller, linear, &interventions, options))
-    }
-
-    /// Predicts the effect of patching a source's last residuals into each layer and each pair of layers at one
-    /// position.
-    ///
-    /// Returns the change of the answer's logit, [layer, layer]: single layers on the diagonal, pairs above it, NaN
-    /// below. The model's own effect is `patch_grid(..).matrix("logit")` with the same source, target and position.
-    /// This prediction takes one backward and one forward pass.
-    ///
-    /// Options: `source` (tokens or text) or `vectors` (one [d_model] per layer), `answer`, `position` (0), `to` (-1).
-    ///
-    /// # Example
-    /// ```rhai
-    /// let lin = load_model("smollm2").linearize("; big,");
-    /// let predicted = lin.predict_grid(#{ source: "; short, shorter; loud, louder", answer: " bigger" });
-    /// print(predicted[0, 5]);
-    /// ```
-    #[rhai_fn(name = "predict_grid", return_raw, pure)]
-    pub fn predict_grid_of(linear: &mut Linear, request: Map) -> ScriptResult<Tensor> {
-        tensor(predict_grid(linear, request).and_then(|grid| Ok(grid.f_to_kind(Kind::Double)?)))
     }
 }

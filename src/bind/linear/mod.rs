@@ -1,6 +1,8 @@
 //! Locally linear maps in scripts: `model.linearize(tokens)` and what can be asked of the map.
 
+mod grid;
 mod map;
+mod metric;
 mod path;
 mod path_graph;
 mod paths;
@@ -29,6 +31,9 @@ use crate::linear::map::LinearMap;
 use crate::model::run::Hooks;
 use crate::tensor::Tensor;
 
+/// What to do with a map that was frozen under interventions.
+const WITHOUT_HOOKS: &str = "give the hooks to `predict` itself";
+
 /// The script's handle of a model frozen at one prompt.
 #[derive(Debug, Clone)]
 pub struct Linear {
@@ -49,6 +54,7 @@ impl Handle for Linear {
 pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Linear, exported_manifest!(functions));
     module::register(engine, Topic::Linear, exported_manifest!(map::functions));
+    module::register(engine, Topic::Linear, exported_manifest!(grid::functions));
     module::register(engine, Topic::Linear, exported_manifest!(paths::functions));
     module::register(engine, Topic::Linear, exported_manifest!(path_graph::functions));
 }
@@ -87,8 +93,15 @@ fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
     Ok(value.map(Tensor::new)?)
 }
 
-fn totals(linear: &Linear, options: Map) -> Result<tch::Tensor> {
-    let (to, ids) = Options::read("totals", options, |options| Ok((linear.to(options)?, options.array("ids")?)))?;
+fn totals(linear: &Linear, options: &mut Options) -> Result<tch::Tensor> {
+    let ids = options.array("ids")?;
+    if options.has("answer") || options.has("metric") {
+        if ids.is_some() {
+            return Err(Error::new("`totals` takes either `ids`, for logits, or `answer` and `metric`"));
+        }
+        return linear.map.totals_in(&linear.readout(options)?);
+    }
+    let to = linear.to(options)?;
     match ids {
         None => linear.map.totals(to),
         Some(ids) => {
@@ -103,9 +116,9 @@ fn totals(linear: &Linear, options: Map) -> Result<tch::Tensor> {
 }
 
 fn flow(linear: &Linear, options: Map) -> Result<Map> {
-    let (answer, to) = Options::read("flow", options, |options| Ok((linear.answer(options)?, linear.to(options)?)))?;
-    let flow = linear.map.flow(answer, to)?;
-    Ok(map! {
+    let readout = Options::read("flow", options, |options| linear.readout(options))?;
+    let flow = linear.map.flow(&readout)?;
+    let mut map = map! {
         "node" => Tensor::new(flow.node),
         "head" => Tensor::new(flow.head),
         "mlp" => Tensor::new(flow.mlp),
@@ -113,8 +126,11 @@ fn flow(linear: &Linear, options: Map) -> Result<Map> {
         "mlp_bias" => Tensor::new(flow.mlp_bias),
         "final_bias" => flow.final_bias,
         "intervention" => vector(&flow.intervention)?,
-        "logit" => flow.logit,
-    })
+        "constant" => readout.constant,
+        "value" => readout.value,
+    };
+    map.insert(readout.scale.name().into(), readout.value.into());
+    Ok(map)
 }
 
 fn freeze(caller: &Caller, model: &Model, tokens: &Dynamic, options: Map) -> Result<Linear> {
@@ -197,16 +213,18 @@ mod functions {
     /// Each source token's contribution to the last position's logits, [source, d_vocab].
     ///
     /// Options: `to`, the position of the logits (-1); `ids`, the tokens to measure, which gives [source, id] for much
-    /// less work. Tokens after `to` contribute nothing.
+    /// less work; `answer` and `metric` (as in `flow`), which give what each token contributes to that metric, [source].
+    /// Tokens after `to` contribute nothing.
     ///
     /// # Example
     /// ```rhai
     /// let lin = load_model("smollm2").linearize("The capital of France is");
     /// print(lin.totals().shape);
+    /// print(lin.totals(#{ answer: " Paris", metric: #{ kind: "logit_difference", against: " Rome" } }));
     /// ```
     #[rhai_fn(name = "totals", return_raw, pure)]
     pub fn totals_with(linear: &mut Linear, options: Map) -> ScriptResult<Tensor> {
-        tensor(totals(linear, options))
+        tensor(Options::read("totals", options, |options| totals(linear, options)))
     }
 
     /// The contribution of all biases to the last position's logits, [d_vocab]; zeros for a model without biases.
@@ -237,18 +255,24 @@ mod functions {
         tensor(linear.only_to("intervention", options).and_then(|to| linear.map.intervention(to)))
     }
 
-    /// Splits one logit over the parts of the model, by one backward pass.
+    /// Splits one logit, or another metric of the answer, over the parts of the model, by one backward pass.
     ///
-    /// Returns a map. At every layer the nodes, all later biases and all earlier interventions sum to the logit.
+    /// Returns a map. At every layer the nodes, all later biases, all earlier interventions and the constant sum to the
+    /// value.
     /// - `node` [n_layers + 1, pos]: through each node
     /// - `head` [layer, head, source, target]: through each head's edge
     /// - `mlp` [layer, pos]: through each MLP
     /// - `attention_bias`, `mlp_bias` [layer]: added by biases, those of norms included
     /// - `final_bias`: added by the last norm's and the unembedding's bias
     /// - `intervention` [n_layers + 1]: added by interventions at each layer
-    /// - `logit`: the run's own
+    /// - `value`: the run's own; by the metric's name too, such as `logit`
+    /// - `constant`: 0, except for `log_probability`
     ///
-    /// Options: `answer` (a token id, or text, whose first token counts), `to` (-1).
+    /// Options: `answer` (a token id, or text, whose first token counts), `to` (-1), `metric`: `"logit"` (default),
+    /// `#{ kind: "logit_difference", against: tokens }` or `"centred_logit"` (minus the mean of the logits of these or
+    /// all tokens), which do not count a shift that all tokens share; or `"log_probability"`, by its differential at
+    /// this run: each logit counts with the weight 1 (the answer's) or 0 minus its probability, and `constant` is minus
+    /// the entropy. A metric that is not linear in the logits (`probability`, `rr`, `rank`, `kl`) has no such parts.
     ///
     /// # Example
     /// ```rhai
@@ -256,6 +280,7 @@ mod functions {
     /// let flow = lin.flow(#{ answer: " Paris" });
     /// print(flow.node[0]);
     /// print(flow.head.sum([2, 3]).shape);
+    /// print(lin.flow(#{ answer: " Paris", metric: "log_probability" }).node[0]);
     /// ```
     #[rhai_fn(name = "flow", return_raw, pure)]
     pub fn flow_of(linear: &mut Linear, request: Map) -> ScriptResult<Map> {

@@ -13,6 +13,7 @@ use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::Result;
 use crate::linear::path_graph::{Names, PathEdge, PathGraph, PathNode, Pruning, Share};
+use crate::linear::readout::Scale;
 
 /// The script's handle of a graph of paths.
 #[derive(Debug, Clone)]
@@ -24,7 +25,12 @@ impl Handle for PathGraphHandle {
 
     fn describe(&self) -> String {
         let (nodes, edges, share) = (self.0.nodes.len(), self.0.edges.len(), self.0.explained * 100.0);
-        format!("graph of {} paths: {nodes} nodes, {edges} edges, {share:.1}% explained", self.0.total.paths)
+        let counts =
+            format!("graph of {} paths: {nodes} nodes, {edges} edges, {share:.1}% explained", self.0.total.paths);
+        match &self.0.scale {
+            Scale::Logit => counts,
+            scale => format!("{counts}, measured by {}", scale.words()),
+        }
     }
 }
 
@@ -55,29 +61,30 @@ fn names(paths: &Paths) -> Result<Names> {
     Ok(Names { model: model.name.clone(), prompt, tokens, answer: texts(&[paths.table.answer])?.concat() })
 }
 
-/// The map with a share's fields besides.
-fn with_share(mut map: Map, share: Share) -> Map {
-    map.extend(map! { "influence" => share.influence, "logit" => share.logit, "paths" => share.paths as i64 });
-    map
-}
-
 impl PathGraphHandle {
+    /// The map with a share's fields besides.
+    fn with_share(&self, mut map: Map, share: Share) -> Map {
+        map.extend(map! { "influence" => share.influence, "paths" => share.paths as i64 });
+        map.insert(self.0.scale.name().into(), share.value.into());
+        map
+    }
+
     fn node(&self, node: &PathNode) -> Map {
         let token = self.0.names.tokens[node.position as usize].clone();
         let node_map = map! { "layer" => node.layer as i64, "position" => i64::from(node.position), "token" => token };
-        with_share(node_map, node.share)
+        self.with_share(node_map, node.share)
     }
 
-    fn edge(edge: &PathEdge) -> Map {
-        let head = |(head, share): (&i64, &Share)| Dynamic::from(with_share(map! { "head" => *head }, *share));
+    fn edge(&self, edge: &PathEdge) -> Map {
+        let head = |(head, share): (&i64, &Share)| Dynamic::from(self.with_share(map! { "head" => *head }, *share));
         let edge_map = map! {
             "layer" => edge.layer as i64,
             "source" => i64::from(edge.source),
             "target" => i64::from(edge.target),
             "heads" => edge.heads.iter().map(head).collect::<Array>(),
-            "residual" => with_share(Map::new(), edge.residual),
+            "residual" => self.with_share(Map::new(), edge.residual),
         };
-        with_share(edge_map, edge.share)
+        self.with_share(edge_map, edge.share)
     }
 }
 
@@ -85,8 +92,8 @@ impl PathGraphHandle {
 pub mod functions {
     /// The graph of the nodes and edges on a table's paths.
     ///
-    /// The influence of a node or edge is the sum of |answer's logit| over the paths through it, divided by the sum
-    /// over all paths that count. It ranges from 0 to 1, and sums to 1 over the nodes, or the edges, of any layer
+    /// The influence of a node or edge is the sum of |answer's logit|, or of |value| in the metric of the paths, over
+    /// the paths through it, divided by the sum over all paths that count. It ranges from 0 to 1, and sums to 1 over the nodes, or the edges, of any layer
     /// before pruning. For a table of sampled paths it is an estimate.
     ///
     /// Options: `high_ranking_only` (true: only paths with a rank up to the table's `max_rank` count), `min_node` and
@@ -110,7 +117,8 @@ pub mod functions {
     /// The nodes left, by layer and position, as maps.
     ///
     /// Each has `layer` (0 stands before the first block), `position`, `token` (its text), `influence`, `logit` (the
-    /// sum of the answer's logits over the paths through it) and `paths` (their number).
+    /// sum of the answer's logits over the paths through it; of their values by the name of another metric) and `paths`
+    /// (their number).
     #[rhai_fn(get = "nodes", pure)]
     pub fn graph_nodes(graph: &mut PathGraphHandle) -> Array {
         graph.0.nodes.iter().map(|node| Dynamic::from(graph.node(node))).collect()
@@ -123,7 +131,7 @@ pub mod functions {
     /// them for the residual stream.
     #[rhai_fn(get = "edges", pure)]
     pub fn graph_edges(graph: &mut PathGraphHandle) -> Array {
-        graph.0.edges.iter().map(|edge| Dynamic::from(PathGraphHandle::edge(edge))).collect()
+        graph.0.edges.iter().map(|edge| Dynamic::from(graph.edge(edge))).collect()
     }
 
     /// The share of the paths' influence that lies on paths without a dropped node or edge.

@@ -21,6 +21,7 @@ use crate::linear::path::plan::Plan;
 use crate::linear::path::request::{Edges, Granularity, GraphRequest, Mode};
 use crate::linear::path::score::Score;
 use crate::linear::path::table::{PathTable, Start, TableOptions};
+use crate::linear::readout::Scale;
 use crate::progress::Progress;
 use crate::tensor::Tensor;
 
@@ -40,7 +41,11 @@ impl Handle for Paths {
     fn describe(&self) -> String {
         let high: u64 = self.table.starts.iter().map(|start| start.high_ranking).sum();
         let computed: u64 = self.table.starts.iter().map(|start| start.computed).sum();
-        format!("{computed} paths, {high} of them with rank up to {}", self.table.options.max_rank)
+        let counts = format!("{computed} paths, {high} of them with rank up to {}", self.table.options.max_rank);
+        match &self.table.scale {
+            Scale::Logit => counts,
+            scale => format!("{counts}, measured by {}", scale.words()),
+        }
     }
 }
 
@@ -48,6 +53,7 @@ impl Handle for Paths {
 struct Call {
     request: GraphRequest,
     answer: i64,
+    scale: Scale,
     options: TableOptions,
     limit: i64,
     file: Option<String>,
@@ -65,6 +71,7 @@ impl Call {
 
     fn of(linear: &Linear, options: &mut Options) -> Result<Self> {
         let answer = linear.answer(options)?;
+        let scale = linear.scale(options, answer)?;
         let request = request(linear, options)?;
         let positive = |key: &str, value: Option<i64>| match value {
             Some(value) if value < 1 => {
@@ -90,6 +97,7 @@ impl Call {
         Ok(Self {
             request,
             answer,
+            scale,
             options: TableOptions { selection, max_rank, keep_low, hold: file.is_none() },
             limit: positive("limit", options.integer("limit")?)?.unwrap_or(1_000_000),
             file,
@@ -105,7 +113,7 @@ impl Call {
         };
         self.request.check_mode(linear.map.config()).map_err(|error| error.hint(mode))?;
         self.request.check_memory(&linear.map).map_err(|error| error.hint(LESS_MEMORY))?;
-        Plan::new(&linear.map, self.request.clone(), self.answer, self.options)
+        Plan::new(&linear.map, self.request.clone(), self.answer, self.scale.clone(), self.options)
     }
 }
 
@@ -152,7 +160,7 @@ fn paths(linear: &Linear, options: Map) -> Result<Paths> {
         error.hint(format!("raise `limit`, choose fewer starts by `from`, fewer edges by `edges`{others}"))
     })?;
     plan.check_memory().map_err(|error| error.hint(LESS_MEMORY))?;
-    let mut file = call.file.map(|file| PathFile::create(FilePath::new(&file))).transpose()?;
+    let mut file = call.file.map(|file| PathFile::create(FilePath::new(&file), &call.scale)).transpose()?;
     let progress = (!call.quiet).then(|| Progress::new(plan.estimate.asked as u64, "paths"));
     let table = plan.run(&mut |block| {
         progress.iter().for_each(|progress| progress.tick(block.computed));
@@ -172,14 +180,15 @@ fn estimate(linear: &Linear, options: Map) -> Result<Map> {
     let call = Call::read(linear, "path_counts", options)?;
     let plan = call.plan(linear)?;
     let estimate = plan.estimate;
-    Ok(map! {
+    let mut map = map! {
         "from" => plan.graph.request.from.iter().copied().map(Dynamic::from).collect::<Array>(),
         "counts" => plan.graph.counts().into_iter().map(count).collect::<Array>(),
         "count" => count(estimate.paths),
-        "logit" => super::vector(&plan.sums()?)?,
         "bytes" => estimate.bytes,
         "seconds" => estimate.seconds,
-    })
+    };
+    map.insert(call.scale.name().into(), Dynamic::from(super::vector(&plan.sums()?)?));
+    Ok(map)
 }
 
 impl Paths {
@@ -202,9 +211,9 @@ impl Paths {
             "positions" => positions.iter().map(|position| i64::from(*position).into()).collect::<Array>(),
             "heads" => heads,
             "residual" => residual,
-            "logit" => score.logit,
             "rank" => score.rank.map_or(Dynamic::UNIT, Dynamic::from),
         };
+        map.insert(self.table.scale.name().into(), score.value.into());
         if self.model.get().has_tokenizer() {
             let ids: Vec<i64> = positions.iter().map(|position| self.table.tokens[*position as usize]).collect();
             let tokens: Array = self.model.get().tokens(&ids)?.into_iter().map(Dynamic::from).collect();
@@ -215,18 +224,26 @@ impl Paths {
 
     fn start(&self, start: &Start) -> Map {
         let (high, error) = start.high_ranking_paths(self.table.options.selection);
-        map! {
+        let name = self.table.scale.name();
+        let mut map = map! {
             "position" => start.position,
             "paths" => count(start.paths),
             "computed" => start.computed as i64,
             "high_ranking" => high,
             "standard_error" => error,
             "hits" => start.high_ranking as i64,
-            "high_logit" => start.high_logit,
-            "logit" => start.logit,
-            "graph_logit" => start.graph_logit,
             "total" => start.total,
-        }
+        };
+        map.insert(name.into(), start.value.into());
+        map.insert(format!("high_{name}").into(), start.high_value.into());
+        map.insert(format!("graph_{name}").into(), start.graph_value.into());
+        map
+    }
+
+    /// The value of every path that the table holds.
+    fn values(&self) -> Result<tch::Tensor> {
+        let values: Vec<f64> = self.held()?.iter().map(|(_, score)| score.value).collect();
+        Ok(tch::Tensor::f_from_slice(&values)?)
     }
 
     fn activity(&self, from: &[i64]) -> Result<tch::Tensor> {
@@ -237,12 +254,14 @@ impl Paths {
 
 #[export_module(manifest)]
 pub mod functions {
-    /// Traces paths, and measures the answer's logit and its rank in each.
+    /// Traces paths, and measures the answer's logit, or another metric, and its rank in each.
     ///
     /// A path is a sequence of nodes from a source token to the last position. It contributes c = W_U S_final A E[t] to
     /// the logits, where A is the product of its edges' maps. The rank is the answer's among all tokens in c.
     ///
     /// Needed: `answer` (a token id, or text, of which the first token counts). Options:
+    /// - `metric`: what paths are measured in, as in `flow`; `"logit"` by default. Ranks stay the answer's among all
+    ///   tokens. `"log_probability"` counts by its differential at this run
     /// - `from`: one or several positions to start from; all by default. `to`: the position to end at, -1 by default
     /// - `edges`: `"argmax"` (default; a head takes part only from the token it attends to most), `"all"`, or `"top_p"`
     ///   (the fewest keys that hold the share `top_p` of a head's attention)
@@ -253,22 +272,24 @@ pub mod functions {
     /// - `max_rank`: a path of this rank or better is high-ranking, 100 by default
     /// - `limit`: more paths than this are refused before anything is computed, 1,000,000 by default
     /// - `sample`: n draws n paths uniformly with replacement, by `seed`
-    /// - `highest`: n keeps the n paths with the highest answer logit, exactly, without computing the others; `limit`
-    ///   then counts halves of paths
+    /// - `highest`: n keeps the n paths with the highest values, exactly, without computing the others; `limit` then
+    ///   counts halves of paths
     /// - `keep`: the paths that the table holds, `"all"` (default) or `"high_ranking"`, which abandons a path as soon
     ///   as its rank must be too low and is several times faster
     /// - `file`: a .csv or .parquet file; paths are written there as they are computed, and not held in memory. Columns
     ///   as for `save`
     /// - `quiet`: `true` shows no progress
     ///
-    /// The table has `starts` (a summary for each source position), `rows()`, `logit`, `rank`, `positions`, `explained`
-    /// and `remainder`. `head_activity` and `path_graph` take it.
+    /// The table has `starts` (a summary for each source position), `rows()`, `value` (`logit` for logits), `metric`,
+    /// `rank`, `positions`, `explained` and `remainder`. `head_activity` and `path_graph` take it.
     ///
     /// # Example
     /// ```rhai
     /// let lin = load_model("smollm2").linearize("; big,");
     /// let paths = lin.paths(#{ answer: " bigger", from: 1, sample: 50, quiet: true });
     /// print(paths.starts[0]);
+    /// let highest = lin.paths(#{ answer: " bigger", metric: "centred_logit", highest: 5, quiet: true });
+    /// print(highest.value, highest.rows()[0].centred_logit);
     /// ```
     #[rhai_fn(name = "paths", return_raw, pure)]
     pub fn paths_of(linear: &mut Linear, request: Map) -> ScriptResult<Paths> {
@@ -278,8 +299,8 @@ pub mod functions {
     /// Counts the paths without computing them, and estimates the cost of computing them.
     ///
     /// Returns `#{ from, counts, count, logit, bytes, seconds }`: the starts, the number of paths from each and in all,
-    /// the sum of all paths' answer logits from each, and the memory and time that `paths` would take here. Options as
-    /// for `paths`.
+    /// the sum of all paths' answer logits from each (of their values, by the name of another metric), and the memory
+    /// and time that `paths` would take here. Options as for `paths`.
     ///
     /// # Example
     /// ```rhai
@@ -297,7 +318,8 @@ pub mod functions {
     /// - `hits`: the high-ranking ones among those computed. `high_ranking`: those among all paths; an estimate with a
     ///   `standard_error` for a sample, a lower bound for a search
     /// - `logit`: the sum of the answer's logits of those computed; `high_logit`: of the hits; `graph_logit`: of all
-    ///   paths of the graph
+    ///   paths of the graph. Of another metric than the logit the three are sums of values, and bear its name:
+    ///   `centred_logit`, `high_centred_logit`, `graph_centred_logit`
     /// - `total`: the token's contribution along all edges
     #[rhai_fn(get = "starts", pure)]
     pub fn paths_starts(paths: &mut Paths) -> Array {
@@ -310,21 +332,36 @@ pub mod functions {
         paths.table.kept as i64
     }
 
-    /// Every path that the table holds, as maps; those of `highest` start with the highest logit.
+    /// Every path that the table holds, as maps; those of `highest` start with the highest value.
     ///
-    /// Each has `positions`; `heads` and `residual`, for each step; `logit`; `rank`; and, with a tokenizer, `tokens` as
-    /// text.
+    /// Each has `positions`; `heads` and `residual`, for each step; `logit`, or the value by the name of another metric;
+    /// `rank`; and, with a tokenizer, `tokens` as text.
     #[rhai_fn(name = "rows", return_raw, pure)]
     pub fn paths_rows(paths: &mut Paths) -> ScriptResult<Array> {
         let held = paths.held()?;
         Ok(held.iter().map(|path| paths.row(path).map(Dynamic::from)).collect::<Result<Array>>()?)
     }
 
-    /// The answer's logit in each path's contribution, [path].
+    /// The answer's logit in each path's contribution, [path]; paths measured in another metric have a `value`.
     #[rhai_fn(get = "logit", return_raw, pure)]
     pub fn paths_logit(paths: &mut Paths) -> ScriptResult<Tensor> {
-        let logits: Vec<f64> = paths.held()?.iter().map(|(_, score)| score.logit).collect();
-        tensor(tch::Tensor::f_from_slice(&logits).map_err(Error::from))
+        match &paths.table.scale {
+            Scale::Logit => tensor(paths.values()),
+            scale => Err(Error::new(format!("these paths are measured in `{}`, not in logits", scale.name()))
+                .hint("read `value`"))?,
+        }
+    }
+
+    /// The metric of each path's contribution, [path].
+    #[rhai_fn(get = "value", return_raw, pure)]
+    pub fn paths_value(paths: &mut Paths) -> ScriptResult<Tensor> {
+        tensor(paths.values())
+    }
+
+    /// The name of the metric that paths are measured in.
+    #[rhai_fn(get = "metric", pure)]
+    pub fn paths_metric(paths: &mut Paths) -> String {
+        paths.table.scale.name().to_owned()
     }
 
     /// The answer's rank in each path's contribution, [path].
@@ -344,7 +381,7 @@ pub mod functions {
         tensor(tch::Tensor::f_from_slice(&flat).and_then(|flat| flat.f_view(shape)).map_err(Error::from))
     }
 
-    /// The share of the source tokens' contribution to the answer's logit that the paths explain.
+    /// The share of the source tokens' contribution to the answer's logit, or other metric, that the paths explain.
     ///
     /// Counts all paths of the graph; after a search, those found. In released mode paths do not add up to the logit.
     #[rhai_fn(get = "explained", pure)]
@@ -353,7 +390,8 @@ pub mod functions {
         explained / total
     }
 
-    /// The part of the source tokens' contribution to the answer's logit that the paths do not explain.
+    /// The part of the source tokens' contribution to the answer's logit, or other metric, that the paths do not
+    /// explain.
     #[rhai_fn(get = "remainder", pure)]
     pub fn paths_remainder(paths: &mut Paths) -> f64 {
         let (explained, total) = paths.table.explained();
@@ -383,7 +421,7 @@ pub mod functions {
     /// Writes the paths that the table holds to a .csv or .parquet file.
     ///
     /// Columns: `source` (position), `positions` (in parquet a list), `heads` of each step (joined by +; r is the
-    /// residual stream), the answer's `logit` and `rank`.
+    /// residual stream), the answer's `logit` (or the value, by the name of another metric) and `rank`.
     ///
     /// # Example
     /// ```rhai

@@ -9,7 +9,7 @@ pub mod hooks;
 mod interaction;
 mod intervention;
 mod loss;
-mod metric;
+pub mod metric;
 mod prefix;
 mod residual;
 mod rotary;

@@ -1,5 +1,5 @@
-//! The paths of highest answer logit in a graph too large to enumerate: prefixes and suffixes meet at a middle layer,
-//! where a path's logit is the product of the prefix's vector and the suffix's covector. The search skips only pairs
+//! The paths of highest value in a graph too large to enumerate: prefixes and suffixes meet at a middle layer, where a
+//! path's value is the product of the prefix's vector and the suffix's covector. The search skips only pairs
 //! whose bound, the product of their lengths, is too low.
 
 use std::cmp::Ordering;
@@ -51,7 +51,7 @@ impl Meeting {
         cheapest
     }
 
-    /// The `count` paths of highest answer logit, highest first, with their scores.
+    /// The `count` paths of highest value, highest first, with their scores.
     ///
     /// # Errors
     /// A graph without paths; a path that overflows the model's dtype; interruption.
@@ -61,8 +61,7 @@ impl Meeting {
         }
         let graph = scorer.graph;
         let (prefixes, ends) = prefixes_to(scorer, self.middle)?;
-        let readout = scorer.map.readout(graph.request.to, &[scorer.answer])?;
-        let suffixes = Pieces::pulled_back(scorer, self.middle..graph.depth(), &readout)?;
+        let suffixes = Pieces::pulled_back(scorer, self.middle..graph.depth(), &scorer.readout.covector)?;
         let mut best = Best { count, heap: BinaryHeap::new() };
         for position in 0..scorer.map.length() as u32 {
             let here = |positions: &[u32]| -> Vec<usize> {
@@ -79,7 +78,7 @@ impl Meeting {
         paths.sort_unstable();
         let scores = scorer.scores(&paths)?;
         let mut scored: Vec<(Path, Score)> = paths.into_iter().zip(scores).collect();
-        scored.sort_by(|one, other| other.1.logit.total_cmp(&one.1.logit));
+        scored.sort_by(|one, other| other.1.value.total_cmp(&one.1.value));
         Ok(scored)
     }
 }
@@ -93,9 +92,9 @@ fn prefixes_to(scorer: &Scorer, middle: usize) -> Result<(Vec<Path>, Prefixes)> 
     Ok((prefixes, Prefixes { positions: ends.into_iter().flat_map(|ends| ends.positions).collect(), vectors }))
 }
 
-/// A path with its answer logit, ordered so that the lowest logit is the greatest.
+/// A path with its value, ordered so that the lowest value is the greatest.
 struct Candidate {
-    logit: f64,
+    value: f64,
     path: Path,
 }
 
@@ -115,7 +114,7 @@ impl PartialOrd for Candidate {
 
 impl Ord for Candidate {
     fn cmp(&self, other: &Self) -> Ordering {
-        other.logit.total_cmp(&self.logit).then_with(|| self.path.cmp(&other.path))
+        other.value.total_cmp(&self.value).then_with(|| self.path.cmp(&other.path))
     }
 }
 
@@ -126,9 +125,9 @@ struct Best {
 }
 
 impl Best {
-    /// The logit that a path must exceed to be among the best; None as long as there is room for any path.
+    /// The value that a path must exceed to be among the best; None as long as there is room for any path.
     fn bar(&self) -> Option<f64> {
-        self.heap.peek().filter(|_| self.heap.len() >= self.count).map(|lowest| lowest.logit)
+        self.heap.peek().filter(|_| self.heap.len() >= self.count).map(|lowest| lowest.value)
     }
 
     /// Adds the best products of two sides; `path` makes the path of a prefix and a suffix.
@@ -144,16 +143,16 @@ impl Best {
                 let most = (self.count as i64).min(products.numel() as i64);
                 let (values, places) = products.f_topk(most, 0, true, true)?;
                 let places = Vec::<i64>::try_from(&places.f_to(Device::Cpu)?)?;
-                for (logit, place) in numbers(&values)?.into_iter().zip(places) {
-                    if !logit.is_finite() {
+                for (value, place) in numbers(&values)?.into_iter().zip(places) {
+                    if !value.is_finite() {
                         return Err(beyond_dtype());
                     }
-                    if self.bar().is_some_and(|bar| logit <= bar) {
+                    if self.bar().is_some_and(|bar| value <= bar) {
                         break;
                     }
                     let place = place as usize;
                     let (left, right) = (left_rows[place / right_rows.len()], right_rows[place % right_rows.len()]);
-                    self.heap.push(Candidate { logit, path: path(left, right) });
+                    self.heap.push(Candidate { value, path: path(left, right) });
                     if self.heap.len() > self.count {
                         self.heap.pop();
                     }

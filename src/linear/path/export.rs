@@ -11,14 +11,18 @@ use crate::data::parquet::{Column, ColumnType, Writer};
 use crate::error::{Error, Result};
 use crate::file::{Draft, format_of};
 use crate::interrupt;
+use crate::linear::readout::Scale;
 
-const COLUMNS: [(&str, ColumnType); 5] = [
-    ("source", ColumnType::Integer),
-    ("positions", ColumnType::Integers),
-    ("heads", ColumnType::Text),
-    ("logit", ColumnType::Double),
-    ("rank", ColumnType::Integer),
-];
+/// The columns of paths measured in `scale`.
+fn columns_of(scale: &Scale) -> [(&'static str, ColumnType); 5] {
+    [
+        ("source", ColumnType::Integer),
+        ("positions", ColumnType::Integers),
+        ("heads", ColumnType::Text),
+        (scale.name(), ColumnType::Double),
+        ("rank", ColumnType::Integer),
+    ]
+}
 
 /// The format of a path table's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,18 +46,19 @@ enum Rows {
 }
 
 impl PathFile {
-    /// Starts a file.
+    /// Starts a file of paths measured in `scale`.
     ///
     /// # Errors
     /// A file name that ends in neither .csv nor .parquet; a place that cannot be written to.
-    pub fn create(path: &FilePath) -> Result<Self> {
+    pub fn create(path: &FilePath, scale: &Scale) -> Result<Self> {
+        let columns = columns_of(scale);
         let rows = match format_of(path, FORMATS)? {
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(Draft::create(path)?);
-                writer.write_record(COLUMNS.map(|(name, _)| name)).map_err(|error| csv_failure(path, error))?;
+                writer.write_record(columns.map(|(name, _)| name)).map_err(|error| csv_failure(path, error))?;
                 Rows::Csv(writer)
             }
-            Format::Parquet => Rows::Parquet(Writer::create(path, &COLUMNS)?),
+            Format::Parquet => Rows::Parquet(Writer::create(path, &columns)?),
         };
         Ok(Self { path: path.to_path_buf(), rows })
     }
@@ -72,7 +77,7 @@ impl PathFile {
                         path.source.to_string(),
                         positions.join(" "),
                         heads(block.graph, path),
-                        score.logit.to_string(),
+                        score.value.to_string(),
                         score.known_rank()?.to_string(),
                     ];
                     writer.write_record(&record).map_err(|error| csv_failure(&self.path, error))?;
@@ -103,7 +108,7 @@ impl PathFile {
 /// A file name that ends in neither .csv nor .parquet; a table that does not hold its paths; an I/O error.
 pub fn write(path: &FilePath, table: &PathTable) -> Result<()> {
     let held = table.held()?;
-    let mut file = PathFile::create(path)?;
+    let mut file = PathFile::create(path, &table.scale)?;
     for paths in held.chunks(TOGETHER) {
         interrupt::check()?;
         file.append(PathBlock { graph: &table.graph, paths, computed: paths.len() as u64 })?;
@@ -116,19 +121,19 @@ fn csv_failure(path: &FilePath, error: csv::Error) -> Error {
 }
 
 fn columns(block: PathBlock) -> Result<Vec<Column>> {
-    let (mut sources, mut positions, mut steps, mut logits, mut ranks) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut sources, mut positions, mut steps, mut values, mut ranks) = (vec![], vec![], vec![], vec![], vec![]);
     for (path, score) in block.paths {
         sources.push(i64::from(path.source));
         positions.push(block.graph.positions(path).into_iter().map(i64::from).collect());
         steps.push(heads(block.graph, path));
-        logits.push(score.logit);
+        values.push(score.value);
         ranks.push(score.known_rank()?);
     }
     Ok(vec![
         Column::Integer(sources),
         Column::Integers(positions),
         Column::Text(steps),
-        Column::Double(logits),
+        Column::Double(values),
         Column::Integer(ranks),
     ])
 }

@@ -16,7 +16,7 @@ pub enum Selection {
         /// Seed of the generator
         seed: u64,
     },
-    /// The given number of paths with the highest answer logit
+    /// The given number of paths with the highest values
     Highest {
         /// Number of paths
         count: usize,

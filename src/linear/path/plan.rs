@@ -10,6 +10,7 @@ use super::score::{Score, Scored, Scorer, TOGETHER};
 use super::table::{PathTable, TableOptions, Tally};
 use crate::error::Result;
 use crate::linear::map::LinearMap;
+use crate::linear::readout::{Readout, Scale};
 
 /// Some of the paths to keep, handed over as soon as they are scored.
 #[derive(Debug, Clone, Copy)]
@@ -25,13 +26,13 @@ pub struct PathBlock<'a> {
 /// Takes the paths of a table block by block, in order.
 pub type Sink<'a> = &'a mut dyn FnMut(PathBlock) -> Result<()>;
 
-/// The paths of one map to one answer, planned.
+/// The paths of one map to one answer, measured in one metric, planned.
 #[derive(Debug)]
 pub struct Plan<'a> {
     map: &'a LinearMap,
     /// The graph whose paths are computed
     pub graph: Graph,
-    answer: i64,
+    readout: Readout,
     options: TableOptions,
     method: Method,
     /// Its cost
@@ -43,19 +44,26 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     /// What the checks of [`GraphRequest`] refuse.
-    pub fn new(map: &'a LinearMap, request: GraphRequest, answer: i64, options: TableOptions) -> Result<Self> {
+    pub fn new(
+        map: &'a LinearMap,
+        request: GraphRequest,
+        answer: i64,
+        scale: Scale,
+        options: TableOptions,
+    ) -> Result<Self> {
         let graph = Graph::new(map, request)?;
-        let scorer = Scorer { map, graph: &graph, answer, max_rank: options.ranks_wanted() };
+        let readout = map.readout(answer, scale, graph.request.to)?;
+        let scorer = Scorer { map, graph: &graph, readout: &readout, max_rank: options.ranks_wanted() };
         let method = Method::of(options.selection, &scorer);
         let estimate = Estimate::new(&scorer, &options, &method)?;
-        Ok(Self { map, graph, answer, options, method, estimate })
+        Ok(Self { map, graph, readout, options, method, estimate })
     }
 
     fn scorer(&self) -> Scorer<'_> {
-        Scorer { map: self.map, graph: &self.graph, answer: self.answer, max_rank: self.options.ranks_wanted() }
+        Scorer { map: self.map, graph: &self.graph, readout: &self.readout, max_rank: self.options.ranks_wanted() }
     }
 
-    /// The sum of the answer's logits over all paths from each start, without enumerating them.
+    /// The sum of all paths' values from each start, without enumerating them.
     ///
     /// # Errors
     /// Interruption.
@@ -93,7 +101,7 @@ impl<'a> Plan<'a> {
             tally.hold(kept);
             Ok(())
         })?;
-        PathTable::new(self.map, self.graph, self.answer, tally)
+        PathTable::new(self.map, self.graph, self.readout, tally)
     }
 
     /// Hands over all paths of the selection, block by block.

@@ -1,4 +1,4 @@
-//! A path's contribution to the logits: the answer's logit in it, and the answer's rank among all tokens.
+//! A path's contribution to the logits: the metric of it, and the answer's rank among all tokens.
 
 use std::collections::BTreeMap;
 use std::iter::once;
@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::linear::map::LinearMap;
 use crate::linear::norm::At;
+use crate::linear::readout::Readout;
 use crate::parts::in_parts;
 use crate::tensor::raw::{numbers, wide};
 
@@ -22,8 +23,8 @@ const LOGITS: i64 = 1 << 24;
 /// What a path contributes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
-    /// The answer's logit
-    pub logit: f64,
+    /// The metric: the answer's logit, unless another was asked for
+    pub value: f64,
     /// 1 + the number of tokens to which the path contributes more; None beyond the ranks asked for
     pub rank: Option<i64>,
 }
@@ -43,7 +44,7 @@ impl Score {
 pub struct Scored {
     /// Paths whose rank is known, in order
     pub ranked: Vec<(Path, Score)>,
-    /// By source, the number of the other paths, which were abandoned, and the sum of their answer logits
+    /// By source, the number of the other paths, which were abandoned, and the sum of their values
     pub abandoned: BTreeMap<u32, (u64, f64)>,
 }
 
@@ -61,7 +62,7 @@ impl Scored {
             } else {
                 let (count, sum) = self.abandoned.entry(path.source).or_default();
                 *count += 1;
-                *sum += score.logit;
+                *sum += score.value;
             }
         }
     }
@@ -76,15 +77,15 @@ pub struct Prefixes {
     pub vectors: Tensor,
 }
 
-/// Scores the paths of a map's graph for an answer.
+/// Scores the paths of a map's graph in a metric of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Scorer<'a> {
     /// The map that the paths go through
     pub map: &'a LinearMap,
     /// The graph whose paths are scored
     pub graph: &'a Graph,
-    /// A token id
-    pub answer: i64,
+    /// The metric and its answer
+    pub readout: &'a Readout,
     /// Ranks are wanted up to this: a path is abandoned as soon as more tokens are seen to be ahead of the answer,
     /// usually after a small part of the vocabulary
     pub max_rank: Option<i64>,
@@ -180,7 +181,7 @@ impl Scorer<'_> {
     }
 }
 
-/// The error for a path whose logit is not finite.
+/// The error for a path whose value is not finite.
 pub fn beyond_dtype() -> Error {
     Error::new("a path's contribution overflows the model's dtype").hint("load the model in f32 or bf16")
 }
@@ -193,16 +194,18 @@ impl Scorer<'_> {
     /// A vector with infinity or NaN (no token would be ahead of its answer); interruption.
     pub fn read_out(&self, vectors: &Tensor) -> Result<Vec<Score>> {
         let to = self.graph.request.to;
+        let kind = wide(vectors.kind());
+        let covector = self.readout.covector.f_to_kind(kind)?.f_transpose(0, 1)?;
+        let values = numbers(&vectors.f_to_kind(kind)?.f_matmul(&covector)?)?;
         let vectors = self.map.frozen().final_norm.linear(vectors, At::Rows(&self.map.index(&[to])?))?;
         let slopes = self.map.logit_slopes(to)?;
-        let answer = self.map.index(&[self.answer])?;
+        let answer = self.map.index(&[self.readout.answer])?;
         let answers = self.project(&vectors, &|table| Ok(table.f_index_select(0, &answer)?), slopes.as_ref())?;
-        let logits = numbers(&answers)?;
-        if logits.iter().any(|logit| !logit.is_finite()) {
+        if numbers(&answers)?.iter().chain(&values).any(|number| !number.is_finite()) {
             return Err(beyond_dtype());
         }
-        let mut ahead = vec![0i64; logits.len()];
-        let mut open: Vec<i64> = (0..logits.len() as i64).collect();
+        let mut ahead = vec![0i64; values.len()];
+        let mut open: Vec<i64> = (0..values.len() as i64).collect();
         for part in parts(self.map.config().d_vocab, self.max_rank) {
             interrupt::check()?;
             let index = self.map.index(&open)?;
@@ -216,7 +219,7 @@ impl Scorer<'_> {
             }
         }
         let rank = |ahead: i64| Some(1 + ahead).filter(|rank| self.max_rank.is_none_or(|most| *rank <= most));
-        Ok(logits.into_iter().zip(ahead).map(|(logit, ahead)| Score { logit, rank: rank(ahead) }).collect())
+        Ok(values.into_iter().zip(ahead).map(|(value, ahead)| Score { value, rank: rank(ahead) }).collect())
     }
 
     /// For each vector, the number of tokens of a part of the vocabulary with a larger logit than its answer's.
@@ -235,9 +238,10 @@ impl Scorer<'_> {
             let (start, count) = (rows[0], rows.len() as i64);
             let mut logits = self.project(&vectors.f_narrow(0, start, count)?, &every, slopes)?;
             let own = answers.f_narrow(0, start, count)?;
-            if self.answer % stride == first {
+            let answer = self.readout.answer;
+            if answer % stride == first {
                 // Products of other sizes round differently: the answer must not be ahead of itself.
-                logits.f_narrow(1, self.answer / stride, 1)?.f_copy_(&own)?;
+                logits.f_narrow(1, answer / stride, 1)?.f_copy_(&own)?;
             }
             // In place, and summed as floats, which is exact for counts this small: several times as fast as with
             // integers.
@@ -261,7 +265,7 @@ impl Scorer<'_> {
         Ok(logits.f_to_kind(wide(logits.kind()))?)
     }
 
-    /// The sum of the answer's logits over all paths from each start, without enumerating them.
+    /// The sum of all paths' values from each start, without enumerating them.
     ///
     /// # Errors
     /// Interruption.
@@ -269,7 +273,7 @@ impl Scorer<'_> {
         let request = &self.graph.request;
         let (length, size) = (self.map.length(), self.map.config().d_model);
         let mut covectors = self.map.zeros(&[length, size])?;
-        covectors.f_narrow(0, request.to, 1)?.f_copy_(&self.map.readout(request.to, &[self.answer])?)?;
+        covectors.f_narrow(0, request.to, 1)?.f_copy_(&self.readout.covector)?;
         for layer in (0..self.graph.depth()).rev() {
             interrupt::check()?;
             let part = self.map.layer(layer);

@@ -8,6 +8,7 @@ use super::prune::Count;
 use super::score::{Score, Scored, Scorer};
 use crate::error::{Error, Result};
 use crate::linear::map::LinearMap;
+use crate::linear::readout::{Readout, Scale};
 use crate::tensor::raw::numbers;
 
 /// Which paths a table has.
@@ -42,13 +43,13 @@ pub struct Start {
     pub computed: u64,
     /// Number of the computed paths that are high-ranking
     pub high_ranking: u64,
-    /// Sum of the answer's logits over the computed paths
-    pub logit: f64,
-    /// Sum of the answer's logits over the high-ranking paths
-    pub high_logit: f64,
-    /// Sum of the answer's logits over all paths of the graph, by dynamic programming
-    pub graph_logit: f64,
-    /// What the source token contributes to the answer's logit along all edges
+    /// Sum of the computed paths' values
+    pub value: f64,
+    /// Sum of the high-ranking paths' values
+    pub high_value: f64,
+    /// Sum of the values of all paths of the graph, by dynamic programming
+    pub graph_value: f64,
+    /// What the source token contributes to the metric along all edges
     pub total: f64,
     /// Number of the high-ranking paths that each head takes part in, [layer · n_heads + head]
     pub head_use: Vec<u64>,
@@ -75,6 +76,8 @@ pub struct PathTable {
     pub tokens: Vec<i64>,
     /// A token id
     pub answer: i64,
+    /// What the paths are measured in
+    pub scale: Scale,
     /// The run's own probability of the answer
     pub answer_probability: f64,
     /// Number of heads of a layer
@@ -96,20 +99,19 @@ impl Tally {
     pub fn new(scorer: &Scorer, options: TableOptions) -> Result<Self> {
         let request = &scorer.graph.request;
         let n_heads = scorer.map.config().n_heads as usize;
-        let totals = scorer.map.totals_of(request.to, &[scorer.answer])?;
-        let totals = numbers(&totals)?;
+        let totals = numbers(&scorer.map.totals_in(scorer.readout)?)?;
         let mut place = vec![request.from.len(); totals.len()];
         let mut starts: Vec<Start> = Vec::with_capacity(request.from.len());
-        for ((position, paths), graph_logit) in request.from.iter().zip(scorer.graph.counts()).zip(scorer.sums()?) {
+        for ((position, paths), graph_value) in request.from.iter().zip(scorer.graph.counts()).zip(scorer.sums()?) {
             place[*position as usize] = starts.len();
             starts.push(Start {
                 position: *position,
                 paths,
                 computed: 0,
                 high_ranking: 0,
-                logit: 0.0,
-                high_logit: 0.0,
-                graph_logit,
+                value: 0.0,
+                high_value: 0.0,
+                graph_value,
                 total: totals[*position as usize],
                 head_use: vec![0; n_heads * scorer.graph.depth()],
             });
@@ -119,16 +121,16 @@ impl Tally {
 
     /// Counts scored paths, and returns those to keep.
     pub fn count(&mut self, graph: &Graph, scored: Scored) -> Vec<(Path, Score)> {
-        for (source, (paths, logit)) in scored.abandoned {
-            self.starts[self.place[source as usize]].count(paths, logit);
+        for (source, (paths, value)) in scored.abandoned {
+            self.starts[self.place[source as usize]].count(paths, value);
         }
         let mut kept = Vec::new();
         for (path, score) in scored.ranked {
             let is_high = score.rank.is_some_and(|rank| rank <= self.options.max_rank);
             let start = &mut self.starts[self.place[path.source as usize]];
-            start.count(1, score.logit);
+            start.count(1, score.value);
             if is_high {
-                start.count_high(graph, &path, score.logit, self.n_heads);
+                start.count_high(graph, &path, score.value, self.n_heads);
             }
             if is_high || self.options.keep_low {
                 kept.push((path, score));
@@ -151,13 +153,14 @@ impl PathTable {
     ///
     /// # Errors
     /// A libtorch error.
-    pub fn new(map: &LinearMap, graph: Graph, answer: i64, tally: Tally) -> Result<Self> {
+    pub fn new(map: &LinearMap, graph: Graph, readout: Readout, tally: Tally) -> Result<Self> {
         let probabilities = map.logits(graph.request.to)?.f_softmax(0, Kind::Double)?;
         Ok(Self {
             graph,
             tokens: map.tokens().to_vec(),
-            answer,
-            answer_probability: probabilities.f_double_value(&[answer])?,
+            answer: readout.answer,
+            scale: readout.scale,
+            answer_probability: probabilities.f_double_value(&[readout.answer])?,
             n_heads: map.config().n_heads,
             options: tally.options,
             starts: tally.starts,
@@ -166,7 +169,7 @@ impl PathTable {
         })
     }
 
-    /// The paths kept, in order; of a search, the highest logit first.
+    /// The paths kept, in order; of a search, the highest value first.
     ///
     /// # Errors
     /// The table does not hold them.
@@ -194,12 +197,12 @@ impl PathTable {
             .collect())
     }
 
-    /// The part of the answer's logit that the paths explain, and what the source tokens contribute to it along all
+    /// The part of the metric that the paths explain, and what the source tokens contribute to it along all
     /// edges.
     pub fn explained(&self) -> (f64, f64) {
         let part = |start: &Start| match self.options.selection {
-            Selection::Highest { .. } => start.logit,
-            Selection::All | Selection::Sample { .. } => start.graph_logit,
+            Selection::Highest { .. } => start.value,
+            Selection::All | Selection::Sample { .. } => start.graph_value,
         };
         (self.starts.iter().map(part).sum(), self.starts.iter().map(|start| start.total).sum())
     }
@@ -218,15 +221,15 @@ impl PathTable {
 }
 
 impl Start {
-    fn count(&mut self, paths: u64, logit: f64) {
+    fn count(&mut self, paths: u64, value: f64) {
         self.computed += paths;
-        self.logit += logit;
+        self.value += value;
     }
 
     /// Counts a high-ranking path with its heads.
-    fn count_high(&mut self, graph: &Graph, path: &Path, logit: f64, heads: usize) {
+    fn count_high(&mut self, graph: &Graph, path: &Path, value: f64, heads: usize) {
         self.high_ranking += 1;
-        self.high_logit += logit;
+        self.high_value += value;
         for (layer, edge) in graph.edges_of(path).enumerate() {
             for head in edge.heads() {
                 self.head_use[layer * heads + head as usize] += 1;

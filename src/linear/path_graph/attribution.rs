@@ -6,7 +6,7 @@
 //! answer the `logit` node. Any node between, the residual stream after block l at a position, is written as feature
 //! number `position` of layer l, of type `cross layer transcoder`: the only type for nodes within the model that
 //! viewers neither relabel nor treat as an error. The label (`clerp`) says what the node is. A link's weight is the sum
-//! of the answer's logits over the paths that take it. Viewers prune by `influence`: the share of all nodes' influence
+//! of the values, such as the answer's logits, of the paths that take it. Viewers prune by `influence`: the share of all nodes' influence
 //! that a node and the more influential ones hold together.
 
 use std::path::Path as FilePath;
@@ -118,12 +118,12 @@ fn document(graph: &PathGraph, slug: String) -> Document {
     let to_answer = end.map(|node| ViewerLink {
         source: node_id(graph, node.layer, node.position),
         target: logit_id(graph),
-        weight: node.share.logit,
+        weight: node.share.value,
     });
     let links = graph.edges.iter().map(|edge| ViewerLink {
         source: node_id(graph, edge.layer, edge.source),
         target: node_id(graph, edge.layer + 1, edge.target),
-        weight: edge.share.logit,
+        weight: edge.share.value,
     });
     let generator = Generator { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
     let pruning = graph.pruning;
@@ -224,7 +224,7 @@ impl ViewerNode {
                 block.to_string(),
                 "cross layer transcoder",
                 format!("{block}_{position}-0"),
-                format!("residual stream at {}: {}", graph.label(position), node.share.words()),
+                format!("residual stream at {}: {}", graph.label(position), node.share.words(&graph.scale)),
             ),
         }
     }

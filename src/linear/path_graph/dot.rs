@@ -20,7 +20,7 @@ pub fn text(graph: &PathGraph) -> String {
         graph.to,
         graph.n_layers + 1
     ));
-    lines.extend(graph.edges.iter().map(edge_line));
+    lines.extend(graph.edges.iter().map(|edge| edge_line(graph, edge)));
     let end = graph.nodes.iter().filter(|node| node.layer == graph.n_layers);
     lines.extend(end.map(|node| format!("  {} -> answer [style=dashed];", name(node.layer, node.position))));
     lines.push("}\n".to_owned());
@@ -33,32 +33,34 @@ fn node_line(graph: &PathGraph, node: &PathNode) -> String {
         layer => format!("{layer}: {}", graph.label(node.position)),
     };
     format!(
-        "  {} [label={}, tooltip={}, pos=\"{},{}!\", layer_number={}, position={}, influence={}, logit={}, paths={}];",
+        "  {} [label={}, tooltip={}, pos=\"{},{}!\", layer_number={}, position={}, influence={}, {}={}, paths={}];",
         name(node.layer, node.position),
         quoted(&text),
-        quoted(&node.share.words()),
+        quoted(&node.share.words(&graph.scale)),
         node.position,
         node.layer,
         node.layer,
         node.position,
         number(node.share.influence),
-        number(node.share.logit),
+        graph.scale.name(),
+        number(node.share.value),
         node.share.paths
     )
 }
 
-fn edge_line(edge: &PathEdge) -> String {
-    let color = if edge.share.logit < 0.0 { "#2166ac" } else { "#b2182b" };
+fn edge_line(graph: &PathGraph, edge: &PathEdge) -> String {
+    let color = if edge.share.value < 0.0 { "#2166ac" } else { "#b2182b" };
     format!(
-        "  {} -> {} [penwidth={}, color={}, tooltip={}, heads={}, influence={}, logit={}, paths={}];",
+        "  {} -> {} [penwidth={}, color={}, tooltip={}, heads={}, influence={}, {}={}, paths={}];",
         name(edge.layer, edge.source),
         name(edge.layer + 1, edge.target),
         short(0.3 + 6.0 * edge.share.influence),
         quoted(color),
-        quoted(&format!("along {}: {}", edge.along(), edge.share.words())),
+        quoted(&format!("along {}: {}", edge.along(), edge.share.words(&graph.scale))),
         quoted(&edge.along()),
         number(edge.share.influence),
-        number(edge.share.logit),
+        graph.scale.name(),
+        number(edge.share.value),
         edge.share.paths
     )
 }

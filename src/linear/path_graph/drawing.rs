@@ -12,22 +12,22 @@ pub fn lattice(graph: &PathGraph) -> Lattice {
         row: node.layer,
         column: node.position as usize,
         size: node.share.influence,
-        value: node.share.logit,
-        note: format!("layer {}, {}: {}", node.layer, graph.label(node.position), node.share.words()),
+        value: node.share.value,
+        note: format!("layer {}, {}: {}", node.layer, graph.label(node.position), node.share.words(&graph.scale)),
     });
     let links = graph.edges.iter().map(|edge| Link {
         row: edge.layer,
         source: edge.source as usize,
         target: edge.target as usize,
         size: edge.share.influence,
-        value: edge.share.logit,
+        value: edge.share.value,
         note: format!(
             "layer {}, {} to {}, along {}: {}",
             edge.layer,
             graph.label(edge.source),
             graph.label(edge.target),
             edge.along(),
-            edge.share.words()
+            edge.share.words(&graph.scale)
         ),
     });
     Lattice {
@@ -37,7 +37,7 @@ pub fn lattice(graph: &PathGraph) -> Lattice {
         points: points.collect(),
         links: links.collect(),
         above: Some((graph.to as usize, answer)),
-        signs: ("adds to the answer's logit".to_owned(), "takes from it".to_owned()),
+        signs: (format!("adds to the answer's {}", graph.scale.words()), "takes from it".to_owned()),
         size_label: "share of influence".to_owned(),
     }
 }

@@ -12,6 +12,7 @@ pub use pruning::Pruning;
 
 use super::path::graph::Path;
 use super::path::table::PathTable;
+use super::readout::Scale;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::interrupt;
@@ -36,10 +37,10 @@ pub struct Names {
 /// What some of the paths contribute to the answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Share {
-    /// Sum of |answer's logit| over these paths, divided by the sum over all
+    /// Sum of |value| over these paths, divided by the sum over all
     pub influence: f64,
-    /// Sum of the answer's logits
-    pub logit: f64,
+    /// Sum of their values: answer's logits, unless the paths are measured in another metric
+    pub value: f64,
     /// Number of paths
     pub paths: u64,
 }
@@ -81,6 +82,8 @@ pub struct PathGraph {
     pub tokens: Vec<i64>,
     /// A token id
     pub answer: i64,
+    /// What the paths are measured in
+    pub scale: Scale,
     /// The run's own probability of the answer
     pub answer_probability: f64,
     /// Number of layers
@@ -121,14 +124,14 @@ impl PathGraph {
     /// The graph of a table's paths.
     ///
     /// # Errors
-    /// A threshold outside 0 to 1; no paths that count, or all of them with an answer's logit of 0; nothing left.
+    /// A threshold outside 0 to 1; no paths that count, or all of them with a value of 0; nothing left.
     pub fn new(table: &PathTable, names: Names, pruning: Pruning) -> Result<Self> {
         pruning.check()?;
         let paths = counted(table, pruning.high_ranking_only)?;
         let Sums { mut total, mut nodes, mut edges } = Sums::over(table, &paths)?;
         let whole = total.influence;
         if !(whole > 0.0 && whole.is_finite()) {
-            return Err(Error::new(format!("the paths' answer logits sum to {} in size", short(whole)))
+            return Err(Error::new(format!("the paths' values sum to {} in size", short(whole)))
                 .hint("influence is a share of that sum, which must be a number above 0"));
         }
         total.divide(whole);
@@ -136,11 +139,12 @@ impl PathGraph {
         edges.values_mut().for_each(|edge| edge.divide(whole));
         pruning.prune(&mut nodes, &mut edges, table.graph.depth())?;
         let left = paths.iter().filter(|(path, _)| is_left(table, path, &edges));
-        let explained = left.map(|(_, logit)| logit.abs() / whole).sum();
+        let explained = left.map(|(_, value)| value.abs() / whole).sum();
         Ok(Self {
             names,
             tokens: table.tokens.clone(),
             answer: table.answer,
+            scale: table.scale.clone(),
             answer_probability: table.answer_probability,
             n_layers: table.graph.depth(),
             to: table.graph.request.to,
@@ -188,7 +192,7 @@ fn label(text: &str) -> String {
     trimmed.chars().map(shown).collect()
 }
 
-/// The paths that count, with the answer's logits.
+/// The paths that count, with their values.
 fn counted(table: &PathTable, high_ranking_only: bool) -> Result<Vec<(&Path, f64)>> {
     let held = table.held()?;
     if held.is_empty() {
@@ -197,7 +201,7 @@ fn counted(table: &PathTable, high_ranking_only: bool) -> Result<Vec<(&Path, f64
     let most = table.options.max_rank;
     let counts = |rank: Option<i64>| !high_ranking_only || rank.is_some_and(|rank| rank <= most);
     let paths: Vec<(&Path, f64)> =
-        held.iter().filter(|(_, score)| counts(score.rank)).map(|(path, score)| (path, score.logit)).collect();
+        held.iter().filter(|(_, score)| counts(score.rank)).map(|(path, score)| (path, score.value)).collect();
     if paths.is_empty() {
         let kept = held.len();
         return Err(Error::new(format!("none of the table's {kept} paths has a rank up to {most}")));
@@ -224,18 +228,18 @@ impl Sums {
         let mut sums = Self::default();
         for block in paths.chunks(BLOCK) {
             interrupt::check()?;
-            for (path, logit) in block {
-                sums.add(table, path, *logit);
+            for (path, value) in block {
+                sums.add(table, path, *value);
             }
         }
         Ok(sums)
     }
 
-    fn add(&mut self, table: &PathTable, path: &Path, logit: f64) {
-        self.total.add(logit);
-        self.nodes.entry((0, path.source)).or_default().add(logit);
+    fn add(&mut self, table: &PathTable, path: &Path, value: f64) {
+        self.total.add(value);
+        self.nodes.entry((0, path.source)).or_default().add(value);
         for (layer, edge) in table.graph.edges_of(path).enumerate() {
-            self.nodes.entry((layer + 1, edge.target)).or_default().add(logit);
+            self.nodes.entry((layer + 1, edge.target)).or_default().add(value);
             let (source, target) = (edge.source, edge.target);
             let sums = self.edges.entry((layer, source, target)).or_insert_with(|| PathEdge {
                 layer,
@@ -245,19 +249,19 @@ impl Sums {
                 heads: BTreeMap::new(),
                 residual: Share::default(),
             });
-            sums.share.add(logit);
-            edge.heads().for_each(|head| sums.heads.entry(head).or_default().add(logit));
+            sums.share.add(value);
+            edge.heads().for_each(|head| sums.heads.entry(head).or_default().add(value));
             if edge.residual {
-                sums.residual.add(logit);
+                sums.residual.add(value);
             }
         }
     }
 }
 
 impl Share {
-    fn add(&mut self, logit: f64) {
-        self.influence += logit.abs();
-        self.logit += logit;
+    fn add(&mut self, value: f64) {
+        self.influence += value.abs();
+        self.value += value;
         self.paths += 1;
     }
 
@@ -265,9 +269,10 @@ impl Share {
         self.influence /= whole;
     }
 
-    /// In words, for labels.
-    fn words(&self) -> String {
-        format!("{:.1}% of the influence, logit {}, paths: {}", self.influence * 100.0, short(self.logit), self.paths)
+    /// In words, for labels; the paths are measured in `scale`.
+    fn words(&self, scale: &Scale) -> String {
+        let (influence, value) = (self.influence * 100.0, short(self.value));
+        format!("{influence:.1}% of the influence, {} {value}, paths: {}", scale.words(), self.paths)
     }
 }
 

@@ -1,0 +1,87 @@
+//! What the linear maps frozen at the targets' runs predict of a grid: the null hypothesis that patches interact only by
+//! overwriting one another.
+
+use std::rc::Rc;
+
+use tch::Tensor;
+
+use super::digest::Digests;
+use super::metric::{Cell, Measured, Target};
+use super::request::{Request, Sample};
+use super::set::Set;
+use crate::error::{Error, Result};
+use crate::interrupt;
+use crate::linear::map::LinearMap;
+use crate::model::hook::Site;
+use crate::model::language_model::LanguageModel;
+use crate::parts::in_parts;
+use crate::progress::Progress;
+
+/// The most logits held at once, in elements.
+const LOGITS: i64 = 1 << 26;
+
+/// What the maps predict of every set and sample, [set, sample], and their runs without a patch, [sample].
+///
+/// # Errors
+/// A site other than the residual stream after a layer; activations that are not finite; too little memory; Ctrl-C.
+pub fn predicted(
+    model: &Rc<LanguageModel>,
+    request: &Request,
+    samples: &[Sample],
+    sets: &[Set],
+    target: &Target,
+) -> Result<(Measured, Measured)> {
+    if request.site != Site::ResidPost {
+        return Err(Error::new(format!("the frozen map does not predict patches of `{}`", request.site.name()))
+            .hint("it predicts those of `resid_post`, the residual stream after a layer"));
+    }
+    let sets: Vec<Vec<usize>> =
+        sets.iter().map(|set| set.iter().map(|element| element.layer as usize).collect()).collect();
+    let mut digests = Digests::new(&model.decoder, request);
+    let progress = Progress::new(samples.len() as u64, "frozen maps");
+    let (mut patched, mut clean) = (Vec::new(), Vec::new());
+    for (number, sample) in samples.iter().enumerate() {
+        interrupt::check()?;
+        let vectors = digests.get(number)?;
+        let map = LinearMap::freeze(Rc::clone(model), &sample.prompt)?;
+        let to = map.length() - 1;
+        let own = target.select(&Tensor::f_from_slice(&[number as i64])?, model.decoder.device)?;
+        let (predicted, run) = measured(&map, &sets, &vectors, sample.position, to, &own)?;
+        patched.push(predicted.cells()?);
+        clean.extend(run.cells()?);
+        progress.tick(1);
+    }
+    progress.finish();
+    let cells: Vec<Cell> = (0..sets.len()).flat_map(|set| patched.iter().map(move |cells| cells[set])).collect();
+    let shape = [sets.len() as i64, samples.len() as i64];
+    Ok((Measured::of_cells(&cells)?.shaped(&shape)?, Measured::of_cells(&clean)?))
+}
+
+/// What one map predicts of patching `vectors` over the sets' layers at `position`, [set], and its run without a patch,
+/// [1]: the logits at position `to`, measured by a target of one sample.
+///
+/// # Errors
+/// As for [`LinearMap::predict_sets`].
+pub fn measured(
+    map: &LinearMap,
+    sets: &[Vec<usize>],
+    vectors: &[Tensor],
+    position: i64,
+    to: i64,
+    target: &Target,
+) -> Result<(Measured, Measured)> {
+    let residuals = map.predict_sets(sets, vectors, position, to)?;
+    let clean = map.residual(map.depth()).f_narrow(0, to, 1)?;
+    Ok((of_residuals(map, &residuals, to, target)?, of_residuals(map, &clean, to, target)?))
+}
+
+/// Measures residuals after the map's last layer, [row, d_model], by a target of one sample.
+fn of_residuals(map: &LinearMap, residuals: &Tensor, to: i64, target: &Target) -> Result<Measured> {
+    let rows: Vec<i64> = (0..residuals.size()[0]).collect();
+    let parts = in_parts(&rows, (LOGITS / map.config().d_vocab) as usize, |rows| {
+        let count = rows.len() as i64;
+        let target = target.select(&Tensor::f_from_slice(&vec![0i64; rows.len()])?, residuals.device())?;
+        Measured::of_logits(&map.unembed(&residuals.f_narrow(0, rows[0], count)?, to, true)?, &target)
+    })?;
+    Measured::join(&parts)
+}
