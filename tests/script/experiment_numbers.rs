@@ -197,7 +197,10 @@ fn superadditivity_gives_the_interactions_of_single_runs() {
         }
         signs.sort_by(|one, two| one.0.total_cmp(&two.0));
         // Reciprocal ranks are tied on some samples, which a sign test leaves out.
-        let mut largest = if metric == "rr" { continue } else { 0.0_f64 };
+        if metric == "rr" {
+            continue;
+        }
+        let mut largest = 0.0_f64;
         for (place, (p, holm)) in signs.into_iter().enumerate() {
             largest = largest.max((p * (3 - place) as f64).min(1.0));
             close(holm, largest, "the sign test by Holm");
