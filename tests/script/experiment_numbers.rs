@@ -289,12 +289,13 @@ fn the_linear_gap_is_that_of_single_patches() {
     close(number(&summary, "effect_explained"), explained, "the explained share");
 }
 
-/// The mean over samples with high-ranking paths of the share of them that each head is in, [layer][head].
-fn activity(naive: &Value) -> Vec<Vec<f64>> {
+/// The mean over samples with high-ranking paths of what each head has of them, [layer][head]: `activity`, the share of
+/// them, or `carried`, the part of their logits.
+fn activity(naive: &Value, what: &str) -> Vec<Vec<f64>> {
     let samples: Vec<&Value> =
         naive["paths"].as_array().expect("samples").iter().filter(|paths| paths["high_ranking"] != json!(0)).collect();
     let share = |layer: usize, head: usize| {
-        let shares = samples.iter().map(|paths| paths["activity"][layer][head].as_f64().expect("a share"));
+        let shares = samples.iter().map(|paths| paths[what][layer][head].as_f64().expect("a share"));
         mean(&shares.collect::<Vec<_>>())
     };
     (0..4).map(|layer| (0..4).map(|head| share(layer, head)).collect()).collect()
@@ -320,26 +321,29 @@ fn experiments_with_paths_count_what_enumeration_counts() {
 
     let out = bench.experiment("head_activity", &[&PATHS[..], &tasks].concat());
     let shares = rows(&out, "activity.csv");
-    let maps = naive.each_ref().map(activity);
-    for (map, task) in maps.iter().zip(["anim_color", "can_fly"]) {
-        for row in shares.iter().filter(|row| row["from"].starts_with(task)) {
-            let (layer, head) = (number(row, "layer") as usize, number(row, "head") as usize);
-            close(number(row, "share"), map[layer][head], "a head's share");
+    for (what, scale) in [("activity", "count"), ("carried", "logit")] {
+        for (naive, task) in naive.iter().zip(["anim_color", "can_fly"]) {
+            let map = activity(naive, what);
+            for row in shares.iter().filter(|row| row["from"].starts_with(task) && row["scale"] == scale) {
+                let (layer, head) = (number(row, "layer") as usize, number(row, "head") as usize);
+                close(number(row, "share"), map[layer][head], what);
+            }
         }
     }
+    let maps = naive.each_ref().map(|naive| activity(naive, "activity"));
     let r: Vec<Option<f64>> = (0..4).map(|layer| pearson(&maps[0][layer], &maps[1][layer])).collect();
     assert!(r.iter().any(Option::is_some), "a layer with activity");
     let same = |row: &HashMap<String, String>, r: Option<f64>| match r {
         Some(r) => close(number(row, "correlation"), r, "the correlation"),
         None => assert!(["", "NaN"].contains(&&*row["correlation"]), "no activity, no correlation"),
     };
-    for (row, r) in rows(&out, "layers.csv").iter().zip(&r) {
+    for (row, r) in which(&rows(&out, "layers.csv"), &[("scale", "count")]).iter().zip(&r) {
         same(row, *r);
         assert_eq!(row["rule"], r.map_or("", |r| if r >= 0.9 { "=" } else { "~" }));
     }
 
     let out = bench.experiment("circuit_selection", &[&PATHS[..], &tasks, &["--resamples", "200"]].concat());
-    let layers = rows(&out, "layers.csv");
+    let layers = which(&rows(&out, "layers.csv"), &[("scale", "count")]);
     assert_eq!(layers.len(), 4);
     for (row, r) in layers.iter().zip(&r) {
         same(row, *r);
@@ -361,7 +365,7 @@ fn a_layer_without_activity_is_left_out_of_circuit_selection() {
     let bench = Bench::new();
     let arguments = ["--task", "anim_color", "--task", "can_fly", "--samples", "5", "--max-rank", "8000"];
     let out = bench.experiment("circuit_selection", &[&arguments[..], &["--resamples", "200"]].concat());
-    let layers = rows(&out, "layers.csv");
+    let layers = which(&rows(&out, "layers.csv"), &[("scale", "count")]);
     // With one edge per head, a single head is active in layer 1, none in the others.
     let defined: Vec<bool> = layers.iter().map(|row| row["correlation"] != "NaN").collect();
     assert_eq!(defined, [false, true, false, false]);
