@@ -4,7 +4,8 @@
 use tch::Tensor;
 
 use crate::error::{Error, Result};
-use crate::grid::metric::{Measured, Target};
+use crate::grid::measured::Measured;
+use crate::grid::target::Target;
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::padding::Side;
 use crate::model::run::Hooks;
@@ -71,25 +72,23 @@ impl Sweep {
         Ok(())
     }
 
-    /// Measures one answer id per prompt at the last position: logits and ranks, each [item, prompt], on the CPU.
+    /// Measures the last position of every prompt by its sample of `target`: [item, prompt], on the CPU.
     ///
     /// # Errors
-    /// As for [`Sweep::run`]; a wrong number of answers, answers out of range, an answer's logit that is not finite.
+    /// As for [`Sweep::run`]; a target of another number of samples, an answer's logit that is not finite.
     pub fn measure<'h>(
         &self,
         decoder: &Decoder,
-        answers: &[i64],
+        target: &Target,
         add_hooks: &mut AddHooks<'_, 'h>,
     ) -> Result<Measured> {
         let count = self.prompts.len();
-        if answers.len() != count {
-            return Err(Error::new(format!("there are {count} prompts and {} answers", answers.len())));
+        if target.samples.len() != count {
+            return Err(Error::new(format!("there are {count} prompts and {} answers", target.samples.len())));
         }
-        decoder.check_ids(answers, "the answers")?;
-        let target = Target::answers(answers)?;
         let mut parts = Vec::with_capacity(self.items);
         self.run(decoder, Logits::Last, add_hooks, &mut |item, logits| {
-            let measured = Measured::of_logits(&logits.f_select(1, -1)?, &target)?;
+            let measured = Measured::of_logits(&logits.f_select(1, -1)?, target)?;
             if let Some(prompt) = measured.cells()?.iter().position(|cell| !cell.is_measured()) {
                 return Err(Error::new(format!("the logits of prompt {prompt} are not finite under item {item}"))
                     .hint(not_finite_hint(decoder.kind)));

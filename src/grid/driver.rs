@@ -2,12 +2,14 @@
 
 use super::digest::Digests;
 use super::group::{self, Group};
-use super::metric::{self, Cell, Measured, Target};
+use super::measured::{Cell, Measured};
+use super::metric::{Asked, Metric};
 use super::outcome::{Ends, Grid};
 use super::plan::{Plan, Planner};
-use super::request::{Reference, Request, Sample};
-use super::set::{self, Set};
+use super::request::{Origin, Reference, Request, Sample};
+use super::set::{self, Element, Set};
 use super::store::Store;
+use super::target::{self, Closure, Target};
 use super::{plain, run};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -15,18 +17,25 @@ use crate::model::decoder::not_finite_hint;
 use crate::model::language_model::LanguageModel;
 use crate::progress::Progress;
 
-/// Computes a grid. Calls `announce` with the plan before the work begins.
+/// Computes a grid, with a metric of the caller's own if there is one. Calls `announce` with the plan before the work
+/// begins.
 ///
 /// # Errors
 /// A request that does not fit the model (see [`Request::samples`]), logits that are not finite, cells that cannot be
 /// verified, too little memory even for one sample at a time; Ctrl-C (finished samples are in the store).
-pub fn compute(model: &LanguageModel, request: &Request, announce: &mut dyn FnMut(&Plan)) -> Result<Grid> {
+pub fn compute(
+    model: &LanguageModel,
+    request: &Request,
+    closure: Option<&Closure>,
+    announce: &mut dyn FnMut(&Plan),
+) -> Result<Grid> {
     let decoder = &model.decoder;
     let samples = request.samples(decoder)?;
-    let sets = request.sets(model.config());
+    let sets = request.sets(model.config())?;
 
-    // Given vectors have no name for the store to find them by.
-    let folder = request.store.as_deref().filter(|_| request.vectors.is_none());
+    // Given vectors and functions have no name for the store to find them by.
+    let is_named = !matches!(request.origin, Origin::Vectors(_)) && closure.is_none();
+    let folder = request.store.as_deref().filter(|_| is_named);
     let store = folder.map(|folder| Store::open(folder, model, request, &samples)).transpose()?;
     let stored = |sample| store.as_ref().and_then(|store| store.get(sample, sets.len()));
     let mut cells: Vec<Option<Vec<Cell>>> = (0..samples.len()).map(stored).collect();
@@ -35,9 +44,9 @@ pub fn compute(model: &LanguageModel, request: &Request, announce: &mut dyn FnMu
     let mut planner = Planner::new(decoder, request, &sets);
     let plan = planner.plan(&groups, cells.iter().flatten().count());
     announce(&plan);
-    let target = target(model, request, &samples)?;
+    let target = Target { closure, ..measured_by(model, request, &samples)? };
     let baseline = baseline(model, request, &samples, &target)?;
-    let mut digests = Digests::new(decoder, request);
+    let mut digests = Digests::new(decoder, request, &samples);
     let progress = Progress::new(plan.passes, "patch_grid");
     for group in &groups {
         for part in planner.parts(group) {
@@ -54,7 +63,7 @@ pub fn compute(model: &LanguageModel, request: &Request, announce: &mut dyn FnMu
     }
     progress.finish();
 
-    let mut grid = assemble(&sets, &cells, &baseline, request, plan)?;
+    let mut grid = assemble(&sets, &cells, &baseline, request, request.elements(model.config())?, plan)?;
     if request.is_normalised() {
         grid.ends = Some(ends(model, request, &samples, &target)?);
     }
@@ -99,16 +108,16 @@ fn check(cells: &[Cell], sample: usize, sets: &[Set], model: &LanguageModel) -> 
 }
 
 /// What the samples' logits are measured by.
-fn target(model: &LanguageModel, request: &Request, samples: &[Sample]) -> Result<Target> {
+fn measured_by<'a>(model: &LanguageModel, request: &Request, samples: &[Sample]) -> Result<Target<'a>> {
     let mut target = Target::answers(&request.answers)?;
     if !request.against.is_empty() {
         model.decoder.check_ids(&request.against.concat(), "`against`")?;
-        target.against = Some(metric::against(&request.answers, &request.against)?);
+        target.against = Some(target::against(&request.answers, &request.against)?);
     }
     if let Some(reference) = request.reference {
         let prompt = |(number, sample): (usize, &Sample)| match reference {
             Reference::Clean => request.clean(number),
-            Reference::Target => sample.prompt.clone(),
+            Reference::Target => sample.target.clone(),
         };
         let prompts: Vec<Vec<i64>> = samples.iter().enumerate().map(prompt).collect();
         target.reference = Some(plain::log_probabilities(&model.decoder, &prompts)?);
@@ -119,13 +128,13 @@ fn target(model: &LanguageModel, request: &Request, samples: &[Sample]) -> Resul
 /// The setting's baseline runs.
 fn baseline(model: &LanguageModel, request: &Request, samples: &[Sample], target: &Target) -> Result<Vec<Cell>> {
     let runs: Vec<Vec<i64>> =
-        samples.iter().enumerate().map(|(number, sample)| request.baseline(number, &sample.prompt)).collect();
+        samples.iter().enumerate().map(|(number, sample)| request.baseline(number, &sample.target)).collect();
     plain::measure(&model.decoder, &runs, target)
 }
 
 /// The runs of the targets alone, and of sources and targets together.
 fn ends(model: &LanguageModel, request: &Request, samples: &[Sample], target: &Target) -> Result<Ends> {
-    let alone: Vec<Vec<i64>> = samples.iter().map(|sample| sample.prompt.clone()).collect();
+    let alone: Vec<Vec<i64>> = samples.iter().map(|sample| sample.target.clone()).collect();
     let together: Vec<Vec<i64>> = (0..samples.len()).map(|number| request.clean(number)).collect();
     Ok(Ends {
         corrupted: Measured::of_cells(&plain::measure(&model.decoder, &alone, target)?)?,
@@ -138,6 +147,7 @@ fn assemble(
     cells: &[Option<Vec<Cell>>],
     baseline: &[Cell],
     request: &Request,
+    elements: Vec<Element>,
     plan: Plan,
 ) -> Result<Grid> {
     let computed = |(sample, cells): (usize, &'_ Option<Vec<Cell>>)| {
@@ -147,13 +157,17 @@ fn assemble(
     let patched: Vec<Cell> = (0..sets.len()).flat_map(|set| samples.iter().map(move |cells| cells[set])).collect();
     Ok(Grid {
         sets: sets.to_vec(),
+        elements,
+        sizes: request.sizes.clone(),
         patched: Measured::of_cells(&patched)?.shaped(&[sets.len() as i64, samples.len() as i64])?,
         baseline: Measured::of_cells(baseline)?,
         ends: None,
+        direction: request.direction,
         setting: request.setting,
         metrics: request.metrics.clone(),
         has_against: !request.against.is_empty(),
-        has_reference: request.reference.is_some(),
+        reference: request.reference,
+        has_closure: request.metrics.contains(&Asked::plain(Metric::Closure)),
         max_rank: request.max_rank,
         plan,
         verified: None,

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use tch::Tensor;
 
 use super::digest::Digests;
-use super::metric::{Cell, Measured, Target};
+use super::measured::{Cell, Measured};
 use super::request::{Request, Sample};
 use super::set::Set;
+use super::target::Target;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::linear::map::LinearMap;
@@ -37,7 +38,7 @@ pub fn predicted(
     }
     let sets: Vec<Vec<usize>> =
         sets.iter().map(|set| set.iter().map(|element| element.layer as usize).collect()).collect();
-    let mut digests = Digests::new(&model.decoder, request);
+    let mut digests = Digests::new(&model.decoder, request, samples);
     let progress = Progress::new(samples.len() as u64, "frozen maps");
     let (mut patched, mut clean) = (Vec::new(), Vec::new());
     for (number, sample) in samples.iter().enumerate() {
@@ -45,10 +46,10 @@ pub fn predicted(
         let vectors = digests.get(number)?;
         let map = LinearMap::freeze(Rc::clone(model), &sample.prompt)?;
         let to = map.length() - 1;
-        let own = target.select(&Tensor::f_from_slice(&[number as i64])?, model.decoder.device)?;
-        let (predicted, run) = measured(&map, &sets, &vectors, sample.position, to, &own)?;
-        patched.push(predicted.cells()?);
-        clean.extend(run.cells()?);
+        let own = target.select(&[number], model.decoder.device)?;
+        let (cells, run) = cells(&map, &sets, &vectors, sample.position, to, &own)?;
+        patched.push(cells);
+        clean.push(run);
         progress.tick(1);
     }
     progress.finish();
@@ -57,31 +58,31 @@ pub fn predicted(
     Ok((Measured::of_cells(&cells)?.shaped(&shape)?, Measured::of_cells(&clean)?))
 }
 
-/// What one map predicts of patching `vectors` over the sets' layers at `position`, [set], and its run without a patch,
-/// [1]: the logits at position `to`, measured by a target of one sample.
+/// What one map predicts of patching `vectors` over each set's layers at `position`, and its run without a patch: the
+/// logits at position `to`, measured by a target of one sample.
 ///
 /// # Errors
 /// As for [`LinearMap::predict_sets`].
-pub fn measured(
+pub fn cells(
     map: &LinearMap,
     sets: &[Vec<usize>],
     vectors: &[Tensor],
     position: i64,
     to: i64,
     target: &Target,
-) -> Result<(Measured, Measured)> {
-    let residuals = map.predict_sets(sets, vectors, position, to)?;
+) -> Result<(Vec<Cell>, Cell)> {
+    let at_once = LOGITS / map.config().d_vocab;
+    let parts = in_parts(sets, at_once as usize, |sets| {
+        let (residuals, rows) = map.predict_sets(sets, vectors, position, to)?;
+        let cells = measured(map, &residuals, to, target)?;
+        Ok(rows.into_iter().map(|row| cells[row]).collect::<Vec<_>>())
+    })?;
     let clean = map.residual(map.depth()).f_narrow(0, to, 1)?;
-    Ok((of_residuals(map, &residuals, to, target)?, of_residuals(map, &clean, to, target)?))
+    Ok((parts.concat(), measured(map, &clean, to, target)?[0]))
 }
 
 /// Measures residuals after the map's last layer, [row, d_model], by a target of one sample.
-fn of_residuals(map: &LinearMap, residuals: &Tensor, to: i64, target: &Target) -> Result<Measured> {
-    let rows: Vec<i64> = (0..residuals.size()[0]).collect();
-    let parts = in_parts(&rows, (LOGITS / map.config().d_vocab) as usize, |rows| {
-        let count = rows.len() as i64;
-        let target = target.select(&Tensor::f_from_slice(&vec![0i64; rows.len()])?, residuals.device())?;
-        Measured::of_logits(&map.unembed(&residuals.f_narrow(0, rows[0], count)?, to, true)?, &target)
-    })?;
-    Measured::join(&parts)
+fn measured(map: &LinearMap, residuals: &Tensor, to: i64, target: &Target) -> Result<Vec<Cell>> {
+    let target = target.select(&vec![0; residuals.size()[0] as usize], residuals.device())?;
+    Measured::of_logits(&map.unembed(residuals, to, true)?, &target)?.cells()
 }

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::metric::Metric;
 use super::outcome::Grid;
-use super::request::Setting;
+use super::request::{Direction, Reference};
 use super::set::{self, Element, Set};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -16,7 +16,7 @@ use crate::interrupt;
 pub enum Null {
     /// The sum of its parts: the Möbius coefficient
     Additive,
-    /// The largest value of its smaller sets, which overwriting gives
+    /// The most that one of its smaller sets does, which overwriting gives
     Maximum,
     /// Independent gains of probability: 1 - Π(1 - gain)
     Bliss,
@@ -48,6 +48,8 @@ pub struct Interactions {
 /// The values of one metric in all runs of a grid.
 struct Values<'a> {
     samples: usize,
+    /// 1 where patches raise the metric, -1 where they lower it, in the direction of the grid
+    sign: f64,
     unpatched: Vec<f64>,
     patched: Vec<f64>,
     row: HashMap<&'a [Element], usize>,
@@ -55,20 +57,10 @@ struct Values<'a> {
 
 impl<'a> Values<'a> {
     fn of(grid: &'a Grid, metric: Metric) -> Result<Self> {
-        let unpatched = match (grid.setting, &grid.ends) {
-            (Setting::TargetOnly, _) => &grid.baseline,
-            (_, Some(ends)) => &ends.corrupted,
-            _ => {
-                return Err(Error::new(
-                    "this grid's baseline is source and target together, and interactions are against \
-                    the target alone",
-                )
-                .hint("setting: \"pt_vs_to\""));
-            }
-        };
         Ok(Self {
             samples: grid.samples(),
-            unpatched: Vec::<f64>::try_from(&grid.values(unpatched, metric)?)?,
+            sign: sign(grid, metric),
+            unpatched: Vec::<f64>::try_from(&grid.values(grid.unpatched()?, metric)?)?,
             patched: Vec::<f64>::try_from(&grid.values(&grid.patched, metric)?.f_reshape([-1])?)?,
             row: grid.sets.iter().enumerate().map(|(row, set)| (set.as_slice(), row)).collect(),
         })
@@ -106,14 +98,12 @@ impl<'a> Values<'a> {
         match null {
             Null::Additive => self.mobius(set),
             Null::Maximum => {
-                let mut largest = vec![f64::NEG_INFINITY; self.samples];
+                let mut most = vec![f64::NEG_INFINITY; self.samples];
                 for part in subsets(set).into_iter().filter(|part| !part.is_empty() && part.len() < set.len()) {
-                    largest
-                        .iter_mut()
-                        .zip(self.get(&part)?)
-                        .for_each(|(largest, value)| *largest = largest.max(*value));
+                    let values = self.get(&part)?;
+                    most.iter_mut().zip(values).for_each(|(most, value)| *most = most.max(self.sign * value));
                 }
-                Ok(own.iter().zip(largest).map(|(own, largest)| own - largest).collect())
+                Ok(own.iter().zip(most).map(|(own, most)| own - self.sign * most).collect())
             }
             Null::Bliss => {
                 let mut kept = vec![1.0; self.samples];
@@ -189,9 +179,7 @@ pub fn interactions(grid: &Grid, order: usize, metric: Metric, null: Null, index
 /// The Shapley indexes of sets, from the coefficients of all sets of the grid's places: SII(S) is the sum over T that
 /// hold S of a(T) / (|T| - |S| + 1), STI(S) that of a(T) / C(|T|, |S|).
 fn shared(grid: &Grid, values: &Values, sets: &[Set], index: Index) -> Result<Vec<f64>> {
-    let mut places: Set = grid.sets.concat();
-    places.sort();
-    places.dedup();
+    let places = &grid.elements;
     let count = u32::try_from(places.len()).ok().and_then(|places| 1_usize.checked_shl(places));
     let Some(count) = count.filter(|count| *count == grid.sets.len() + 1) else {
         return Err(Error::new(format!(
@@ -221,7 +209,7 @@ fn shared(grid: &Grid, values: &Values, sets: &[Set], index: Index) -> Result<Ve
         for mask in (0..count).filter(|mask| mask & own == own) {
             let size = mask.count_ones() as usize;
             let share = match index {
-                Index::ShapleyTaylor => binomial(size, set.len()).recip(),
+                Index::ShapleyTaylor => set::binomial(size, set.len()).recip(),
                 _ => ((size - set.len() + 1) as f64).recip(),
             };
             sum.iter_mut().zip(&coefficients[mask]).for_each(|(sum, value)| *sum += share * value);
@@ -231,13 +219,19 @@ fn shared(grid: &Grid, values: &Values, sets: &[Set], index: Index) -> Result<Ve
     Ok(rows)
 }
 
+/// The sign of what patches are expected to do: denoising raises a metric of which more is better, noising lowers it.
+fn sign(grid: &Grid, metric: Metric) -> f64 {
+    let is_loss = match metric {
+        Metric::Rank => true,
+        Metric::Kl => grid.reference == Some(Reference::Clean),
+        _ => false,
+    };
+    if is_loss == (grid.direction == Direction::Noise) { 1.0 } else { -1.0 }
+}
+
 /// All subsets, the empty one first.
 fn subsets(set: &[Element]) -> Vec<Set> {
     let mut found = vec![Set::new()];
     found.extend(set::all(set, &(1..=set.len()).collect::<Vec<_>>()));
     found
-}
-
-fn binomial(n: usize, k: usize) -> f64 {
-    (0..k).map(|step| (n - step) as f64 / (step + 1) as f64).product()
 }

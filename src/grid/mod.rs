@@ -1,17 +1,21 @@
-//! Patching grids: every set of layers or heads of a target's run, patched with a source's activations.
+//! Patching grids: every set of places of a target's run, patched with a source's activations.
 //!
 //! `driver` runs a whole grid, from a `request` to an `outcome`. `set` lists the places to patch, `digest` computes the
-//! activations to patch in, and `metric` measures logits. `tree`, `group` and `plan` divide the work so that nothing is
-//! computed twice; `run` does it. `plain` computes single cells in runs of their own, `store` caches the cells of
-//! earlier grids, and `export` writes cells to a file.
-//! `interaction` compares sets with their parts, `frozen` predicts them by linear maps.
+//! activations to patch in, `draw` draws at random. `measured` holds what a `target` makes of logits, of which every
+//! `metric` is made. `tree`, `group` and `plan` divide the work so that nothing is computed twice; `run` does it. `plain`
+//! computes single cells in runs of their own, `store` caches the cells of earlier grids, and `export` writes cells to a
+//! file. `interaction` compares sets with their parts, `anova` shares out the variance over sets among the orders,
+//! `frozen` predicts sets by linear maps.
 
+pub mod anova;
 pub mod digest;
+mod draw;
 pub mod driver;
 pub mod export;
 pub mod frozen;
 pub mod group;
 pub mod interaction;
+pub mod measured;
 pub mod metric;
 pub mod outcome;
 pub mod plain;
@@ -20,4 +24,5 @@ pub mod request;
 pub mod run;
 pub mod set;
 pub mod store;
+pub mod target;
 pub mod tree;

@@ -2,9 +2,10 @@
 
 use tch::{Kind, Tensor};
 
-use super::metric::{Asked, Cell, Measured, Metric};
+use super::measured::{Cell, Measured};
+use super::metric::{Asked, Metric};
 use super::plan::Plan;
-use super::request::Setting;
+use super::request::{Direction, Reference, Setting, Sizes};
 use super::set::{self, Element, Set};
 use crate::error::{Error, Result};
 
@@ -22,20 +23,28 @@ pub struct Ends {
 pub struct Grid {
     /// The sets of places, in the order of the rows
     pub sets: Vec<Set>,
+    /// The places that sets are made of, in order
+    pub elements: Vec<Element>,
+    /// Which sets of them these are
+    pub sizes: Sizes,
     /// The patched runs, [set, sample]
     pub patched: Measured,
     /// The baseline runs, [sample]
     pub baseline: Measured,
     /// The runs to normalise by, where the request asks for them
     pub ends: Option<Ends>,
+    /// Which runs are patched
+    pub direction: Direction,
     /// What the baseline runs are
     pub setting: Setting,
     /// The metrics asked for
     pub metrics: Vec<Asked>,
     /// Whether tokens were given to compare the answer with
     pub has_against: bool,
-    /// Whether there was a reference run
-    pub has_reference: bool,
+    /// The reference run, where there was one
+    pub reference: Option<Reference>,
+    /// Whether the request had a metric of its own
+    pub has_closure: bool,
     /// See [`super::request::Request::max_rank`]
     pub max_rank: Option<i64>,
     /// The plan of the work
@@ -56,7 +65,7 @@ impl Grid {
     /// No such cell.
     pub fn cell(&self, set: usize, sample: usize) -> Result<Cell> {
         let number = |values: &Tensor| values.f_double_value(&[set as i64, sample as i64]);
-        let Measured { logit, rank, log_sum_exp, mean, against, kl } = &self.patched;
+        let Measured { logit, rank, log_sum_exp, mean, against, kl, closure } = &self.patched;
         Ok(Cell {
             logit: number(logit)?,
             rank: rank.f_int64_value(&[set as i64, sample as i64])?,
@@ -64,6 +73,7 @@ impl Grid {
             mean: number(mean)?,
             against: number(against)?,
             kl: number(kl)?,
+            closure: number(closure)?,
         })
     }
 
@@ -76,11 +86,37 @@ impl Grid {
             return Err(Error::new("`logit_difference` has no tokens to compare the answer with")
                 .hint("metric: #{ kind: \"logit_difference\", against: \" Rome\" }"));
         }
-        if metric == Metric::Kl && !self.has_reference {
+        if metric == Metric::Closure && !self.has_closure {
+            return Err(Error::new("this grid was not given a function as its metric")
+                .hint("metric: |logits| logits[:, 5] - logits[:, 7]"));
+        }
+        if metric == Metric::Kl && self.reference.is_none() {
             return Err(Error::new("`kl` has no reference run")
                 .hint("metric: #{ kind: \"kl\", reference: \"clean\" }, or \"target\""));
         }
         measured.values(metric, self.max_rank)
+    }
+
+    /// The runs that are patched, without their patches, [sample].
+    ///
+    /// # Errors
+    /// The grid does not have them.
+    pub fn unpatched(&self) -> Result<&Measured> {
+        match (self.direction, self.setting, &self.ends) {
+            (Direction::Denoise, Setting::TargetOnly, _) | (Direction::Noise, Setting::SourceAndTarget, _) => {
+                Ok(&self.baseline)
+            }
+            (Direction::Denoise, _, Some(ends)) => Ok(&ends.corrupted),
+            (Direction::Noise, _, Some(ends)) => Ok(&ends.clean),
+            (Direction::Denoise, ..) => {
+                Err(Error::new("this grid's baseline is source and target together, and the target alone is patched")
+                    .hint("setting: \"pt_vs_to\""))
+            }
+            (Direction::Noise, ..) => {
+                Err(Error::new("this grid's baseline is the target alone, and source and target together are patched")
+                    .hint("setting: \"pt_vs_it\""))
+            }
+        }
     }
 
     /// The effects as asked for, float64 [set, sample]: normalised where the metric was asked for so only.

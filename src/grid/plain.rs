@@ -3,10 +3,11 @@
 use tch::{Device, Tensor};
 
 use super::digest::Digests;
-use super::metric::{Cell, Measured, Target};
+use super::measured::{Cell, Measured};
 use super::outcome::{Grid, Verified};
 use super::request::{Request, Sample};
 use super::set::Element;
+use super::target::Target;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
@@ -30,7 +31,7 @@ pub fn measure(decoder: &Decoder, prompts: &[Vec<i64>], target: &Target) -> Resu
         let measure = |some: &[usize]| {
             let rows: Vec<Vec<i64>> = some.iter().map(|number| prompts[*number].clone()).collect();
             let logits = decoder.forward(&decoder.tokens(&rows)?, Logits::Last, &mut Hooks::none())?.f_select(1, -1)?;
-            Measured::of_logits(&logits, &target.select(&numbers(some)?, decoder.device)?)?.cells()
+            Measured::of_logits(&logits, &target.select(some, decoder.device)?)?.cells()
         };
         for_parts(same, TOGETHER, measure, |some, measured| {
             for (number, cell) in some.iter().zip(measured) {
@@ -60,10 +61,6 @@ pub fn log_probabilities(decoder: &Decoder, prompts: &[Vec<i64>]) -> Result<Tens
     Ok(Tensor::f_cat(&prompts.iter().map(one).collect::<Result<Vec<_>>>()?, 0)?)
 }
 
-fn numbers(samples: &[usize]) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(&samples.iter().map(|sample| *sample as i64).collect::<Vec<_>>())?)
-}
-
 /// The logits at the last position, [d_vocab], of one prompt with one set patched.
 ///
 /// # Errors
@@ -78,7 +75,7 @@ pub fn patched_logits(
 ) -> Result<Tensor> {
     let mut hooks = Hooks::none();
     for element in set {
-        let value = element.part(&digest[element.layer as usize])?;
+        let value = element.part(site, &digest[element.layer as usize])?;
         hooks.intervene(&decoder.config, element.patch(site, position, value));
     }
     let logits = decoder.forward(&decoder.tokens(&[prompt.to_vec()])?, Logits::Last, &mut hooks)?;
@@ -99,7 +96,7 @@ pub fn verify(
 ) -> Result<Verified> {
     let all = grid.sets.len() * samples.len();
     let stride = stride(all);
-    let mut digests = Digests::new(decoder, request);
+    let mut digests = Digests::new(decoder, request, samples);
     let mut verified = Verified::default();
     for turn in 0..request.verify.min(all) {
         interrupt::check()?;
@@ -108,7 +105,7 @@ pub fn verify(
         let (places, sample) = (&grid.sets[set], &samples[number]);
         let digest = digests.get(number)?;
         let logits = patched_logits(decoder, &sample.prompt, sample.position, request.site, places, &digest)?;
-        let target = target.select(&numbers(&[number])?, decoder.device)?;
+        let target = target.select(&[number], decoder.device)?;
         let own = Measured::of_logits(&logits.f_unsqueeze(0)?, &target)?.cells()?;
         verified.compare(places, number, grid.cell(set, number)?, own[0])?;
     }

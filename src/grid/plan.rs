@@ -10,7 +10,9 @@
 //! - A patched residual stream forgets what was patched before, so nodes with the same last layer share their column.
 //!   At position 0, with one source and one first token, it does not depend on the sample either and is run once for
 //!   all.
-//! - A patch after the last layer does not reach the suffix: such a set has its parent's values.
+//! - A patch in the last layer does not reach the suffix, unless it is one of keys or values: such a set has its
+//!   parent's values.
+//! - Keys and values are seen in their own layer: nodes that patch them are added before it, not after.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -18,7 +20,7 @@ use tch::{Device, Kind};
 
 use super::group::Group;
 use super::request::Request;
-use super::set::Set;
+use super::set::{Element, Set};
 use super::tree::Tree;
 use crate::device;
 use crate::model::decoder::Decoder;
@@ -31,6 +33,11 @@ const TOKENS_AT_ONCE_GPU: i64 = 1 << 16;
 const MEMORY_SHARE: f64 = 0.3;
 /// Assumed free memory if the system does not report it, in bytes.
 const MEMORY_DEFAULT: u64 = 4 << 30;
+
+/// Whether the positions after a patched one see the patch in its own layer: keys and values.
+pub fn reaches_suffix_at_once(site: Site) -> bool {
+    matches!(site, Site::Key | Site::Value | Site::KeyIn | Site::ValueIn)
+}
 
 /// The work of a grid. A pass takes one token through one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,8 +96,7 @@ impl<'a> Planner<'a> {
     pub fn new(decoder: &'a Decoder, request: &'a Request, sets: &'a [Set]) -> Self {
         let default = if decoder.device == Device::Cpu { TOKENS_AT_ONCE_CPU } else { TOKENS_AT_ONCE_GPU };
         let n_layers = decoder.config.n_layers;
-        // A patch after the last layer does not reach the suffix.
-        let before_last = |set: &Set| set.iter().copied().filter(|element| element.layer + 1 < n_layers).collect();
+        let seen = |set: &Set| seen_by_suffix(set, request.site, n_layers);
         // At the last position a residual stream remembers its last patch only.
         let remembered = |set: &Set| match request.site {
             Site::ResidPost => set.last().copied().into_iter().collect(),
@@ -101,7 +107,7 @@ impl<'a> Planner<'a> {
             request,
             tokens_at_once: request.tokens_at_once.unwrap_or(default),
             sets,
-            with_suffix: Tree::new(&sets.iter().map(before_last).collect::<Vec<_>>(), n_layers),
+            with_suffix: Tree::new(&sets.iter().map(seen).collect::<Vec<_>>(), n_layers),
             without_suffix: Tree::new(&sets.iter().map(remembered).collect::<Vec<_>>(), n_layers),
         }
     }
@@ -153,7 +159,8 @@ impl<'a> Planner<'a> {
         let tree = self.tree(group);
         let mut passes = group.position as u64 * samples * self.decoder.config.n_layers as u64;
         for (layer, (nodes, added)) in tree.counts().into_iter().zip(&tree.layers).enumerate() {
-            passes += nodes as u64 * samples * group.suffix() as u64;
+            let early = if reaches_suffix_at_once(self.request.site) { added.len() } else { 0 };
+            passes += (nodes + early) as u64 * samples * group.suffix() as u64;
             passes += columns * if self.shares_columns() { layer as u64 + 1 } else { (nodes + added.len()) as u64 };
         }
         passes
@@ -179,11 +186,11 @@ impl<'a> Planner<'a> {
 
     /// For each set, the number of the node that has its values.
     pub fn nodes(&self, part: &Group) -> Vec<usize> {
-        let last = self.decoder.config.n_layers - 1;
+        let n_layers = self.decoder.config.n_layers;
         let tree = self.tree(part);
         let node = |set: &Set| {
             let key: Set = match (part.suffix() > 0, self.shares_columns()) {
-                (true, _) => set.iter().copied().filter(|element| element.layer < last).collect(),
+                (true, _) => seen_by_suffix(set, self.request.site, n_layers),
                 (false, true) => set.last().copied().into_iter().collect(),
                 (false, false) => set.clone(),
             };
@@ -191,4 +198,10 @@ impl<'a> Planner<'a> {
         };
         self.sets.iter().map(node).collect()
     }
+}
+
+/// The part of a set that reaches the suffix.
+fn seen_by_suffix(set: &Set, site: Site, n_layers: i64) -> Set {
+    let reaches = |element: &Element| element.layer + 1 < n_layers || reaches_suffix_at_once(site);
+    set.iter().copied().filter(reaches).collect()
 }

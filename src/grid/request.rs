@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
+use super::draw;
 use super::metric::Asked;
 use super::set::{self, Element, Set};
 use crate::error::{Error, Result};
@@ -12,8 +13,55 @@ use crate::model::config::Config;
 use crate::model::decoder::Decoder;
 use crate::model::hook::Site;
 
-/// The most elements whose sets of all sizes are run.
-const MOST_ELEMENTS: usize = 16;
+/// The most sets of one grid.
+const MOST_SETS: f64 = 4_194_304.0;
+
+/// Where the activations that are patched in come from.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// The last token of a text: one text for all samples, or one per sample
+    Source(Vec<Vec<i64>>),
+    /// Given, one tensor per layer: [d_model], or [head, d_head] for heads
+    Vectors(Rc<Vec<Tensor>>),
+    /// Zeros
+    Zero,
+    /// The mean of the targets' own, each at its patched position
+    Mean,
+    /// Another sample's target's, drawn by this seed
+    Resample(u64),
+}
+
+impl Origin {
+    /// Its name in scripts.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Source(_) => "source",
+            Self::Vectors(_) => "vectors",
+            Self::Zero => "zero",
+            Self::Mean => "mean",
+            Self::Resample(_) => "resample",
+        }
+    }
+}
+
+/// The run that is patched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The target alone, with the source's activations: what suffices
+    Denoise,
+    /// Source and target together, with the target's activations in the place of the source's: what is needed
+    Noise,
+}
+
+impl Direction {
+    /// Its name in scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Denoise => "denoise",
+            Self::Noise => "noise",
+        }
+    }
+}
 
 /// The run to compare the patched run with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +91,29 @@ impl Reference {
     }
 }
 
+/// Which sets of the elements to patch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sizes {
+    /// All sets of these sizes
+    Of(Vec<usize>),
+    /// Independent draws, each element in or out by an even chance
+    Random {
+        /// How many
+        subsets: usize,
+        /// Of the draws
+        seed: u64,
+    },
+}
+
 /// A grid to compute. Samples may have targets of any lengths.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// One source for all samples, or one per sample; its last token's activations are patched in
-    pub sources: Vec<Vec<i64>>,
-    /// Activations to patch in instead of a source's, one tensor per layer: [d_model], or [head, d_head] for heads
-    pub vectors: Option<Rc<Vec<Tensor>>>,
+    /// Where the activations that are patched in come from
+    pub origin: Origin,
     /// One prompt per sample
     pub targets: Vec<Vec<i64>>,
-    /// One token per sample
-    pub answers: Vec<i64>,
+    /// The ids that count as the answer, for each sample
+    pub answers: Vec<Vec<i64>>,
     /// Tokens to compare the answer with, for each sample; none at all for no comparison
     pub against: Vec<Vec<i64>>,
     /// The run to compare distributions with
@@ -62,12 +122,14 @@ pub struct Request {
     pub metrics: Vec<Asked>,
     /// Position to patch in the target; negative counts from its end. One for all samples, or one per sample
     pub positions: Vec<i64>,
-    /// How many places to patch together: some of 1, 2 and 3; any numbers where `elements` are given
-    pub sizes: Vec<usize>,
+    /// Which sets of places to patch
+    pub sizes: Sizes,
     /// The places to make sets of, in order; None: all
     pub elements: Option<Vec<Element>>,
-    /// Activation to patch: the residual stream after a layer, attention's or the MLP's output, or single heads
+    /// Activation to patch
     pub site: Site,
+    /// The run to patch
+    pub direction: Direction,
     /// The baseline
     pub setting: Setting,
     /// A token put in front of every target
@@ -85,84 +147,131 @@ pub struct Request {
 /// One sample of a checked request.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// The target with its filler in front
+    /// The run that is patched
     pub prompt: Vec<i64>,
     /// The patched position, counted from the prompt's start
     pub position: i64,
-    /// The token to measure
-    pub answer: i64,
+    /// The target with its filler in front
+    pub target: Vec<i64>,
+    /// The text whose last token's activations are patched in; empty where none are read
+    pub source: Vec<i64>,
 }
 
 impl Request {
     /// The samples of the request, checked against the model.
     ///
     /// # Errors
-    /// Lists of different lengths, ids or positions out of range, sizes other than 1 to 3, vectors of another shape.
+    /// Lists of different lengths, ids or positions out of range, sizes that do not exist, vectors of another shape; an
+    /// option that needs a source text and there is none.
     pub fn samples(&self, decoder: &Decoder) -> Result<Vec<Sample>> {
         self.check_counts()?;
-        self.check_vectors(&decoder.config)?;
-        self.check_sets(decoder)?;
+        self.check_origin(&decoder.config)?;
+        self.check_sets(&decoder.config)?;
         if let Some(tokens) = self.tokens_at_once.filter(|tokens| *tokens < 1) {
             return Err(Error::new(format!("{tokens} tokens cannot be computed at once")).hint("1 or more"));
         }
-        let d_vocab = decoder.config.d_vocab;
-        if let Some(id) = self.answers.iter().find(|id| !(0..d_vocab).contains(*id)) {
-            return Err(Error::new(format!("answer id {id} is out of range"))
-                .hint(format!("this model's ids are 0 to {}", d_vocab - 1)));
+        for (number, ids) in self.answers.iter().enumerate() {
+            if ids.is_empty() {
+                return Err(Error::new(format!("sample {number} has no answer")).hint("one id or several"));
+            }
+            if let Some(twice) = (1..ids.len()).find(|place| ids[..*place].contains(&ids[*place])) {
+                return Err(Error::new(format!("the answer of sample {number} has the id {} twice", ids[twice])));
+            }
+            if let Some(id) = ids.iter().find(|id| !(0..decoder.config.d_vocab).contains(*id)) {
+                return Err(Error::new(format!("answer id {id} is out of range"))
+                    .hint(format!("this model's ids are 0 to {}", decoder.config.d_vocab - 1)));
+            }
         }
-        (0..self.targets.len())
-            .map(|number| {
-                let prompt: Vec<i64> = self.filler.iter().chain(&self.targets[number]).copied().collect();
-                decoder.check_ids(&prompt, &format!("the prompt of sample {number}"))?;
-                if self.vectors.is_none() {
-                    decoder.check_ids(self.source(number), &format!("the source of sample {number}"))?;
-                }
-                let position = self.position(number, prompt.len() as i64)?;
-                Ok(Sample { prompt, position, answer: self.answers[number] })
-            })
-            .collect()
+        let mut samples =
+            (0..self.targets.len()).map(|number| self.sample(number, decoder)).collect::<Result<Vec<_>>>()?;
+        if let Origin::Resample(seed) = self.origin {
+            let own: Vec<Vec<i64>> = samples.iter().map(|sample| sample.source.clone()).collect();
+            for (sample, other) in samples.iter_mut().zip(draw::others(own.len(), seed)?) {
+                sample.source.clone_from(&own[other]);
+            }
+        }
+        Ok(samples)
     }
 
-    fn check_sets(&self, decoder: &Decoder) -> Result<()> {
-        let Some(elements) = &self.elements else {
-            if self.sizes.is_empty() || self.sizes.iter().any(|size| !(1..=3).contains(size)) {
-                return Err(Error::new("the sizes of sets must be some of 1, 2 and 3")
-                    .hint("larger sets are made of a few places: elements: [4, 8, 12, 16], sizes: [1, 2, 3, 4]"));
+    fn sample(&self, number: usize, decoder: &Decoder) -> Result<Sample> {
+        let target: Vec<i64> = self.filler.iter().chain(&self.targets[number]).copied().collect();
+        decoder.check_ids(&target, &format!("the prompt of sample {number}"))?;
+        if let Some(source) = self.source(number) {
+            decoder.check_ids(source, &format!("the source of sample {number}"))?;
+        }
+        let position = self.position(number, target.len() as i64)?;
+        let read_up_to = || target[..=position as usize].to_vec();
+        Ok(match (&self.origin, self.source(number), self.direction) {
+            (_, Some(source), Direction::Denoise) => {
+                Sample { prompt: target.clone(), position, source: source.to_vec(), target }
             }
-            return Ok(());
+            (_, Some(source), Direction::Noise) => {
+                Sample { prompt: self.clean(number), position: source.len() as i64 - 1, source: read_up_to(), target }
+            }
+            (Origin::Mean | Origin::Resample(_), ..) => {
+                Sample { prompt: target.clone(), position, source: read_up_to(), target }
+            }
+            _ => Sample { prompt: target.clone(), position, source: Vec::new(), target },
+        })
+    }
+
+    fn check_sets(&self, config: &Config) -> Result<()> {
+        let all = set::elements(config, self.site)?;
+        let count = self.elements.as_ref().map_or(all.len(), Vec::len);
+        if let Some(elements) = &self.elements {
+            if elements.is_empty() {
+                return Err(Error::new("there are 0 elements to make sets of").hint("1 or more"));
+            }
+            if let Some(element) = elements.iter().find(|element| !all.contains(element)) {
+                let (first, last) = (all[0], all[all.len() - 1]);
+                return Err(Error::new(format!("there is no element {element} at {}", self.site.name()))
+                    .hint(format!("the first is {first}, the last {last}")));
+            }
+            if let Some(pair) = elements.windows(2).find(|pair| pair[0] >= pair[1]) {
+                return Err(Error::new(format!("element {} stands before {}", pair[0], pair[1]))
+                    .hint("each once, in ascending order"));
+            }
+        }
+        let sets = match &self.sizes {
+            Sizes::Random { subsets: 0, .. } => return Err(Error::new("`subsets` must be at least 1")),
+            Sizes::Random { subsets, .. } => *subsets as f64,
+            Sizes::Of(sizes) => {
+                if self.elements.is_none() && (sizes.is_empty() || sizes.iter().any(|size| !(1..=3).contains(size))) {
+                    return Err(Error::new("the sizes of sets must be some of 1, 2 and 3")
+                        .hint("larger sets are made of a few places: elements: [4, 8, 12, 16], sizes: [1, 2, 3, 4]"));
+                }
+                if sizes.is_empty() || sizes.iter().any(|size| *size == 0 || (self.elements.is_some() && *size > count))
+                {
+                    return Err(Error::new(format!("the sizes of sets of {count} elements are 1 to {count}")));
+                }
+                sizes.iter().map(|size| set::binomial(count, *size)).sum()
+            }
         };
-        if elements.is_empty() || elements.len() > MOST_ELEMENTS {
-            return Err(Error::new(format!("there are {} elements to make sets of", elements.len()))
-                .hint(format!("1 to {MOST_ELEMENTS}")));
-        }
-        let all = set::elements(&decoder.config, self.site);
-        if let Some(element) = elements.iter().find(|element| !all.contains(element)) {
-            return Err(Error::new(format!("there is no element {element} at {}", self.site.name())).hint(format!(
-                "the first is {}, the last {}",
-                all[0],
-                all[all.len() - 1]
-            )));
-        }
-        if let Some(pair) = elements.windows(2).find(|pair| pair[0] >= pair[1]) {
-            return Err(Error::new(format!("element {} stands before {}", pair[0], pair[1]))
-                .hint("each once, in ascending order"));
-        }
-        if self.sizes.is_empty() || self.sizes.iter().any(|size| !(1..=elements.len()).contains(size)) {
-            return Err(Error::new(format!(
-                "the sizes of sets of {} elements are 1 to {}",
-                elements.len(),
-                elements.len()
-            )));
+        if sets > MOST_SETS {
+            return Err(Error::new(format!("{count} elements have {sets:.3e} sets of these sizes"))
+                .hint("choose some by `elements`, or `sizes: \"random\", subsets: 500`"));
         }
         Ok(())
     }
 
-    /// The sets to patch, in order of their elements.
-    pub fn sets(&self, config: &Config) -> Vec<Set> {
-        match &self.elements {
-            Some(elements) => set::all(elements, &self.sizes),
-            None => set::all(&set::elements(config, self.site), &self.sizes),
-        }
+    /// The places to make sets of, in order.
+    ///
+    /// # Errors
+    /// A model without the site.
+    pub fn elements(&self, config: &Config) -> Result<Vec<Element>> {
+        self.elements.clone().map_or_else(|| set::elements(config, self.site), Ok)
+    }
+
+    /// The sets to patch: in order of their elements, or as drawn.
+    ///
+    /// # Errors
+    /// A model without the site.
+    pub fn sets(&self, config: &Config) -> Result<Vec<Set>> {
+        let elements = self.elements(config)?;
+        Ok(match &self.sizes {
+            Sizes::Of(sizes) => set::all(&elements, sizes),
+            Sizes::Random { subsets, seed } => draw::subsets(&elements, *subsets, *seed),
+        })
     }
 
     fn check_counts(&self) -> Result<()> {
@@ -175,10 +284,13 @@ impl Request {
             return Err(Error::new("a grid needs at least one target"));
         }
         if self.answers.len() != count {
-            return wrong("answers", self.answers.len(), "one answer id per sample");
+            return wrong("answers", self.answers.len(), "one answer id per sample, or an array of ids per sample");
         }
-        if self.vectors.is_none() && self.sources.len() != 1 && self.sources.len() != count {
-            return wrong("sources", self.sources.len(), one_or_all);
+        match &self.origin {
+            Origin::Source(sources) if sources.len() != 1 && sources.len() != count => {
+                return wrong("sources", sources.len(), one_or_all);
+            }
+            _ => {}
         }
         if self.positions.len() != 1 && self.positions.len() != count {
             return wrong("positions", self.positions.len(), one_or_all);
@@ -186,26 +298,32 @@ impl Request {
         Ok(())
     }
 
-    fn check_vectors(&self, config: &Config) -> Result<()> {
-        let Some(vectors) = &self.vectors else { return Ok(()) };
-        let wanted = if self.site == Site::Z { vec![config.n_heads, config.d_head] } else { vec![config.d_model] };
-        if vectors.len() as i64 != config.n_layers {
-            return Err(Error::new(format!("there are {} vectors for {} layers", vectors.len(), config.n_layers)));
+    fn check_origin(&self, config: &Config) -> Result<()> {
+        if let Origin::Vectors(vectors) = &self.origin {
+            let wanted = set::shape(config, self.site);
+            if vectors.len() as i64 != config.n_layers {
+                return Err(Error::new(format!("there are {} vectors for {} layers", vectors.len(), config.n_layers)));
+            }
+            if let Some(layer) = vectors.iter().position(|vector| vector.size() != wanted) {
+                return Err(Error::new(format!("the vector of layer {layer} does not have the shape {wanted:?}")));
+            }
         }
-        if let Some(layer) = vectors.iter().position(|vector| vector.size() != wanted) {
-            return Err(Error::new(format!("the vector of layer {layer} does not have the shape {wanted:?}")));
+        if matches!(self.origin, Origin::Source(_)) {
+            return Ok(());
         }
         let needs_source = [
+            (self.direction == Direction::Noise, "`direction: \"noise\"`"),
             (self.setting == Setting::SourceAndTarget, "`pt_vs_it`"),
             (self.is_normalised(), "a normalised metric"),
             (self.reference == Some(Reference::Clean), "the reference \"clean\""),
         ];
-        if let Some((_, what)) = needs_source.iter().find(|(asked, _)| *asked) {
-            return Err(Error::new(format!(
-                "{what} compares with the run of source and target together, but vectors have no source text"
-            )));
+        match needs_source.iter().find(|(asked, _)| *asked) {
+            Some((_, what)) => Err(Error::new(format!(
+                "{what} needs the run of source and target together, but `{}` has no source text",
+                self.origin.name()
+            ))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether a metric needs the runs to normalise by.
@@ -215,23 +333,30 @@ impl Request {
 
     /// Whether all samples get the same activations patched in.
     pub fn has_one_source(&self) -> bool {
-        self.vectors.is_some() || self.sources.len() == 1
+        match &self.origin {
+            Origin::Source(sources) => sources.len() == 1 && self.direction == Direction::Denoise,
+            Origin::Vectors(_) | Origin::Zero | Origin::Mean => true,
+            Origin::Resample(_) => false,
+        }
     }
 
-    /// The source of one sample; not for given vectors, which have no source.
-    pub fn source(&self, sample: usize) -> &[i64] {
-        &self.sources[if self.sources.len() == 1 { 0 } else { sample }]
+    /// The source of one sample, where there are sources.
+    fn source(&self, sample: usize) -> Option<&[i64]> {
+        match &self.origin {
+            Origin::Source(sources) => Some(&sources[if sources.len() == 1 { 0 } else { sample }]),
+            _ => None,
+        }
     }
 
-    /// The run of a sample's source and target together.
+    /// The run of a sample's source, if it has one, and target together.
     pub fn clean(&self, sample: usize) -> Vec<i64> {
-        [self.source(sample), &self.targets[sample]].concat()
+        [self.source(sample).unwrap_or(&[]), &self.targets[sample]].concat()
     }
 
-    /// The baseline run of a sample whose target run is `prompt`.
-    pub fn baseline(&self, sample: usize, prompt: &[i64]) -> Vec<i64> {
+    /// The baseline run of a sample whose target run is `target`.
+    pub fn baseline(&self, sample: usize, target: &[i64]) -> Vec<i64> {
         match self.setting {
-            Setting::TargetOnly => prompt.to_vec(),
+            Setting::TargetOnly => target.to_vec(),
             Setting::SourceAndTarget => self.clean(sample),
         }
     }

@@ -4,9 +4,10 @@ use tch::Tensor;
 
 use super::digest::Digests;
 use super::group::Group;
-use super::metric::{Cell, Measured, Target};
-use super::plan::Planner;
+use super::measured::{Cell, Measured};
+use super::plan::{self, Planner};
 use super::set::Element;
+use super::target::Target;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::model::attention::{KeyValue, Pass};
@@ -106,12 +107,21 @@ impl<'a> Run<'a> {
         for layer in 0..decoder.blocks.len() {
             interrupt::check()?;
             let before = self.columns.shallow_clone();
-            let (columns, key, value) = self.column_step(layer, &before, &column_pass, &[])?;
-            if let (Some(suffix), Some(pass)) = (&self.suffix, &suffix_pass) {
-                self.suffix_step(layer, suffix, pass, &key, &value)?;
+            let kept = self.column_step(layer, &before, &column_pass, &[])?;
+            let added = self.added(layer, &before, &kept, &column_pass)?;
+            // Where the suffix sees a patch in the patch's own layer, its nodes must be there before.
+            let early = plan::reaches_suffix_at_once(self.planner.request.site);
+            if early {
+                self.add_suffixes(layer)?;
             }
-            self.columns = columns;
-            self.add_nodes(layer, &before, &column_pass)?;
+            if let (Some(suffix), Some(pass)) = (&self.suffix, &suffix_pass) {
+                let all = early.then(|| Column::join(&[&kept, &added])).transpose()?;
+                self.suffix_step(layer, suffix, pass, all.as_ref().unwrap_or(&kept))?;
+            }
+            if !early {
+                self.add_suffixes(layer)?;
+            }
+            self.columns = Tensor::f_cat(&[kept.out, added.out], 0)?;
         }
         self.measure(target)
     }
@@ -127,8 +137,7 @@ impl<'a> Run<'a> {
                 self.columns.f_index_select(0, &index)?.f_expand([self.nodes, samples, d_model], false)?
             }
         };
-        let own: Vec<i64> = self.part.samples.iter().map(|sample| *sample as i64).collect();
-        let target = target.select(&Tensor::f_from_slice(&own)?, decoder.device)?;
+        let target = target.select(&self.part.samples, decoder.device)?;
         Measured::of_residuals(decoder, &residuals.f_reshape([-1, d_model])?, &target)
     }
 
@@ -138,15 +147,14 @@ impl<'a> Run<'a> {
         Ok(Some((repeated(key, count)?, repeated(value, count)?)))
     }
 
-    /// Takes `columns`, [column, sample, d_model], through a block. Returns them with their keys and values,
-    /// [column, sample, kv_head, d_head]. `patches` are [sample, ..] per element.
+    /// Takes `columns`, [column, sample, d_model], through a block. `patches` are [sample, ..] per element.
     fn column_step(
         &self,
         layer: usize,
         columns: &Tensor,
         pass: &Pass,
         patches: &[(Element, Tensor)],
-    ) -> Result<(Tensor, Tensor, Tensor)> {
+    ) -> Result<Column> {
         let decoder = self.planner.decoder;
         let (kv_heads, d_head) = (decoder.config.n_kv_heads, decoder.config.d_head);
         let (count, samples, d_model) = columns.size3()?;
@@ -175,11 +183,11 @@ impl<'a> Run<'a> {
             self.progress.tick(rows as u64);
             start += some;
         }
-        Ok((Tensor::f_cat(&outs, 0)?, Tensor::f_cat(&keys, 0)?, Tensor::f_cat(&values, 0)?))
+        Ok(Column { out: Tensor::f_cat(&outs, 0)?, key: Tensor::f_cat(&keys, 0)?, value: Tensor::f_cat(&values, 0)? })
     }
 
-    /// Takes the suffixes of all nodes through a block, in place. `key` and `value` are the columns'.
-    fn suffix_step(&self, layer: usize, suffix: &Tensor, pass: &Pass, key: &Tensor, value: &Tensor) -> Result<()> {
+    /// Takes the suffixes of all nodes through a block, in place. `column` holds all columns' keys and values.
+    fn suffix_step(&self, layer: usize, suffix: &Tensor, pass: &Pass, column: &Column) -> Result<()> {
         let decoder = self.planner.decoder;
         let samples = self.part.samples.len() as i64;
         let (length, d_model) = (self.part.suffix(), decoder.config.d_model);
@@ -196,7 +204,7 @@ impl<'a> Run<'a> {
                 let picked = x.f_index_select(0, &index)?.f_expand([some, samples, kv_heads, d_head], false)?;
                 Ok(picked.f_reshape([rows, 1, kv_heads, d_head])?)
             };
-            let (own_key, own_value) = (own(key)?, own(value)?);
+            let (own_key, own_value) = (own(&column.key)?, own(&column.value)?);
             let mut past = Some(match self.repeated_prefix(layer, some)? {
                 None => (own_key, own_value),
                 Some((key, value)) => (Tensor::f_cat(&[key, own_key], 1)?, Tensor::f_cat(&[value, own_value], 1)?),
@@ -212,38 +220,74 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Adds the nodes of `layer`. `before` are the columns before it.
-    fn add_nodes(&mut self, layer: usize, before: &Tensor, pass: &Pass) -> Result<()> {
+    /// The columns of the nodes that `layer` adds. `before` are the columns before it, `kept` what it makes of them.
+    fn added(&self, layer: usize, before: &Tensor, kept: &Column, pass: &Pass) -> Result<Column> {
+        let planner = self.planner;
+        let site = planner.request.site;
+        let nodes = &planner.tree(self.part).layers[layer];
+        let source = &self.sources[layer];
+        let none = kept.none()?;
+        if nodes.is_empty() {
+            return Ok(none);
+        }
+        if planner.shares_columns() {
+            // What is after the layer is patched, so its keys and values are nobody's.
+            return Ok(Column { out: source.f_unsqueeze(0)?, ..none });
+        }
+        let mut grown = Vec::new();
+        for same in nodes.chunk_by(|left, right| left.added == right.added) {
+            let parents: Vec<i64> = same.iter().map(|node| node.parent as i64).collect();
+            let parents = before.f_index_select(0, &Tensor::f_from_slice(&parents)?.f_to(planner.decoder.device)?)?;
+            let patch = |element: &Element| Ok((*element, element.part(site, source)?));
+            let patches = same[0].added.iter().map(patch).collect::<Result<Vec<_>>>()?;
+            grown.push(self.column_step(layer, &parents, pass, &patches)?);
+        }
+        Column::join(&grown.iter().collect::<Vec<_>>())
+    }
+
+    /// Gives the nodes that `layer` adds the suffixes of their parents, and numbers their columns.
+    fn add_suffixes(&mut self, layer: usize) -> Result<()> {
         let planner = self.planner;
         let added = &planner.tree(self.part).layers[layer];
         if added.is_empty() {
             return Ok(());
         }
-        let device = planner.decoder.device;
         if let Some(suffix) = &self.suffix {
             let parents: Vec<i64> = added.iter().map(|node| node.parent as i64).collect();
-            let copies = suffix.f_index_select(0, &Tensor::f_from_slice(&parents)?.f_to(device)?)?;
-            suffix.f_narrow(0, self.nodes, added.len() as i64)?.f_copy_(&copies)?;
+            let index = Tensor::f_from_slice(&parents)?.f_to(planner.decoder.device)?;
+            suffix.f_narrow(0, self.nodes, added.len() as i64)?.f_copy_(&suffix.f_index_select(0, &index)?)?;
         }
-        let source = &self.sources[layer];
         let next = self.columns.size()[0];
         if planner.shares_columns() {
-            self.columns = Tensor::f_cat(&[&self.columns, &source.f_unsqueeze(0)?], 0)?;
             self.column_of.extend(std::iter::repeat_n(next, added.len()));
         } else {
-            let mut grown = vec![self.columns.shallow_clone()];
-            for same in added.chunk_by(|left, right| left.added == right.added) {
-                let parents: Vec<i64> = same.iter().map(|node| node.parent as i64).collect();
-                let parents = before.f_index_select(0, &Tensor::f_from_slice(&parents)?.f_to(device)?)?;
-                let patch = |element: &Element| Ok((*element, element.part(source)?));
-                let patches = same[0].added.iter().map(patch).collect::<Result<Vec<_>>>()?;
-                grown.push(self.column_step(layer, &parents, pass, &patches)?.0);
-            }
-            self.columns = Tensor::f_cat(&grown, 0)?;
             self.column_of.extend((0..added.len() as i64).map(|number| next + number));
         }
         self.nodes += added.len() as i64;
         Ok(())
+    }
+}
+
+/// What a block makes of columns.
+struct Column {
+    /// [column, sample, d_model]
+    out: Tensor,
+    /// [column, sample, kv_head, d_head]
+    key: Tensor,
+    /// [column, sample, kv_head, d_head]
+    value: Tensor,
+}
+
+impl Column {
+    /// As many columns as 0.
+    fn none(&self) -> Result<Self> {
+        let none = |x: &Tensor| x.f_narrow(0, 0, 0);
+        Ok(Self { out: none(&self.out)?, key: none(&self.key)?, value: none(&self.value)? })
+    }
+
+    fn join(parts: &[&Self]) -> Result<Self> {
+        let all = |of: fn(&Self) -> &Tensor| Tensor::f_cat(&parts.iter().map(|part| of(part)).collect::<Vec<_>>(), 0);
+        Ok(Self { out: all(|part| &part.out)?, key: all(|part| &part.key)?, value: all(|part| &part.value)? })
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::metric::Cell;
-use super::request::{Reference, Request, Sample};
+use super::measured::Cell;
+use super::request::{Origin, Reference, Request, Sample, Sizes};
 use super::set::{self, Element};
 use crate::access;
 use crate::error::Result;
@@ -19,7 +19,7 @@ pub struct Store {
 }
 
 /// Changed whenever the numbers, the fields below or the layout of the files change.
-const VERSION: &str = "lancet cells 3";
+const VERSION: &str = "lancet cells 4";
 
 impl Store {
     /// The store in `folder` for the samples of a request with sources.
@@ -32,15 +32,22 @@ impl Store {
         common.field("model", model.fingerprint()?);
         common.field("dtype", kind_name(model.decoder.kind));
         common.field("site", request.site.name());
-        common.list("sizes", &request.sizes);
+        match &request.sizes {
+            Sizes::Of(sizes) => common.list("sizes", sizes),
+            Sizes::Random { subsets, seed } => common.list("random", [*subsets as u64, *seed]),
+        }
         let names = |elements: &Vec<Element>| set::name(elements);
         common.optional("elements", request.elements.as_ref().map(names));
+        common.field("origin", request.origin.name());
+        if matches!(request.origin, Origin::Mean) {
+            samples.iter().for_each(|sample| common.list("mean", &sample.source));
+        }
         let path = |(number, sample): (usize, &Sample)| {
             let mut identity = common.clone();
-            identity.list("source", request.source(number));
+            identity.list("source", &sample.source);
             identity.list("prompt", &sample.prompt);
             identity.field("position", sample.position);
-            identity.field("answer", sample.answer);
+            identity.list("answer", &request.answers[number]);
             identity.list("against", request.against.get(number).into_iter().flatten());
             identity.optional("reference", request.reference.map(Reference::name));
             let name = identity.hex();
@@ -65,18 +72,19 @@ impl Store {
             mean: number(mean),
             against: number(against),
             kl: number(kl),
+            closure: 0.0,
         };
         let cells: Vec<Cell> = rows.iter().map(cell).collect();
         cells.iter().all(|cell| cell.is_measured()).then_some(cells)
     }
 
-    /// Stores the sample's cells: the six numbers of each set in order, 8 bytes each, little-endian.
+    /// Stores the sample's cells: the numbers of each set in order, but that of a function, 8 bytes each, little-endian.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn put(&self, sample: usize, cells: &[Cell]) -> Result<()> {
         file::write_atomic(&self.paths[sample], |out| {
-            for Cell { logit, rank, log_sum_exp, mean, against, kl } in cells {
+            for Cell { logit, rank, log_sum_exp, mean, against, kl, closure: _ } in cells {
                 out.write_all(&logit.to_le_bytes())?;
                 out.write_all(&rank.to_le_bytes())?;
                 for number in [log_sum_exp, mean, against, kl] {

@@ -53,21 +53,27 @@ impl LinearMap {
         Ok(Tensor::f_from_slice(&effects)?.f_view([depth as i64, depth as i64])?)
     }
 
-    /// The residuals after the last layer at position `to`, [set, d_model], that the map predicts of patching
-    /// `vectors`, one [d_model] per layer, over the residual stream at `position` after each layer of a set. Layers of
-    /// a set ascend; sets that begin alike share their work.
+    /// The residuals after the last layer at position `to`, [row, d_model], that the map predicts of patching
+    /// `vectors`, one [d_model] per layer, over the residual stream at `position` after each layer of a set, and the row
+    /// of each set. Layers of a set ascend; sets that begin alike share their work, and those that end alike a row.
     ///
     /// # Errors
     /// A map frozen under interventions; a wrong number or size of vectors; a layer out of range; too little memory;
     /// interruption.
-    pub fn predict_sets(&self, sets: &[Vec<usize>], vectors: &[Tensor], position: i64, to: i64) -> Result<Tensor> {
+    pub fn predict_sets(
+        &self,
+        sets: &[Vec<usize>],
+        vectors: &[Tensor],
+        position: i64,
+        to: i64,
+    ) -> Result<(Tensor, Vec<usize>)> {
         let own = self.own_changes(vectors, position)?;
         for layer in sets.iter().flatten() {
             self.check_layer(*layer as i64)?;
         }
         let clean = self.residual(self.depth()).f_narrow(0, to, 1)?;
         if position > to {
-            return Ok(clean.f_repeat([sets.len() as i64, 1])?);
+            return Ok((clean, vec![0; sets.len()]));
         }
         // At the read position itself only the last patch is left.
         let sets: Vec<&[usize]> =
@@ -75,10 +81,9 @@ impl LinearMap {
         let distinct: Vec<&[usize]> = sets.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
         let longest = distinct.iter().map(|set| set.len()).max().unwrap_or(0).max(1);
         let at_once = POSITIONS / ((to + 1 - position) as usize * longest);
-        let ends = in_parts(&distinct, at_once, |sets| self.changes(sets, &own, position, to))?;
-        let places: HashMap<&[usize], i64> = distinct.into_iter().zip(0..).collect();
-        let places: Vec<i64> = sets.iter().map(|set| places[set]).collect();
-        Ok(Tensor::f_cat(&ends, 0)?.f_index_select(0, &self.index(&places)?)?.f_add(&clean)?)
+        let changes = in_parts(&distinct, at_once, |sets| self.changes(sets, &own, position, to))?;
+        let rows: HashMap<&[usize], usize> = distinct.into_iter().zip(0..).collect();
+        Ok((Tensor::f_cat(&changes, 0)?.f_add(&clean)?, sets.iter().map(|set| rows[set]).collect()))
     }
 
     /// The changes at position `to` after the last layer that patches of sets of layers make, [set, d_model]; `own` are

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::hook::HookPoint;
+use super::hook::{HookPoint, Site};
 use super::padding::Padding;
 use super::window::Window;
 use crate::error::{Error, Result};
@@ -146,7 +146,7 @@ pub struct Intervention {
     pub positions: At,
     /// In which samples of the batch; None for all
     pub rows: Option<Vec<i64>>,
-    /// In which head; None for all. The value then has no head dimension
+    /// In which head, or neuron at `mlp.hook_post`; None for all. The value then has no such dimension
     pub head: Option<i64>,
     /// What
     pub change: Change,
@@ -239,10 +239,11 @@ impl Intervention {
         let (site, rank) = (self.point.site, part.dim());
         let position_dim = site.position_dim(rank);
         let Some(head) = self.head else { return Ok((part.shallow_clone(), position_dim)) };
-        let dim = site.head_dim(rank).ok_or_else(|| {
-            Error::new("the hook has no heads")
-                .hint("`head` goes with q, k, v, z, result, scores, pattern and their like")
-        })?;
+        let dim =
+            site.head_dim(rank).or_else(|| (site == Site::MlpPost).then_some(rank as i64 - 1)).ok_or_else(|| {
+                Error::new("the hook has no heads")
+                    .hint("`head` goes with q, k, v, z, result, scores, pattern and their like")
+            })?;
         let headed = part.f_select(dim, resolve("head", head, part.size()[dim as usize])?)?;
         Ok((headed, if dim < position_dim { position_dim - 1 } else { position_dim }))
     }

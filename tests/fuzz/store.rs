@@ -4,8 +4,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use lancet::file::text_checksum;
-use lancet::grid::metric::Cell;
-use lancet::grid::request::{Request, Sample, Setting};
+use lancet::grid::measured::Cell;
+use lancet::grid::request::{Direction, Origin, Request, Sample, Setting, Sizes};
 use lancet::grid::store::Store;
 use lancet::model::hook::Site;
 use lancet::model::language_model::{LanguageModel, LoadOptions};
@@ -40,17 +40,17 @@ impl Target for Cells {
         let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
         let model = LanguageModel::load(&fixture("config/qwen2").display().to_string(), &options).unwrap();
         let request = Request {
-            sources: vec![vec![1]],
-            vectors: None,
+            origin: Origin::Source(vec![vec![1]]),
             targets: vec![vec![2]],
-            answers: vec![3],
+            answers: vec![vec![3]],
             metrics: Vec::new(),
             against: Vec::new(),
             reference: None,
             positions: vec![0],
-            sizes: vec![1],
+            sizes: Sizes::Of(vec![1]),
             elements: None,
             site: Site::ResidPost,
+            direction: Direction::Denoise,
             setting: Setting::TargetOnly,
             filler: None,
             max_rank: None,
@@ -58,9 +58,9 @@ impl Target for Cells {
             tokens_at_once: None,
             store: None,
         };
-        let sample = Sample { prompt: vec![2], position: 0, answer: 3 };
+        let sample = Sample { prompt: vec![2], position: 0, target: vec![2], source: vec![1] };
         let store = Store::open("cells".as_ref(), &model, &request, &[sample]).unwrap();
-        let cell = |logit, rank| Cell { logit, rank, log_sum_exp: 1.5, mean: 0.1, against: 0.2, kl: 0.3 };
+        let cell = |logit, rank| Cell { logit, rank, log_sum_exp: 1.5, mean: 0.1, against: 0.2, kl: 0.3, closure: 0.0 };
         store.put(0, &[cell(0.5, 1), cell(-2.0, 7)]).unwrap();
         let path = only_file("cells");
         let mutator = Mutator::new(vec![fs::read(&path).unwrap()], &["\u{1}\0\0\0\0\0\0\0"]);

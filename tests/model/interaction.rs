@@ -1,12 +1,12 @@
 //! Interactions of patched sets: shapiq's exact values (`make_interaction_fixtures.py`), laws, and errors.
 
+use crate::made_grid::{layers, made_grid};
 use crate::support::{eval_tensor, fixture, run_script, script_failure, session, tiny_path};
 use lancet::grid::interaction::{Index, Null, interactions};
-use lancet::grid::metric::{Cell, Measured, Metric};
+use lancet::grid::metric::Metric;
 use lancet::grid::outcome::Grid;
-use lancet::grid::plan::Plan;
-use lancet::grid::request::Setting;
-use lancet::grid::set::{self, Element, Set};
+use lancet::grid::request::Sizes;
+use lancet::grid::set::{self, Set};
 use serde_json::Value;
 use tch::Tensor;
 
@@ -18,27 +18,11 @@ fn table(value: &Value) -> Vec<Vec<f64>> {
 
 /// A grid of all sets of five layers whose logits are the fixture's values.
 fn grid(values: &[Vec<f64>]) -> Grid {
-    let cell = |logit| Cell { logit, rank: 1, log_sum_exp: 0.0, mean: 0.0, against: 0.0, kl: 0.0 };
-    let elements: Vec<Element> = (0..PLAYERS).map(|layer| Element { layer, head: None }).collect();
-    let sets = set::all(&elements, &[1, 2, 3, 4, 5]);
+    let elements = layers(PLAYERS);
+    let sizes = vec![1, 2, 3, 4, 5];
     let mask = |set: &Set| set.iter().map(|element| 1 << element.layer).sum::<usize>();
-    let patched: Vec<Cell> =
-        sets.iter().flat_map(|set| values.iter().map(move |sample| cell(sample[mask(set)]))).collect();
-    let baseline: Vec<Cell> = values.iter().map(|sample| cell(sample[0])).collect();
-    let plan = Plan { sets: sets.len(), samples: values.len(), stored: 0, passes: 0, plain_passes: 0, bytes: 0 };
-    Grid {
-        patched: Measured::of_cells(&patched).unwrap().shaped(&[sets.len() as i64, values.len() as i64]).unwrap(),
-        sets,
-        baseline: Measured::of_cells(&baseline).unwrap(),
-        ends: None,
-        setting: Setting::TargetOnly,
-        metrics: Vec::new(),
-        has_against: false,
-        has_reference: false,
-        max_rank: None,
-        plan,
-        verified: None,
-    }
+    let sets = set::all(&elements, &sizes);
+    made_grid(elements, sets, Sizes::Of(sizes), values.len(), |set, sample| values[sample][mask(set)])
 }
 
 #[test]
@@ -143,7 +127,7 @@ fn what_has_no_interaction_is_named() {
         ("model.patch_grid(request + #{ elements: [99] })", "no element 99"),
         ("model.patch_grid(request + #{ elements: [[0, 1]] })", "no element 0.1"),
         ("model.patch_grid(request + #{ elements: [0, 1], sizes: [3] })", "1 to 2"),
-        ("model.patch_grid(request + #{ elements: [\"a\"] })", "a layer or"),
+        ("model.patch_grid(request + #{ elements: [\"a\"] })", "a layer, or"),
     ] {
         let error = script_failure(&mut session, script);
         assert!(error.contains(message), "{script}: {error}");

@@ -3,16 +3,21 @@
 
 use std::rc::Rc;
 
-use crate::support::{assert_contains, load, max_difference, run_script, script_failure, session, tiny_path};
+use crate::support::checkpoint::Checkpoint;
+use crate::support::{
+    assert_contains, device, generator, load, max_difference, run_script, script_failure, session, tiny_path,
+};
 use lancet::grid::frozen;
-use lancet::grid::metric::{Measured, Metric, Target};
-use lancet::grid::request::{Request, Setting};
+use lancet::grid::measured::Measured;
+use lancet::grid::metric::Metric;
+use lancet::grid::request::{Direction, Origin, Request, Setting, Sizes};
 use lancet::grid::set::{self, Element, Set};
+use lancet::grid::target::Target;
 use lancet::linear::map::LinearMap;
 use lancet::linear::readout::Scale;
 use lancet::model::hook::{HookPoint, Site};
 use lancet::model::intervention::{At, Change, Intervention};
-use lancet::model::language_model::LanguageModel;
+use lancet::model::language_model::{LanguageModel, LoadOptions};
 use tch::{Device, Kind, Tensor};
 
 /// Sequential and parallel blocks, norms before, after and on both sides, a soft cap, experts.
@@ -25,17 +30,17 @@ fn double(name: &str) -> Rc<LanguageModel> {
 
 fn request(site: Site, sizes: &[usize]) -> Request {
     Request {
-        sources: vec![SOURCE.to_vec()],
-        vectors: None,
+        origin: Origin::Source(vec![SOURCE.to_vec()]),
         targets: vec![vec![3, 14, 15, 9], vec![6, 2, 40], vec![12, 13, 50, 1, 4]],
-        answers: vec![5, 60, 7],
+        answers: vec![vec![5], vec![60, 4], vec![7]],
         against: Vec::new(),
         reference: None,
         metrics: Vec::new(),
         positions: vec![0, -1, 2],
-        sizes: sizes.to_vec(),
+        sizes: Sizes::Of(sizes.to_vec()),
         elements: None,
         site,
+        direction: Direction::Denoise,
         setting: Setting::TargetOnly,
         filler: None,
         max_rank: None,
@@ -62,6 +67,13 @@ fn single(map: &LinearMap, set: &Set, vectors: &[Tensor], position: i64, to: i64
     prediction.expect("a prediction").predicted
 }
 
+/// The predicted residuals at position `to`, [set, d_model].
+fn ends(map: &LinearMap, sets: &[Vec<usize>], vectors: &[Tensor], position: i64, to: i64) -> Tensor {
+    let (residuals, rows) = map.predict_sets(sets, vectors, position, to).expect("residuals");
+    let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
+    residuals.index_select(0, &Tensor::from_slice(&rows).to_device(residuals.device()))
+}
+
 fn digest(model: &LanguageModel) -> Vec<Tensor> {
     lancet::grid::digest::digest(&model.decoder, SOURCE, Site::ResidPost).expect("a digest")
 }
@@ -73,7 +85,7 @@ fn the_frozen_null_is_what_predicting_every_set_alone_gives() {
         let model = double(name);
         let mut request = request(Site::ResidPost, &[1, 2, 3]);
         // The order of sets is the caller's.
-        let mut sets = request.sets(model.config());
+        let mut sets = request.sets(model.config()).expect("sets");
         sets.reverse();
         request.against = vec![vec![1]; 3];
         let samples = request.samples(&model.decoder).expect("samples");
@@ -88,8 +100,7 @@ fn the_frozen_null_is_what_predicting_every_set_alone_gives() {
             let mut logits: Vec<Tensor> =
                 sets.iter().map(|set| single(&map, set, &vectors, sample.position, to)).collect();
             logits.push(map.logits(to).expect("logits"));
-            let rows = Tensor::from_slice(&vec![number as i64; logits.len()]);
-            let own = target.select(&rows, Device::Cpu).expect("a target");
+            let own = target.select(&vec![number; logits.len()], Device::Cpu).expect("a target");
             let alone = Measured::of_logits(&Tensor::stack(&logits, 0), &own).expect("measured");
             for (what, metric) in Metric::NAMES.into_iter().filter(|(_, metric)| *metric != Metric::Kl) {
                 let values = |measured: &Measured| measured.values(metric, None).expect("values").to(Device::Cpu);
@@ -117,19 +128,16 @@ fn in_the_map_a_pair_interacts_by_overwriting_only() {
             let effects = map.predict_grid(&vectors, &readout, position).expect("a grid");
             let sets: Vec<Vec<usize>> =
                 (0..depth).flat_map(|i| (i..depth).map(move |j| if i == j { vec![i] } else { vec![i, j] })).collect();
-            let ends = map.predict_sets(&sets, &vectors, position, to).expect("residuals");
-            let changes = &ends - map.residual(depth).select(0, to);
+            let changes = ends(&map, &sets, &vectors, position, to) - map.residual(depth).select(0, to);
             // The fast way and the whole logits agree.
-            for (set, change) in
-                sets.iter().zip(Vec::<Tensor>::from_iter((0..).zip(&sets).map(|(row, _)| changes.select(0, row))))
-            {
+            for (row, set) in (0..).zip(&sets) {
                 let ours = effects.double_value(&[set[0] as i64, set[set.len() - 1] as i64]);
-                let whole = readout.covector.select(0, 0).dot(&change).double_value(&[]);
+                let whole = readout.covector.select(0, 0).dot(&changes.select(0, row)).double_value(&[]);
                 assert!((ours - whole).abs() < 1e-10, "{name} {scale:?} {set:?}: {ours} for {whole}");
             }
             // The interaction is minus the effect of what the second patch overwrites.
-            for i in 0..depth {
-                let own = &vectors[i] - map.residual(i + 1).select(0, position);
+            for (i, vector) in vectors.iter().enumerate() {
+                let own = vector - map.residual(i + 1).select(0, position);
                 for j in i + 1..depth {
                     let there = map.carry(&own, (i + 1, position), (j + 1, position)).expect("carried");
                     let end = map.carry(&there, (j + 1, position), (depth, to)).expect("carried");
@@ -146,24 +154,29 @@ fn in_the_map_a_pair_interacts_by_overwriting_only() {
 #[test]
 fn sets_are_predicted_in_parts_and_after_the_read_position_change_nothing() {
     let _guard = tch::no_grad_guard();
-    let model = double("llama3");
-    let prompt: Vec<i64> = (0..40).map(|number| number * 7 % 60).collect();
+    let turn = generator();
+    let options = LoadOptions { device: device(), kind: Kind::Double, random_seed: Some(3), ..LoadOptions::default() };
+    let checkpoint = Checkpoint::of("llama3").with("num_hidden_layers", 5.into());
+    let model = Rc::new(checkpoint.write().load_with(options).expect("a model"));
+    drop(turn);
+    let prompt: Vec<i64> = (0..110).map(|number| number * 7 % 60).collect();
     let map = LinearMap::freeze(model.clone(), &prompt).expect("a map");
     let vectors = digest(&model);
-    // Sets of every size, many times over: more positions than are carried at once.
-    let elements = set::elements(model.config(), Site::ResidPost);
+    // Sets of every size over many positions: more than are carried at once.
+    let elements = set::elements(model.config(), Site::ResidPost).expect("elements");
     let all = set::all(&elements, &(1..=elements.len()).collect::<Vec<_>>());
     let sets: Vec<Vec<usize>> =
-        all.iter().cycle().take(300).map(|set| set.iter().map(|element| element.layer as usize).collect()).collect();
-    let together = map.predict_sets(&sets, &vectors, 1, 30).expect("residuals");
-    for (row, set) in (0..).zip(&sets).take(all.len()) {
-        let alone = map.predict_sets(std::slice::from_ref(set), &vectors, 1, 30).expect("residuals");
+        all.iter().map(|set| set.iter().map(|element| element.layer as usize).collect()).collect();
+    let together = ends(&map, &sets, &vectors, 1, 100);
+    for (row, set) in (0..).zip(&sets) {
+        let alone = ends(&map, std::slice::from_ref(set), &vectors, 1, 100);
         assert!(max_difference(&together.narrow(0, row, 1), &alone) < 1e-12, "{set:?}");
     }
-    let after = map.predict_sets(&sets, &vectors, 31, 30).expect("residuals");
-    let clean = map.residual(map.depth()).narrow(0, 30, 1).repeat([300, 1]);
-    assert_eq!(max_difference(&after, &clean), 0.0);
-    let refused = map.predict_sets(&[vec![99]], &vectors, 1, 30).expect_err("no such layer");
+    let clean = map.residual(map.depth()).narrow(0, 100, 1);
+    assert_eq!(max_difference(&ends(&map, &[Vec::new()], &vectors, 1, 100), &clean), 0.0);
+    let after = ends(&map, &sets, &vectors, 101, 100);
+    assert_eq!(max_difference(&after, &clean.repeat([sets.len() as i64, 1])), 0.0);
+    let refused = map.predict_sets(&[vec![99]], &vectors, 1, 100).expect_err("no such layer");
     assert!(refused.to_string().contains("99"), "{refused}");
 }
 
@@ -173,7 +186,7 @@ fn only_residual_streams_have_a_frozen_null() {
     let request = request(Site::MlpOut, &[1]);
     let samples = request.samples(&model.decoder).expect("samples");
     let target = Target::answers(&request.answers).expect("a target");
-    let sets = request.sets(model.config());
+    let sets = request.sets(model.config()).expect("sets");
     let refused = frozen::predicted(&model, &request, &samples, &sets, &target).expect_err("refused");
     assert_contains(&refused.to_string(), &["mlp_out"]);
 }

@@ -210,6 +210,7 @@ fn metrics_without_parts_are_refused() {
         ("metric: \"logit_difference\"", "needs tokens to compare"),
         ("metric: #{ kind: \"logit_difference\", against: 7 }", "the answer"),
         ("metric: #{ kind: \"logit_difference\", against: 1000000 }", "out of range"),
+        ("metric: |logits| logits[:, 5]", "not measured by functions"),
         ("ids: [3]", "either `ids`"),
     ] {
         let message = script_failure(&mut session, &format!("lin.totals(#{{ answer: 7, {request} }})"));

@@ -4,11 +4,14 @@
 
 mod support;
 
+mod ablation;
 mod adapter;
+mod anova;
 mod chat_template;
 mod checkpoint;
 mod config;
 mod corpus;
+mod direction;
 mod experts;
 mod fused;
 mod generate;
@@ -24,6 +27,7 @@ mod linear_grid;
 mod linear_metric;
 mod linear_reference;
 mod load;
+mod made_grid;
 mod metric;
 mod multimodal;
 mod not_finite;

@@ -141,3 +141,120 @@ fn what_cannot_be_measured_is_named() {
     );
     assert!(error.contains("no tokens to compare"), "{error}");
 }
+
+/// Several ids of a sample count as one token: their probabilities add up.
+#[test]
+fn an_answer_may_be_several_ids() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("llama3").display().to_string().into());
+    run_script(
+        &mut session,
+        r#"
+        let model = load_model(path, #{ device: device, dtype: "f64" });
+        let answers = [[5, 9, 11], [6], [7, 8]];
+        let targets = [[1, 2, 3], [7, 8, 9], [4, 4]];
+        let request = #{ source: [3, 4], target: targets, answer: answers, quiet: true, store: false, verify: 6,
+            metric: ["log_probability", #{ kind: "logit_difference", against: [1, 2, 3] }] };
+        let grid = model.patch_grid(request);
+        assert(grid.verified.max_logit_difference < 1e-12 && grid.verified.rank_differences == 0);
+        for sample in 0..3 {
+            let logits = model.forward(targets[sample])[0, -1];
+            let of = |values| stack(answers[sample].map(|id| values[id]), 0);
+            let own = of.call(logits);
+            let baseline = |metric| grid.baseline[metric][sample];
+            assert(allclose(baseline.call("probability"), of.call(logits.softmax(0)).sum(), #{ atol: 1e-12 }));
+            assert(allclose(baseline.call("logit"), own.logsumexp(0), #{ atol: 1e-12 }));
+            assert(baseline.call("rank").item() == 1 + (logits > own.max()).sum().item());
+        }
+        // One id is the same in an array of its own.
+        let one = model.patch_grid(request + #{ answer: [5, 6, 7] });
+        let in_arrays = model.patch_grid(request + #{ answer: [[5], [6], [7]] });
+        assert(equal(one.effect("logit"), in_arrays.effect("logit")) && equal(one.rank, in_arrays.rank));
+        let swept = model.sweep(#{ target: [[1, 2, 3]], answer: [[5, 9, 11]], over: [0], hooks: |_item| [] });
+        assert(allclose(swept.probability[0, 0], grid.baseline.probability[0], #{ atol: 1e-12 }));
+        "#,
+    );
+    for (answer, message) in [
+        ("[[5], [6], []]", "sample 2 has no answer"),
+        ("[[5], [6], [7, 7]]", "the id 7 twice"),
+        ("[[5], [6], [7, 1]]", "`against` has the answer of sample 2"),
+    ] {
+        let script = format!(
+            "model.patch_grid(request + #{{ answer: {answer}, metric: #{{ kind: \"logit_difference\", against: 1 }} }})"
+        );
+        let error = script_failure(&mut session, &script);
+        assert!(error.contains(message), "{answer}: {error}");
+    }
+}
+
+const CLOSURES: &str = r#"
+    let model = load_model(path, #{ device: device, dtype: "f64" });
+    let answers = [5, 6, 7, 5];
+    let request = #{ source: [3, 4], target: [[1, 2, 3], [7, 8, 9], [4, 4], [1, 2, 5]], answer: answers, quiet: true };
+"#;
+
+#[test]
+fn a_function_may_be_the_metric() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("llama3").display().to_string().into());
+    run_script(&mut session, CLOSURES);
+    run_script(
+        &mut session,
+        r#"
+        // By the samples' numbers, the metric that the grid has of its own.
+        let own = |logits, samples| {
+            let ids = tensor(samples.map(|sample| answers[sample]), #{ dtype: "i64" });
+            logits.log_softmax(-1).gather(1, ids.unsqueeze(1)).squeeze(1)
+        };
+        for tokens in [1, 1000] {
+            for site in ["resid_post", "z"] {
+                let grid = model.patch_grid(request + #{ metric: ["log_probability", own], site: site,
+                    tokens_at_once: tokens });
+                assert(grid.metrics == ["log_probability", "closure"] && grid.plan.stored == 0);
+                assert(allclose(grid.effect("closure"), grid.effect("log_probability"), #{ atol: 1e-12 }));
+                assert(allclose(grid.interactions(#{ metric: "closure" }).values, grid.interactions(#{}).values,
+                    #{ atol: 1e-12 }));
+            }
+        }
+        // Without numbers: the same token of all samples; an array of numbers is as good.
+        let fifth = model.patch_grid(request + #{ answer: [5, 5, 5, 5], metric: |logits| logits[:, 5] });
+        assert(allclose(fifth.effect("closure"), fifth.effect("logit"), #{ atol: 1e-12 }));
+        let rows = model.patch_grid(request + #{ answer: [5, 5, 5, 5],
+            metric: |logits| logits[:, 5].to_array() });
+        assert(equal(rows.effect("closure"), fifth.effect("closure")));
+
+        let swept = model.sweep(#{ target: request.target, padding: "left", answer: answers, over: [0, 1],
+            hooks: |layer| [zero(`blocks.${layer}.hook_mlp_out`)],
+            metric: ["log_probability", own, #{ kind: "kl", reference: "target" }, "rank"] });
+        assert(allclose(swept.closure, swept.log_probability, #{ atol: 1e-12 }));
+        assert(swept.keys().len() == 4 && swept.kl.min().item() > 0.0 && swept.rank.shape == [2, 4]);
+        "#,
+    );
+    for (script, message) in [
+        ("model.patch_grid(request + #{ metric: |logits| logits })", "one number per sample"),
+        ("model.patch_grid(request + #{ metric: |logits| logits.mean() })", "one number per sample"),
+        ("model.patch_grid(request + #{ metric: |logits| \"a\" })", "an array of numbers"),
+        (
+            "model.patch_grid(request + #{ metric: |logits, samples| if samples.contains(2) { throw \"mine\" } else { logits[:, 0] } })",
+            "fails at sample 2: mine",
+        ),
+        (
+            "model.patch_grid(request + #{ metric: |logits, samples| samples.map(|sample| [1.0, 2.0, 3.0][sample]) })",
+            "fails at sample 3",
+        ),
+        ("model.patch_grid(request + #{ metric: [|logits| logits[:, 0], |logits| logits[:, 1]] })", "two functions"),
+        ("model.patch_grid(request + #{ metric: \"closure\" })", "is a function"),
+        ("model.patch_grid(request).effect(\"closure\")", "not given a function"),
+        (
+            "model.sweep(#{ target: [1], answer: [1], over: [0], hooks: |_item| [], metric: #{ kind: \"rr\", normalised: true } })",
+            "to normalise by",
+        ),
+        (
+            "model.sweep(#{ target: [1], answer: [1], over: [0], hooks: |_item| [], metric: #{ kind: \"kl\", reference: \"clean\" } })",
+            "has no source",
+        ),
+    ] {
+        let error = script_failure(&mut session, script);
+        assert!(error.contains(message), "{script}: {error}");
+    }
+}

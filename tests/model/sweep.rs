@@ -2,9 +2,10 @@
 
 use crate::support::{TINY, load, logits, max_difference, run_script, script_failure, session, tiny_path};
 use lancet::grid::digest::Digests;
-use lancet::grid::metric::{Asked, Metric, Target};
+use lancet::grid::metric::{Asked, Metric};
 use lancet::grid::outcome::Grid;
-use lancet::grid::request::{Request, Setting};
+use lancet::grid::request::{Direction, Origin, Request, Setting, Sizes};
+use lancet::grid::target::Target;
 use lancet::grid::{driver, plain};
 use lancet::model::hook::Site;
 use lancet::model::language_model::LanguageModel;
@@ -12,17 +13,17 @@ use tch::Kind;
 
 fn request(site: Site, position: i64, sizes: &[usize]) -> Request {
     Request {
-        sources: vec![vec![3, 4, 5, 6]],
-        vectors: None,
+        origin: Origin::Source(vec![vec![3, 4, 5, 6]]),
         targets: vec![vec![1, 2, 3, 4, 5], vec![1, 7, 8, 9, 2], vec![4, 5, 6]],
-        answers: vec![5, 6, 7],
+        answers: vec![vec![5], vec![6], vec![7]],
         metrics: vec![Asked::plain(Metric::Logit)],
         against: Vec::new(),
         reference: None,
         positions: vec![position],
-        sizes: sizes.to_vec(),
+        sizes: Sizes::Of(sizes.to_vec()),
         elements: None,
         site,
+        direction: Direction::Denoise,
         setting: Setting::TargetOnly,
         filler: None,
         max_rank: None,
@@ -34,7 +35,7 @@ fn request(site: Site, position: i64, sizes: &[usize]) -> Request {
 
 fn compute(model: &LanguageModel, request: &Request) -> Grid {
     let _guard = tch::no_grad_guard();
-    driver::compute(model, request, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"))
+    driver::compute(model, request, None, &mut |_| ()).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn double(name: &str) -> LanguageModel {
@@ -58,13 +59,24 @@ fn the_plan_equals_the_plain_way_on_every_family() {
     }
 }
 
+const SITES: [(Site, &[usize]); 10] = [
+    (Site::AttentionOut, &[1, 2, 3]),
+    (Site::MlpOut, &[2]),
+    (Site::Z, &[1, 2]),
+    (Site::ResidPost, &[3]),
+    (Site::Query, &[1, 2]),
+    (Site::Key, &[1, 2]),
+    (Site::Value, &[1, 2]),
+    (Site::KeyIn, &[1, 2]),
+    (Site::ValueIn, &[1]),
+    (Site::MlpPost, &[1]),
+];
+
 #[test]
 fn the_plan_equals_the_plain_way_at_every_site() {
     for name in ["olmo2", "gemma2", "gpt2", "gpt_neox"] {
         let model = double(name);
-        for (site, sizes) in
-            [(Site::AttentionOut, &[1, 2, 3][..]), (Site::MlpOut, &[2]), (Site::Z, &[1, 2]), (Site::ResidPost, &[3])]
-        {
+        for (site, sizes) in SITES {
             for position in [0, 2, -1] {
                 let mut request = request(site, position, sizes);
                 request.verify = 150;
@@ -81,7 +93,7 @@ fn the_plan_equals_the_plain_way_at_every_site() {
 fn samples_may_differ_in_everything() {
     let model = double("llama3");
     let mut request = request(Site::ResidPost, 0, &[1, 2]);
-    request.sources = vec![vec![3, 4], vec![5, 6, 7], vec![8]];
+    request.origin = Origin::Source(vec![vec![3, 4], vec![5, 6, 7], vec![8]]);
     request.targets = vec![vec![1, 2, 3], vec![9], vec![1, 2, 3]];
     request.positions = vec![0, 1, -1];
     request.filler = Some(11);
@@ -98,9 +110,9 @@ fn vectors_stand_for_a_source() {
         let model = double("olmo2");
         let mut request = request(site, 0, &[1, 2]);
         let from_source = compute(&model, &request);
-        let digest = Digests::new(&model.decoder, &request).get(0).expect("digest");
-        request.sources.clear();
-        request.vectors = Some(digest);
+        let samples = request.samples(&model.decoder).expect("samples");
+        let digest = Digests::new(&model.decoder, &request, &samples).get(0).expect("digest");
+        request.origin = Origin::Vectors(digest);
         request.verify = 40;
         let from_vectors = compute(&model, &request);
         assert_eq!(from_vectors.patched.logit, from_source.patched.logit);
@@ -133,7 +145,7 @@ fn effects_are_against_the_chosen_baseline() {
         for (grid, prompt) in [(&alone, target.clone()), (&together, [&[3, 4, 5, 6][..], target].concat())] {
             let tokens = model.decoder.tokens(&[prompt]).expect("tokens");
             let logits = logits(&model, &tokens).select(0, 0).select(0, -1);
-            let expected = logits.double_value(&[*answer]);
+            let expected = logits.double_value(&[answer[0]]);
             assert!((grid.baseline.logit.double_value(&[sample as i64]) - expected).abs() < 1e-12);
             let higher = logits.gt(expected).sum(Kind::Int64).int64_value(&[]);
             assert_eq!(grid.baseline.rank.int64_value(&[sample as i64]), 1 + higher);
@@ -185,10 +197,10 @@ fn an_interrupted_grid_goes_on_where_it_stopped() {
 
     // A change of any input of the numbers makes a different sample.
     let changes: [fn(&mut Request); 5] = [
-        |request| request.sources = vec![vec![3, 4, 5, 7]],
-        |request| request.answers = vec![6, 7, 8],
+        |request| request.origin = Origin::Source(vec![vec![3, 4, 5, 7]]),
+        |request| request.answers = vec![vec![6], vec![7], vec![8]],
         |request| request.positions = vec![1],
-        |request| request.sizes = vec![1],
+        |request| request.sizes = Sizes::Of(vec![1]),
         |request| request.site = Site::MlpOut,
     ];
     for change in changes {
@@ -230,9 +242,9 @@ fn the_keys_of_models_and_cells_are_pinned() {
         files.map(|file| file.expect("file").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     let expected = [
-        "0fac6a3089078c4b1f4ed4e4a3302f8605ec0aa93f2d6262985db434501ea962.cells",
-        "4a48d74189e18cf40e5bb74355648639627cbac94f2f796b62cb2436740ebff6.cells",
-        "f75b968a37bc98deaf068a20b82438903373289f774c10cbfa33121b4fa7d066.cells",
+        "488e3e27baeb59649ff815c880ee7f31bd87ace3237f92e52e7cf943635eacad.cells",
+        "4e62cbe8a6ccebae36aebcd77005d3921800cd88e0c6f39578a6e05c770b5ae9.cells",
+        "dff3b4b157692e354e6c6ee8e3b88c41815fc2f43f720131ddebecb6636caad9.cells",
     ];
     assert_eq!(names, expected);
 }
@@ -282,25 +294,25 @@ fn what_is_not_finite_is_refused_at_its_cause() {
     let mut model = double("qwen3");
     let mut request = request(Site::ResidPost, 0, &[1]);
     let failed = |model: &LanguageModel, request: &Request| {
-        driver::compute(model, request, &mut |_| ()).expect_err("it is noticed").to_string()
+        driver::compute(model, request, None, &mut |_| ()).expect_err("it is noticed").to_string()
     };
     let config = model.config();
     let mut vectors: Vec<_> = (0..config.n_layers).map(|_| model.decoder.embedding.get(1)).collect();
     vectors[1] = vectors[1].full_like(f64::INFINITY);
-    request.vectors = Some(std::rc::Rc::new(vectors));
+    request.origin = Origin::Vectors(std::rc::Rc::new(vectors));
     assert_eq!(failed(&model, &request), "the given vector holds infinity or NaN at layer 1");
 
     // Only a source has token 3, so the targets without it can be run.
-    request.vectors = None;
+    request.origin = Origin::Source(vec![vec![3, 4, 5, 6]]);
     request.targets = vec![vec![1, 2], vec![4, 5]];
-    request.answers = vec![5, 6];
+    request.answers = vec![vec![5], vec![6]];
     let embedding = model.decoder.embedding.copy();
     let _ = model.decoder.embedding.get(3).fill_(f64::NAN);
     assert_eq!(failed(&model, &request), "the source of sample 0 holds infinity or NaN at layer 0");
 
     model.decoder.embedding = embedding;
     let _ = model.decoder.embedding.get(5).fill_(f64::NAN);
-    request.sources = vec![vec![3]];
+    request.origin = Origin::Source(vec![vec![3]]);
     assert_eq!(failed(&model, &request), "the logits of sample 1 are not finite without a patch");
 }
 
@@ -378,7 +390,7 @@ fn what_cannot_be_done_is_said() {
     }
     for (options, message) in [
         ("#{ target: [1, 2], over: [0] , answer: [1] }", "`sweep` needs `hooks`"),
-        ("#{ target: [1, 2], over: [0], hooks: |x| [] }", "either `answer` or `metric`"),
+        ("#{ target: [1, 2], over: [0], hooks: |x| [] }", "`sweep` needs `answer` or `metric`"),
         ("#{ target: [1, 2], over: [0], hooks: |x| [zero(`blocks.9.hook_mlp_out`)], answer: [1] }", "no layer 9"),
         (
             "#{ target: [1, 2], over: [0], hooks: |x| [[\"blocks.0.hook_mlp_out\", |v| throw \"mine\"]], answer: [1] }",

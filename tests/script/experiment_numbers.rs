@@ -262,31 +262,50 @@ fn interactions_of_all_pairs_are_those_of_single_runs() {
 fn the_linear_gap_is_that_of_single_patches() {
     let bench = Bench::new();
     let naive = bench.naive("anim_color");
-    let out = bench.experiment("linear_gap", &["--task", "anim_color", "--samples", "5"]);
+    let out = bench.experiment("linear_gap", &["--task", "anim_color", "--samples", "5", "--layers", "1-2"]);
     let cells = rows(&out, "cells.csv");
-    let (mut truth, mut predicted) = (Vec::new(), Vec::new());
-    for (i, j) in sets() {
-        let row = only(&cells, &[("layer_i", &i.to_string()), ("layer_j", &j.to_string())]);
-        truth.push(effects(&naive, &name_of(i, j), "logit"));
-        predicted.push(effects(&naive, &name_of(i, j), "predicted"));
-        close(number(&row, "effect"), mean(&truth[truth.len() - 1]), "the effect");
-        close(number(&row, "predicted"), mean(&predicted[predicted.len() - 1]), "the prediction");
-        if i == j {
-            assert_eq!((&*row["eps"], &*row["eps_predicted"]), ("", ""), "one layer has no interaction");
-        } else {
-            close(number(&row, "eps"), mean(&interaction(&naive, (i, j), "logit")), "eps");
-            close(number(&row, "eps_predicted"), mean(&interaction(&naive, (i, j), "predicted")), "predicted eps");
+    for (metric, prediction) in [("logit", "predicted"), ("log_probability", "predicted_log_probability")] {
+        let (mut truth, mut predicted) = (Vec::new(), Vec::new());
+        for (i, j) in sets() {
+            let place = [("layer_i", i.to_string()), ("layer_j", j.to_string()), ("metric", metric.to_owned())];
+            let row = only(&cells, &place.each_ref().map(|(name, value)| (*name, value.as_str())));
+            truth.push(effects(&naive, &name_of(i, j), metric));
+            predicted.push(effects(&naive, &name_of(i, j), prediction));
+            close(number(&row, "effect"), mean(&truth[truth.len() - 1]), "the effect");
+            close(number(&row, "predicted"), mean(&predicted[predicted.len() - 1]), "the prediction");
+            if i == j {
+                assert_eq!((&*row["eps"], &*row["eps_predicted"]), ("", ""), "one layer has no interaction");
+            } else {
+                close(number(&row, "eps"), mean(&interaction(&naive, (i, j), metric)), "eps");
+                close(number(&row, "eps_predicted"), mean(&interaction(&naive, (i, j), prediction)), "predicted eps");
+            }
+        }
+        let summary = only(&rows(&out, "summary.csv"), &[("task", "anim_color"), ("metric", metric)]);
+        let means = |cells: &[Vec<f64>]| cells.iter().map(|cell| mean(cell)).collect::<Vec<_>>();
+        let r = pearson(&means(&predicted), &means(&truth)).expect("a correlation");
+        close(number(&summary, "effect_correlation"), r, "the correlation over cells");
+        let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
+        let explained = |truth: &[f64], predicted: &[f64]| {
+            let gap = squares(&mut truth.iter().zip(predicted).map(|(truth, predicted)| truth - predicted));
+            1.0 - gap / squares(&mut truth.iter().copied())
+        };
+        close(
+            number(&summary, "effect_explained"),
+            explained(&truth.concat(), &predicted.concat()),
+            "the explained share",
+        );
+        // Of the single layers that --layers names, and of each.
+        let single = |layer: usize| sets().iter().position(|set| *set == (layer, layer)).expect("a single layer");
+        let some = |of: &[Vec<f64>]| [of[single(1)].clone(), of[single(2)].clone()].concat();
+        close(number(&summary, "single_explained"), explained(&some(&truth), &some(&predicted)), "of layers 1 and 2");
+        let layers = rows(&out, "layers.csv");
+        // A patch after the last layer does not reach the last position.
+        for layer in 0..3 {
+            let row = only(&layers, &[("layer", &layer.to_string()), ("metric", metric)]);
+            let place = single(layer);
+            close(number(&row, "explained"), explained(&truth[place], &predicted[place]), "of one layer");
         }
     }
-    let summary = only(&rows(&out, "summary.csv"), &[("task", "anim_color")]);
-    let means = |cells: &[Vec<f64>]| cells.iter().map(|cell| mean(cell)).collect::<Vec<_>>();
-    let r = pearson(&means(&predicted), &means(&truth)).expect("a correlation");
-    close(number(&summary, "effect_correlation"), r, "the correlation over cells");
-    let squares = |values: &mut dyn Iterator<Item = f64>| values.map(|value| value * value).sum::<f64>();
-    let (truth, predicted) = (truth.concat(), predicted.concat());
-    let gap = squares(&mut truth.iter().zip(&predicted).map(|(truth, predicted)| truth - predicted));
-    let explained = 1.0 - gap / squares(&mut truth.iter().copied());
-    close(number(&summary, "effect_explained"), explained, "the explained share");
 }
 
 /// The mean over samples with high-ranking paths of what each head has of them, [layer][head]: `activity`, the share of

@@ -12,8 +12,10 @@ use crate::bind::model::prompts;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::grid::digest::digest;
-use crate::grid::metric::{Measured, Metric, Target, against};
+use crate::grid::measured::{Cell, Measured};
+use crate::grid::metric::Metric;
 use crate::grid::request::Reference;
+use crate::grid::target::{Target, against};
 use crate::grid::{frozen, plain};
 use crate::linear::readout::Scale;
 use crate::model::hook::Site;
@@ -68,11 +70,12 @@ impl Call {
     }
 
     /// What the last logits are measured by.
-    fn target(&self, linear: &Linear) -> Result<Target> {
-        let mut target = Target::answers(&[self.answer])?;
+    fn target(&self, linear: &Linear) -> Result<Target<'static>> {
+        let answers = [vec![self.answer]];
+        let mut target = Target::answers(&answers)?;
         let needs = &self.asked.needs;
         if !needs.against.is_empty() {
-            target.against = Some(against(&[self.answer], &needs.against)?);
+            target.against = Some(against(&answers, &needs.against)?);
         }
         if let Some(reference) = needs.reference {
             let own = &linear.map.tokens()[..=self.to as usize];
@@ -92,16 +95,10 @@ impl Call {
         Ok(target)
     }
 
-    /// The effects on a metric that is not linear in the logits, [layer, layer], from what is measured of `sets` and of
-    /// the run without patches.
-    fn square(
-        sets: &[Vec<usize>],
-        measured: &(Measured, Measured),
-        depth: usize,
-        metric: Metric,
-    ) -> Result<tch::Tensor> {
-        let (patched, clean) = measured;
-        let effects = patched.values(metric, None)?.f_sub(&clean.values(metric, None)?)?;
+    /// The effects on a metric, [layer, layer], from the cells of `sets` and of the run without patches.
+    fn square(sets: &[Vec<usize>], cells: &(Vec<Cell>, Cell), depth: usize, metric: Metric) -> Result<tch::Tensor> {
+        let values = |cells: &[Cell]| Measured::of_cells(cells)?.values(metric, None);
+        let effects = values(&cells.0)?.f_sub(&values(&[cells.1])?)?;
         let mut square = vec![f64::NAN; depth * depth];
         for (set, effect) in sets.iter().zip(numbers(&effects)?) {
             square[set[0] * depth + set[set.len() - 1]] = effect;
@@ -117,7 +114,7 @@ impl Call {
                 (first..depth).map(move |last| if first == last { vec![first] } else { vec![first, last] })
             })
             .collect();
-        let mut measured = None;
+        let mut cells = None;
         let mut grids = Map::new();
         for metric in &self.asked.metrics {
             let linear_scale = metric::scale(*metric, &self.asked.needs.against.concat());
@@ -127,9 +124,9 @@ impl Call {
                     map.predict_grid(&self.vectors, &readout, self.position)?
                 }
                 None => {
-                    let measured = match &mut measured {
+                    let cells = match &mut cells {
                         Some(known) => known,
-                        none => none.insert(frozen::measured(
+                        none => none.insert(frozen::cells(
                             map,
                             &sets,
                             &self.vectors,
@@ -138,14 +135,14 @@ impl Call {
                             &self.target(linear)?,
                         )?),
                     };
-                    Self::square(&sets, measured, depth, *metric)?
+                    Self::square(&sets, cells, depth, *metric)?
                 }
             };
             let grid = Dynamic::from(Tensor::new(grid.f_to_kind(Kind::Double)?));
             if !self.several {
                 return Ok(grid);
             }
-            grids.insert(metric::name(*metric).into(), grid);
+            grids.insert(metric.name().into(), grid);
         }
         Ok(grids.into())
     }

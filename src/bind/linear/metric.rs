@@ -6,7 +6,8 @@ use super::Linear;
 use crate::bind::model::metric::{Metrics, metrics};
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
-use crate::grid::metric::{self, Metric};
+use crate::grid::metric::Metric;
+use crate::grid::target;
 use crate::linear::readout::{Readout, Scale};
 
 /// The metrics asked of one prompt, each without options of its own.
@@ -41,6 +42,10 @@ impl Linear {
     /// Metrics of the answer `answer` at this prompt.
     pub(super) fn metrics(&self, value: Dynamic, answer: i64) -> Result<Asked> {
         let mut needs = metrics(self.model.get(), Some(value), 1)?;
+        if needs.closure.is_some() {
+            return Err(Error::new("a linear map is not measured by functions")
+                .hint("a metric's name, or a map such as #{ kind: \"logit_difference\", against: \" Rome\" }"));
+        }
         if needs.asked.iter().any(|asked| asked.normalised) {
             return Err(Error::new("a linear map's metrics are not normalised").hint("leave `normalised` out"));
         }
@@ -48,7 +53,7 @@ impl Linear {
             // There is one prompt: several tokens are all compared with its answer.
             needs.against = vec![needs.against.concat()];
             needs.against.iter().flatten().try_for_each(|id| self.check_id(*id))?;
-            let _ids = metric::against(&[answer], &needs.against)?;
+            let _ids = target::against(&[vec![answer]], &needs.against)?;
         }
         Ok(Asked { metrics: needs.asked.iter().map(|asked| asked.metric).collect(), needs })
     }
@@ -74,13 +79,8 @@ fn kind(value: &Dynamic) -> Option<String> {
 }
 
 fn not_linear(metric: Metric) -> Error {
-    Error::new(format!("`{}` is not linear in the logits, so the map's parts do not add up to it", name(metric))).hint(
+    Error::new(format!("`{}` is not linear in the logits, so the map's parts do not add up to it", metric.name())).hint(
         "metric: \"logit\", #{ kind: \"logit_difference\", against: .. }, \"centred_logit\", or \"log_probability\" (by \
          its differential at this run)",
     )
-}
-
-/// The name of a metric in scripts.
-pub fn name(metric: Metric) -> &'static str {
-    Metric::NAMES.iter().find(|(_, known)| *known == metric).map_or("", |(name, _)| *name)
 }

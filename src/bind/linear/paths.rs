@@ -289,7 +289,8 @@ pub mod functions {
     /// let paths = lin.paths(#{ answer: " bigger", from: 1, sample: 50, quiet: true });
     /// print(paths.starts[0]);
     /// let highest = lin.paths(#{ answer: " bigger", metric: "centred_logit", highest: 5, quiet: true });
-    /// print(highest.value, highest.rows()[0].centred_logit);
+    /// print(highest.value);
+    /// print(highest.rows()[0].centred_logit);
     /// ```
     #[rhai_fn(name = "paths", return_raw, pure)]
     pub fn paths_of(linear: &mut Linear, request: Map) -> ScriptResult<Paths> {

@@ -1,30 +1,25 @@
 //! Patching grids in scripts.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Map};
-use tch::Kind;
+use rhai::{Array, Dynamic, Map, NativeCallContext};
 
-use super::metric::{self, Metrics};
-use super::{Model, tokens};
-use crate::bind::convert::{expected, integers};
+use super::grid_request::{self, Call};
+use super::hooks::with_hooks;
+use super::{Model, metric, tokens};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::map::map;
 use crate::bind::option::Options;
-use crate::cache::Cache;
-use crate::error::{Error, Result, unknown};
+use crate::error::{Error, Result};
 use crate::grid::metric::Metric;
 use crate::grid::outcome::Grid;
 use crate::grid::plan::Plan;
-use crate::grid::request::{Request, Setting};
 use crate::grid::set::{Element, Set};
-use crate::grid::{digest, driver, export};
-use crate::model::hook::Site;
+use crate::grid::{digest, export};
 use crate::model::language_model::LanguageModel;
-use crate::output;
 use crate::tensor::Tensor;
 
 /// The script's handle of a computed grid.
@@ -56,84 +51,8 @@ pub fn set_value(set: &Set) -> Dynamic {
     set.iter().map(place).collect::<Array>().into()
 }
 
-const SITES: &[(&str, Site)] =
-    &[("resid_post", Site::ResidPost), ("attn_out", Site::AttentionOut), ("mlp_out", Site::MlpOut), ("z", Site::Z)];
-
-fn grid_request(model: &LanguageModel, options: Map) -> Result<(Request, bool)> {
-    Options::read("patch_grid", options, |options| {
-        Ok((read(model, options)?, options.boolean("quiet")?.unwrap_or(false)))
-    })
-}
-
-fn read(model: &LanguageModel, options: &mut Options) -> Result<Request> {
-    const HINT: &str = "#{ source: tokens, target: tokens, answer: ids }";
-    let vectors = options.array("vectors")?.map(|vectors| layer_vectors(&vectors)).transpose()?;
-    let sources = match vectors {
-        None => tokens::prompts(model, &options.needed("source", HINT)?)?,
-        Some(_) if options.any("source").is_some() => {
-            return Err(Error::new("options `source` and `vectors` of `patch_grid` exclude each other"));
-        }
-        Some(_) => Vec::new(),
-    };
-    let targets = tokens::prompts(model, &options.needed("target", HINT)?)?;
-    let answers = answers(model, &options.needed("answer", HINT)?)?;
-    let Metrics { asked: metrics, against, reference } = metric::metrics(model, options.any("metric"), targets.len())?;
-    let released = options.choice("rr", &[("exact", false), ("released", true)])?.unwrap_or(false);
-    let max_rank = options.integer("max_rank")?;
-    if max_rank.is_some() && !released {
-        return Err(Error::new("option `max_rank` of `patch_grid` goes with `rr: \"released\"`"));
-    }
-    let elements = options.array("elements")?.map(|elements| places(&elements)).transpose()?;
-    let sizes = match options.array("sizes")? {
-        Some(sizes) => integers("option `sizes`", &sizes)?.into_iter().map(|size| size.max(0) as usize).collect(),
-        None => elements.as_ref().map_or(vec![1, 2], |elements| (1..=elements.len()).collect()),
-    };
-    Ok(Request {
-        sources,
-        vectors,
-        targets,
-        answers,
-        metrics,
-        against,
-        reference,
-        positions: positions(options.any("position"))?,
-        sizes,
-        elements,
-        site: site(options)?,
-        setting: options
-            .choice("setting", &[("pt_vs_to", Setting::TargetOnly), ("pt_vs_it", Setting::SourceAndTarget)])?
-            .unwrap_or(Setting::TargetOnly),
-        filler: filler(model, options.any("filler"))?,
-        max_rank: released.then_some(max_rank.unwrap_or(1000)),
-        verify: options.integer("verify")?.unwrap_or(0).max(0) as usize,
-        tokens_at_once: options.integer("tokens_at_once")?,
-        store: store(options.any("store"))?,
-    })
-}
-
-/// Places, each a layer or a pair of layer and head.
-fn places(items: &Array) -> Result<Vec<Element>> {
-    let one = |item: &Dynamic| -> Option<Element> {
-        let Some(pair) = item.read_lock::<Array>() else {
-            return Some(Element { layer: item.as_int().ok()?, head: None });
-        };
-        let [layer, head] = pair.as_slice() else { return None };
-        Some(Element { layer: layer.as_int().ok()?, head: Some(head.as_int().ok()?) })
-    };
-    let named = |item: &Dynamic| one(item).ok_or_else(|| expected("each element", "a layer or [layer, head]", item));
-    items.iter().map(named).collect()
-}
-
-/// The option `site`: where activations are read and patched in.
-fn site(options: &mut Options) -> Result<Site> {
-    let Some(name) = options.string("site")? else { return Ok(Site::ResidPost) };
-    let short = name.strip_prefix("hook_").unwrap_or(&name);
-    let found = SITES.iter().find(|(known, _)| *known == short).map(|(_, site)| *site);
-    found.ok_or_else(|| unknown("site", &name, &SITES.iter().map(|(known, _)| *known).collect::<Vec<_>>()))
-}
-
 fn digest_vectors(model: &LanguageModel, source: &Dynamic, options: Map) -> Result<Array> {
-    let site = Options::read("digest", options, site)?;
+    let site = Options::read("digest", options, grid_request::site)?;
     let prompts = tokens::prompts(model, source)?;
     let [prompt] = prompts.as_slice() else {
         return Err(Error::new(format!("`digest` takes one source, not {}", prompts.len()))
@@ -141,89 +60,6 @@ fn digest_vectors(model: &LanguageModel, source: &Dynamic, options: Map) -> Resu
     };
     let vectors = digest::digest(&model.decoder, prompt, site)?;
     Ok(vectors.into_iter().map(|vector| Dynamic::from(Tensor::new(vector))).collect())
-}
-
-fn layer_vectors(vectors: &Array) -> Result<Rc<Vec<tch::Tensor>>> {
-    let one = |value: &Dynamic| match value.read_lock::<Tensor>() {
-        Some(tensor) => Ok(tensor.share()),
-        None => Err(expected("each item of option `vectors`", "a tensor", value)),
-    };
-    Ok(Rc::new(vectors.iter().map(one).collect::<Result<_>>()?))
-}
-
-/// Answer ids, from integers, or from texts, of which the first token counts.
-pub fn answers(model: &LanguageModel, value: &Dynamic) -> Result<Vec<i64>> {
-    let one = |item: &Dynamic| -> Result<i64> {
-        if let Ok(id) = item.as_int() {
-            return Ok(id);
-        }
-        let text = item.clone().into_string().map_err(|_| expected("an answer", "a token id or text", item))?;
-        match model.encode(&text, false)?.as_slice() {
-            [] => {
-                Err(Error::new("an answer is empty").hint("give its text, with the space in front where it needs one"))
-            }
-            [id] => Ok(*id),
-            [id, rest @ ..] => {
-                let first = model.decode(&[*id])?;
-                output::error_line(&format!(
-                    "warning: the answer \"{text}\" is {} tokens; its first, \"{first}\", is measured",
-                    rest.len() + 1
-                ));
-                Ok(*id)
-            }
-        }
-    };
-    if let Some(tensor) = value.read_lock::<Tensor>() {
-        return Ok(Vec::<i64>::try_from(&tensor.tch().f_to_device_(tch::Device::Cpu, Kind::Int64, false, false)?)?);
-    }
-    match value.read_lock::<Array>() {
-        Some(items) => items.iter().map(one).collect(),
-        None => one(value).map(|id| vec![id]),
-    }
-}
-
-fn positions(value: Option<Dynamic>) -> Result<Vec<i64>> {
-    let one = |value: &Dynamic| -> Result<i64> {
-        match (value.as_int(), value.clone().into_string().as_deref()) {
-            (Ok(position), _) => Ok(position),
-            (_, Ok("first")) => Ok(0),
-            (_, Ok("last")) => Ok(-1),
-            _ => Err(expected("option `position`", "an integer, \"first\", \"last\", or an array of them", value)),
-        }
-    };
-    match value {
-        None => Ok(vec![0]),
-        Some(value) => match value.read_lock::<Array>() {
-            Some(items) => items.iter().map(one).collect(),
-            None => one(&value).map(|position| vec![position]),
-        },
-    }
-}
-
-fn filler(model: &LanguageModel, value: Option<Dynamic>) -> Result<Option<i64>> {
-    let Some(value) = value else { return Ok(None) };
-    if let Ok(id) = value.as_int() {
-        return Ok(Some(id));
-    }
-    let text = value.clone().into_string().map_err(|_| expected("option `filler`", "a token id or text", &value))?;
-    match model.encode(&text, false)?.as_slice() {
-        [id] => Ok(Some(*id)),
-        other => {
-            Err(Error::new(format!("the filler \"{text}\" is {} tokens", other.len())).hint("it must be one token"))
-        }
-    }
-}
-
-fn store(value: Option<Dynamic>) -> Result<Option<PathBuf>> {
-    match value {
-        None => Ok(Some(Cache::from_env()?.cells())),
-        Some(value) if value.is_bool() => match value.as_bool() {
-            Ok(true) => Ok(Some(Cache::from_env()?.cells())),
-            _ => Ok(None),
-        },
-        Some(value) if value.is_string() => Ok(value.into_string().ok().map(PathBuf::from)),
-        Some(value) => Err(expected("option `store`", "true, false or a folder", &value)),
-    }
 }
 
 fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
@@ -249,34 +85,44 @@ fn plan_map(plan: &Plan) -> Map {
 
 #[export_module(manifest)]
 pub mod functions {
-    /// Patches every set of layers (or heads) of a target's run with the activations of a source's last token, and
-    /// measures the answers: a grid.
+    /// Patches every set of layers (or heads, or neurons) of a target's run with the activations of a source's last token,
+    /// and measures the answers: a grid.
     ///
-    /// Work that sets share is done once; the numbers are those of one run per cell. Needed: `source` (tokens or text;
-    /// one, or one per sample), `target` (one or many, of any lengths), `answer` (a token id per sample, or text, of
-    /// which the first token counts). Options:
+    /// Work that sets share is done once; the numbers are those of one run per cell. Needed: `target` (one or many, of any
+    /// lengths), `answer` (a token id per sample, or text, of which the first token counts; an array of several per sample
+    /// counts as one token with all their probability) and `source`, what to patch in:
+    /// - tokens or text, one or one per sample: the activations at the last token
+    /// - `"zero"`, `"mean"` (the mean of the targets' own activations at their patched positions) or `"resample"` (those of
+    ///   another sample's target, by `seed`): ablations
+    ///
+    /// or `vectors`, one tensor per layer. Options:
     /// - `position`: of the target, 0 by default; negative counts from its end; also `"first"`, `"last"`, or one per
     ///   sample, such as `samples.map(|sample| sample.query_last)` for the samples of a task
-    /// - `sizes`: of the sets, `[1, 2]` by default, at most 3
-    /// - `elements`: the places to make sets of, layers or [layer, head] pairs, at most 16; all by default. `sizes` are
-    ///   then all sizes by default
-    /// - `site`: `"resid_post"` (default), `"attn_out"`, `"mlp_out"`, or `"z"` for single heads
-    /// - `setting`: `"pt_vs_to"` (default) measures effects against the target alone, `"pt_vs_it"` against source and
-    ///   target together
+    /// - `direction`: `"denoise"` (default) patches the source's activations into the target's run: what suffices.
+    ///   `"noise"` exchanges the two places: the run of source and target together gets, at the source's last token, the
+    ///   activations of the target's run at `position`: what is needed
+    /// - `sizes`: of the sets, `[1, 2]` by default, at most 3; or `"random"` for `subsets` sets, drawn by `seed`, which
+    ///   have each place by an even chance
+    /// - `elements`: the places to make sets of, layers or [layer, head] or [layer, neuron] pairs; all by default. `sizes`
+    ///   are then all sizes by default
+    /// - `site`: `"resid_post"` (default), `"attn_out"`, `"mlp_out"`; single heads by `"z"`, `"q"`, `"k"`, `"v"` (before the
+    ///   rotary embedding), `"q_input"`, `"k_input"` or `"v_input"`; single neurons by `"post"`
+    /// - `setting`: the baseline, `"pt_vs_to"` for the target alone, `"pt_vs_it"` for source and target together; by default
+    ///   the run that is patched
     /// - `filler`: a token put before every target
     /// - `rr`: `"exact"` (default), or `"released"`: a reciprocal rank is -1 beyond `max_rank`, 1000 by default
     /// - `verify`: the number of cells to compute again one by one, 0 by default
-    /// - `vectors`: one tensor [d_model] per layer to patch in, instead of `source`
-    /// - `store`: `true` (default) caches finished samples, and an interrupted grid goes on there; a folder; or `false`
+    /// - `store`: `true` (default) caches finished samples, and an interrupted grid goes on there; a folder; or `false`.
+    ///   Grids of `vectors` or of a function as metric are not stored
     /// - `tokens_at_once`: the largest number of tokens computed together; by default what memory allows
     /// - `quiet`: `true` prints no plan
     ///
-    /// - `metric`: what effects are measured in, a name, a map or an array of them; `["log_probability", "rr"]` by
-    ///   default, see below
+    /// - `metric`: what effects are measured in, a name, a map, a function or an array of them; `["log_probability", "rr"]`
+    ///   by default, see below
     ///
     /// The result has `sets`; `effect(metric)`, [set, sample], and `metrics`, the names asked for; `logit` and `rr`,
     /// effects [set, sample]; `rank` [set, sample] and `patched_logit`; `baseline` (`#{ logit, rr, rank, .. }`,
-    /// [sample]); `plan`; `verified`; and `matrix(metric)`, `to_csv(path)`.
+    /// [sample]); `plan`; `verified`; and `matrix(metric)`, `interactions(options)`, `anova(options)`, `to_csv(path)`.
     ///
     /// Metrics, where l are the last position's logits and a is the answer:
     /// - `"logit"`: l[a], the paper's. It carries a shift that all tokens share, so no verdict should rest on it alone
@@ -285,6 +131,9 @@ pub mod functions {
     /// - `"centred_logit"`: l[a] less the mean of all logits
     /// - `"log_probability"`, `"probability"`, `"rank"`, `"rr"` (1 / rank)
     /// - `"kl"`: KL(reference ‖ patched) in nats; `reference` is `"clean"`, source and target together, or `"target"`
+    /// - a function |logits| or |logits, samples| of [sample, d_vocab], which returns one number per sample; `samples` are
+    ///   their numbers. Samples of another length or position come in a call of their own. Its effects are
+    ///   `effect("closure")`
     ///
     /// A map names the metric `kind` and has these options and `normalised`: true gives (patched - corrupted) / (clean -
     /// corrupted), where corrupted is the target alone and clean source and target together.
@@ -299,22 +148,16 @@ pub mod functions {
     /// print(grid.sets[grid.rr.mean(1).argmax().item()]);
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn patch_grid(model: &mut Model, request: Map) -> ScriptResult<GridHandle> {
-        let (request, quiet) = grid_request(model.get(), request)?;
-        let announce = &mut |plan: &Plan| {
-            if !quiet {
-                output::error_line(&plan.to_string());
-            }
-        };
-        Ok(driver::compute(model.get(), &request, announce).map(|grid| GridHandle(Rc::new(grid)))?)
+    pub fn patch_grid(context: NativeCallContext, model: &mut Model, request: Map) -> ScriptResult<GridHandle> {
+        let call = Call::read(model.get(), request)?;
+        with_hooks(&context, |caller| Ok(GridHandle(Rc::new(call.run(caller, model.get())?))))
     }
 
     /// The digest of a source: the residual stream at its last token after every layer, an array of tensors [d_model].
     ///
     /// These are the activations that `patch_grid` patches in; its option `vectors` takes such an array.
     ///
-    /// Option: `site` ("resid_post"; "attn_out" or "mlp_out": what attention or the MLP adds; "z": tensors [head,
-    /// d_head]).
+    /// Option: `site`, as for `patch_grid`: "resid_post" by default; "z" gives tensors [head, d_head].
     ///
     /// # Example
     /// ```rhai
@@ -374,8 +217,7 @@ pub mod functions {
     /// The names of the metrics that the grid was asked for.
     #[rhai_fn(get = "metrics", pure)]
     pub fn grid_metrics(grid: &mut GridHandle) -> Array {
-        let name = |metric| Metric::NAMES.iter().find(|(_, known)| *known == metric).map(|(name, _)| *name);
-        grid.0.metrics.iter().filter_map(|asked| name(asked.metric)).map(Dynamic::from).collect()
+        grid.0.metrics.iter().map(|asked| Dynamic::from(asked.metric.name())).collect()
     }
 
     /// The answer's rank in the patched runs, [set, sample]; 1 is the most likely token.

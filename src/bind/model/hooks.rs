@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rhai::{Array, Dynamic, EvalAltResult, FnPtr, FuncArgs, NativeCallContext};
+use rhai::{Array, Dynamic, EvalAltResult, FnPtr, FuncArgs, Map, NativeCallContext};
+use tch::Kind;
 
 use super::intervention::{Names, Planned};
 use crate::bind::convert::expected;
@@ -132,9 +133,81 @@ impl Caller<'_> {
         function.call_within_context(self.context, arguments).map_err(|error| self.stop(error))
     }
 
+    /// Calls a metric, |logits| or |logits, samples|, with logits [sample, d_vocab] of samples of these numbers. Where it
+    /// fails, its error names the first sample that it fails for alone.
+    ///
+    /// # Errors
+    /// The function's own; what it returns is neither a tensor nor an array of numbers, nor one number.
+    pub fn measure(&self, function: &FnPtr, logits: &tch::Tensor, samples: &[usize]) -> Result<tch::Tensor> {
+        let call = |logits: &tch::Tensor, samples: &[usize]| -> ScriptResult<Dynamic> {
+            let logits = Tensor::new(logits.shallow_clone());
+            match function.call_within_context::<Dynamic>(self.context, (logits.clone(),)) {
+                Err(error) if takes_other_arguments(&error, function) => {
+                    let samples: Array = samples.iter().map(|sample| Dynamic::from(*sample as i64)).collect();
+                    function.call_within_context::<Dynamic>(self.context, (logits, samples))
+                }
+                other => other,
+            }
+        };
+        let values = call(logits, samples).map_err(|error| {
+            let alone = |(row, sample): (i64, &usize)| {
+                let logits = logits.f_narrow(0, row, 1).ok()?;
+                call(&logits, std::slice::from_ref(sample)).err().map(|error| in_sample(*error, *sample).into())
+            };
+            let own = (0..).zip(samples).find_map(alone);
+            self.stop(own.unwrap_or(error))
+        })?;
+        measured(&values)
+    }
+
     fn stop(&self, error: Box<EvalAltResult>) -> Error {
         *self.failure.borrow_mut() = Some(error);
         Error::Callback
+    }
+}
+
+/// What a metric returned, as a tensor.
+fn measured(values: &Dynamic) -> Result<tch::Tensor> {
+    if let Some(tensor) = values.read_lock::<Tensor>() {
+        return Ok(tensor.share());
+    }
+    let one = |value: &Dynamic| -> Result<f64> {
+        if let Some(tensor) = value.read_lock::<Tensor>().filter(|tensor| tensor.tch().numel() == 1) {
+            return Ok(tensor.tch().f_to_kind(Kind::Double)?.f_reshape([-1])?.f_double_value(&[0])?);
+        }
+        let number = value.as_float().or_else(|_| value.as_int().map(|number| number as f64));
+        number.map_err(|_| expected("what a metric returns", "a tensor [sample], or an array of numbers", value))
+    };
+    let numbers = match values.read_lock::<Array>() {
+        Some(values) => values.iter().map(one).collect::<Result<Vec<_>>>()?,
+        None => vec![one(values)?],
+    };
+    Ok(tch::Tensor::f_from_slice(&numbers)?)
+}
+
+/// A metric's error with the number of the sample that it is about.
+fn in_sample(error: EvalAltResult, sample: usize) -> EvalAltResult {
+    let said = |text: &dyn std::fmt::Display| format!("the metric's function fails at sample {sample}: {text}");
+    match error {
+        EvalAltResult::ErrorInFunctionCall(name, source, inner, place) => {
+            EvalAltResult::ErrorInFunctionCall(name, source, in_sample(*inner, sample).into(), place)
+        }
+        EvalAltResult::ErrorTerminated(..) => error,
+        EvalAltResult::ErrorRuntime(value, place) => {
+            let value = match value.clone().try_cast::<Map>() {
+                Some(mut map) => {
+                    let text = map.get("error").map_or_else(|| value.to_string(), Dynamic::to_string);
+                    map.insert("error".into(), said(&text).into());
+                    map.into()
+                }
+                None => said(&value).into(),
+            };
+            EvalAltResult::ErrorRuntime(value, place)
+        }
+        mut other => {
+            let place = other.take_position();
+            EvalAltResult::ErrorRuntime(said(&other).into(), place)
+        }
     }
 }
 

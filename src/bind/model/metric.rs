@@ -1,8 +1,8 @@
 //! The metrics that a script asks for: names, maps, or several of them.
 
-use rhai::{Array, Dynamic, Map};
+use rhai::{Array, Dynamic, FnPtr, Map};
 
-use super::grid::answers;
+use super::answer;
 use crate::bind::convert::expected;
 use crate::bind::option::Options;
 use crate::error::{Error, Result, unknown};
@@ -20,6 +20,8 @@ pub struct Metrics {
     pub against: Vec<Vec<i64>>,
     /// The run to compare distributions with
     pub reference: Option<Reference>,
+    /// A function of the logits
+    pub closure: Option<FnPtr>,
 }
 
 /// Reads the option `metric` for `samples` samples. Without it, the metrics are log-probability and reciprocal rank.
@@ -51,7 +53,7 @@ pub fn metrics(model: &LanguageModel, value: Option<Dynamic>, samples: usize) ->
 pub fn plain(values: impl Fn(Metric) -> Result<tch::Tensor>) -> Result<Map> {
     let mut found = Map::new();
     for (name, metric) in Metric::NAMES {
-        if !matches!(metric, Metric::Rank | Metric::LogitDifference | Metric::Kl) {
+        if !matches!(metric, Metric::Rank | Metric::LogitDifference | Metric::Kl | Metric::Closure) {
             found.insert(name.into(), Dynamic::from(Tensor::new(values(metric)?)));
         }
     }
@@ -75,7 +77,7 @@ pub fn asked(value: &Dynamic) -> Result<Asked> {
         return Ok(Asked::plain(named(&name)?));
     }
     let Some(map) = value.clone().try_cast::<Map>() else {
-        return Err(expected("a metric", "a name or a map such as #{ kind: \"logit\" }", value));
+        return Err(expected("a metric", "a name, a map such as #{ kind: \"logit\" } or a function", value));
     };
     Options::read("metric", map, |options| {
         let kind = options.needed("kind", "a name, such as \"log_probability\"")?;
@@ -86,6 +88,14 @@ pub fn asked(value: &Dynamic) -> Result<Asked> {
 
 impl Metrics {
     fn read(&mut self, model: &LanguageModel, value: &Dynamic, samples: usize) -> Result<()> {
+        if let Some(function) = value.clone().try_cast::<FnPtr>() {
+            if self.closure.is_some() {
+                return Err(Error::new("option `metric` has two functions").hint("run two grids"));
+            }
+            self.closure = Some(function);
+            self.asked.push(Asked::plain(Metric::Closure));
+            return Ok(());
+        }
         let mut plain = value.clone();
         let (mut given, mut reference) = (None, None);
         if let Some(mut map) = plain.write_lock::<Map>() {
@@ -93,6 +103,9 @@ impl Metrics {
             reference = map.remove("reference");
         }
         let asked = asked(&plain)?;
+        if asked.metric == Metric::Closure {
+            return Err(Error::new("the metric \"closure\" is a function").hint("metric: |logits| logits[:, 5]"));
+        }
         self.against(model, asked.metric, given, samples)?;
         self.reference(asked.metric, reference)?;
         if self.asked.contains(&asked) {
@@ -148,9 +161,9 @@ impl Metrics {
 /// The ids to compare with: one token for all samples, one for each, or several for each.
 fn compared(model: &LanguageModel, given: &Dynamic, samples: usize) -> Result<Vec<Vec<i64>>> {
     let Some(items) = given.clone().try_cast::<Array>() else {
-        return Ok(vec![answers(model, given)?; samples]);
+        return Ok(vec![answer::ids(model, given)?; samples]);
     };
-    let lists = items.iter().map(|item| answers(model, item)).collect::<Result<Vec<_>>>()?;
+    let lists = items.iter().map(|item| answer::ids(model, item)).collect::<Result<Vec<_>>>()?;
     if lists.len() == 1 {
         return Ok(vec![lists.concat(); samples]);
     }

@@ -1,10 +1,12 @@
 //! Models in scripts: loading, tokens, running with caches and hooks, generating, weights.
 
+mod answer;
 mod cache;
 mod chat;
 mod concatenation;
 mod generation;
 mod grid;
+mod grid_request;
 pub mod hooks;
 mod interaction;
 mod intervention;
@@ -21,8 +23,9 @@ mod weights;
 
 use std::rc::Rc;
 
+pub use answer::ids as answers;
 pub use cache::Cache;
-pub use grid::{GridHandle, answers};
+pub use grid::GridHandle;
 pub use intervention::Planned;
 pub use prefix::Prefix;
 pub use tokens::prompts;

@@ -5,15 +5,19 @@ use std::ops::{Range, RangeInclusive};
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, FnPtr, Map, NativeCallContext};
 
-use super::grid::answers;
 use super::hooks::{Caller, with_hooks};
 use super::intervention::Names;
+use super::metric::{self, Metrics};
 use super::run::padding;
-use super::{Model, metric, tokens};
+use super::{Model, answer, tokens};
 use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
+use crate::grid::metric::Metric;
+use crate::grid::plain;
+use crate::grid::request::Reference;
+use crate::grid::target::{self, Closure, Target};
 use crate::model::decoder::Logits;
 use crate::model::language_model::LanguageModel;
 use crate::sweep::{AddHooks, Sweep};
@@ -30,8 +34,8 @@ struct Call {
 
 /// What is measured of each item.
 enum Measure {
-    /// Logit and rank of an answer per prompt
-    Answers(Vec<i64>),
+    /// Metrics of an answer per prompt; without any, all that need no option
+    Answers(Vec<Vec<i64>>, Option<Metrics>),
     /// What a function makes of the logits
     Metric(FnPtr, Logits),
 }
@@ -67,14 +71,17 @@ impl Call {
         }
         let logits = options.choice("logits", &[("last", Logits::Last), ("all", Logits::All)])?;
         let measure = match (options.any("answer"), options.any("metric")) {
-            (Some(value), None) => Measure::Answers(answers(model, &value)?),
+            (Some(value), metric) => {
+                let metrics = metric.map(|metric| metric::metrics(model, Some(metric), prompts.len())).transpose()?;
+                Measure::Answers(answer::ids_by_sample(model, &value)?, metrics)
+            }
             (None, Some(value)) => Measure::Metric(function(value, "metric")?, logits.unwrap_or(Logits::Last)),
-            _ => {
-                return Err(Error::new("`sweep` needs either `answer` or `metric`")
-                    .hint("`answer`: ids, measured by logit and rank; `metric`: |logits| ..."));
+            (None, None) => {
+                return Err(Error::new("`sweep` needs `answer` or `metric`")
+                    .hint("`answer`: ids, measured by the metrics of `patch_grid`; `metric`: |logits| ..."));
             }
         };
-        if logits.is_some() && matches!(measure, Measure::Answers(_)) {
+        if logits.is_some() && matches!(measure, Measure::Answers(..)) {
             return Err(Error::new("option `logits` of `sweep` goes with `metric`"));
         }
         let batch = match options.integer("batch")?.unwrap_or(64) {
@@ -97,12 +104,7 @@ impl Call {
             caller.add(all, &entries, model.config(), &self.positions, Some(rows))
         };
         let (function, logits) = match &self.measure {
-            Measure::Answers(ids) => {
-                let measured = self.sweep.measure(&model.decoder, ids, add_hooks)?;
-                let mut found = metric::plain(|metric| measured.values(metric, None))?;
-                found.insert("rank".into(), Dynamic::from(Tensor::new(measured.rank)));
-                return Ok(found.into());
-            }
+            Measure::Answers(ids, metrics) => return self.measured(caller, model, ids, metrics.as_ref(), add_hooks),
             Measure::Metric(function, logits) => (function, *logits),
         };
         let mut values = Array::new();
@@ -113,6 +115,55 @@ impl Call {
         })?;
         Ok(values.into())
     }
+
+    /// The metrics of the answers, a map from name to [item, prompt].
+    fn measured<'h>(
+        &self,
+        caller: &Caller<'_>,
+        model: &LanguageModel,
+        ids: &[Vec<i64>],
+        metrics: Option<&Metrics>,
+        add_hooks: &mut AddHooks<'_, 'h>,
+    ) -> Result<Dynamic> {
+        for (prompt, ids) in ids.iter().enumerate() {
+            model.decoder.check_ids(ids, &format!("the answer of prompt {prompt}"))?;
+        }
+        let mut target = Target::answers(ids)?;
+        let Some(metrics) = metrics else {
+            let measured = self.sweep.measure(&model.decoder, &target, add_hooks)?;
+            let mut found = metric::plain(|metric| measured.values(metric, None))?;
+            found.insert("rank".into(), Dynamic::from(Tensor::new(measured.rank)));
+            return Ok(found.into());
+        };
+        if metrics.asked.iter().any(|asked| asked.normalised) {
+            return Err(Error::new("a sweep has no clean and corrupted runs to normalise by"));
+        }
+        if !metrics.against.is_empty() {
+            model.decoder.check_ids(&metrics.against.concat(), "`against`")?;
+            target.against = Some(target::against(ids, &metrics.against)?);
+        }
+        if metrics.reference.is_some() {
+            if metrics.reference == Some(Reference::Clean) {
+                return Err(Error::new("a sweep has no source, so no clean run").hint("reference: \"target\""));
+            }
+            target.reference = Some(plain::log_probabilities(&model.decoder, &self.sweep.prompts)?);
+        }
+        let measure = metrics
+            .closure
+            .as_ref()
+            .map(|function| move |logits: &tch::Tensor, samples: &[usize]| caller.measure(function, logits, samples));
+        target.closure = measure.as_ref().map(|measure| measure as &Closure);
+        let measured = self.sweep.measure(&model.decoder, &target, add_hooks)?;
+        let mut found = Map::new();
+        for asked in &metrics.asked {
+            let values = match asked.metric {
+                Metric::Rank => measured.rank.shallow_clone(),
+                metric => measured.values(metric, None)?,
+            };
+            found.insert(asked.metric.name().into(), Dynamic::from(Tensor::new(values)));
+        }
+        Ok(found.into())
+    }
 }
 
 #[export_module(manifest)]
@@ -121,9 +172,10 @@ pub mod functions {
     ///
     /// Needed: `target` (prompts), `over` (an array of items, or a range), `hooks` (|item| an array of hooks, as for
     /// `run_with_hooks`; each sees its own copy of the prompts), and one of
-    /// - `answer`: an id per prompt; returns `#{ logit, log_probability, rank, .. }`, each [item, prompt]: every metric of
-    ///   `patch_grid` that needs no option
-    /// - `metric`: |logits| anything, called with [prompt, d_vocab] of the last position; returns an array with one
+    /// - `answer`: an id per prompt, or an array of ids that count as one answer; returns `#{ logit, log_probability, rank,
+    ///   .. }`, each [item, prompt]: every metric of `patch_grid` that needs no option. With `metric`, a name, map or
+    ///   function as for `patch_grid` or an array of them, the map has these
+    /// - `metric` without `answer`: |logits| anything, called with [prompt, d_vocab] of the last position; returns an array with one
     ///   value per item
     ///
     /// Options: `batch` (64; prompts run at once), `logits` ("all": the metric takes [prompt, pos, d_vocab]),
