@@ -104,7 +104,15 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
     (
         "geometry",
         &["--task", "adj_comp", "--task", "can_fly", "--samples", "20", "--layer", "0", "--layer", "-1"],
-        &["report.html", "probe.csv", "probe.tex", "small_probe.svg", "small_log_loss.svg", "small_lda_0.png", "small_lda_3.pdf"],
+        &[
+            "report.html",
+            "probe.csv",
+            "probe.tex",
+            "small_probe.svg",
+            "small_log_loss.svg",
+            "small_lda_0.png",
+            "small_lda_3.pdf",
+        ],
     ),
     (
         "path_contribution",

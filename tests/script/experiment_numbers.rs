@@ -152,7 +152,10 @@ fn patching_experiments_give_the_effects_of_single_runs() {
             mean(&effects(&naive, &name_of(set.0, set.1), metric)[range])
         };
         let chosen = sets().into_iter().find(|(i, j)| name_of(*i, *j) == own["chosen_set"]).expect("a set");
-        assert!(sets().into_iter().all(|set| half(set, 0..2) <= half(chosen, 0..2) + 1e-12), "chosen on the first half");
+        assert!(
+            sets().into_iter().all(|set| half(set, 0..2) <= half(chosen, 0..2) + 1e-12),
+            "chosen on the first half"
+        );
         close(number(&own, "effect_at_chosen"), half(chosen, 2..5), "measured on the second half");
         close(number(&own, "effect_at_own_best"), best(metric).0, "its own best");
     }
@@ -231,7 +234,8 @@ fn interactions_of_all_pairs_are_those_of_single_runs() {
             .collect();
         close(number(row, "interaction"), mean(&expected), "the mean interaction");
         close(number(row, "effect"), mean(&both), "the mean effect");
-        let crosses = |at: usize| first[at] * (both[at] - second[at]) < 0.0 || second[at] * (both[at] - first[at]) < 0.0;
+        let crosses =
+            |at: usize| first[at] * (both[at] - second[at]) < 0.0 || second[at] * (both[at] - first[at]) < 0.0;
         close(number(row, "crossovers"), (0..5).filter(|at| crosses(*at)).count() as f64 / 5.0, "crossovers");
     }
     // The page counts the pairs whose mean interaction has another sign on another scale.
