@@ -1,5 +1,5 @@
-//! What the linear maps frozen at the targets' runs predict of a grid: the null hypothesis that patches interact only by
-//! overwriting one another.
+//! What the linear maps frozen at the targets' runs predict of a grid: the null hypothesis that patches interact only
+//! by overwriting one another.
 
 use std::rc::Rc;
 
@@ -8,11 +8,12 @@ use tch::Tensor;
 use super::digest::Digests;
 use super::measured::{Cell, Measured};
 use super::request::{Request, Sample};
-use super::set::Set;
+use super::set::{self, Set};
 use super::target::Target;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::linear::map::LinearMap;
+use crate::model::decoder::not_finite_hint;
 use crate::model::hook::Site;
 use crate::model::language_model::LanguageModel;
 use crate::parts::in_parts;
@@ -24,12 +25,13 @@ const LOGITS: i64 = 1 << 26;
 /// What the maps predict of every set and sample, [set, sample], and their runs without a patch, [sample].
 ///
 /// # Errors
-/// A site other than the residual stream after a layer; activations that are not finite; too little memory; Ctrl-C.
+/// A site other than the residual stream after a layer; activations or predictions that are not finite; too little
+/// memory; Ctrl-C.
 pub fn predicted(
     model: &Rc<LanguageModel>,
     request: &Request,
     samples: &[Sample],
-    sets: &[Set],
+    given: &[Set],
     target: &Target,
 ) -> Result<(Measured, Measured)> {
     if request.site != Site::ResidPost {
@@ -37,7 +39,7 @@ pub fn predicted(
             .hint("it predicts those of `resid_post`, the residual stream after a layer"));
     }
     let sets: Vec<Vec<usize>> =
-        sets.iter().map(|set| set.iter().map(|element| element.layer as usize).collect()).collect();
+        given.iter().map(|set| set.iter().map(|element| element.layer as usize).collect()).collect();
     let mut digests = Digests::new(&model.decoder, request, samples);
     let progress = Progress::new(samples.len() as u64, "frozen maps");
     let (mut patched, mut clean) = (Vec::new(), Vec::new());
@@ -48,6 +50,13 @@ pub fn predicted(
         let to = map.length() - 1;
         let own = target.select(&[number], model.decoder.device)?;
         let (cells, run) = cells(&map, &sets, &vectors, sample.position, to, &own)?;
+        if let Some(set) = cells.iter().position(|cell| !cell.is_measured()) {
+            return Err(Error::new(format!(
+                "what the frozen map of sample {number} predicts for {} is not finite",
+                set::name(&given[set])
+            ))
+            .hint(not_finite_hint(model.decoder.kind)));
+        }
         patched.push(cells);
         clean.push(run);
         progress.tick(1);

@@ -72,7 +72,8 @@ impl LinearMap {
         })
     }
 
-    /// What passes through a layer, from the metric's covectors after its attention and after the layer, [pos, d_model].
+    /// What passes through a layer, from the metric's covectors after its attention and after the layer, [pos,
+    /// d_model].
     fn layer_flow(&self, index: usize, middle: &Tensor, after: &Tensor) -> Result<LayerFlow> {
         let layer = self.layer(index);
         let residual = self.residual(index);

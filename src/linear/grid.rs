@@ -54,8 +54,8 @@ impl LinearMap {
     }
 
     /// The residuals after the last layer at position `to`, [row, d_model], that the map predicts of patching
-    /// `vectors`, one [d_model] per layer, over the residual stream at `position` after each layer of a set, and the row
-    /// of each set. Layers of a set ascend; sets that begin alike share their work, and those that end alike a row.
+    /// `vectors`, one [d_model] per layer, over the residual stream at `position` after each layer of a set, and the
+    /// row of each set. Layers of a set ascend; sets that begin alike share their work, those that end alike a row.
     ///
     /// # Errors
     /// A map frozen under interventions; a wrong number or size of vectors; a layer out of range; too little memory;

@@ -4,8 +4,8 @@
 //! `frozen`, `frozen_mlp` and `norm` hold the frozen factors, `layer` and `experts` apply those of one layer, `map` those of the whole
 //! model.
 //! `readout` is what its parts are measured in. `contribution` and `flow` split logits, `predict` compares the map with
-//! the model, `grid` predicts patches of sets of layers, `operator` and `singular` treat the map between two nodes as one
-//! matrix. `path` follows single paths through the layers; `path_graph` draws them.
+//! the model, `grid` predicts patches of sets of layers, `operator` and `singular` treat the map between two nodes as
+//! one matrix. `path` follows single paths through the layers; `path_graph` draws them.
 //! Maps stay factored; only path pieces shared by many paths are folded to [d_model, d_model], within a bound on
 //! memory.
 

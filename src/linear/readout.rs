@@ -59,8 +59,8 @@ pub struct Readout {
     pub covector: Tensor,
     /// The run's own value
     pub value: f64,
-    /// What the value has beside the linear part of the run's own logits: minus the entropy of the run's distribution for
-    /// log-probability, 0 for the others
+    /// What the value has beside the linear part of the run's own logits: minus the entropy of the run's distribution
+    /// for log-probability, 0 for the others
     pub constant: f64,
 }
 

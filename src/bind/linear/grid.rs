@@ -168,7 +168,8 @@ pub mod functions {
     /// let lin = load_model("smollm2").linearize("; big,");
     /// let predicted = lin.predict_grid(#{ source: "; short, shorter; loud, louder", answer: " bigger" });
     /// print(predicted[0, 5]);
-    /// let both = lin.predict_grid(#{ source: "; short, shorter", answer: " bigger", metric: ["logit", "log_probability"] });
+    /// let metrics = ["logit", "log_probability"];
+    /// let both = lin.predict_grid(#{ source: "; short, shorter", answer: " bigger", metric: metrics });
     /// print(both.log_probability[0, 5]);
     /// ```
     #[rhai_fn(name = "predict_grid", return_raw, pure)]

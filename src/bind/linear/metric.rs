@@ -80,7 +80,7 @@ fn kind(value: &Dynamic) -> Option<String> {
 
 fn not_linear(metric: Metric) -> Error {
     Error::new(format!("`{}` is not linear in the logits, so the map's parts do not add up to it", metric.name())).hint(
-        "metric: \"logit\", #{ kind: \"logit_difference\", against: .. }, \"centred_logit\", or \"log_probability\" (by \
-         its differential at this run)",
+        "metric: \"logit\", \"centred_logit\", #{ kind: \"logit_difference\", against: .. }, or \"log_probability\" \
+         (by its differential at this run)",
     )
 }

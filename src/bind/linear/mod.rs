@@ -5,6 +5,7 @@ mod map;
 mod metric;
 mod path;
 mod path_graph;
+mod path_request;
 mod paths;
 
 pub use path_graph::PathGraphHandle;
@@ -213,8 +214,8 @@ mod functions {
     /// Each source token's contribution to the last position's logits, [source, d_vocab].
     ///
     /// Options: `to`, the position of the logits (-1); `ids`, the tokens to measure, which gives [source, id] for much
-    /// less work; `answer` and `metric` (as in `flow`), which give what each token contributes to that metric, [source].
-    /// Tokens after `to` contribute nothing.
+    /// less work; `answer` and `metric` (as in `flow`), which give what each token contributes to that metric,
+    /// [source]. Tokens after `to` contribute nothing.
     ///
     /// # Example
     /// ```rhai

@@ -93,8 +93,8 @@ pub mod functions {
     /// The graph of the nodes and edges on a table's paths.
     ///
     /// The influence of a node or edge is the sum of |answer's logit|, or of |value| in the metric of the paths, over
-    /// the paths through it, divided by the sum over all paths that count. It ranges from 0 to 1, and sums to 1 over the nodes, or the edges, of any layer
-    /// before pruning. For a table of sampled paths it is an estimate.
+    /// the paths through it, divided by the sum over all paths that count. It ranges from 0 to 1, and sums to 1 over
+    /// the nodes, or the edges, of any layer before pruning. For a table of sampled paths it is an estimate.
     ///
     /// Options: `high_ranking_only` (true: only paths with a rank up to the table's `max_rank` count), `min_node` and
     /// `min_edge` (0.01: drops nodes and edges of less influence, and then those that no longer connect a source token

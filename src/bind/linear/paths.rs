@@ -6,21 +6,18 @@ use std::rc::Rc;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
+use super::path_request::{Call, LESS_MEMORY};
 use super::{Linear, tensor};
-use crate::bind::convert::{expected, integers};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::map::map;
 use crate::bind::model::Model;
-use crate::bind::option::Options;
-use crate::error::{Error, Result, unknown};
+use crate::error::{Error, Result};
 use crate::linear::path::export::{self, PathFile};
 use crate::linear::path::graph::Path;
 use crate::linear::path::method::Selection;
-use crate::linear::path::plan::Plan;
-use crate::linear::path::request::{Edges, Granularity, GraphRequest, Mode};
 use crate::linear::path::score::Score;
-use crate::linear::path::table::{PathTable, Start, TableOptions};
+use crate::linear::path::table::{PathTable, Start};
 use crate::linear::readout::Scale;
 use crate::progress::Progress;
 use crate::tensor::Tensor;
@@ -47,106 +44,6 @@ impl Handle for Paths {
             scale => format!("{counts}, measured by {}", scale.words()),
         }
     }
-}
-
-/// What a call asks for.
-struct Call {
-    request: GraphRequest,
-    answer: i64,
-    scale: Scale,
-    options: TableOptions,
-    limit: i64,
-    file: Option<String>,
-    quiet: bool,
-}
-
-/// What to do where memory is too small.
-const LESS_MEMORY: &str =
-    "choose fewer starts by `from`, fewer edges by `edges`, or `keep: \"high_ranking\"`, or `file`";
-
-impl Call {
-    fn read(linear: &Linear, function: &'static str, options: Map) -> Result<Self> {
-        Options::read(function, options, |options| Self::of(linear, options))
-    }
-
-    fn of(linear: &Linear, options: &mut Options) -> Result<Self> {
-        let answer = linear.answer(options)?;
-        let scale = linear.scale(options, answer)?;
-        let request = request(linear, options)?;
-        let positive = |key: &str, value: Option<i64>| match value {
-            Some(value) if value < 1 => {
-                Err(Error::new(format!("option `{key}` is {value}")).hint("it must be at least 1"))
-            }
-            other => Ok(other),
-        };
-        let sample = positive("sample", options.integer("sample")?)?;
-        let highest = positive("highest", options.integer("highest")?)?;
-        let seed = options.integer("seed")?;
-        let selection = match (sample, highest) {
-            (Some(_), Some(_)) => return Err(Error::new("options `sample` and `highest` exclude each other")),
-            (Some(count), None) => Selection::Sample { count: count as usize, seed: seed.unwrap_or(0) as u64 },
-            (None, Some(count)) => Selection::Highest { count: count as usize },
-            (None, None) => Selection::All,
-        };
-        if seed.is_some() && sample.is_none() {
-            return Err(Error::new("option `seed` goes with `sample`"));
-        }
-        let keep_low = options.choice("keep", &[("all", true), ("high_ranking", false)])?.unwrap_or(true);
-        let max_rank = positive("max_rank", options.integer("max_rank")?)?.unwrap_or(100);
-        let file = options.string("file")?;
-        Ok(Self {
-            request,
-            answer,
-            scale,
-            options: TableOptions { selection, max_rank, keep_low, hold: file.is_none() },
-            limit: positive("limit", options.integer("limit")?)?.unwrap_or(1_000_000),
-            file,
-            quiet: options.boolean("quiet")?.unwrap_or(false),
-        })
-    }
-
-    /// The plan of what is asked for.
-    fn plan<'a>(&self, linear: &'a Linear) -> Result<Plan<'a>> {
-        let mode = match self.request.granularity {
-            Granularity::Token => "use `mode: \"eq3\"`",
-            Granularity::Head => "use `granularity: \"token\"`, or `mode: \"eq3\"`",
-        };
-        self.request.check_mode(linear.map.config()).map_err(|error| error.hint(mode))?;
-        self.request.check_memory(&linear.map).map_err(|error| error.hint(LESS_MEMORY))?;
-        Plan::new(&linear.map, self.request.clone(), self.answer, self.scale.clone(), self.options)
-    }
-}
-
-fn request(linear: &Linear, options: &mut Options) -> Result<GraphRequest> {
-    let to = linear.to(options)?;
-    let mut from = match options.any("from") {
-        None => (0..=to).collect(),
-        Some(value) => match (value.as_int(), value.read_lock::<Array>()) {
-            (Ok(position), _) => vec![position],
-            (_, Some(positions)) => integers("option `from`", &positions)?,
-            _ => return Err(expected("option `from`", "a position or an array of them", &value)),
-        },
-    };
-    for position in &mut from {
-        *position = linear.map.position(*position)?;
-    }
-    from.sort_unstable();
-    from.dedup();
-    let share = options.number("top_p")?;
-    let edges = match (options.string("edges")?.as_deref(), share) {
-        (Some("top_p"), Some(share)) => Edges::TopP(share),
-        (Some("top_p"), None) => {
-            return Err(Error::new("`edges: \"top_p\"` needs `top_p`, a share above 0 and up to 1"));
-        }
-        (_, Some(_)) => return Err(Error::new("option `top_p` goes with `edges: \"top_p\"`")),
-        (None | Some("argmax"), None) => Edges::Argmax,
-        (Some("all"), None) => Edges::All,
-        (Some(other), None) => return Err(unknown("edges", other, &["argmax", "all", "top_p"])),
-    };
-    let mode = options.choice("mode", &[("eq3", Mode::Eq3), ("released", Mode::Released)])?;
-    let granularity = options.choice("granularity", &[("token", Granularity::Token), ("head", Granularity::Head)])?;
-    let (mode, granularity) = (mode.unwrap_or(Mode::Eq3), granularity.unwrap_or(Granularity::Token));
-    Ok(GraphRequest { from, to, edges, mode, granularity })
 }
 
 fn paths(linear: &Linear, options: Map) -> Result<Paths> {
@@ -335,8 +232,8 @@ pub mod functions {
 
     /// Every path that the table holds, as maps; those of `highest` start with the highest value.
     ///
-    /// Each has `positions`; `heads` and `residual`, for each step; `logit`, or the value by the name of another metric;
-    /// `rank`; and, with a tokenizer, `tokens` as text.
+    /// Each has `positions`; `heads` and `residual`, for each step; `logit`, or the value by the name of another
+    /// metric; `rank`; and, with a tokenizer, `tokens` as text.
     #[rhai_fn(name = "rows", return_raw, pure)]
     pub fn paths_rows(paths: &mut Paths) -> ScriptResult<Array> {
         let held = paths.held()?;

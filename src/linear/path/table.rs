@@ -197,8 +197,7 @@ impl PathTable {
             .collect())
     }
 
-    /// The part of the metric that the paths explain, and what the source tokens contribute to it along all
-    /// edges.
+    /// The part of the metric that the paths explain, and what the source tokens contribute to it along all edges.
     pub fn explained(&self) -> (f64, f64) {
         let part = |start: &Start| match self.options.selection {
             Selection::Highest { .. } => start.value,

@@ -6,8 +6,8 @@
 //! answer the `logit` node. Any node between, the residual stream after block l at a position, is written as feature
 //! number `position` of layer l, of type `cross layer transcoder`: the only type for nodes within the model that
 //! viewers neither relabel nor treat as an error. The label (`clerp`) says what the node is. A link's weight is the sum
-//! of the values, such as the answer's logits, of the paths that take it. Viewers prune by `influence`: the share of all nodes' influence
-//! that a node and the more influential ones hold together.
+//! of the values, such as the answer's logits, of the paths that take it. Viewers prune by `influence`: the share of
+//! all nodes' influence that a node and the more influential ones hold together.
 
 use std::path::Path as FilePath;
 
