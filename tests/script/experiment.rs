@@ -437,6 +437,34 @@ fn names_that_cannot_work_are_refused_before_the_work() {
     }
 }
 
+#[test]
+fn options_that_mean_nothing_to_an_experiment_are_refused() {
+    let nine: Vec<String> = (0..9).flat_map(|layer| ["--elements".to_owned(), layer.to_string()]).collect();
+    let nine: Vec<&str> = ["--order", "3"].into_iter().chain(nine.iter().map(String::as_str)).collect();
+    for (script, arguments, said) in [
+        ("geometry", &["--metric", "rr"][..], "this script measures a probe's accuracy and log-loss"),
+        ("controls", &["--metric", "kl"], "it cannot compare sources"),
+        ("competence", &["--metric", "kl"], "`--metric` must be one of "),
+        (
+            "head_activity",
+            &["--metric", "rr"],
+            "must be one of log_probability, logit, logit_difference, centred_logit",
+        ),
+        ("superadditivity", &["--margin", "0"], "--margin must be above 0"),
+        ("superadditivity", &nine, "--order 3 computes all sets of the 9 --elements"),
+    ] {
+        let folder = tempfile::tempdir().expect("folder");
+        let output = Command::new(env!("CARGO_BIN_EXE_lancet"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["run", &format!("scripts/{script}.rhai"), "--out", &folder.path().display().to_string()])
+            .args(arguments)
+            .output()
+            .expect("runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(said) && !output.status.success(), "{script}: {stderr}");
+    }
+}
+
 /// The scripts of tests/scripts/stdlib contain their own assertions.
 #[test]
 fn numbers_and_the_standard_library_behave() {
