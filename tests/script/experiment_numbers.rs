@@ -168,7 +168,10 @@ fn superadditivity_gives_the_interactions_of_single_runs() {
     let common = ["--task", "anim_color", "--samples", "5", "--resamples", "200"];
     let out = bench.experiment("superadditivity", &common);
     let (paper, sound) = (rows(&out, "paper_test.csv"), rows(&out, "verdicts.csv"));
-    for (i, j) in [(0, 1), (0, 2), (1, 2)] {
+    // A patch after the last layer does nothing here: its pairs are not tested.
+    let pairs = [(0, 1), (0, 2), (1, 2)];
+    assert_eq!(sound.len(), pairs.len() * (2 * METRICS.len() + 1), "by null and metric");
+    for (i, j) in pairs {
         let row = only(&paper, &[("layers", &name_of(i, j))]);
         let k = interaction(&naive, (i, j), "logit").iter().filter(|excess| **excess >= 0.0).count();
         assert_eq!((row["k"].parse(), &*row["n"]), (Ok(k), "5"), "({i}, {j})");
@@ -176,7 +179,7 @@ fn superadditivity_gives_the_interactions_of_single_runs() {
     }
     for metric in METRICS {
         let mut signs = Vec::new();
-        for pair in sets().into_iter().filter(|(i, j)| i < j) {
+        for pair in pairs {
             let row = only(&sound, &[("layers", &name_of(pair.0, pair.1)), ("metric", metric), ("null", "additive")]);
             // Three of the five samples, for any halves.
             let all = interaction(&naive, pair, metric);
@@ -202,7 +205,7 @@ fn superadditivity_gives_the_interactions_of_single_runs() {
         signs.sort_by(|one, two| one.0.total_cmp(&two.0));
         let mut largest = 0.0_f64;
         for (place, (p, holm)) in signs.into_iter().enumerate() {
-            largest = largest.max((p * (6 - place) as f64).min(1.0));
+            largest = largest.max((p * (3 - place) as f64).min(1.0));
             close(holm, largest, "the sign test by Holm");
         }
     }
