@@ -55,9 +55,9 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
         "activation_patching",
         &["--task", "anim_color", "--source", "few-shot"],
         &[
-            "reciprocal_rank.svg",
-            "reciprocal_rank.png",
-            "reciprocal_rank.pdf",
+            "rr.svg",
+            "rr.png",
+            "log_probability.pdf",
             "logit.svg",
             "grid.csv",
             "cells.csv",
@@ -67,21 +67,29 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "localization",
-        &["--task", "anim_color", "--task", "can_fly", "--setting", "pt_vs_it"],
+        &["--task", "anim_color", "--task", "can_fly", "--setting", "pt_vs_it", "--metric", "rr", "--metric", "kl"],
         &[
             "report.html",
             "summary.csv",
             "summary.tex",
             "small_anim_color.csv",
             "small_can_fly_rr.svg",
-            "small_can_fly_logit.png",
+            "small_can_fly_kl.png",
             "small_can_fly_logit.pdf",
         ],
     ),
     (
         "superadditivity",
-        &["--task", "anim_color", "--resamples", "200"],
-        &["report.html", "paper_test.csv", "paper_test.tex", "interactions.csv", "interactions.tex"],
+        &["--task", "anim_color", "--resamples", "200", "--order", "3", "--metric", "rank"],
+        &[
+            "report.html",
+            "paper_test.csv",
+            "verdicts.csv",
+            "verdicts.tex",
+            "triples.csv",
+            "pairs.csv",
+            "small_anim_color_interaction_rank.svg",
+        ],
     ),
     (
         "controls",
@@ -108,7 +116,15 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
     (
         "geometry",
         &["--task", "adj_comp", "--task", "can_fly", "--samples", "20", "--layer", "0", "--layer", "-1"],
-        &["report.html", "probe.csv", "probe.tex", "small_probe.svg", "small_lda_0.png", "small_lda_3.pdf"],
+        &[
+            "report.html",
+            "probe.csv",
+            "probe.tex",
+            "small_probe.svg",
+            "small_log_loss.svg",
+            "small_lda_0.png",
+            "small_lda_3.pdf",
+        ],
     ),
     (
         "path_contribution",
@@ -219,6 +235,7 @@ fn every_experiment_writes_its_results() {
             assert!(page.contains(&format!("scripts/{name}.rhai --model")), "{name}: the command");
             assert!(!page.contains("src=") && !page.contains("href="), "{name}: the page stands alone");
             assert!(page.contains("<p class=\"finding\">"), "{name}: what was found");
+            assert!(page.contains(" verdicts flip between "), "{name}: on two scales");
         }
         complete(name, &out);
         let (folder, on_gpu) = (tempfile::tempdir().expect("folder"), out.with_file_name("gpu"));
@@ -434,6 +451,10 @@ fn names_that_cannot_work_are_refused_before_the_work() {
         (&["--task", "adj_comp", "--task", "nosuch"][..], "there is no task \"nosuch\""),
         (&["--task", "can_fly", "--task", "can_fly"], "--task names \"can_fly\" twice"),
         (&["--model", &path], "--model names \"small\" twice"),
+        (&["--metric", "rr", "--metric", "rr"], "--metric names \"rr\" twice"),
+        (&["--metric", "loss"], "`--metric` must be one of centred_logit, kl, log_probability, logit, "),
+        (&["--metric", "logit_difference"], "--metric logit_difference needs tokens to compare the answer with"),
+        (&["--against", "yes"], "--against goes with --metric logit_difference"),
         (&["--out", "Cargo.toml/results"], "Cargo.toml/results"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_lancet"))
@@ -443,7 +464,35 @@ fn names_that_cannot_work_are_refused_before_the_work() {
             .output()
             .expect("runs");
         assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{said}");
-        assert!(output.stdout.is_empty() && output.status.code() == Some(1), "{said}");
+        assert!(output.stdout.is_empty() && matches!(output.status.code(), Some(1 | 2)), "{said}");
+    }
+}
+
+#[test]
+fn options_that_mean_nothing_to_an_experiment_are_refused() {
+    let nine: Vec<String> = (0..9).flat_map(|layer| ["--elements".to_owned(), layer.to_string()]).collect();
+    let nine: Vec<&str> = ["--order", "3"].into_iter().chain(nine.iter().map(String::as_str)).collect();
+    for (script, arguments, said) in [
+        ("geometry", &["--metric", "rr"][..], "this script measures a probe's accuracy and log-loss"),
+        ("controls", &["--metric", "kl"], "it cannot compare sources"),
+        ("competence", &["--metric", "kl"], "`--metric` must be one of "),
+        (
+            "head_activity",
+            &["--metric", "rr"],
+            "must be one of log_probability, logit, logit_difference, centred_logit",
+        ),
+        ("superadditivity", &["--margin", "0"], "--margin must be above 0"),
+        ("superadditivity", &nine, "--order 3 computes all sets of the 9 --elements"),
+    ] {
+        let folder = tempfile::tempdir().expect("folder");
+        let output = Command::new(env!("CARGO_BIN_EXE_lancet"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["run", &format!("scripts/{script}.rhai"), "--out", &folder.path().display().to_string()])
+            .args(arguments)
+            .output()
+            .expect("runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains(said) && !output.status.success(), "{script}: {stderr}");
     }
 }
 
