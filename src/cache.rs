@@ -51,6 +51,11 @@ impl Cache {
         self.folder.join("values")
     }
 
+    /// Copies of the shipped scripts.
+    pub fn scripts(&self) -> PathBuf {
+        self.folder.join("scripts")
+    }
+
     /// Data sets.
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::session::{self, Options, ScriptError, Session};
-use crate::{bind, doctor, interrupt, output, repl};
+use crate::{bind, doctor, interrupt, output, repl, shipped};
 
 /// A scripting environment for mechanistic interpretability of language models.
 ///
@@ -64,6 +64,13 @@ enum Command {
         /// The script, or - for standard input
         #[arg(value_names = ["FILE", "ARGS"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         file: Vec<String>,
+    },
+    /// Examine what is said of instruction vectors on MODEL and TASK: one report with a verdict on each claim
+    #[command(disable_help_flag = true)]
+    Audit {
+        /// The model, the task and the options; `lancet audit --help` explains them
+        #[arg(value_names = ["MODEL", "TASK", "OPTIONS"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
     },
     /// Look for errors in a script without running it
     Check {
@@ -175,7 +182,7 @@ struct Bounds {
 
 fn run(cli: Cli) -> u8 {
     let is_script = match (&cli.command, &cli.interactive) {
-        (Some(command), _) => matches!(command, Command::Run { .. }),
+        (Some(command), _) => matches!(command, Command::Run { .. } | Command::Audit { .. }),
         (None, Some(words)) => !words.is_empty(),
         (None, None) => cli.execute.is_empty() && !std::io::stdin().is_terminal(),
     };
@@ -205,6 +212,7 @@ fn run_command(command: Command, bounds: Bounds) -> Result<u8, u8> {
             Some((file, arguments)) => run_file(&file, arguments, bounds),
             None => Err(Code::USAGE),
         },
+        Command::Audit { words } => audit(words, bounds),
         Command::Check { file } => {
             let script = Script::read(&file)?;
             let mut session = start(script.options(Vec::new(), bounds)?)?;
@@ -271,6 +279,30 @@ fn data(name: Option<&str>) -> Result<(), Error> {
 fn run_file(file: &str, arguments: Vec<String>, bounds: Bounds) -> Result<u8, u8> {
     let script = Script::read(file)?;
     let mut session = start(script.options(arguments, bounds)?)?;
+    let result = session.eval(&script.name, &script.text);
+    finish(&session, result.map(|_| ()))
+}
+
+/// Runs the shipped script `audit.rhai`, wherever the program is.
+fn audit(words: Vec<String>, bounds: Bounds) -> Result<u8, u8> {
+    let is_help = |word: &String| word == "--help" || word == "-h";
+    let arguments = match words.as_slice() {
+        words if words.iter().any(is_help) => vec!["--help".to_owned()],
+        [model, task, options @ ..] if !model.starts_with('-') && !task.starts_with('-') => {
+            let named = ["--model", model, "--task", task].map(str::to_owned);
+            named.into_iter().chain(options.iter().cloned()).collect()
+        }
+        _ => {
+            output::error_line("error: `lancet audit` takes a model, a task and options");
+            output::error_line("hint: lancet audit smollm2 adj_comp; `lancet audit --help` explains the options");
+            return Err(Code::USAGE);
+        }
+    };
+    let path = Cache::from_env().and_then(|cache| shipped::script(&cache, "audit.rhai"));
+    let script = Script::read(&path.map_err(|error| complain(&error))?.display().to_string())?;
+    let mut options = script.options(arguments, bounds)?;
+    options.command = "audit MODEL TASK".to_owned();
+    let mut session = start(options)?;
     let result = session.eval(&script.name, &script.text);
     finish(&session, result.map(|_| ()))
 }
@@ -378,6 +410,7 @@ impl Script {
             script: self.path.clone(),
             arguments,
             text: self.text.clone(),
+            command: String::new(),
             access: access.map_err(|error| complain(&error))?,
             limits: bounds.limits,
         })

@@ -36,6 +36,7 @@ pub mod progress;
 pub mod repl;
 pub mod sae;
 pub mod session;
+pub mod shipped;
 pub mod stat;
 pub mod sweep;
 pub mod syntax;

@@ -23,15 +23,17 @@ pub struct ScriptContext(Rc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: Option<PathBuf>,
+    command: String,
     arguments: Vec<String>,
     about: String,
     exit: Cell<Option<u8>>,
 }
 
 impl ScriptContext {
-    /// The script at `path` with this text and these arguments; no path at the prompt.
-    pub fn new(path: Option<PathBuf>, arguments: Vec<String>, text: &str) -> Self {
-        Self(Rc::new(Inner { path, arguments, about: script_args::about(&normalized(text)), exit: Cell::new(None) }))
+    /// The script at `path` with this text and these arguments; no path at the prompt. `command` is what runs it, `run`
+    /// with its path if empty.
+    pub fn new(path: Option<PathBuf>, command: String, arguments: Vec<String>, text: &str) -> Self {
+        Self(Rc::new(Inner { path, command, arguments, about: script_args::about(&normalized(text)), exit: Cell::new(None) }))
     }
 
     /// The exit code that the script asked for since the last call.
@@ -43,8 +45,12 @@ impl ScriptContext {
         context.tag().and_then(|tag| tag.read_lock::<Self>().map(|script| script.clone()))
     }
 
-    fn name(&self) -> String {
-        self.0.path.as_ref().map_or_else(|| "SCRIPT".to_owned(), |path| path.display().to_string())
+    fn command(&self) -> String {
+        match &self.0.path {
+            _ if !self.0.command.is_empty() => self.0.command.clone(),
+            Some(path) => format!("run {}", path.display()),
+            None => "run SCRIPT".to_owned(),
+        }
     }
 
     fn stop<T>(&self, code: u8) -> ScriptResult<T> {
@@ -87,7 +93,7 @@ mod functions {
         match declaration.parse(&script.0.arguments) {
             Ok(Parsed::Values(values)) => Ok(values),
             Ok(Parsed::Help) => {
-                output::line(&declaration.help(&script.name(), &script.0.about));
+                output::line(&declaration.help(&script.command(), &script.0.about));
                 script.stop(0)
             }
             Err(error) => {

@@ -103,13 +103,13 @@ impl Declaration {
         Ok(Parsed::Values(values))
     }
 
-    /// The help: what the script says about itself, and its options.
-    pub fn help(&self, script: &str, about: &str) -> String {
+    /// The help: what the script says about itself, what runs it, and its options.
+    pub fn help(&self, command: &str, about: &str) -> String {
         let mut text = String::new();
         if !about.is_empty() {
             let _ = write!(text, "{about}\n\n");
         }
-        let _ = write!(text, "Usage: lancet run {script} [OPTIONS]\n\nOptions:\n");
+        let _ = write!(text, "Usage: lancet {command} [OPTIONS]\n\nOptions:\n");
         let help = ("--help".to_owned(), "print this help".to_owned());
         let lines: Vec<(String, String)> =
             self.0.iter().map(|option| (option.usage(), option.description())).chain([help]).collect();

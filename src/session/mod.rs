@@ -29,6 +29,8 @@ pub type StringCompletion = fn(receiver: &Dynamic, method: &str) -> Vec<String>;
 pub struct Options {
     /// The script to run; none at the prompt.
     pub script: Option<PathBuf>,
+    /// What runs the script, as it is typed behind `lancet`, for its help; `run` with its path if empty.
+    pub command: String,
     /// The script's arguments.
     pub arguments: Vec<String>,
     /// The script's text, from which its help is taken.
@@ -83,7 +85,7 @@ impl Session {
         let arguments: Array = options.arguments.iter().map(|argument| argument.clone().into()).collect();
         constants.set_var("ARGS", arguments);
         engine.register_global_module(constants.into());
-        let context = ScriptContext::new(options.script, options.arguments, &options.text);
+        let context = ScriptContext::new(options.script, options.command, options.arguments, &options.text);
         engine.set_default_tag(Dynamic::from(context.clone()));
         engine.set_module_resolver(modules.clone());
         let loaded = modules.register_standard(&mut engine);
