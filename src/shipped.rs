@@ -1,6 +1,5 @@
 //! The shipped experiments with their tasks, which are part of the program, and their copies in the cache.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use include_dir::{Dir, DirEntry, include_dir};
