@@ -33,7 +33,13 @@ impl ScriptContext {
     /// The script at `path` with this text and these arguments; no path at the prompt. `command` is what runs it, `run`
     /// with its path if empty.
     pub fn new(path: Option<PathBuf>, command: String, arguments: Vec<String>, text: &str) -> Self {
-        Self(Rc::new(Inner { path, command, arguments, about: script_args::about(&normalized(text)), exit: Cell::new(None) }))
+        Self(Rc::new(Inner {
+            path,
+            command,
+            arguments,
+            about: script_args::about(&normalized(text)),
+            exit: Cell::new(None),
+        }))
     }
 
     /// The exit code that the script asked for since the last call.

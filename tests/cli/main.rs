@@ -6,6 +6,7 @@ mod support;
 
 mod access;
 mod adapter;
+mod audit;
 mod command_line;
 mod dataset;
 mod doctor;

@@ -16,7 +16,7 @@ struct Bench {
 }
 
 /// Rows of a CSV file by column.
-type Rows = Vec<HashMap<String, String>>;
+pub type Rows = Vec<HashMap<String, String>>;
 
 impl Bench {
     fn new() -> Self {
@@ -55,28 +55,28 @@ impl Bench {
     }
 }
 
-fn rows(folder: &Path, name: &str) -> Rows {
+pub fn rows(folder: &Path, name: &str) -> Rows {
     let mut reader = csv::Reader::from_path(folder.join(name)).expect(name);
     reader.deserialize().map(|row| row.expect("a row")).collect()
 }
 
 /// The rows in which the columns have these values.
-fn which(rows: &Rows, wanted: &[(&str, &str)]) -> Rows {
+pub fn which(rows: &Rows, wanted: &[(&str, &str)]) -> Rows {
     rows.iter().filter(|row| wanted.iter().all(|(name, value)| row[*name] == *value)).cloned().collect()
 }
 
 /// The only row in which the columns have these values.
-fn only(rows: &Rows, wanted: &[(&str, &str)]) -> HashMap<String, String> {
+pub fn only(rows: &Rows, wanted: &[(&str, &str)]) -> HashMap<String, String> {
     let found = which(rows, wanted);
     assert_eq!(found.len(), 1, "{wanted:?}");
     found[0].clone()
 }
 
-fn number(row: &HashMap<String, String>, column: &str) -> f64 {
+pub fn number(row: &HashMap<String, String>, column: &str) -> f64 {
     row[column].parse().unwrap_or_else(|_| panic!("{column}: {}", row[column]))
 }
 
-fn close(ours: f64, theirs: f64, what: &str) {
+pub fn close(ours: f64, theirs: f64, what: &str) {
     assert!((ours - theirs).abs() < 1e-9 * theirs.abs().max(1.0), "{what}: {ours} is not {theirs}");
 }
 

@@ -3,6 +3,7 @@
 
 mod support;
 
+mod audit;
 mod book;
 mod catalog;
 mod chain;
