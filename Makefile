@@ -60,6 +60,7 @@ INSTRUCTION = 26533,260,15335,910,282,260,24970,30,2066,42
 
 bench: build ## Measure grids and paths on smollm2 beside nnsight, transformers and PyTorch (2.7 GB to download, once)
 	@$(PYTHON) setup/peers.py
+	cargo bench --bench metrics
 	target/release/lancet run benches/patch_grid.rhai --samples 100 --repeats 2 --device cpu --out out/bench/cpu
 	vendor/peers/bin/python benches/peers.py out/bench/cpu
 	vendor/peers/bin/python benches/path_peer.py --model smollm2 --ids $(SENTENCE) --paths 400 > out/bench/sentence.json

@@ -6,7 +6,7 @@ use super::measured::{Cell, Measured};
 use super::metric::{Asked, Metric};
 use super::outcome::{Ends, Grid};
 use super::plan::{Plan, Planner};
-use super::request::{Origin, Reference, Request, Sample};
+use super::request::{Reference, Request, Sample};
 use super::set::{self, Element, Set};
 use super::store::Store;
 use super::target::{self, Closure, Target};
@@ -16,6 +16,9 @@ use crate::interrupt;
 use crate::model::decoder::not_finite_hint;
 use crate::model::language_model::LanguageModel;
 use crate::progress::Progress;
+
+/// Changed whenever the numbers or what they depend on change: see [`Store`].
+const VERSION: &str = "lancet cells 4";
 
 /// Computes a grid, with a metric of the caller's own if there is one. Calls `announce` with the plan before the work
 /// begins.
@@ -33,10 +36,7 @@ pub fn compute(
     let samples = request.samples(decoder)?;
     let sets = request.sets(model.config())?;
 
-    // Given vectors and functions have no name for the store to find them by.
-    let is_named = !matches!(request.origin, Origin::Vectors(_)) && closure.is_none();
-    let folder = request.store.as_deref().filter(|_| is_named);
-    let store = folder.map(|folder| Store::open(folder, model, request, &samples)).transpose()?;
+    let store = Store::open(VERSION, model, request, &samples, closure.is_some())?;
     let stored = |sample| store.as_ref().and_then(|store| store.get(sample, sets.len()));
     let mut cells: Vec<Option<Vec<Cell>>> = (0..samples.len()).map(stored).collect();
 
@@ -108,7 +108,7 @@ fn check(cells: &[Cell], sample: usize, sets: &[Set], model: &LanguageModel) -> 
 }
 
 /// What the samples' logits are measured by.
-fn measured_by<'a>(model: &LanguageModel, request: &Request, samples: &[Sample]) -> Result<Target<'a>> {
+pub(super) fn measured_by<'a>(model: &LanguageModel, request: &Request, samples: &[Sample]) -> Result<Target<'a>> {
     let mut target = Target::answers(&request.answers)?;
     if !request.against.is_empty() {
         model.decoder.check_ids(&request.against.concat(), "`against`")?;

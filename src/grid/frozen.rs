@@ -6,10 +6,12 @@ use std::rc::Rc;
 use tch::Tensor;
 
 use super::digest::Digests;
+use super::driver;
 use super::measured::{Cell, Measured};
-use super::request::{Request, Sample};
-use super::set::{self, Set};
-use super::target::Target;
+use super::request::Request;
+use super::set;
+use super::store::Store;
+use super::target::{Closure, Target};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::linear::map::LinearMap;
@@ -19,52 +21,71 @@ use crate::model::language_model::LanguageModel;
 use crate::parts::in_parts;
 use crate::progress::Progress;
 
+/// Changed whenever the numbers or what they depend on change: see [`Store`].
+const VERSION: &str = "lancet frozen cells 1";
+
 /// The most logits held at once, in elements.
 const LOGITS: i64 = 1 << 26;
 
-/// What the maps predict of every set and sample, [set, sample], and their runs without a patch, [sample].
+/// What the maps predict of a grid.
+#[derive(Debug)]
+pub struct Frozen {
+    /// The patched runs, [set, sample]
+    pub patched: Measured,
+    /// The runs without a patch, [sample]
+    pub unpatched: Measured,
+}
+
+/// What the maps predict of a request's grid. Finished samples are kept in the request's store.
 ///
 /// # Errors
 /// A site other than the residual stream after a layer; activations or predictions that are not finite; too little
 /// memory; Ctrl-C.
-pub fn predicted(
-    model: &Rc<LanguageModel>,
-    request: &Request,
-    samples: &[Sample],
-    given: &[Set],
-    target: &Target,
-) -> Result<(Measured, Measured)> {
+pub fn predicted(model: &Rc<LanguageModel>, request: &Request, closure: Option<&Closure>) -> Result<Frozen> {
     if request.site != Site::ResidPost {
         return Err(Error::new(format!("the frozen map does not predict patches of `{}`", request.site.name()))
             .hint("it predicts those of `resid_post`, the residual stream after a layer"));
     }
+    let samples = request.samples(&model.decoder)?;
+    let named = request.sets(model.config())?;
     let sets: Vec<Vec<usize>> =
-        given.iter().map(|set| set.iter().map(|element| element.layer as usize).collect()).collect();
-    let mut digests = Digests::new(&model.decoder, request, samples);
+        named.iter().map(|set| set.iter().map(|element| element.layer as usize).collect()).collect();
+    let store = Store::open(VERSION, model, request, &samples, closure.is_some())?;
+    let target = Target { closure, ..driver::measured_by(model, request, &samples)? };
+    let mut digests = Digests::new(&model.decoder, request, &samples);
     let progress = Progress::new(samples.len() as u64, "frozen maps");
-    let (mut patched, mut clean) = (Vec::new(), Vec::new());
+    let (mut patched, mut unpatched) = (Vec::new(), Vec::new());
     for (number, sample) in samples.iter().enumerate() {
         interrupt::check()?;
-        let vectors = digests.get(number)?;
-        let map = LinearMap::freeze(Rc::clone(model), &sample.prompt)?;
-        let to = map.length() - 1;
-        let own = target.select(&[number], model.decoder.device)?;
-        let (cells, run) = cells(&map, &sets, &vectors, sample.position, to, &own)?;
-        if let Some(set) = cells.iter().position(|cell| !cell.is_measured()) {
-            return Err(Error::new(format!(
-                "what the frozen map of sample {number} predicts for {} is not finite",
-                set::name(&given[set])
-            ))
-            .hint(not_finite_hint(model.decoder.kind)));
-        }
+        let stored = store.as_ref().and_then(|store| store.get(number, sets.len() + 1));
+        let mut cells = match stored {
+            Some(cells) => cells,
+            None => {
+                let vectors = digests.get(number)?;
+                let map = LinearMap::freeze(Rc::clone(model), &sample.prompt)?;
+                let to = map.length() - 1;
+                let own = target.select(&[number], model.decoder.device)?;
+                let (mut cells, run) = cells(&map, &sets, &vectors, sample.position, to, &own)?;
+                if let Some(set) = cells.iter().position(|cell| !cell.is_measured()) {
+                    return Err(Error::new(format!(
+                        "what the frozen map of sample {number} predicts for {} is not finite",
+                        set::name(&named[set])
+                    ))
+                    .hint(not_finite_hint(model.decoder.kind)));
+                }
+                cells.push(run);
+                store.iter().try_for_each(|store| store.put(number, &cells))?;
+                cells
+            }
+        };
+        unpatched.extend(cells.pop());
         patched.push(cells);
-        clean.push(run);
         progress.tick(1);
     }
     progress.finish();
     let cells: Vec<Cell> = (0..sets.len()).flat_map(|set| patched.iter().map(move |cells| cells[set])).collect();
     let shape = [sets.len() as i64, samples.len() as i64];
-    Ok((Measured::of_cells(&cells)?.shaped(&shape)?, Measured::of_cells(&clean)?))
+    Ok(Frozen { patched: Measured::of_cells(&cells)?.shaped(&shape)?, unpatched: Measured::of_cells(&unpatched)? })
 }
 
 /// What one map predicts of patching `vectors` over each set's layers at `position`, and its run without a patch: the

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use tch::Tensor;
 
+use super::frozen::Frozen;
+use super::measured::Measured;
 use super::metric::Metric;
 use super::outcome::Grid;
 use super::request::{Direction, Reference};
@@ -20,6 +22,17 @@ pub enum Null {
     Maximum,
     /// Independent gains of probability: 1 - Π(1 - gain)
     Bliss,
+    /// The coefficient in the frozen maps, where patches only overwrite one another
+    Frozen,
+}
+
+/// A null with what it needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Against<'a> {
+    /// The null
+    pub null: Null,
+    /// What the frozen maps predict of the grid, for [`Null::Frozen`]
+    pub frozen: Option<&'a Frozen>,
 }
 
 /// How the coefficients of the sets that hold a set count for it.
@@ -56,12 +69,12 @@ struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    fn of(grid: &'a Grid, metric: Metric) -> Result<Self> {
+    fn new(grid: &'a Grid, metric: Metric, unpatched: &Measured, patched: &Measured) -> Result<Self> {
         Ok(Self {
             samples: grid.samples(),
             sign: sign(grid, metric),
-            unpatched: Vec::<f64>::try_from(&grid.values(grid.unpatched()?, metric)?)?,
-            patched: Vec::<f64>::try_from(&grid.values(&grid.patched, metric)?.f_reshape([-1])?)?,
+            unpatched: Vec::<f64>::try_from(&grid.values(unpatched, metric)?)?,
+            patched: Vec::<f64>::try_from(&grid.values(patched, metric)?.f_reshape([-1])?)?,
             row: grid.sets.iter().enumerate().map(|(row, set)| (set.as_slice(), row)).collect(),
         })
     }
@@ -93,10 +106,15 @@ impl<'a> Values<'a> {
         self.sum(set, |size| if (set.len() - size).is_multiple_of(2) { 1.0 } else { -1.0 })
     }
 
-    fn against(&self, set: &[Element], null: Null) -> Result<Vec<f64>> {
+    /// A set's value less what the null expects. `frozen` are the values in the frozen maps.
+    fn against(&self, set: &[Element], null: Null, frozen: Option<&Self>) -> Result<Vec<f64>> {
         let own = self.get(set)?;
         match null {
             Null::Additive => self.mobius(set),
+            Null::Frozen => {
+                let Some(frozen) = frozen else { return Err(Error::new("the frozen maps of this grid are not given")) };
+                Ok(self.mobius(set)?.iter().zip(frozen.mobius(set)?).map(|(own, frozen)| own - frozen).collect())
+            }
             Null::Maximum => {
                 let mut most = vec![f64::NEG_INFINITY; self.samples];
                 for part in subsets(set).into_iter().filter(|part| !part.is_empty() && part.len() < set.len()) {
@@ -136,7 +154,13 @@ impl<'a> Values<'a> {
 /// # Errors
 /// A grid without the sets within them; an order other than 2 and 3; `Bliss` of a metric other than the probability; an
 /// index other than `Mobius` against another null than `Additive`, or without all sets of the grid's places.
-pub fn interactions(grid: &Grid, order: usize, metric: Metric, null: Null, index: Index) -> Result<Interactions> {
+pub fn interactions(
+    grid: &Grid,
+    order: usize,
+    metric: Metric,
+    Against { null, frozen }: Against,
+    index: Index,
+) -> Result<Interactions> {
     if !(2..=3).contains(&order) {
         return Err(Error::new(format!("there are no interactions of order {order}")).hint("2 or 3"));
     }
@@ -154,13 +178,14 @@ pub fn interactions(grid: &Grid, order: usize, metric: Metric, null: Null, index
             "sizes: [1, 2, 3]"
         }));
     }
-    let values = Values::of(grid, metric)?;
+    let values = Values::new(grid, metric, grid.unpatched()?, &grid.patched)?;
+    let frozen = frozen.map(|frozen| Values::new(grid, metric, &frozen.unpatched, &frozen.patched)).transpose()?;
     let mut rows = Vec::with_capacity(sets.len() * values.samples);
     match index {
         Index::Mobius => {
             for set in &sets {
                 interrupt::check()?;
-                rows.extend(values.against(set, null)?);
+                rows.extend(values.against(set, null, frozen.as_ref())?);
             }
         }
         Index::Shapley | Index::ShapleyTaylor => rows = shared(grid, &values, &sets, index)?,

@@ -5,15 +5,8 @@ use std::fmt::{self, Display, Formatter};
 use tch::{Device, Kind, Tensor};
 
 use super::metric::Metric;
-use super::target::Target;
 use crate::error::Result;
-use crate::interrupt;
-use crate::model::decoder::{Decoder, Logits};
-use crate::model::run::Hooks;
-use crate::tensor::raw::{constant, wide};
-
-/// The most logits held at once, in elements.
-const BLOCK: i64 = 1 << 26;
+use crate::tensor::raw::constant;
 
 /// What is measured in one run; every metric is made of these numbers. An answer of several ids counts as one token: its
 /// logit is the logsumexp of theirs, its rank that of the best of them among all other tokens.
@@ -70,66 +63,6 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Measures logits, [row, d_vocab], by a target of as many samples. Where a row holds NaN, which has no rank, its
-    /// logit is NaN.
-    ///
-    /// # Errors
-    /// Too little memory on the logits' device.
-    pub fn of_logits(logits: &Tensor, target: &Target) -> Result<Self> {
-        let logits = logits.f_to_kind(wide(logits.kind()))?;
-        let device = logits.device();
-        let (answer, higher) = target.answer(&logits)?;
-        let has_nan = logits.f_amax([1].as_slice(), true)?.f_isnan()?;
-        let answer = answer.f_masked_fill_tensor(&has_nan, &constant(f64::NAN)?)?;
-        let log_sum_exp = logits.f_logsumexp([1].as_slice(), true)?;
-        let none = || Tensor::f_zeros([logits.size()[0]], (Kind::Double, device));
-        let against = match &target.against {
-            None => none()?,
-            Some(ids) => logits.f_gather(1, &ids.f_to(device)?, false)?.f_mean_dim(1, false, Kind::Double)?,
-        };
-        let kl = match &target.reference {
-            None => none()?,
-            Some(reference) => {
-                let reference = reference.f_to_device_(device, logits.kind(), false, false)?;
-                let ratio = reference.f_sub(&logits.f_sub(&log_sum_exp)?)?;
-                reference.f_exp()?.f_mul(&ratio)?.f_sum_dim_intlist(1, false, Kind::Double)?
-            }
-        };
-        Ok(Self {
-            logit: answer.f_squeeze_dim(1)?.f_to_kind(Kind::Double)?,
-            rank: higher.f_squeeze_dim(1)?.f_add(&Tensor::f_ones([1], (Kind::Int64, device))?)?,
-            log_sum_exp: log_sum_exp.f_squeeze_dim(1)?.f_to_kind(Kind::Double)?,
-            mean: logits.f_mean_dim(1, false, logits.kind())?.f_to_kind(Kind::Double)?,
-            against,
-            kl,
-            closure: target.closure(&logits)?,
-        })
-    }
-
-    /// Measures residuals after the last layer, [run · sample, d_model], by a target of the samples, and unembeds as
-    /// many rows at once as memory allows.
-    ///
-    /// # Errors
-    /// Too little memory; Ctrl-C.
-    pub fn of_residuals(decoder: &Decoder, residuals: &Tensor, target: &Target) -> Result<Self> {
-        let rows = residuals.size()[0];
-        let samples = target.answers.size()[0];
-        let step = (BLOCK / decoder.config.d_vocab).max(1);
-        let mut parts = Vec::new();
-        let mut start = 0;
-        while start < rows {
-            interrupt::check()?;
-            let length = step.min(rows - start);
-            let own: Vec<usize> = (start..start + length).map(|row| (row % samples) as usize).collect();
-            let target = target.select(&own, decoder.device)?;
-            let residual = residuals.f_narrow(0, start, length)?.f_unsqueeze(1)?;
-            let logits = decoder.unembed(residual, Logits::Last, &mut Hooks::none())?.f_squeeze_dim(1)?;
-            parts.push(Self::of_logits(&logits, &target)?);
-            start += length;
-        }
-        Self::join(&parts)
-    }
-
     /// Concatenates measurements.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Caches computed cells, one file per sample, so that an interrupted grid resumes where it stopped.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::measured::Cell;
 use super::request::{Origin, Reference, Request, Sample, Sizes};
@@ -18,17 +18,24 @@ pub struct Store {
     paths: Vec<PathBuf>,
 }
 
-/// Changed whenever the numbers, the fields below or the layout of the files change.
-const VERSION: &str = "lancet cells 4";
-
 impl Store {
-    /// The store in `folder` for the samples of a request with sources.
+    /// The store of a request for its samples, where it asks for one and its numbers have a name: given vectors and
+    /// functions have none. The `version` names the kind of cells, and changes whenever their numbers, the fields below or
+    /// the layout of the files change.
     ///
     /// # Errors
     /// A folder that the running script may not write; the model's fingerprint cannot be computed.
-    pub fn open(folder: &Path, model: &LanguageModel, request: &Request, samples: &[Sample]) -> Result<Self> {
+    pub fn open(
+        version: &str,
+        model: &LanguageModel,
+        request: &Request,
+        samples: &[Sample],
+        has_closure: bool,
+    ) -> Result<Option<Self>> {
+        let is_named = !matches!(request.origin, Origin::Vectors(_)) && !has_closure;
+        let Some(folder) = request.store.as_deref().filter(|_| is_named) else { return Ok(None) };
         access::check_write(folder)?;
-        let mut common = Identity::new(VERSION);
+        let mut common = Identity::new(version);
         common.field("model", model.fingerprint()?);
         common.field("dtype", kind_name(model.decoder.kind));
         common.field("site", request.site.name());
@@ -53,14 +60,14 @@ impl Store {
             let name = identity.hex();
             folder.join(&name[..2]).join(format!("{name}.cells"))
         };
-        Ok(Self { paths: samples.iter().enumerate().map(path).collect() })
+        Ok(Some(Self { paths: samples.iter().enumerate().map(path).collect() }))
     }
 
-    /// The sample's cells, one per set, if the file exists and is complete.
-    pub fn get(&self, sample: usize, sets: usize) -> Option<Vec<Cell>> {
+    /// The sample's cells, `count` of them, if the file exists and is complete.
+    pub fn get(&self, sample: usize, count: usize) -> Option<Vec<Cell>> {
         let bytes = file::read(&self.paths[sample]).ok()?;
         let (words, rest) = bytes.as_chunks::<8>();
-        if words.len() != 6 * sets || !rest.is_empty() {
+        if words.len() != 6 * count || !rest.is_empty() {
             return None;
         }
         let (rows, _) = words.as_chunks::<6>();
@@ -78,7 +85,7 @@ impl Store {
         cells.iter().all(|cell| cell.is_measured()).then_some(cells)
     }
 
-    /// Stores the sample's cells: the numbers of each set in order, but that of a function, 8 bytes each, little-endian.
+    /// Stores the sample's cells: the numbers of each in order, but that of a function, 8 bytes each, little-endian.
     ///
     /// # Errors
     /// The file cannot be written.

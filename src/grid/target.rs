@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::tensor::raw::values;
 
 /// Measures logits, [row, d_vocab], of the samples of these numbers: one number per row, in any shape and kind.
 pub type Closure<'a> = dyn Fn(&Tensor, &[usize]) -> Result<Tensor> + 'a;
@@ -66,19 +67,19 @@ impl<'a> Target<'a> {
         })
     }
 
-    /// The logits of the answers and the number of other tokens with a higher one, [row, 1] each.
-    pub(super) fn answer(&self, logits: &Tensor) -> Result<(Tensor, Tensor)> {
-        let device = logits.device();
-        let own = logits.f_gather(1, &self.answers.f_to(device)?, false)?;
-        let Some(repetition) = &self.repetition else {
-            let higher = logits.f_gt_tensor(&own)?.f_sum_dim_intlist(1, true, Kind::Int64)?;
-            return Ok((own, higher));
-        };
-        // No id of the answer is above the best of them, so what is above are other tokens.
-        let best = own.f_amax([1].as_slice(), true)?;
-        let higher = logits.f_gt_tensor(&best)?.f_sum_dim_intlist(1, true, Kind::Int64)?;
-        let counted = own.f_add(&repetition.f_to_device_(device, own.kind(), false, false)?)?;
-        Ok((counted.f_logsumexp([1].as_slice(), true)?, higher))
+    /// Every id that a sample's answer or comparison has, once, in order.
+    ///
+    /// # Errors
+    /// Too little memory.
+    pub fn ids(&self) -> Result<Vec<i64>> {
+        let list = |ids: &Tensor| -> Result<Vec<i64>> { values(&ids.f_to(Device::Cpu)?.f_reshape([-1])?) };
+        let mut ids = list(&self.answers)?;
+        if let Some(against) = &self.against {
+            ids.extend(list(against)?);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
     }
 
     /// What the caller's function makes of logits, float64 [row].

@@ -158,13 +158,22 @@ impl Hub {
     }
 
     /// Finds the files of a model. `id` is, in this order: a `.gguf` file, a folder, a built-in name, a short name of a
-    /// repository, or a repository of the hub as `owner/name` or, for one GGUF file of it, `owner/name/file.gguf`. `revision` is a branch, tag or
-    /// commit of the repository. Without `want_weights` safetensors weights are left out.
+    /// repository, or a repository of the hub as `owner/name` or, for one GGUF file of it, `owner/name/file.gguf`.
+    /// `revision` is a branch, tag or commit of the repository, which may also stand behind its name, `owner/name@v1`.
+    /// Without `want_weights` safetensors weights are left out.
     ///
     /// # Errors
-    /// Unknown names, missing or broken files, downloads that are forbidden or fail, Ctrl-C.
+    /// Unknown names, a revision given twice, missing or broken files, downloads that are forbidden or fail, Ctrl-C.
     pub fn locate(&self, id: &str, revision: Option<&str>, want_weights: bool) -> Result<Located> {
-        let located = match (local(id)?, built_in(id)) {
+        let (local, built_in) = (local(id)?, built_in(id));
+        if let (None, None, Some((name, named))) = (&local, built_in, id.split_once('@')) {
+            return match revision {
+                None => self.locate(name, Some(named), want_weights),
+                Some(other) => Err(Error::new(format!("`{id}` names a revision, and so does `{other}`"))
+                    .hint("give it once, behind the name or as the option `revision`")),
+            };
+        }
+        let located = match (local, built_in) {
             (Some(located), _) => located,
             (None, Some(BuiltIn { origin: Origin::Gguf { file, bytes, .. }, .. })) => {
                 self.built_in_file(file, *bytes)?

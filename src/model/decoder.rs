@@ -127,7 +127,19 @@ impl Decoder {
         // A hook at the logits sees those of all positions.
         let is_hooked = hooks.wants(at(Site::Unembed));
         let unembedded = self.unembedding.forward(&last(normed, !is_hooked)?)?;
-        let unembedded = last(hooks.pass(at(Site::Unembed), unembedded)?, is_hooked)?;
+        self.finished(last(hooks.pass(at(Site::Unembed), unembedded)?, is_hooked)?)
+    }
+
+    /// Logits of some tokens, from what the final norm gives. `part` is the unembedding's map to them.
+    ///
+    /// # Errors
+    /// A width that is not d_model.
+    pub fn unembed_part(&self, part: &Linear, normed: &Tensor) -> Result<Tensor> {
+        self.finished(part.forward(normed)?)
+    }
+
+    /// The logits that the unembedding's outputs stand for.
+    fn finished(&self, unembedded: Tensor) -> Result<Tensor> {
         soft_cap(scaled(unembedded, self.config.logit_scale)?, self.config.logit_soft_cap)
     }
 

@@ -38,6 +38,25 @@ impl Linear {
         Ok(Self { weight: self.weight.f_select(0, expert)?, bias })
     }
 
+    /// The map to some of its outputs: `length` from `start` on.
+    ///
+    /// # Errors
+    /// Outputs out of range.
+    pub fn narrow(&self, start: i64, length: i64) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| bias.f_narrow(0, start, length)).transpose()?;
+        Ok(Self { weight: self.weight.f_narrow(0, start, length)?, bias })
+    }
+
+    /// The map to the outputs of these numbers.
+    ///
+    /// # Errors
+    /// Outputs out of range.
+    pub fn select(&self, outputs: &[i64]) -> Result<Self> {
+        let index = Tensor::f_from_slice(outputs)?.f_to(self.weight.device())?;
+        let bias = self.bias.as_ref().map(|bias| bias.f_index_select(0, &index)).transpose()?;
+        Ok(Self { weight: self.weight.f_index_select(0, &index)?, bias })
+    }
+
     /// [.., in] to [.., out].
     ///
     /// # Errors

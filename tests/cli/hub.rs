@@ -29,6 +29,9 @@ fn a_repository_is_downloaded_once() {
     for revision in [None, Some("main"), Some(COMMIT)] {
         assert_eq!(hub.locate("owner/name", revision, true).unwrap(), expected);
     }
+    for id in ["owner/name@main", &format!("owner/name@{COMMIT}")] {
+        assert_eq!(hub.locate(id, None, true).unwrap(), expected, "{id}");
+    }
     assert_eq!(server.requests(), Vec::<String>::new());
 }
 
@@ -262,6 +265,12 @@ fn local_files_and_folders_come_first() {
     assert_error(hub.locate(&path("none"), None, true).unwrap_err(), "there is no file or folder", "");
     assert_error(hub.locate("none.gguf", None, true).unwrap_err(), "there is no file or folder", "");
     assert_error(hub.locate(&path("whole"), Some("v1"), true).unwrap_err(), "no revisions", "hub");
+    let revised = hub.locate(&format!("{}@v1", path("whole")), None, true).unwrap_err();
+    assert_error(revised, "there is no file or folder", "");
+    assert_error(hub.locate("owner/name@v1", Some("v2"), true).unwrap_err(), "so does `v2`", "give it once");
+    std::fs::create_dir(path("at@home")).unwrap();
+    std::fs::write(path("at@home/config.json"), "{}").unwrap();
+    assert_eq!(hub.locate(&path("at@home"), None, true).unwrap(), Located::Directory(path("at@home").into()));
     assert_eq!(server.requests(), Vec::<String>::new());
 }
 
@@ -319,6 +328,8 @@ fn unknown_names_are_answered_with_what_exists() {
     }
     for revision in ["", "..", "../../x", "/etc"] {
         assert_error(hub.locate("owner/name", Some(revision), true).unwrap_err(), "cannot be a revision", "branch");
+        let id = format!("owner/name@{revision}");
+        assert_error(hub.locate(&id, None, true).unwrap_err(), "cannot be a revision", "branch");
     }
     assert_eq!(server.requests(), Vec::<String>::new());
 }

@@ -56,10 +56,10 @@ impl Target for Cells {
             max_rank: None,
             verify: 0,
             tokens_at_once: None,
-            store: None,
+            store: Some("cells".into()),
         };
         let sample = Sample { prompt: vec![2], position: 0, target: vec![2], source: vec![1] };
-        let store = Store::open("cells".as_ref(), &model, &request, &[sample]).unwrap();
+        let store = Store::open("cells", &model, &request, &[sample], false).unwrap().unwrap();
         let cell = |logit, rank| Cell { logit, rank, log_sum_exp: 1.5, mean: 0.1, against: 0.2, kl: 0.3, closure: 0.0 };
         store.put(0, &[cell(0.5, 1), cell(-2.0, 7)]).unwrap();
         let path = only_file("cells");

@@ -2,7 +2,7 @@
 
 use crate::made_grid::{layers, made_grid};
 use crate::support::{eval_tensor, fixture, run_script, script_failure, session, tiny_path};
-use lancet::grid::interaction::{Index, Null, interactions};
+use lancet::grid::interaction::{Against, Index, Null, interactions};
 use lancet::grid::metric::Metric;
 use lancet::grid::outcome::Grid;
 use lancet::grid::request::Sizes;
@@ -31,8 +31,9 @@ fn interactions_are_those_of_shapiq() {
     let expected: Value = serde_json::from_str(&text).unwrap();
     let grid = grid(&table(&expected["values"]));
     for (name, index) in [("moebius", Index::Mobius), ("sii", Index::Shapley), ("stii", Index::ShapleyTaylor)] {
+        let additive = Against { null: Null::Additive, frozen: None };
         for order in [2, 3] {
-            let ours = interactions(&grid, order, Metric::Logit, Null::Additive, index).unwrap();
+            let ours = interactions(&grid, order, Metric::Logit, additive, index).unwrap();
             let theirs = Tensor::from_slice2(&table(&expected[format!("{name} {order}")])).transpose(0, 1);
             let difference = (ours.values - theirs).abs().max().double_value(&[]);
             assert!(difference < 1e-10, "{name} {order}: {difference:e}");
@@ -99,6 +100,63 @@ fn laws_hold() {
     );
     let value = eval_tensor(&mut session, "grid.interactions(#{ order: 2 }).values");
     assert_eq!(value.size()[1], 2);
+}
+
+/// Against the frozen maps: what the interactions of single predictions leave of the model's own.
+#[test]
+fn the_frozen_null_is_that_of_single_predictions() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = session();
+    session.set_variable("path", tiny_path("olmo2").display().to_string().into());
+    session.set_variable("folder", folder.path().display().to_string().into());
+    run_script(
+        &mut session,
+        r#"
+        let model = load_model(path, #{ device: device, dtype: "f64" });
+        let source = [3, 4, 5];
+        let targets = [[1, 2, 3], [7, 8]];
+        let answers = [5, 6];
+        let request = #{ source: source, target: targets, answer: answers, quiet: true, store: folder, sizes: [1, 2] };
+        let digest = model.digest(source);
+        for direction in ["denoise", "noise"] {
+            let grid = model.patch_grid(request + #{ direction: direction });
+            let found = grid.interactions(#{ null: "frozen" });
+            let additive = grid.interactions(#{});
+            for sample in 0..2 {
+                let prompt = if direction == "noise" { source + targets[sample] } else { targets[sample] };
+                let position = if direction == "noise" { 2 } else { 0 };
+                let vectors = if direction == "noise" { model.digest([targets[sample][0]]) } else { digest };
+                let lin = model.linearize(prompt);
+                let value = |set| {
+                    let patches = set.map(|layer| patch(`blocks.${layer}.hook_resid_post`, position, vectors[layer]));
+                    lin.predict(patches).predicted.log_softmax(0)[answers[sample]]
+                };
+                let clean = model.forward(prompt)[0, -1].log_softmax(0)[answers[sample]];
+                for (pair, row) in found.sets {
+                    let eps = value.call(pair) - value.call([pair[0]]) - value.call([pair[1]]) + clean;
+                    assert(allclose(found.values[row, sample], additive.values[row, sample] - eps, #{ atol: 1e-9 }));
+                }
+            }
+            // The same from the store, and by a function as metric, which is not stored.
+            let again = model.patch_grid(request + #{ direction: direction });
+            assert(equal(again.interactions(#{ null: "frozen" }).values, found.values));
+            let own = |logits, samples| logits.log_softmax(1).gather(1, tensor(samples.map(|sample| [answers[sample]]),
+                #{ dtype: "i64" })).squeeze(1);
+            let by_function = model.patch_grid(request + #{ direction: direction, metric: own });
+            let values = by_function.interactions(#{ null: "frozen", metric: "closure" }).values;
+            assert(allclose(values, found.values, #{ atol: 1e-9 }));
+        }
+        let others = model.patch_grid(request + #{ site: "mlp_out" });
+        "#,
+    );
+    let error = script_failure(&mut session, "others.interactions(#{ null: \"frozen\" })");
+    assert!(error.contains("resid_post"), "{error}");
+    let error = script_failure(
+        &mut session,
+        "let grid = load_model(path, #{ seed: 1, init: \"random\" }).patch_grid(request);
+         grid.interactions(#{ null: \"frozen\" })",
+    );
+    assert!(error.contains("keep the model in a variable"), "{error}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::support::checkpoint::Checkpoint;
 use crate::support::{
     assert_contains, device, generator, load, max_difference, run_script, script_failure, session, tiny_path,
 };
-use lancet::grid::frozen;
+use lancet::grid::frozen::{self, Frozen};
 use lancet::grid::measured::Measured;
 use lancet::grid::metric::Metric;
 use lancet::grid::request::{Direction, Origin, Request, Setting, Sizes};
@@ -84,14 +84,12 @@ fn the_frozen_null_is_what_predicting_every_set_alone_gives() {
     for name in MODELS {
         let model = double(name);
         let mut request = request(Site::ResidPost, &[1, 2, 3]);
-        // The order of sets is the caller's.
-        let mut sets = request.sets(model.config()).expect("sets");
-        sets.reverse();
+        let sets = request.sets(model.config()).expect("sets");
         request.against = vec![vec![1]; 3];
         let samples = request.samples(&model.decoder).expect("samples");
         let mut target = Target::answers(&request.answers).expect("a target");
         target.against = Some(Tensor::from_slice(&[1i64, 1, 1]).view([3, 1]));
-        let (patched, clean) = frozen::predicted(&model, &request, &samples, &sets, &target).expect("predictions");
+        let Frozen { patched, unpatched: clean } = frozen::predicted(&model, &request, None).expect("predictions");
         assert_eq!(patched.rank.size(), [sets.len() as i64, 3]);
         let vectors = digest(&model);
         for (number, sample) in samples.iter().enumerate() {
@@ -184,10 +182,7 @@ fn sets_are_predicted_in_parts_and_after_the_read_position_change_nothing() {
 fn only_residual_streams_have_a_frozen_null() {
     let model = double("llama3");
     let request = request(Site::MlpOut, &[1]);
-    let samples = request.samples(&model.decoder).expect("samples");
-    let target = Target::answers(&request.answers).expect("a target");
-    let sets = request.sets(model.config()).expect("sets");
-    let refused = frozen::predicted(&model, &request, &samples, &sets, &target).expect_err("refused");
+    let refused = frozen::predicted(&model, &request, None).expect_err("refused");
     assert_contains(&refused.to_string(), &["mlp_out"]);
 }
 

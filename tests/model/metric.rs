@@ -258,3 +258,45 @@ fn a_function_may_be_the_metric() {
         assert!(error.contains(message), "{script}: {error}");
     }
 }
+
+/// A vocabulary that is measured block by block gives what its logits give as a whole.
+#[test]
+fn blocks_of_a_vocabulary_add_up() {
+    let mut session = session();
+    run_script(
+        &mut session,
+        r#"
+        let model = load_model("smollm2", #{ device: device, dtype: "f64" });
+        let source = model.to_tokens("; short, shorter; loud, louder");
+        let targets = ["; big,", "; old,", "; a very warm,"].map(|text| model.to_tokens(text));
+        let ids = |texts| texts.map(|text| model.to_single_token(text));
+        let answers = [ids.call([" bigger", " larger"]), ids.call([" older"]), ids.call([" warmer", " hotter", " the"])];
+        let against = ids.call([" big", " old"]);
+        let grid = model.patch_grid(#{
+            source: source, target: targets, answer: answers, elements: [0, 9, 20], quiet: true, store: false,
+            verify: 100, metric: ["rank", #{ kind: "logit_difference", against: [against, against, against] },
+                #{ kind: "kl", reference: "clean" }],
+        });
+        assert(grid.verified.rank_differences == 0 && grid.verified.max_logit_difference < 1e-9);
+        let digest = model.digest(source);
+        for (set, row) in grid.sets {
+            for sample in 0..3 {
+                let hooks = set.map(|layer| patch(`resid_post.${layer}`, 0, digest[layer]));
+                let logits = model.run_with_hooks(targets[sample], hooks)[0, -1].to("f64");
+                let value = |metric| (grid.effect(metric)[row, sample] + grid.baseline[metric][sample]).item();
+                let own = stack(answers[sample].map(|id| logits[id]), 0).logsumexp(0);
+                assert(abs(value.call("log_probability") - (own - logits.logsumexp(0)).item()) < 1e-9);
+                assert(abs(value.call("centred_logit") - (own - logits.mean()).item()) < 1e-9);
+                let difference = own - (logits[against[0]] + logits[against[1]]) / 2.0;
+                let alone = model.forward(targets[sample])[0, -1].to("f64");
+                let before = stack(answers[sample].map(|id| alone[id]), 0).logsumexp(0)
+                    - (alone[against[0]] + alone[against[1]]) / 2.0;
+                assert(abs((grid.effect("logit_difference")[row, sample] - (difference - before)).item()) < 1e-9);
+                let clean = model.forward(source + targets[sample])[0, -1].to("f64").log_softmax(0);
+                let divergence = kl_div(clean, logits.log_softmax(0)) - kl_div(clean, alone.log_softmax(0));
+                assert(abs((grid.effect("kl")[row, sample] - divergence).item()) < 1e-9);
+            }
+        }
+        "#,
+    );
+}

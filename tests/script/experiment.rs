@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{fixture, run, run_in, run_on_simulated_gpu, run_with, small_model};
+use crate::support::{fixture, run, run_in, run_on_simulated_gpu, run_with, small_model, write_model};
 use assert_cmd::Command;
 use serde_json::{Value, json};
 
@@ -97,6 +97,18 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
         &["report.html", "controls.csv", "controls.tex"],
     ),
     (
+        "compare",
+        &["--task", "anim_color", "--model", "OTHER", "--resamples", "200"],
+        &[
+            "report.html",
+            "best.csv",
+            "comparison.tex",
+            "cells.csv",
+            "anim_color_layers_rr.svg",
+            "other_less_small_anim_color_log_probability.png",
+        ],
+    ),
+    (
         "competence",
         &["--task", "can_fly", "--task", "anim_color", "--judge", "MODEL"],
         &["report.html", "competence.csv", "competence.tex", "answers.csv"],
@@ -135,6 +147,19 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
         "circuit_selection",
         &["--task", "anim_color", "--task", "can_fly", "--max-rank", "8000", "--resamples", "200"],
         &["report.html", "layers.csv", "layers.tex", "patched.csv", "patched.tex", "small_anim_color_can_fly.svg"],
+    ),
+    (
+        "function_vectors",
+        &["--task", "anim_color", "--samples", "8", "--prompts", "5", "--heads", "3", "--draws", "200"],
+        &[
+            "report.html",
+            "overlap.csv",
+            "accuracy.tex",
+            "top_heads.csv",
+            "cells.csv",
+            "small_anim_color_instruction_probability.svg",
+            "small_anim_color_log_probability.png",
+        ],
     ),
     (
         "linear_gap",
@@ -186,13 +211,19 @@ fn every_experiment_writes_its_results() {
     assert_eq!(covered.collect::<std::collections::BTreeSet<_>>(), shipped.into_iter().collect());
     let model = small_model();
     let path = model.path().join("small").display().to_string();
+    write_model(model.path(), "other", 4, 0.3);
+    let other = model.path().join("other").display().to_string();
     for (name, arguments, written) in EXPERIMENTS {
         let folder = tempfile::tempdir().expect("folder");
         let out = folder.path().join("out");
         let mut all = vec!["--model", &path, "--init", "random", "--dtype", "f64"];
         let out_text = out.display().to_string();
         all.extend(["--out", &out_text]);
-        all.extend(arguments.iter().map(|word| if *word == "MODEL" { path.as_str() } else { word }));
+        all.extend(arguments.iter().map(|word| match *word {
+            "MODEL" => &path,
+            "OTHER" => &other,
+            word => word,
+        }));
         if !arguments.contains(&"--samples") {
             all.extend(["--samples", "5"]);
         }
@@ -462,6 +493,49 @@ fn options_that_mean_nothing_to_an_experiment_are_refused() {
             .expect("runs");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(stderr.contains(said) && !output.status.success(), "{script}: {stderr}");
+    }
+}
+
+#[test]
+fn models_are_compared_as_far_as_they_can_be() {
+    let model = small_model();
+    for step in ["step8", "step9", "step10"] {
+        write_model(model.path(), step, 4, 0.3);
+    }
+    write_model(model.path(), "deep", 6, 0.4);
+    let of = |name: &str| model.path().join(name).display().to_string();
+    let allowed = format!("read={}", model.path().display());
+    let out = of("out");
+    let common = ["--init", "random", "--dtype", "f64", "--task", "anim_color", "--samples", "6", "--out", &out];
+    let arguments = |models: &[&str]| -> Vec<String> {
+        let named = models.iter().flat_map(|name| ["--model".to_owned(), of(name)]);
+        common.iter().map(|word| (*word).to_owned()).chain(named).collect()
+    };
+    for (models, said) in [
+        (&["step{8..10}", "deep"][..], "step10 against step8, rr: of 10 cells 0 do more and 0 less"),
+        (&["step{10..8..2}"], "step8 against step10"),
+        (&["deep", "small"], "small, log_probability: the best cell is"),
+    ] {
+        let arguments = arguments(models);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let printed = run_with(&["--allow", &allowed], "scripts/compare.rhai", &arguments, model.path());
+        assert!(printed.contains(said), "{printed}");
+        assert!(!printed.contains("deep against") && !printed.contains("against deep"), "{printed}");
+    }
+    let page = std::fs::read_to_string(model.path().join("out/report.html")).expect("page");
+    assert!(page.contains("small has 4 layers and deep 6: their cells are not compared"));
+    for (models, said) in [
+        (&["small"][..], "there is one model to compare"),
+        (&["step{8..9}", "step9"], "--model names \"step9\" twice"),
+        (&["step{8..x}"], "has no range that can be read"),
+        (&["step{08..10}"], "has no range that can be read"),
+        (&["step{8..10..0}"], "has no range that can be read"),
+        (&["step{1..2000}"], "stands for 2000 models"),
+    ] {
+        let mut lancet = Command::new(env!("CARGO_BIN_EXE_lancet"));
+        lancet.current_dir(env!("CARGO_MANIFEST_DIR")).args(["--allow", &allowed, "run", "scripts/compare.rhai"]);
+        let output = lancet.args(arguments(models)).output().expect("runs");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{said}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{run, small_model};
+use crate::support::{run, small_model, write_model};
 
 /// The model, the folder for results, and the results of the slow computation.
 struct Bench {
@@ -38,8 +38,13 @@ impl Bench {
 
     /// The slow computation for a task.
     fn naive(&self, task: &str) -> Value {
-        let file = self.out.path().join(format!("{task}.json"));
-        let (model, out) = (self.model(), file.display().to_string());
+        self.naive_of("small", task)
+    }
+
+    /// The same for a model by its name.
+    fn naive_of(&self, model: &str, task: &str) -> Value {
+        let file = self.out.path().join(format!("{model}_{task}.json"));
+        let (model, out) = (self.model.path().join(model).display().to_string(), file.display().to_string());
         let task = format!("scripts/tasks/{task}.json");
         run(
             "tests/scripts/experiment/naive.rhai",
@@ -310,6 +315,85 @@ fn the_linear_gap_is_that_of_single_patches() {
             close(number(&row, "explained"), explained(&truth[place], &predicted[place]), "of one layer");
         }
     }
+}
+
+/// The largest |t| over some rows whose samples' signs are flipped by `flips`.
+fn largest_t(rows: &[Vec<f64>], flips: u32) -> f64 {
+    let t = |row: &Vec<f64>| {
+        let sign = |sample: usize| if flips >> sample & 1 == 1 { -1.0 } else { 1.0 };
+        let values: Vec<f64> = row.iter().enumerate().map(|(sample, value)| value * sign(sample)).collect();
+        let middle = mean(&values);
+        let squares: f64 = values.iter().map(|value| (value - middle) * (value - middle)).sum();
+        let n = values.len() as f64;
+        (middle / (squares / (n - 1.0) / n).sqrt()).abs()
+    };
+    rows.iter().map(t).fold(0.0, f64::max)
+}
+
+#[test]
+fn models_differ_by_what_single_runs_give() {
+    let bench = Bench::new();
+    write_model(bench.model.path(), "other", 4, 0.3);
+    let other = bench.model.path().join("other").display().to_string();
+    let naive = ["small", "other"].map(|model| bench.naive_of(model, "anim_color"));
+    let arguments = ["--task", "anim_color", "--samples", "5", "--resamples", "200", "--model", &other];
+    let out = bench.experiment("compare", &[&arguments[..], &["--metric", "rr", "--metric", "logit"]].concat());
+    let (cells, best) = (rows(&out, "cells.csv"), rows(&out, "best.csv"));
+    for metric in ["rr", "logit"] {
+        let of = |model: usize, (i, j)| effects(&naive[model], &name_of(i, j), metric);
+        let mut differences = Vec::new();
+        for (i, j) in sets() {
+            let place = [("metric", metric), ("layer_i", &i.to_string()), ("layer_j", &j.to_string())];
+            let row = only(&cells, &place);
+            let (base, effect) = (of(0, (i, j)), of(1, (i, j)));
+            let difference: Vec<f64> = effect.iter().zip(&base).map(|(effect, base)| effect - base).collect();
+            close(number(&row, "base_effect"), mean(&base), "the first model's effect");
+            close(number(&row, "effect"), mean(&effect), "the second model's effect");
+            close(number(&row, "difference"), mean(&difference), "the difference");
+            assert!(number(&row, "low") <= mean(&difference) && mean(&difference) <= number(&row, "high"));
+            differences.push(difference);
+        }
+        let observed = largest_t(&differences, 0);
+        let extreme = (0..32).filter(|flips| largest_t(&differences, *flips) >= observed - 1e-9).count();
+        let least = which(&cells, &[("metric", metric)]).iter().map(|row| number(row, "p")).fold(1.0, f64::min);
+        close(least, extreme as f64 / 32.0, "the p-value of the most extreme cell among all");
+
+        // Chosen on the first two samples, measured on the other three.
+        let half = |model, set, range: std::ops::Range<usize>| mean(&of(model, set)[range]);
+        let measured = |name: &str, model: usize| {
+            let row = only(&best, &[("model", name), ("metric", metric)]);
+            let chosen = sets().into_iter().find(|(i, j)| name_of(*i, *j) == row["best_set"]).expect("a set");
+            let most = half(model, chosen, 0..2);
+            assert!(sets().into_iter().all(|set| half(model, set, 0..2) <= most + 1e-12), "the best of the first half");
+            close(number(&row, "effect"), half(model, chosen, 2..5), "measured on the second half");
+            (half(model, chosen, 2..5), row)
+        };
+        let ((base, _), (effect, row)) = (measured("small", 0), measured("other", 1));
+        close(number(&row, "difference"), effect - base, "the difference of the best cells");
+    }
+}
+
+/// Against one run per head and prompt, and products with W_O, by function_vectors.rhai in tests/scripts/experiment.
+#[test]
+fn function_vectors_are_those_of_single_runs() {
+    let bench = Bench::new();
+    let (task, file) = ("anim_color", "scripts/tasks/anim_color.json");
+    let numbers = ["--samples", "8", "--prompts", "9", "--heads", "3", "--shots", "3"];
+    let more = ["--task", task, "--layer", "1", "--random", "2", "--draws", "200"];
+    let out = bench.experiment("function_vectors", &[&numbers[..], &more].concat()).display().to_string();
+    let of = ["--model", &bench.model(), "--task", file, "--out", &out];
+    let script = "tests/scripts/experiment/function_vectors.rhai";
+    let printed = run(script, &[&of[..], &numbers].concat(), bench.out.path());
+    assert!(printed.contains("32 effects, 2 vectors"), "{printed}");
+    let overlap = only(&rows(Path::new(&out), "overlap.csv"), &[("metric", "probability")]);
+    let top = rows(Path::new(&out), "top_heads.csv");
+    let heads = |kind: &str| -> std::collections::BTreeSet<String> {
+        which(&top, &[("kind", kind)]).iter().map(|row| format!("{}.{}", row["layer"], row["head"])).collect()
+    };
+    let (shown, told) = (heads("demonstrations"), heads("instruction"));
+    assert_eq!((shown.len(), told.len()), (3, 3));
+    let both = shown.intersection(&told).count() as f64;
+    close(number(&overlap, "jaccard"), both / (6.0 - both), "the overlap");
 }
 
 /// The mean over samples with high-ranking paths of what each head has of them, [layer][head]: `activity`, the share of

@@ -10,20 +10,25 @@ use crate::support::{fixture, with_simulated_gpus};
 /// A folder in which `small` holds a config, a tokenizer and no weights: for `init: "random"`.
 pub fn small_model() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("folder");
-    let model = folder.path().join("small");
+    write_model(folder.path(), "small", 4, 0.4);
+    folder
+}
+
+/// Writes such a model of `layers` layers, whose weights have the standard deviation `spread`.
+pub fn write_model(folder: &Path, name: &str, layers: usize, spread: f64) {
+    let model = folder.join(name);
     std::fs::create_dir(&model).expect("folder");
     let tokenizer = fixture("gguf/sentencepiece/tokenizer.json");
     let text = std::fs::read_to_string(&tokenizer).expect("tokenizer");
     let vocabulary: Value = serde_json::from_str(&text).expect("JSON");
     let size = vocabulary["model"]["vocab"].as_object().expect("vocabulary").len();
     let config = json!({
-        "model_type": "olmo2", "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "model_type": "olmo2", "hidden_size": 32, "num_hidden_layers": layers, "num_attention_heads": 4,
         "num_key_value_heads": 2, "intermediate_size": 64, "vocab_size": size + 16, "max_position_embeddings": 512,
-        "initializer_range": 0.4,
+        "initializer_range": spread,
     });
     std::fs::write(model.join("config.json"), config.to_string()).expect("written");
     std::fs::write(model.join("tokenizer.json"), text).expect("written");
-    folder
 }
 
 /// Runs a script of the project and returns what it printed.

@@ -15,7 +15,7 @@ pub mod svg;
 #[path = "../support/text.rs"]
 mod text;
 
-pub use crate::small_model::{run, run_in, run_on_simulated_gpu, run_with, small_model};
+pub use crate::small_model::{run, run_in, run_on_simulated_gpu, run_with, small_model, write_model};
 pub use engine::{engine, message};
 pub use fixture::fixture;
 pub use generator::generator;

@@ -108,6 +108,30 @@ fn a_table_can_be_in_any_format() {
     }
 }
 
+/// The form of function vectors' data sets, of several lines.
+#[test]
+fn pairs_of_input_and_output_are_a_task() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |text: &str| {
+        fs::write(folder.path().join("pairs.json"), text).unwrap();
+        task::load(&changed(folder.path(), "country_capital", |fields| fields["data"] = json!("pairs.json")))
+    };
+    let text = "[\n  {\"input\": \"Peru\", \"output\": \"Lima\"},\n  {\n    \"output\": 4, \"input\": 2.5\n  }\n]\n";
+    let task = read(text).unwrap();
+    assert_eq!(pairs(&task), [("Peru", "Lima"), ("2.5", "4")]);
+    assert_eq!(task.samples[1].record.place, format!("{}:3", folder.path().join("pairs.json").display()));
+    assert_eq!(task.examples, ["Peru", "2.5"], "five from the top, as far as there are");
+    for (old, new, message) in [
+        ("\"output\": 4, ", "", "pairs.json:3`: there is no column `output`"),
+        ("4", "[4, 5]", "pairs.json:3`: `output` is neither a text nor a number"),
+        ("2.5\n", "\"\"\n", "pairs.json:3`: the query is empty"),
+        ("2.5\n", "2.5,\n", "pairs.json:5:3`: trailing comma"),
+    ] {
+        let error = read(&text.replace(old, new)).expect_err(message).to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
 /// Errors in data, in addition to tests/errors.
 #[test]
 fn broken_data_is_refused_with_its_place() {

@@ -1,19 +1,21 @@
 //! Patching grids in scripts.
 
+use std::cell::OnceCell;
 use std::path::Path;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map, NativeCallContext};
 
 use super::grid_request::{self, Call};
-use super::hooks::with_hooks;
+use super::hooks::{Caller, with_hooks};
 use super::{Model, metric, tokens};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
+use crate::grid::frozen::Frozen;
 use crate::grid::metric::Metric;
 use crate::grid::outcome::Grid;
 use crate::grid::plan::Plan;
@@ -24,21 +26,47 @@ use crate::tensor::Tensor;
 
 /// The script's handle of a computed grid.
 #[derive(Debug, Clone)]
-pub struct GridHandle(Rc<Grid>);
+pub struct GridHandle(Rc<Computed>);
+
+/// A grid with what more can be computed of it.
+#[derive(Debug)]
+struct Computed {
+    grid: Grid,
+    call: Call,
+    /// The grid does not keep its model in memory
+    model: Weak<LanguageModel>,
+    frozen: OnceCell<Frozen>,
+}
 
 impl Handle for GridHandle {
     const NAME: &'static str = "grid";
     const IS_IMMUTABLE: bool = true;
 
     fn describe(&self) -> String {
-        format!("grid of {} sets x {} samples", self.0.sets.len(), self.0.samples())
+        format!("grid of {} sets x {} samples", self.get().sets.len(), self.get().samples())
     }
 }
 
 impl GridHandle {
     /// The grid.
     pub fn get(&self) -> &Grid {
-        &self.0
+        &self.0.grid
+    }
+
+    /// What the frozen maps predict of it, computed once.
+    ///
+    /// # Errors
+    /// A model that is gone; as for [`Call::frozen`].
+    pub fn frozen(&self, caller: &Caller<'_>) -> Result<&Frozen> {
+        if let Some(frozen) = self.0.frozen.get() {
+            return Ok(frozen);
+        }
+        let Some(model) = self.0.model.upgrade() else {
+            return Err(Error::new("the model of this grid is no longer there, and its frozen maps are of its runs")
+                .hint("keep the model in a variable"));
+        };
+        let computed = self.0.call.frozen(caller, &model)?;
+        Ok(self.0.frozen.get_or_init(|| computed))
     }
 }
 
@@ -150,7 +178,11 @@ pub mod functions {
     #[rhai_fn(return_raw, pure)]
     pub fn patch_grid(context: NativeCallContext, model: &mut Model, request: Map) -> ScriptResult<GridHandle> {
         let call = Call::read(model.get(), request)?;
-        with_hooks(&context, |caller| Ok(GridHandle(Rc::new(call.run(caller, model.get())?))))
+        with_hooks(&context, |caller| {
+            let grid = call.run(caller, model.get())?;
+            let model = Rc::downgrade(&model.shared());
+            Ok(GridHandle(Rc::new(Computed { grid, call, model, frozen: OnceCell::new() })))
+        })
     }
 
     /// The digest of a source: the residual stream at its last token after every layer, an array of tensors [d_model].
@@ -176,19 +208,19 @@ pub mod functions {
     /// The sets of a grid: arrays of layers, or of [layer, head] pairs.
     #[rhai_fn(get = "sets", pure)]
     pub fn grid_sets(grid: &mut GridHandle) -> Array {
-        grid.0.sets.iter().map(set_value).collect()
+        grid.get().sets.iter().map(set_value).collect()
     }
 
     /// The effects on the answer's logit: patched minus baseline, [set, sample].
     #[rhai_fn(get = "logit", return_raw, pure)]
     pub fn grid_logit(grid: &mut GridHandle) -> ScriptResult<Tensor> {
-        tensor(grid.0.effect(Metric::Logit))
+        tensor(grid.get().effect(Metric::Logit))
     }
 
     /// The effects on the answer's reciprocal rank: patched minus baseline, [set, sample].
     #[rhai_fn(get = "rr", return_raw, pure)]
     pub fn grid_rr(grid: &mut GridHandle) -> ScriptResult<Tensor> {
-        tensor(grid.0.effect(Metric::ReciprocalRank))
+        tensor(grid.get().effect(Metric::ReciprocalRank))
     }
 
     /// The effects on a metric: patched minus baseline, or normalised, [set, sample].
@@ -211,32 +243,32 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "effect", return_raw, pure)]
     pub fn grid_effect(grid: &mut GridHandle, metric: Dynamic) -> ScriptResult<Tensor> {
-        tensor(metric::asked(&metric).and_then(|asked| grid.0.asked(asked)))
+        tensor(metric::asked(&metric).and_then(|asked| grid.get().asked(asked)))
     }
 
     /// The names of the metrics that the grid was asked for.
     #[rhai_fn(get = "metrics", pure)]
     pub fn grid_metrics(grid: &mut GridHandle) -> Array {
-        grid.0.metrics.iter().map(|asked| Dynamic::from(asked.metric.name())).collect()
+        grid.get().metrics.iter().map(|asked| Dynamic::from(asked.metric.name())).collect()
     }
 
     /// The answer's rank in the patched runs, [set, sample]; 1 is the most likely token.
     #[rhai_fn(get = "rank", pure)]
     pub fn grid_rank(grid: &mut GridHandle) -> Tensor {
-        Tensor::new(grid.0.patched.rank.shallow_clone())
+        Tensor::new(grid.get().patched.rank.shallow_clone())
     }
 
     /// The answer's logit in the patched runs, [set, sample].
     #[rhai_fn(get = "patched_logit", pure)]
     pub fn grid_patched_logit(grid: &mut GridHandle) -> Tensor {
-        Tensor::new(grid.0.patched.logit.shallow_clone())
+        Tensor::new(grid.get().patched.logit.shallow_clone())
     }
 
     /// The answer in the baseline runs: `#{ logit, rr, rank, .. }`, each [sample], with every metric that needs no
     /// option.
     #[rhai_fn(get = "baseline", return_raw, pure)]
     pub fn grid_baseline(grid: &mut GridHandle) -> ScriptResult<Map> {
-        let grid = &grid.0;
+        let grid = grid.get();
         let mut baseline = metric::plain(|metric| grid.values(&grid.baseline, metric))?;
         baseline.insert("rank".into(), Dynamic::from(Tensor::new(grid.baseline.rank.shallow_clone())));
         Ok(baseline)
@@ -249,14 +281,14 @@ pub mod functions {
     /// together; `text` is one line about all of it.
     #[rhai_fn(get = "plan", pure)]
     pub fn grid_plan(grid: &mut GridHandle) -> Map {
-        plan_map(&grid.0.plan)
+        plan_map(&grid.get().plan)
     }
 
     /// The cells computed again one by one (option `verify`): `#{ cells, max_logit_difference, rank_differences }`, or
     /// ().
     #[rhai_fn(get = "verified", pure)]
     pub fn grid_verified(grid: &mut GridHandle) -> Dynamic {
-        let Some(verified) = grid.0.verified else { return Dynamic::UNIT };
+        let Some(verified) = grid.get().verified else { return Dynamic::UNIT };
         let map = map! {
             "cells" => verified.cells as i64,
             "max_logit_difference" => verified.max_logit_difference,
@@ -269,13 +301,13 @@ pub mod functions {
     /// diagonal: for `heatmap`.
     #[rhai_fn(name = "matrix", return_raw, pure)]
     pub fn grid_matrix(grid: &mut GridHandle, metric: &str) -> ScriptResult<Tensor> {
-        tensor(matrix(&grid.0, metric))
+        tensor(matrix(grid.get(), metric))
     }
 
     /// Writes every cell: set (layers joined by +, heads as layer.head), sample, effects on logit, centred logit,
     /// log-probability and reciprocal rank, rank.
     #[rhai_fn(name = "to_csv", return_raw, pure)]
     pub fn grid_to_csv(grid: &mut GridHandle, path: &str) -> ScriptResult<()> {
-        Ok(export::write_csv(&grid.0, Path::new(path))?)
+        Ok(export::write_csv(grid.get(), Path::new(path))?)
     }
 }

@@ -13,6 +13,7 @@ use crate::bind::option::Options;
 use crate::cache::Cache;
 use crate::error::{Error, Result, unknown};
 use crate::grid::driver;
+use crate::grid::frozen::{self, Frozen};
 use crate::grid::outcome::Grid;
 use crate::grid::plan::Plan;
 use crate::grid::request::{Direction, Origin, Request, Setting, Sizes};
@@ -37,6 +38,7 @@ const SITES: &[(&str, Site)] = &[
 ];
 
 /// A call of `patch_grid`.
+#[derive(Debug)]
 pub struct Call {
     request: Request,
     closure: Option<FnPtr>,
@@ -97,6 +99,18 @@ impl Call {
             store: store(options.any("store"))?,
         };
         Ok(Self { request, closure, quiet: options.boolean("quiet")?.unwrap_or(false) })
+    }
+
+    /// What the frozen maps predict of the grid.
+    ///
+    /// # Errors
+    /// As for [`frozen::predicted`]; what the metric's function raises.
+    pub fn frozen(&self, caller: &Caller<'_>, model: &Rc<LanguageModel>) -> Result<Frozen> {
+        let Some(function) = &self.closure else {
+            return frozen::predicted(model, &self.request, None);
+        };
+        let measure = |logits: &tch::Tensor, samples: &[usize]| caller.measure(function, logits, samples);
+        frozen::predicted(model, &self.request, Some(&measure))
     }
 
     /// Computes the grid.

@@ -1,23 +1,28 @@
 //! The interactions of a grid in scripts.
 
-use rhai::Map;
 use rhai::plugin::*;
+use rhai::{Map, NativeCallContext};
 
 use super::grid::{GridHandle, set_value};
+use super::hooks::{Caller, with_hooks};
 use super::metric;
 use crate::bind::error::ScriptResult;
 use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::grid::anova::{self, Settings};
-use crate::grid::interaction::{self, Index, Interactions, Null};
+use crate::grid::interaction::{self, Against, Index, Interactions, Null};
 use crate::grid::metric::Metric;
-use crate::grid::outcome::Grid;
 use crate::tensor::Tensor;
 
-fn read(grid: &Grid, options: Map) -> Result<Interactions> {
+fn found(grid: &GridHandle, caller: &Caller<'_>, options: Map) -> Result<Interactions> {
     Options::read("interactions", options, |options| {
-        let nulls = [("additive", Null::Additive), ("maximum", Null::Maximum), ("bliss", Null::Bliss)];
+        let nulls = [
+            ("additive", Null::Additive),
+            ("maximum", Null::Maximum),
+            ("bliss", Null::Bliss),
+            ("frozen", Null::Frozen),
+        ];
         let null = options.choice("null", &nulls)?.unwrap_or(Null::Additive);
         let indexes =
             [("mobius", Index::Mobius), ("shapley", Index::Shapley), ("shapley_taylor", Index::ShapleyTaylor)];
@@ -30,7 +35,8 @@ fn read(grid: &Grid, options: Map) -> Result<Interactions> {
         let order = options.integer("order")?.unwrap_or(2);
         let order =
             usize::try_from(order).map_err(|_| Error::new(format!("there is no order {order}")).hint("2 or 3"))?;
-        interaction::interactions(grid, order, metric, null, index)
+        let frozen = if null == Null::Frozen { Some(grid.frozen(caller)?) } else { None };
+        interaction::interactions(grid.get(), order, metric, Against { null, frozen }, index)
     })
 }
 
@@ -56,7 +62,9 @@ pub mod functions {
     /// - `metric`: `"log_probability"` by default, or a metric of `patch_grid`
     /// - `null`: what a set is held against. `"additive"` (default): the sum of its parts, eps(i, j) = v(ij) - v(i) - v(j) +
     ///   v(0), the Möbius coefficient. `"maximum"`: the most that one of the sets within does, which overwriting gives.
-    ///   `"bliss"`: independent gains of probability, 1 - (1 - p_i)(1 - p_j)
+    ///   `"bliss"`: independent gains of probability, 1 - (1 - p_i)(1 - p_j). `"frozen"`: the same coefficient in the linear
+    ///   map frozen at each sample's run, where a patch only overwrites what an earlier one did: what is left is due to
+    ///   attention, norms and slopes that the patches move. Computed once for a grid of `resid_post`, and stored
     /// - `index`: `"mobius"` (default), the interaction where nothing else is patched; `"shapley"`, its mean over all
     ///   backgrounds (Grabisch and Roubens 1999); `"shapley_taylor"`, where all orders up to this one add up to the
     ///   effect of all places (Sundararajan et al. 2020). The last two need all sets of the grid's places: `elements`
@@ -76,8 +84,8 @@ pub mod functions {
     /// let over_backgrounds = grid.interactions(#{ index: "shapley" });
     /// ```
     #[rhai_fn(return_raw, pure)]
-    pub fn interactions(grid: &mut GridHandle, options: Map) -> ScriptResult<Map> {
-        let Interactions { sets, values, crossovers } = read(grid.get(), options)?;
+    pub fn interactions(context: NativeCallContext, grid: &mut GridHandle, options: Map) -> ScriptResult<Map> {
+        let Interactions { sets, values, crossovers } = with_hooks(&context, |caller| found(grid, caller, options))?;
         let mean = |values: &tch::Tensor| -> Result<Tensor> {
             Ok(Tensor::new(values.f_mean_dim(1, false, tch::Kind::Double)?))
         };

@@ -196,8 +196,8 @@ mod loading {
     /// Loads a language model.
     ///
     /// `id` is a built-in name (`smollm2`, `olmo2-1b`, ...), one of TransformerLens's names (`gpt2-small`), a Hugging
-    /// Face repository (`allenai/OLMo-2-0425-1B`), a folder with `config.json` and `model.safetensors`, or a `.gguf`
-    /// file.
+    /// Face repository (`allenai/OLMo-2-0425-1B`; `owner/name@v1` for a revision), a folder with `config.json` and
+    /// `model.safetensors`, or a `.gguf` file.
     ///
     /// Options: `device` ("auto", "cpu", "cuda:0"; "auto" takes a GPU if there is one), `dtype` ("f32", "bf16", "f16",
     /// "f64"), `revision` (of a repository), `init` ("random" draws the weights instead of reading them) with `seed`,
