@@ -72,6 +72,16 @@ pub enum Setting {
     SourceAndTarget,
 }
 
+impl Setting {
+    /// Its name in scripts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TargetOnly => "pt_vs_to",
+            Self::SourceAndTarget => "pt_vs_it",
+        }
+    }
+}
+
 /// The run whose distribution a patched run's is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference {

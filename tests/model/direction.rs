@@ -62,6 +62,50 @@ fn noising_exchanges_the_two_places() {
 }
 
 #[test]
+fn shares_are_of_what_the_source_does() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("olmo2").display().to_string().into());
+    run_script(&mut session, GRIDS);
+    run_script(
+        &mut session,
+        r#"
+        let denoised = model.patch_grid(request);
+        let noised = model.patch_grid(request + #{ direction: "noise" });
+        let mean = |values| values.mean().item();
+        let of = |logits, sample| logits[0, -1].log_softmax(-1)[answers[sample]].item();
+        let clean = (of.call(model.forward(source + targets[0]), 0) + of.call(model.forward(source + targets[1]), 1)) / 2.0;
+        let bare = (of.call(model.forward(targets[0]), 0) + of.call(model.forward(targets[1]), 1)) / 2.0;
+        for (found, row) in direction::shares(denoised, noised, #{ resamples: 200 }) {
+            assert(found.set == denoised.sets[row]);
+            let suffices = mean.call(denoised.effect("log_probability")[row]) / (clean - bare);
+            let needed = -mean.call(noised.effect("log_probability")[row]) / (clean - bare);
+            assert(abs(found.sufficiency - suffices) < 1e-9 && abs(found.necessity - needed) < 1e-9);
+            assert(found.sufficiency_low <= suffices && suffices <= found.sufficiency_high);
+        }
+        let classes = direction::classes(denoised, noised, #{ metric: "rr", permutations: 100 });
+        assert(classes.len() == 1 && classes[0].set == [0, 1]);
+        assert(abs(classes[0].noised.joint + mean.call(noised.rr[noised.sets.index_of([0, 1])])) < 1e-12);
+        "#,
+    );
+    for (script, message) in [
+        ("direction::shares(noised, denoised, #{})", "first the denoised one"),
+        ("direction::shares(denoised, noised, #{ metrics: 1 })", "no option \"metrics\""),
+        ("direction::classes(denoised, noised, #{ metric: \"rank\" })", "need not be better"),
+        (
+            "direction::shares(denoised, model.patch_grid(request + #{ direction: \"noise\", sizes: [1] }), #{})",
+            "different sets",
+        ),
+        (
+            "direction::shares(denoised, model.patch_grid(request + #{ direction: \"noise\", setting: \"pt_vs_to\" }), #{})",
+            "leave `setting` out",
+        ),
+    ] {
+        let error = script_failure(&mut session, script);
+        assert!(error.contains(message), "{script}: {error}");
+    }
+}
+
+#[test]
 fn noising_needs_a_source() {
     let mut session = session();
     session.set_variable("path", tiny_path("llama3").display().to_string().into());

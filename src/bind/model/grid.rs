@@ -246,6 +246,18 @@ pub mod functions {
         tensor(metric::asked(&metric).and_then(|asked| grid.get().asked(asked)))
     }
 
+    /// The direction of the patches: "denoise" or "noise".
+    #[rhai_fn(get = "direction", pure)]
+    pub fn grid_direction(grid: &mut GridHandle) -> String {
+        grid.get().direction.name().to_owned()
+    }
+
+    /// The baseline: "pt_vs_to", the target alone, or "pt_vs_it", source and target together.
+    #[rhai_fn(get = "setting", pure)]
+    pub fn grid_setting(grid: &mut GridHandle) -> String {
+        grid.get().setting.name().to_owned()
+    }
+
     /// The names of the metrics that the grid was asked for.
     #[rhai_fn(get = "metrics", pure)]
     pub fn grid_metrics(grid: &mut GridHandle) -> Array {
@@ -264,12 +276,16 @@ pub mod functions {
         Tensor::new(grid.get().patched.logit.shallow_clone())
     }
 
-    /// The answer in the baseline runs: `#{ logit, rr, rank, .. }`, each [sample], with every metric that needs no
-    /// option.
+    /// The answer in the baseline runs: `#{ logit, rr, rank, .. }`, each [sample], with every metric that needs no option,
+    /// and those asked for.
     #[rhai_fn(get = "baseline", return_raw, pure)]
     pub fn grid_baseline(grid: &mut GridHandle) -> ScriptResult<Map> {
         let grid = grid.get();
-        let mut baseline = metric::plain(|metric| grid.values(&grid.baseline, metric))?;
+        let values = |metric| grid.values(&grid.baseline, metric);
+        let mut baseline = metric::plain(values)?;
+        for asked in &grid.metrics {
+            baseline.insert(asked.metric.name().into(), Dynamic::from(Tensor::new(values(asked.metric)?)));
+        }
         baseline.insert("rank".into(), Dynamic::from(Tensor::new(grid.baseline.rank.shallow_clone())));
         Ok(baseline)
     }
