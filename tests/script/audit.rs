@@ -41,7 +41,7 @@ impl Bench {
             "--draws",
             "2",
             "--path-samples",
-            "2",
+            "5",
             "--resamples",
             "200",
         ]);
@@ -190,6 +190,33 @@ fn verdicts_are_those_that_the_tables_give() {
     let changed = |row| if number(row, "p") <= 0.05 { "holds" } else { gain(row) };
     assert_eq!(said(&out, "base and tuned").0, every(judged(&tuned).iter().map(changed)));
 
+    let paths = rows(&out, "path_tests.csv");
+    let counted =
+        [which(&paths, &[("scale", "share of paths")]), which(&paths, &[("scale", "log_probability")])].concat();
+    assert_eq!(counted.len(), 2);
+    for row in &paths {
+        close(number(row, "trained") - number(row, "random"), number(row, "difference"), "the difference");
+    }
+    assert_eq!(said(&out, "paths").0, every(counted.iter().map(gain)), "the map is complete in f64");
+
+    let moved = rows(&out, "selector.csv");
+    // Empty where too few samples have paths.
+    let ends = |scale: &str, vector: &str, answer: &str| -> Option<(f64, f64)> {
+        let row = only(&moved, &[("scale", scale), ("vector", vector), ("rank_of_answer", answer)]);
+        Some((row["low"].parse().ok()?, row["high"].parse().ok()?))
+    };
+    let selects = ["count", "log_probability"].map(|scale| {
+        let vector = ends(scale, "other's vector", "own");
+        let controls = (ends(scale, "random vector", "own"), ends(scale, "none", "other's"));
+        let (Some((low, high)), (Some(random), Some(answer))) = (vector, controls) else { return "undecided" };
+        match () {
+            () if low > 0.0 && low > random.1 && low > answer.1 => "holds",
+            () if high < 0.0 || high < random.0 || high < answer.0 => "does not hold",
+            () => "undecided",
+        }
+    });
+    assert_eq!(said(&out, "selector").0, every(selects));
+
     let power = rows(&out, "power.csv");
     let known: Rows = power.iter().filter(|row| !row["power"].is_empty()).cloned().collect();
     let strong = known.iter().filter(|row| number(row, "power") >= 0.8).count();
@@ -236,6 +263,6 @@ fn an_audit_goes_on_where_it_stopped() {
     assert_eq!(std::fs::read(out.join("verdicts.csv")).expect("verdicts"), first, "the same from the store");
 
     // One more sample of paths: its trace with either weights, and the selector.
-    let (printed, _) = bench.audit(&["--path-samples", "3"]);
+    let (printed, _) = bench.audit(&["--path-samples", "6"]);
     assert_eq!(steps(&printed).0, 3, "{printed}");
 }

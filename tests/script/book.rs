@@ -372,20 +372,24 @@ fn lancet_complaint(arguments: &[&str], workplace: &Path) -> Option<String> {
             if !workplace.join(file).exists() {
                 return Some(format!("there is no script `{file}`"));
             }
-            let options: Vec<&&str> = options.iter().filter(|word| word.starts_with("--")).collect();
-            if options.is_empty() {
-                return None;
-            }
-            let help = run(lancet, &["run", file, "--help"], workplace, "");
-            let exists = |option: &str| help.lines().any(|line| line.split_whitespace().any(|word| word == option));
-            options
-                .into_iter()
-                .find(|option| !exists(option))
+            unknown_option(&["run", file, "--help"], options, workplace)
                 .map(|option| format!("`{file}` has no option `{option}`"))
+        }
+        ["audit", _model, _task, options @ ..] if known("audit") => {
+            unknown_option(&["audit", "--help"], options, workplace)
+                .map(|option| format!("`lancet audit` has no option `{option}`"))
         }
         [command, ..] if known(command) => None,
         [command, ..] => Some(format!("lancet has no command `{command}`")),
     }
+}
+
+/// The first of a script's options that its help does not list.
+fn unknown_option<'a>(help: &[&str], words: &[&'a str], workplace: &Path) -> Option<&'a str> {
+    let mut options = words.iter().filter(|word| word.starts_with("--")).peekable();
+    options.peek()?;
+    let help = run(env!("CARGO_BIN_EXE_lancet"), help, workplace, "");
+    options.find(|option| !help.lines().any(|line| line.split_whitespace().any(|word| word == **option))).copied()
 }
 
 /// Checks a page's command lines, and runs those whose output is shown.

@@ -77,7 +77,7 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
             "--draws",
             "2",
             "--path-samples",
-            "2",
+            "5",
             "--resamples",
             "100",
             "--top",
