@@ -5,11 +5,9 @@ use std::time::Instant;
 
 use lancet::grid::driver;
 use lancet::grid::measured::Measured;
-use lancet::grid::metric::{Asked, Metric};
-use lancet::grid::request::{Direction, Origin, Request, Setting, Sizes};
+use lancet::grid::request::{Origin, Request};
 use lancet::grid::target::Target;
 use lancet::model::decoder::Decoder;
-use lancet::model::hook::Site;
 use lancet::model::language_model::{LanguageModel, LoadOptions};
 use tch::{Kind, Tensor};
 
@@ -19,25 +17,9 @@ const BLOCK: i64 = 1024;
 
 fn request(length: usize) -> Request {
     let prompt = |sample: usize| (0..length as i64).map(|place| 100 + 37 * sample as i64 + 11 * place).collect();
-    Request {
-        origin: Origin::Source(vec![(0..20).map(|place| 500 + 13 * place).collect()]),
-        targets: (0..SAMPLES).map(prompt).collect(),
-        answers: (0..SAMPLES as i64).map(|sample| vec![200 + 41 * sample]).collect(),
-        against: Vec::new(),
-        reference: None,
-        metrics: [Metric::ReciprocalRank, Metric::LogProbability, Metric::CentredLogit].map(Asked::plain).to_vec(),
-        positions: vec![0],
-        sizes: Sizes::Of(vec![1, 2]),
-        elements: None,
-        site: Site::ResidPost,
-        direction: Direction::Denoise,
-        setting: Setting::TargetOnly,
-        filler: None,
-        max_rank: None,
-        verify: 0,
-        tokens_at_once: None,
-        store: None,
-    }
+    let source = (0..20).map(|place| 500 + 13 * place).collect();
+    let answers = (0..SAMPLES as i64).map(|sample| vec![200 + 41 * sample]).collect();
+    Request::new(Origin::Source(vec![source]), (0..SAMPLES).map(prompt).collect(), answers)
 }
 
 /// Counts the tokens above the answer, in the blocks of a grid.

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
-use super::request::{Origin, Request, Sample};
+use super::request::{Origin, Request};
+use super::sample::Sample;
 use super::set;
 use crate::error::{Error, Result};
 use crate::interrupt;

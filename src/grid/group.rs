@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::request::{Request, Sample};
+use super::request::Request;
+use super::sample::Sample;
 
 /// Samples whose prompts have one length and are patched at one position.
 #[derive(Debug, Clone)]

@@ -92,18 +92,26 @@ impl<'a> Values<'a> {
         Ok(&self.patched[row * self.samples..(row + 1) * self.samples])
     }
 
-    /// The sums over the subsets of `set`, weighted by `weight` of their sizes, one per sample.
-    fn sum(&self, set: &[Element], weight: impl Fn(usize) -> f64) -> Result<Vec<f64>> {
-        let mut sum = vec![0.0; self.samples];
-        for part in subsets(set) {
-            let weight = weight(part.len());
-            sum.iter_mut().zip(self.get(&part)?).for_each(|(sum, value)| *sum += weight * value);
+    /// The Möbius coefficients of all sets of `places`, [set][sample], where bit i of a set's number is place i: differences
+    /// place by place, so that what cancels leaves no rounding.
+    fn coefficients(&self, places: &[Element]) -> Result<Vec<Vec<f64>>> {
+        let held = |mask: usize| -> Set {
+            places.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0).map(|(_, element)| *element).collect()
+        };
+        let mut coefficients: Vec<Vec<f64>> =
+            (0..1 << places.len()).map(|mask| Ok(self.get(&held(mask))?.to_vec())).collect::<Result<_>>()?;
+        for bit in 0..places.len() {
+            interrupt::check()?;
+            for mask in (0..coefficients.len()).filter(|mask| mask & (1 << bit) != 0) {
+                let without = coefficients[mask ^ (1 << bit)].clone();
+                coefficients[mask].iter_mut().zip(without).for_each(|(value, without)| *value -= without);
+            }
         }
-        Ok(sum)
+        Ok(coefficients)
     }
 
     fn mobius(&self, set: &[Element]) -> Result<Vec<f64>> {
-        self.sum(set, |size| if (set.len() - size).is_multiple_of(2) { 1.0 } else { -1.0 })
+        Ok(self.coefficients(set)?.pop().unwrap_or_default())
     }
 
     /// A set's value less what the null expects. `frozen` are the values in the frozen maps.
@@ -214,18 +222,7 @@ fn shared(grid: &Grid, values: &Values, sets: &[Set], index: Index) -> Result<Ve
         ))
         .hint("a grid of a few places has all of theirs: elements: [4, 8, 12, 16]"));
     };
-    let held = |mask: usize| -> Set {
-        places.iter().enumerate().filter(|(bit, _)| mask & (1 << bit) != 0).map(|(_, element)| *element).collect()
-    };
-    let mut coefficients: Vec<Vec<f64>> =
-        (0..count).map(|mask| Ok(values.get(&held(mask))?.to_vec())).collect::<Result<_>>()?;
-    for bit in 0..places.len() {
-        interrupt::check()?;
-        for mask in (0..count).filter(|mask| mask & (1 << bit) != 0) {
-            let without = coefficients[mask ^ (1 << bit)].clone();
-            coefficients[mask].iter_mut().zip(without).for_each(|(value, without)| *value -= without);
-        }
-    }
+    let coefficients = values.coefficients(places)?;
     let mut rows = Vec::with_capacity(sets.len() * values.samples);
     for set in sets {
         interrupt::check()?;

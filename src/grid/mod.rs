@@ -1,6 +1,6 @@
 //! Patching grids: every set of places of a target's run, patched with a source's activations.
 //!
-//! `driver` runs a whole grid, from a `request` to an `outcome`. `set` lists the places to patch, `digest` computes the
+//! `driver` runs a whole grid, from a `request` and its checked `sample`s to an `outcome`. `set` lists the places to patch, `digest` computes the
 //! activations to patch in, `draw` draws at random. `tally` measures logits by a `target`; every `metric` is made of what
 //! is `measured`. `tree`, `group` and `plan` divide the work so that nothing is computed twice; `run` does it. `plain`
 //! computes single cells in runs of their own, `store` caches the cells of earlier grids, and `export` writes cells to a
@@ -22,6 +22,7 @@ pub mod plain;
 pub mod plan;
 pub mod request;
 pub mod run;
+pub mod sample;
 pub mod set;
 pub mod store;
 mod tally;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::measured::Cell;
-use super::request::{Origin, Reference, Request, Sample, Sizes};
+use super::request::{Origin, Reference, Request, Sizes};
+use super::sample::Sample;
 use super::set::{self, Element};
 use crate::access;
 use crate::error::Result;

@@ -1,11 +1,13 @@
 //! The script engine: its limits, its output, and the compilation of text.
 
-use rhai::{AST, Engine, LexError, OptimizationLevel, ParseError, ParseErrorType, Position, Scope, Token};
+use std::rc::Rc;
+
+use rhai::{AST, Dynamic, Engine, LexError, OptimizationLevel, ParseError, ParseErrorType, Position, Scope, Token};
 
 use super::nesting::Nesting;
 use crate::limits::{self, Limits};
 use crate::syntax::index_token::IndexTokens;
-use crate::syntax::{scan, shadow, source};
+use crate::syntax::{layer, scan, shadow, source};
 use crate::{bind, interrupt, output};
 
 const EXPRESSION_DEPTH: usize = 128;
@@ -60,7 +62,29 @@ fn configure(engine: &mut Engine) {
         }
     });
     bind::indexes::register_syntax(engine);
+    register_layers(engine);
     engine.set_max_expr_depths(EXPRESSION_DEPTH, EXPRESSION_DEPTH);
+}
+
+/// Registers the blocks that keep the functions of texts apart.
+fn register_layers(engine: &mut Engine) {
+    for word in [layer::SCRIPT, layer::MODULE] {
+        let added = engine.register_custom_syntax([word, "$block$"], false, move |context, inputs| {
+            let [body] = inputs else { return Ok(Dynamic::UNIT) };
+            // The first functions are the script's.
+            let own = match context.namespaces() {
+                [own, .., last] if word == layer::SCRIPT && !Rc::ptr_eq(own, last) => Some(Rc::clone(own)),
+                _ => None,
+            };
+            let frame = context.new_frame().with_new_caching_layer();
+            let mut frame = match own {
+                Some(own) => frame.with_namespace(own),
+                None => frame,
+            };
+            frame.eval_expression_tree(body)
+        });
+        debug_assert!(added.is_ok());
+    }
 }
 
 fn debug_line(text: &str, source: Option<&str>, position: Position) -> String {

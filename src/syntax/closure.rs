@@ -1,12 +1,19 @@
 //! Finds closures in the tokens of a text, and makes those of a module differ from the closures of every other text.
 //! Rhai names a closure by its parameters and its body, so that two modules with the same closure, each of which calls
-//! a function of its own, would share one of them. A statement that says the module's number goes into each body.
+//! a function of its own, would share one of them. A statement that says the module's number goes into each body. A body
+//! also gets a cache of its own (see `layer`).
 
 use super::insertion::Insertion;
+use super::layer::Owner;
 use super::scan::{self, Kind, Token, scan};
 
-/// The statements to put into the closures of the module with that number, in order.
-pub fn marks(source: &str, module: usize) -> Vec<Insertion> {
+/// What to put around and into the closures of a text, in order.
+pub fn marks(source: &str, owner: Owner) -> Vec<Insertion> {
+    let word = owner.word();
+    let number = match owner {
+        Owner::Script => String::new(),
+        Owner::Module(number) => format!(" {number};"),
+    };
     let tokens: Vec<Token> = scan(source).into_iter().filter(|token| token.kind != Kind::Comment).collect();
     let text = |index: usize| tokens.get(index).map_or("", |token| token.text(source));
     let ends = ends(&tokens, source);
@@ -19,16 +26,19 @@ pub fn marks(source: &str, module: usize) -> Vec<Insertion> {
             break;
         };
         if text(from) == "{" {
-            found.push(Insertion { at: brace.range.end, text: format!(" {module};") });
+            found.push(Insertion { at: bar.range.end, text: format!(" {word}") });
+            if !number.is_empty() {
+                found.push(Insertion { at: brace.range.end, text: number.clone() });
+            }
         } else if last >= from {
-            found.push(Insertion { at: bar.range.end, text: format!(" {{ {module};") });
+            found.push(Insertion { at: bar.range.end, text: format!(" {word} {{{number}") });
             found.push(Insertion { at: end.range.end, text: " }".to_owned() });
         }
     }
     for text in tokens.iter().filter(|token| token.text(source).starts_with('`')) {
         for code in scan::interpolations(text.text(source)).1 {
             let start = text.range.start + code.start;
-            let within = marks(source.get(start..text.range.start + code.end).unwrap_or_default(), module);
+            let within = marks(source.get(start..text.range.start + code.end).unwrap_or_default(), owner);
             found.extend(within.into_iter().map(|mark| Insertion { at: start + mark.at, ..mark }));
         }
     }
@@ -105,18 +115,30 @@ mod tests {
     use crate::syntax::insertion::inserted;
 
     fn marked(source: &str) -> String {
-        inserted(source, &marks(source, 7))
+        inserted(source, &marks(source, Owner::Module(7)))
     }
 
     #[test]
     fn each_closure_says_its_module() {
         for (source, expected) in [
-            ("xs.map(|x| f(x, [1]))", "xs.map(|x| { 7; f(x, [1]) })"),
-            ("let f = || { a; b };", "let f = || { 7; a; b };"),
-            ("[|x, y| x.y = y, |x| #{ a: x }]", "[|x, y| { 7; x.y = y }, |x| { 7; #{ a: x } }]"),
-            ("fn f(a) { |x| |y| g(x, y) // h\n}", "fn f(a) { |x| { 7; |y| { 7; g(x, y) } } // h\n}"),
-            ("`${f(|x| x)} | ${`${f(|| 1)}`}`", "`${f(|x| { 7; x })} | ${`${f(|| { 7; 1 })}`}`"),
-            ("return |x| if x > 1 { 1 } else { 2 };", "return |x| { 7; if x > 1 { 1 } else { 2 } };"),
+            ("xs.map(|x| f(x, [1]))", "xs.map(|x| with_functions_of_module { 7; f(x, [1]) })"),
+            ("let f = || { a; b };", "let f = || with_functions_of_module { 7; a; b };"),
+            (
+                "[|x, y| x.y = y, |x| #{ a: x }]",
+                "[|x, y| with_functions_of_module { 7; x.y = y }, |x| with_functions_of_module { 7; #{ a: x } }]",
+            ),
+            (
+                "fn f(a) { |x| |y| g(x, y) // h\n}",
+                "fn f(a) { |x| with_functions_of_module { 7; |y| with_functions_of_module { 7; g(x, y) } } // h\n}",
+            ),
+            (
+                "`${f(|x| x)} | ${`${f(|| 1)}`}`",
+                "`${f(|x| with_functions_of_module { 7; x })} | ${`${f(|| with_functions_of_module { 7; 1 })}`}`",
+            ),
+            (
+                "return |x| if x > 1 { 1 } else { 2 };",
+                "return |x| with_functions_of_module { 7; if x > 1 { 1 } else { 2 } };",
+            ),
         ] {
             assert_eq!(marked(source), expected);
         }

@@ -3,6 +3,7 @@
 pub mod closure;
 pub mod index_token;
 pub mod insertion;
+pub mod layer;
 pub mod loop_value;
 pub mod open;
 pub mod receiver;

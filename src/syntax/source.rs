@@ -8,7 +8,8 @@ use std::rc::Rc;
 use rhai::{AST, Position};
 
 use super::insertion::{Insertion, inserted};
-use super::{closure, loop_value, receiver, scan};
+use super::layer::Owner;
+use super::{closure, layer, loop_value, receiver, scan};
 
 /// More brackets within each other than Rhai parses.
 const DEEPEST: usize = 512;
@@ -49,7 +50,7 @@ pub struct SourceMap {
 impl SourceMap {
     /// Stores `text` under `name`, in place of an earlier text of that name. Gives the text to compile.
     pub fn insert(&mut self, name: &str, text: &str) -> String {
-        self.insert_with(name, text, Vec::new())
+        self.insert_with(name, text, Owner::Script)
     }
 
     /// Does the same with the text of a module, whose closures become its own.
@@ -59,14 +60,15 @@ impl SourceMap {
             self.modules.push(name.to_owned());
             self.modules.len() - 1
         });
-        self.insert_with(name, text, closure::marks(text, number))
+        self.insert_with(name, text, Owner::Module(number))
     }
 
-    fn insert_with(&mut self, name: &str, text: &str, mut insertions: Vec<Insertion>) -> String {
+    fn insert_with(&mut self, name: &str, text: &str, owner: Owner) -> String {
+        let mut insertions = Vec::new();
         // Text nested deeper does not parse, and would take long to look through.
-        if scan::nesting(text) > DEEPEST {
-            insertions.clear();
-        } else {
+        if scan::nesting(text) <= DEEPEST {
+            insertions.extend(layer::marks(text, owner));
+            insertions.extend(closure::marks(text, owner));
             insertions.extend(loop_value::copies(text));
             insertions.extend(receiver::copies(text));
             insertions.sort_by_key(|insertion| insertion.at);
@@ -205,11 +207,12 @@ mod tests {
         let mut sources = SourceMap::default();
         let text = "for x in y { f(|| x); b }\nb";
         let compiled = sources.insert("a", text);
-        assert_eq!(compiled, "for x in y { let x = x; f(|| x); b }\nb");
+        assert_eq!(compiled, "for x in y { let x = x; f(|| with_functions_of_script { x }); b }\nb");
         let place = |line, column| sources.written("a", Position::new(line, column));
         assert_eq!(place(1, 12), Position::new(1, 12));
         assert_eq!(place(1, 18), Position::new(1, 13));
-        assert_eq!(place(1, 34), Position::new(1, 23));
+        assert_eq!(place(1, 57), Position::new(1, 19));
+        assert_eq!(place(1, 63), Position::new(1, 23));
         assert_eq!(place(2, 1), Position::new(2, 1));
     }
 

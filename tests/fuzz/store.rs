@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use lancet::file::text_checksum;
 use lancet::grid::measured::Cell;
-use lancet::grid::request::{Direction, Origin, Request, Sample, Setting, Sizes};
+use lancet::grid::request::{Origin, Request, Sizes};
+use lancet::grid::sample::Sample;
 use lancet::grid::store::Store;
-use lancet::model::hook::Site;
 use lancet::model::language_model::{LanguageModel, LoadOptions};
 use lancet::session::Session;
 use rand::Rng;
@@ -40,23 +40,9 @@ impl Target for Cells {
         let options = LoadOptions { device: "cpu".into(), ..LoadOptions::default() };
         let model = LanguageModel::load(&fixture("config/qwen2").display().to_string(), &options).unwrap();
         let request = Request {
-            origin: Origin::Source(vec![vec![1]]),
-            targets: vec![vec![2]],
-            answers: vec![vec![3]],
-            metrics: Vec::new(),
-            against: Vec::new(),
-            reference: None,
-            positions: vec![0],
-            sizes: Sizes::Of(vec![1]),
-            elements: None,
-            site: Site::ResidPost,
-            direction: Direction::Denoise,
-            setting: Setting::TargetOnly,
-            filler: None,
-            max_rank: None,
-            verify: 0,
-            tokens_at_once: None,
             store: Some("cells".into()),
+            sizes: Sizes::Of(vec![1]),
+            ..Request::new(Origin::Source(vec![vec![1]]), vec![vec![2]], vec![vec![3]])
         };
         let sample = Sample { prompt: vec![2], position: 0, target: vec![2], source: vec![1] };
         let store = Store::open("cells", &model, &request, &[sample], false).unwrap().unwrap();

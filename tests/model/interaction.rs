@@ -102,6 +102,27 @@ fn laws_hold() {
     assert_eq!(value.size()[1], 2);
 }
 
+/// A place without an effect has no interaction, not even one of rounding.
+#[test]
+fn what_cancels_leaves_no_rounding() {
+    let elements = layers(3);
+    let sizes = vec![1, 2, 3];
+    let logit = |set: &Set, sample: usize| {
+        let own = set.iter().filter(|element| element.layer < 2).map(|element| element.layer + 1).sum::<i64>();
+        0.1 + (own * own) as f64 * 0.7 / (sample as f64 + 3.0)
+    };
+    let grid = made_grid(elements.clone(), set::all(&elements, &sizes), Sizes::Of(sizes), 50, logit);
+    let additive = Against { null: Null::Additive, frozen: None };
+    for order in [2, 3] {
+        let found = interactions(&grid, order, Metric::Logit, additive, Index::Mobius).unwrap();
+        for (row, set) in (0..).zip(&found.sets) {
+            let largest = found.values.get(row).abs().max().double_value(&[]);
+            let has_idle = set.iter().any(|element| element.layer == 2);
+            assert_eq!(largest == 0.0, has_idle, "{set:?}: {largest:e}");
+        }
+    }
+}
+
 /// Against the frozen maps: what the interactions of single predictions leave of the model's own.
 #[test]
 fn the_frozen_null_is_that_of_single_predictions() {

@@ -10,7 +10,7 @@ use crate::support::{
 use lancet::grid::frozen::{self, Frozen};
 use lancet::grid::measured::Measured;
 use lancet::grid::metric::Metric;
-use lancet::grid::request::{Direction, Origin, Request, Setting, Sizes};
+use lancet::grid::request::{Origin, Request, Sizes};
 use lancet::grid::set::{self, Element, Set};
 use lancet::grid::target::Target;
 use lancet::linear::map::LinearMap;
@@ -29,24 +29,13 @@ fn double(name: &str) -> Rc<LanguageModel> {
 }
 
 fn request(site: Site, sizes: &[usize]) -> Request {
+    let targets = vec![vec![3, 14, 15, 9], vec![6, 2, 40], vec![12, 13, 50, 1, 4]];
+    let answers = vec![vec![5], vec![60, 4], vec![7]];
     Request {
-        origin: Origin::Source(vec![SOURCE.to_vec()]),
-        targets: vec![vec![3, 14, 15, 9], vec![6, 2, 40], vec![12, 13, 50, 1, 4]],
-        answers: vec![vec![5], vec![60, 4], vec![7]],
-        against: Vec::new(),
-        reference: None,
-        metrics: Vec::new(),
         positions: vec![0, -1, 2],
         sizes: Sizes::Of(sizes.to_vec()),
-        elements: None,
         site,
-        direction: Direction::Denoise,
-        setting: Setting::TargetOnly,
-        filler: None,
-        max_rank: None,
-        verify: 0,
-        tokens_at_once: None,
-        store: None,
+        ..Request::new(Origin::Source(vec![SOURCE.to_vec()]), targets, answers)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::support::{TINY, load, logits, max_difference, run_script, script_fail
 use lancet::grid::digest::Digests;
 use lancet::grid::metric::{Asked, Metric};
 use lancet::grid::outcome::Grid;
-use lancet::grid::request::{Direction, Origin, Request, Setting, Sizes};
+use lancet::grid::request::{Origin, Request, Setting, Sizes};
 use lancet::grid::target::Target;
 use lancet::grid::{driver, plain};
 use lancet::model::hook::Site;
@@ -13,23 +13,16 @@ use tch::Kind;
 
 fn request(site: Site, position: i64, sizes: &[usize]) -> Request {
     Request {
-        origin: Origin::Source(vec![vec![3, 4, 5, 6]]),
-        targets: vec![vec![1, 2, 3, 4, 5], vec![1, 7, 8, 9, 2], vec![4, 5, 6]],
-        answers: vec![vec![5], vec![6], vec![7]],
         metrics: vec![Asked::plain(Metric::Logit)],
-        against: Vec::new(),
-        reference: None,
         positions: vec![position],
         sizes: Sizes::Of(sizes.to_vec()),
-        elements: None,
         site,
-        direction: Direction::Denoise,
-        setting: Setting::TargetOnly,
-        filler: None,
-        max_rank: None,
-        verify: 0,
         tokens_at_once: Some(16),
-        store: None,
+        ..Request::new(
+            Origin::Source(vec![vec![3, 4, 5, 6]]),
+            vec![vec![1, 2, 3, 4, 5], vec![1, 7, 8, 9, 2], vec![4, 5, 6]],
+            vec![vec![5], vec![6], vec![7]],
+        )
     }
 }
 
