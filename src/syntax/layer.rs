@@ -4,7 +4,6 @@
 //! module's. So the body of each function and closure has a cache of its own, and those of a script see its own
 //! functions first.
 
-use super::closure;
 use super::insertion::Insertion;
 use super::scan::{Kind, Token, scan};
 
@@ -36,18 +35,41 @@ pub const MODULE: &str = "with_functions_of_module";
 pub fn marks(source: &str, owner: Owner) -> Vec<Insertion> {
     let tokens: Vec<Token> = scan(source).into_iter().filter(|token| token.kind != Kind::Comment).collect();
     let text = |index: usize| tokens.get(index).map_or("", |token| token.text(source));
+    let closing = closing(&tokens, source);
     let mut found = Vec::new();
     for start in (0..tokens.len()).filter(|index| text(*index) == "fn") {
         // A name, after a type where there is one.
         let Some(open) = (start + 1..start + 5).find(|index| text(*index) == "(") else { continue };
-        let body = closure::closing(&tokens, source, open) + 1;
-        let end = closure::closing(&tokens, source, body);
-        if let (Some(first), Some(last)) = (tokens.get(body).filter(|_| text(body) == "{"), tokens.get(end)) {
+        let body = closing.get(open).map_or(tokens.len(), |close| close + 1);
+        let (Some(first), Some(end)) = (tokens.get(body).filter(|_| text(body) == "{"), closing.get(body)) else {
+            continue;
+        };
+        if let Some(last) = tokens.get(*end) {
             found.push(Insertion { at: first.range.end, text: format!(" {} {{", owner.word()) });
             found.push(Insertion { at: last.range.start, text: "} ".to_owned() });
         }
     }
+    // The ends of functions within one another come before what follows them.
+    found.sort_by_key(|insertion| insertion.at);
     found
+}
+
+/// For each bracket that opens, the token that closes it, or the end; one pass, however many are never closed.
+fn closing(tokens: &[Token], source: &str) -> Vec<usize> {
+    let mut closing = vec![tokens.len(); tokens.len()];
+    let mut open = Vec::new();
+    for (index, token) in tokens.iter().enumerate() {
+        match token.text(source) {
+            "(" | "[" | "{" | "#{" | "?[" => open.push(index),
+            ")" | "]" | "}" => {
+                if let Some(place) = open.pop().and_then(|start| closing.get_mut(start)) {
+                    *place = index;
+                }
+            }
+            _ => {}
+        }
+    }
+    closing
 }
 
 #[cfg(test)]
@@ -76,7 +98,21 @@ mod tests {
 
     #[test]
     fn other_words_and_broken_text_stay() {
-        for source in ["let fnord = 1;", "// fn f() {}", "\"fn f() {}\"", "fn", "fn f", "fn f(", "fn f()", "fn f() {"] {
+        let many = format!("{}{}", "fn f() ".repeat(50_000), "} ".repeat(1000));
+        assert_eq!(marked(&many), many);
+        for source in [
+            "let fnord = 1;",
+            "// fn f() {}",
+            "\"fn f() {}\"",
+            "fn",
+            "fn f",
+            "fn f(",
+            "fn f()",
+            "fn f() {",
+            "fn f() } }",
+            "fn f)(",
+            "} fn",
+        ] {
             assert_eq!(marked(source), source);
         }
     }

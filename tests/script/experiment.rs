@@ -126,6 +126,11 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     (
+        "superadditivity",
+        &["--task", "anim_color", "--resamples", "200", "--direction", "both"],
+        &["report.html", "shares.csv", "shares.tex", "classes.csv", "classes.tex"],
+    ),
+    (
         "controls",
         &["--task", "anim_color", "--task", "can_fly", "--random", "1"],
         &["report.html", "controls.csv", "controls.tex"],
@@ -269,8 +274,9 @@ fn every_experiment_writes_its_results() {
             assert!(page.contains(&format!("scripts/{name}.rhai --model")), "{name}: the command");
             assert!(!page.contains("src=") && !page.contains("href="), "{name}: the page stands alone");
             assert!(page.contains("<p class=\"finding\">"), "{name}: what was found");
-            let others = ["compare", "function_vectors"].contains(name);
-            assert!(others || page.contains(" verdicts flip between "), "{name}: on two scales");
+            assert!(page.contains(" verdicts flip between "), "{name}: on two scales");
+            let has_ranking = !["competence", "geometry"].contains(name);
+            assert_eq!(page.contains("Jaccard@"), has_ranking, "{name}: how stable the ranking is");
         }
         complete(name, &out);
         let (folder, on_gpu) = (tempfile::tempdir().expect("folder"), out.with_file_name("gpu"));
@@ -509,6 +515,10 @@ fn options_that_mean_nothing_to_an_experiment_are_refused() {
     let nine: Vec<&str> = ["--order", "3"].into_iter().chain(nine.iter().map(String::as_str)).collect();
     for (script, arguments, said) in [
         ("geometry", &["--metric", "rr"][..], "this script measures a probe's accuracy and log-loss"),
+        ("geometry", &["--direction", "noise"], "there is no option `--direction`"),
+        ("linear_gap", &["--direction", "noise"], "there is no option `--direction`"),
+        ("controls", &["--direction", "noise"], "random vectors have none"),
+        ("localization", &["--direction", "both"], "`--direction` must be one of "),
         ("controls", &["--metric", "kl"], "it cannot compare sources"),
         ("competence", &["--metric", "kl"], "`--metric` must be one of "),
         (
@@ -547,9 +557,9 @@ fn models_are_compared_as_far_as_they_can_be() {
         common.iter().map(|word| (*word).to_owned()).chain(named).collect()
     };
     for (models, said) in [
-        (&["step{8..10}", "deep"][..], "step10 against step8, rr: of 10 cells 0 do more and 0 less"),
+        (&["step{8..10}", "deep"][..], "step10 against step8, reciprocal rank: of 10 cells 0 do more and 0 less"),
         (&["step{10..8..2}"], "step8 against step10"),
-        (&["deep", "small"], "small, log_probability: the best cell is"),
+        (&["deep", "small"], "small, log-probability: the best cell is"),
     ] {
         let arguments = arguments(models);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();

@@ -95,10 +95,20 @@ fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
 /// The metrics that experiments report if not asked for others.
 const METRICS: [&str; 3] = ["log_probability", "rr", "logit"];
 
+/// One measure for every sample.
+fn by_sample(samples: &Value, measure: &str) -> Vec<f64> {
+    let samples = samples.as_array().expect("samples");
+    samples.iter().map(|sample| sample[measure].as_f64().expect("a number")).collect()
+}
+
 /// One measure of a set of layers for every sample.
 fn effects(naive: &Value, set: &str, measure: &str) -> Vec<f64> {
-    let samples = naive["effects"][set].as_array().expect("samples");
-    samples.iter().map(|sample| sample[measure].as_f64().expect("a number")).collect()
+    by_sample(&naive["effects"][set], measure)
+}
+
+/// The same of the reverse patch.
+fn noised(naive: &Value, (i, j): (usize, usize), measure: &str) -> Vec<f64> {
+    by_sample(&naive["noised"][name_of(i, j)], measure)
 }
 
 fn name_of(i: usize, j: usize) -> String {
@@ -212,6 +222,100 @@ fn superadditivity_gives_the_interactions_of_single_runs() {
         for (place, (p, holm)) in signs.into_iter().enumerate() {
             largest = largest.max((p * (3 - place) as f64).min(1.0));
             close(holm, largest, "the sign test by Holm");
+        }
+    }
+}
+
+#[test]
+fn noising_gives_the_effects_of_single_runs() {
+    let bench = Bench::new();
+    let naive = bench.naive("anim_color");
+    let common = ["--task", "anim_color", "--samples", "5", "--direction", "noise"];
+
+    let out = bench.experiment("localization", &common);
+    for metric in METRICS {
+        let summary = only(&rows(&out, "summary.csv"), &[("metric", metric)]);
+        let worst = sets().into_iter().map(|set| mean(&noised(&naive, set, metric))).fold(f64::INFINITY, f64::min);
+        close(number(&summary, "effect"), worst, "the worst effect");
+    }
+    for row in rows(&out, "small_anim_color.csv") {
+        let set: Vec<usize> = row["set"].split('+').map(|layer| layer.parse().expect("a layer")).collect();
+        let sample = row["sample"].parse::<usize>().expect("a sample");
+        close(number(&row, "effect_logit"), noised(&naive, (set[0], set[set.len() - 1]), "logit")[sample], "a cell");
+    }
+    let page = std::fs::read_to_string(out.join("report.html")).expect("page");
+    assert!(page.contains("noising does most harm at layers") && page.contains("what is needed"));
+
+    let out = bench.experiment("controls", &[&common[..], &["--random", "0"]].concat());
+    let own = only(&rows(&out, "controls.csv"), &[("vectors", "own source"), ("metric", "log_probability")]);
+    let half = |set, range: std::ops::Range<usize>| mean(&noised(&naive, set, "log_probability")[range]);
+    let chosen = sets().into_iter().find(|(i, j)| name_of(*i, *j) == own["chosen_set"]).expect("a set");
+    assert!(sets().into_iter().all(|set| half(set, 0..2) >= half(chosen, 0..2) - 1e-12), "the worst of the first half");
+    close(number(&own, "effect_at_chosen"), half(chosen, 2..5), "measured on the second half");
+
+    // What both take away beyond the sum; above 0 is more.
+    let out = bench.experiment("superadditivity", &[&common[..], &["--resamples", "200"]].concat());
+    let pairs = rows(&out, "pairs.csv");
+    let nulls: std::collections::BTreeSet<&str> = pairs.iter().map(|row| row["null"].as_str()).collect();
+    assert_eq!(nulls, ["additive", "frozen", "maximum"].into());
+    for (i, j) in [(0, 1), (0, 2), (1, 2)] {
+        for metric in METRICS {
+            let of = |set| noised(&naive, set, metric).into_iter().map(|effect| -effect).collect::<Vec<_>>();
+            let (both, first, second) = (of((i, j)), of((i, i)), of((j, j)));
+            let row = |null| {
+                let place = [("layers", &*name_of(i, j)), ("metric", metric), ("null", null)];
+                number(&only(&pairs, &place), "interaction")
+            };
+            close(row("additive"), mean(&both) - mean(&first) - mean(&second), "beyond the sum");
+            let most: Vec<f64> = first.iter().zip(&second).map(|(first, second)| first.max(*second)).collect();
+            close(row("maximum"), mean(&both) - mean(&most), "beyond the larger");
+        }
+    }
+}
+
+#[test]
+fn shares_and_classes_are_those_of_single_runs_in_both_directions() {
+    let bench = Bench::new();
+    let naive = bench.naive("anim_color");
+    let common = ["--task", "anim_color", "--samples", "5", "--resamples", "200", "--direction", "both"];
+    let out = bench.experiment("superadditivity", &common);
+    let (shares, classes) = (rows(&out, "shares.csv"), rows(&out, "classes.csv"));
+    let tested = [(0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)];
+    assert_eq!((shares.len(), classes.len()), (6 * METRICS.len(), 3 * METRICS.len()));
+    // Of the 3 samples that the pairs were not chosen on, for any halves.
+    let halves = (0..32_u32).filter(|chosen| chosen.count_ones() == 3);
+    let kept = |values: Vec<f64>, half: u32| -> f64 {
+        let kept: Vec<f64> = (0..5).filter(|sample| half >> sample & 1 == 1).map(|sample| values[sample]).collect();
+        mean(&kept)
+    };
+    let row = |(i, j): (usize, usize), metric| {
+        let name = if i == j { format!("({i})") } else { name_of(i, j) };
+        only(&shares, &[("layers", &name), ("metric", metric)])
+    };
+    let share = |set: (usize, usize), metric, half| {
+        let width = kept(by_sample(&naive["widths"], metric), half);
+        let restored = kept(effects(&naive, &name_of(set.0, set.1), metric), half);
+        (restored / width, -kept(noised(&naive, set, metric), half) / width)
+    };
+    let distance = |half: u32| (share((1, 1), "logit", half).0 - number(&row((1, 1), "logit"), "sufficiency")).abs();
+    let half = halves.min_by(|one, two| distance(*one).total_cmp(&distance(*two))).expect("halves");
+    for metric in METRICS {
+        for set in tested {
+            let (row, (sufficiency, necessity)) = (row(set, metric), share(set, metric, half));
+            close(number(&row, "sufficiency"), sufficiency, "sufficiency");
+            close(number(&row, "necessity"), necessity, "necessity");
+            assert!(number(&row, "sufficiency_low") <= number(&row, "sufficiency_high"));
+        }
+        for (i, j) in [(0, 1), (0, 2), (1, 2)] {
+            let row = only(&classes, &[("layers", &name_of(i, j)), ("metric", metric)]);
+            let lost = |set| -kept(noised(&naive, set, metric), half);
+            close(number(&row, "restored_joint"), kept(effects(&naive, &name_of(i, j), metric), half), "both restored");
+            close(number(&row, "lost_joint"), lost((i, j)), "both lost");
+            close(number(&row, "lost_first"), lost((i, i)), "the first lost");
+            close(number(&row, "lost_second"), lost((j, j)), "the second lost");
+            // Of three samples no sign flips are evidence.
+            assert_eq!(row["class"], "additive");
+            assert!(number(&row, "lost_joint_p") >= 0.125 && number(&row, "restored_above_p") >= 0.125);
         }
     }
 }
