@@ -89,9 +89,11 @@ impl Sweep {
         let mut parts = Vec::with_capacity(self.items);
         self.run(decoder, Logits::Last, add_hooks, &mut |item, logits| {
             let measured = Measured::of_logits(&logits.f_select(1, -1)?, target)?;
-            if let Some(prompt) = measured.cells()?.iter().position(|cell| !cell.is_measured()) {
-                return Err(Error::new(format!("the logits of prompt {prompt} are not finite under item {item}"))
-                    .hint(not_finite_hint(decoder.kind)));
+            if let Some((prompt, cell)) =
+                (0..).zip(measured.cells()?).find(|(_, cell): &(usize, _)| !cell.is_measured())
+            {
+                let (whose, run) = (format!("of prompt {prompt}"), format!("under item {item}"));
+                return Err(cell.refused(&whose, &run, not_finite_hint(decoder.kind)));
             }
             parts.push(measured);
             Ok(())

@@ -9,7 +9,7 @@
 use rand::Rng;
 use tch::{Kind, Tensor};
 
-use super::metric::Metric;
+use super::metric::Asked;
 use super::outcome::Grid;
 use super::request::Sizes;
 use super::set::{self, Element, Set};
@@ -21,6 +21,10 @@ use crate::tensor::raw::Arithmetic;
 
 /// The most sets: their pairs are held at once.
 const MOST_SETS: usize = 4096;
+/// The highest order: each has a matrix of pairs.
+const HIGHEST_ORDER: usize = 16;
+/// The most resamples.
+const MOST_RESAMPLES: usize = 1_000_000;
 
 /// What the analysis is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -60,16 +64,19 @@ struct Pairs {
 /// # Errors
 /// Sets that are neither drawn at random nor all there are; an order, a level or a number of resamples out of range; a
 /// metric that the grid does not have, or that no set changes; Ctrl-C.
-pub fn anova(grid: &Grid, metric: Metric, settings: Settings) -> Result<Anova> {
+pub fn anova(grid: &Grid, asked: Asked, settings: Settings) -> Result<Anova> {
     let places = &grid.elements;
-    if !(1..=places.len()).contains(&settings.order) {
+    let highest = places.len().min(HIGHEST_ORDER);
+    if !(1..=highest).contains(&settings.order) {
         return Err(Error::new(format!("there is no order {} among {} places", settings.order, places.len()))
-            .hint(format!("1 to {}", places.len())));
+            .hint(format!("1 to {highest}")));
     }
-    if !(0.0..1.0).contains(&settings.level) || settings.resamples == 0 {
-        return Err(Error::new("the level is a share below 1, and there is at least one resample"));
+    if !(0.0..1.0).contains(&settings.level) || !(1..=MOST_RESAMPLES).contains(&settings.resamples) {
+        return Err(Error::new("the level is a share below 1, and the number of resamples at least 1")
+            .hint(format!("at most {MOST_RESAMPLES} resamples")));
     }
-    let values = grid.values(&grid.patched, metric)?;
+    let asked = grid.given(asked);
+    let values = grid.levels(&grid.patched, asked)?;
     // All sets are those of all sizes and the unpatched run.
     let is_exact = !matches!(grid.sizes, Sizes::Random { .. });
     let (sets, values) = if is_exact {
@@ -77,7 +84,7 @@ pub fn anova(grid: &Grid, metric: Metric, settings: Settings) -> Result<Anova> {
             return Err(Error::new("shares of variance need random sets, or all sets of a few places")
                 .hint("sizes: \"random\", subsets: 500; or elements: [4, 8, 12, 16]"));
         }
-        let unpatched = grid.values(grid.unpatched()?, metric)?.f_unsqueeze(0)?;
+        let unpatched = grid.levels(&grid.unpatched, asked)?.f_unsqueeze(0)?;
         ([vec![Set::new()], grid.sets.clone()].concat(), Tensor::f_cat(&[unpatched, values], 0)?)
     } else {
         (grid.sets.clone(), values)
@@ -181,7 +188,7 @@ fn intervals(pairs: &Pairs, centred: &Tensor, parts: &Tensor, settings: Settings
         weights
     };
     let samples = centred.size()[0] as usize;
-    let mut found = vec![Vec::with_capacity(settings.resamples); settings.order + 1];
+    let mut found = vec![Vec::new(); settings.order + 1];
     for _ in 0..settings.resamples {
         interrupt::check()?;
         let resampled = if pairs.is_exact {

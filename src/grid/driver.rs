@@ -6,7 +6,7 @@ use super::measured::{Cell, Measured};
 use super::metric::{Asked, Metric};
 use super::outcome::{Ends, Grid};
 use super::plan::{Plan, Planner};
-use super::request::{Reference, Request};
+use super::request::Request;
 use super::sample::Sample;
 use super::set::{self, Element, Set};
 use super::store::Store;
@@ -19,7 +19,7 @@ use crate::model::language_model::LanguageModel;
 use crate::progress::Progress;
 
 /// Changed whenever the numbers or what they depend on change: see [`Store`].
-const VERSION: &str = "lancet cells 4";
+const VERSION: &str = "lancet cells 5";
 
 /// Computes a grid, with a metric of the caller's own if there is one. Calls `announce` with the plan before the work
 /// begins.
@@ -38,7 +38,7 @@ pub fn compute(
     let sets = request.sets(model.config())?;
 
     let store = Store::open(VERSION, model, request, &samples, closure.is_some())?;
-    let stored = |sample| store.as_ref().and_then(|store| store.get(sample, sets.len()));
+    let stored = |sample| store.as_ref().and_then(|store| store.get(sample, sets.len() + 1));
     let mut cells: Vec<Option<Vec<Cell>>> = (0..samples.len()).map(stored).collect();
 
     let groups = group::groups(request, &samples, |sample| cells[sample].is_none());
@@ -46,7 +46,6 @@ pub fn compute(
     let plan = planner.plan(&groups, cells.iter().flatten().count());
     announce(&plan);
     let target = Target { closure, ..measured_by(model, request, &samples)? };
-    let baseline = baseline(model, request, &samples, &target)?;
     let mut digests = Digests::new(decoder, request, &samples);
     let progress = Progress::new(plan.passes, "patch_grid");
     for group in &groups {
@@ -64,7 +63,10 @@ pub fn compute(
     }
     progress.finish();
 
-    let mut grid = assemble(&sets, &cells, &baseline, request, request.elements(model.config())?, plan)?;
+    let mut grid = assemble(&sets, &cells, request, request.elements(model.config())?, plan)?;
+    if !request.is_against_itself() {
+        grid.baseline = baseline(model, request, &samples, &target)?;
+    }
     if request.is_normalised() {
         grid.ends = Some(ends(model, request, &samples, &target)?);
     }
@@ -95,17 +97,14 @@ fn run_part(
     }
 }
 
-/// Refuses a sample's cells that are not finite. Its baseline and the activations patched in are known to be finite by
-/// now.
+/// Refuses a sample's cells that are not finite, the last of which is that of the run without a patch. The activations
+/// patched in are known to be finite by now.
 fn check(cells: &[Cell], sample: usize, sets: &[Set], model: &LanguageModel) -> Result<()> {
-    match cells.iter().position(|cell| !cell.is_measured()) {
-        None => Ok(()),
-        Some(set) => Err(Error::new(format!(
-            "the logits of sample {sample} are not finite when {} is patched",
-            set::name(&sets[set])
-        ))
-        .hint(not_finite_hint(model.decoder.kind))),
-    }
+    let last = cells.len() - 1;
+    let mut order = std::iter::once(last).chain(0..last);
+    let Some(cell) = order.find(|cell| !cells[*cell].is_measured()) else { return Ok(()) };
+    let run = sets.get(cell).map_or("without a patch".to_owned(), |set| format!("when {} is patched", set::name(set)));
+    Err(cells[cell].refused(&format!("of sample {sample}"), &run, not_finite_hint(model.decoder.kind)))
 }
 
 /// What the samples' logits are measured by.
@@ -115,22 +114,19 @@ pub(super) fn measured_by<'a>(model: &LanguageModel, request: &Request, samples:
         model.decoder.check_ids(&request.against.concat(), "`against`")?;
         target.against = Some(target::against(&request.answers, &request.against)?);
     }
-    if let Some(reference) = request.reference {
-        let prompt = |(number, sample): (usize, &Sample)| match reference {
-            Reference::Clean => request.clean(number),
-            Reference::Target => sample.target.clone(),
-        };
-        let prompts: Vec<Vec<i64>> = samples.iter().enumerate().map(prompt).collect();
+    if request.reference.is_some() {
+        let prompts: Vec<Vec<i64>> =
+            samples.iter().enumerate().map(|(number, sample)| request.reference_run(number, sample)).collect();
         target.reference = Some(plain::log_probabilities(&model.decoder, &prompts)?);
     }
     Ok(target)
 }
 
 /// The setting's baseline runs.
-fn baseline(model: &LanguageModel, request: &Request, samples: &[Sample], target: &Target) -> Result<Vec<Cell>> {
+fn baseline(model: &LanguageModel, request: &Request, samples: &[Sample], target: &Target) -> Result<Measured> {
     let runs: Vec<Vec<i64>> =
         samples.iter().enumerate().map(|(number, sample)| request.baseline(number, &sample.target)).collect();
-    plain::measure(&model.decoder, &runs, target)
+    Measured::of_cells(&plain::measure(&model.decoder, &runs, target)?)
 }
 
 /// The runs of the targets alone, and of sources and targets together.
@@ -146,7 +142,6 @@ fn ends(model: &LanguageModel, request: &Request, samples: &[Sample], target: &T
 fn assemble(
     sets: &[Set],
     cells: &[Option<Vec<Cell>>],
-    baseline: &[Cell],
     request: &Request,
     elements: Vec<Element>,
     plan: Plan,
@@ -155,13 +150,16 @@ fn assemble(
         cells.clone().ok_or_else(|| Error::new(format!("sample {sample} was not computed")))
     };
     let samples = cells.iter().enumerate().map(computed).collect::<Result<Vec<_>>>()?;
-    let patched: Vec<Cell> = (0..sets.len()).flat_map(|set| samples.iter().map(move |cells| cells[set])).collect();
+    let of_set = |set: usize| samples.iter().map(|cells| cells[set]).collect::<Vec<_>>();
+    let patched: Vec<Cell> = (0..sets.len()).flat_map(of_set).collect();
+    let unpatched = of_set(sets.len());
     Ok(Grid {
         sets: sets.to_vec(),
         elements,
         sizes: request.sizes.clone(),
         patched: Measured::of_cells(&patched)?.shaped(&[sets.len() as i64, samples.len() as i64])?,
-        baseline: Measured::of_cells(baseline)?,
+        baseline: Measured::of_cells(&unpatched)?,
+        unpatched: Measured::of_cells(&unpatched)?,
         ends: None,
         direction: request.direction,
         setting: request.setting,

@@ -1,12 +1,12 @@
 //! Interactions of places that are patched together: what a set does beyond what its parts do (methods: `docs/src/methods.md`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use tch::Tensor;
 
 use super::frozen::Frozen;
 use super::measured::Measured;
-use super::metric::Metric;
+use super::metric::{Asked, Metric};
 use super::outcome::Grid;
 use super::request::{Direction, Reference};
 use super::set::{self, Element, Set};
@@ -69,12 +69,12 @@ struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    fn new(grid: &'a Grid, metric: Metric, unpatched: &Measured, patched: &Measured) -> Result<Self> {
+    fn new(grid: &'a Grid, asked: Asked, unpatched: &Measured, patched: &Measured) -> Result<Self> {
         Ok(Self {
             samples: grid.samples(),
-            sign: sign(grid, metric),
-            unpatched: Vec::<f64>::try_from(&grid.values(unpatched, metric)?)?,
-            patched: Vec::<f64>::try_from(&grid.values(patched, metric)?.f_reshape([-1])?)?,
+            sign: sign(grid, asked.metric),
+            unpatched: Vec::<f64>::try_from(&grid.levels(unpatched, asked)?)?,
+            patched: Vec::<f64>::try_from(&grid.levels(patched, asked)?.f_reshape([-1])?)?,
             row: grid.sets.iter().enumerate().map(|(row, set)| (set.as_slice(), row)).collect(),
         })
     }
@@ -160,25 +160,41 @@ impl<'a> Values<'a> {
 /// The sets of `order` places in a grid, and what they do beyond what their parts do.
 ///
 /// # Errors
-/// A grid without the sets within them; an order other than 2 and 3; `Bliss` of a metric other than the probability; an
-/// index other than `Mobius` against another null than `Additive`, or without all sets of the grid's places.
+/// A grid without the sets within them; an order other than 2 and 3; `Bliss` of a metric other than the probability, or of
+/// noising; `Maximum` of a function; an index other than `Mobius` against another null than `Additive`, or without all sets of the grid's places.
 pub fn interactions(
     grid: &Grid,
     order: usize,
-    metric: Metric,
+    asked: Asked,
     Against { null, frozen }: Against,
     index: Index,
 ) -> Result<Interactions> {
     if !(2..=3).contains(&order) {
         return Err(Error::new(format!("there are no interactions of order {order}")).hint("2 or 3"));
     }
-    if null == Null::Bliss && metric != Metric::Probability {
+    let asked = grid.given(asked);
+    if null == Null::Bliss && asked != Asked::plain(Metric::Probability) {
         return Err(Error::new("the null \"bliss\" is about probabilities").hint("metric: \"probability\""));
+    }
+    if null == Null::Bliss && grid.direction == Direction::Noise {
+        return Err(Error::new("the null \"bliss\" is about gains of probability, and noising takes it away"));
+    }
+    if null == Null::Maximum && asked.metric == Metric::Closure {
+        return Err(Error::new(
+            "the null \"maximum\" needs to know whether more is better, and a function does not say",
+        ));
     }
     if null != Null::Additive && index != Index::Mobius {
         return Err(Error::new("a Shapley index is held against the additive null only"));
     }
-    let sets: Vec<Set> = grid.sets.iter().filter(|set| set.len() == order).cloned().collect();
+    // Of drawn sets, one may come twice.
+    let mut known = HashSet::new();
+    let mut sets: Vec<Set> = Vec::new();
+    for set in grid.sets.iter().filter(|set| set.len() == order) {
+        if known.insert(set.as_slice()) {
+            sets.push(set.clone());
+        }
+    }
     if sets.is_empty() {
         return Err(Error::new(format!("the grid has no sets of {order} places")).hint(if order == 2 {
             "sizes: [1, 2]"
@@ -186,8 +202,8 @@ pub fn interactions(
             "sizes: [1, 2, 3]"
         }));
     }
-    let values = Values::new(grid, metric, grid.unpatched()?, &grid.patched)?;
-    let frozen = frozen.map(|frozen| Values::new(grid, metric, &frozen.unpatched, &frozen.patched)).transpose()?;
+    let values = Values::new(grid, asked, &grid.unpatched, &grid.patched)?;
+    let frozen = frozen.map(|frozen| Values::new(grid, asked, &frozen.unpatched, &frozen.patched)).transpose()?;
     let mut rows = Vec::with_capacity(sets.len() * values.samples);
     match index {
         Index::Mobius => {

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use tch::{Device, Kind, Tensor};
 
 use super::metric::Metric;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::tensor::raw::constant;
 
 /// What is measured in one run; every metric is made of these numbers. An answer of several ids counts as one token: its
@@ -34,6 +34,17 @@ impl Cell {
     pub fn is_measured(self) -> bool {
         let Self { logit, rank, log_sum_exp, mean, against, kl, closure } = self;
         rank >= 1 && [logit, log_sum_exp, mean, against, kl, closure].iter().all(|number| number.is_finite())
+    }
+}
+
+impl Cell {
+    /// The error for a cell that is not measured: `whose` ("of sample 3") and in which `run`.
+    pub fn refused(self, whose: &str, run: &str, hint: &'static str) -> Error {
+        if (Self { closure: 0.0, ..self }).is_measured() {
+            return Error::new(format!("the metric's function gives {} for the logits {whose} {run}", self.closure))
+                .hint("a metric is a finite number");
+        }
+        Error::new(format!("the logits {whose} are not finite {run}")).hint(hint)
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Grid {
     pub patched: Measured,
     /// The baseline runs, [sample]
     pub baseline: Measured,
+    /// The runs that are patched, without their patches, [sample]
+    pub unpatched: Measured,
     /// The runs to normalise by, where the request asks for them
     pub ends: Option<Ends>,
     /// Which runs are patched
@@ -97,36 +99,20 @@ impl Grid {
         measured.values(metric, self.max_rank)
     }
 
-    /// The runs that are patched, without their patches, [sample].
-    ///
-    /// # Errors
-    /// The grid does not have them.
-    pub fn unpatched(&self) -> Result<&Measured> {
-        match (self.direction, self.setting, &self.ends) {
-            (Direction::Denoise, Setting::TargetOnly, _) | (Direction::Noise, Setting::SourceAndTarget, _) => {
-                Ok(&self.baseline)
-            }
-            (Direction::Denoise, _, Some(ends)) => Ok(&ends.corrupted),
-            (Direction::Noise, _, Some(ends)) => Ok(&ends.clean),
-            (Direction::Denoise, ..) => {
-                Err(Error::new("this grid's baseline is source and target together, and the target alone is patched")
-                    .hint("setting: \"pt_vs_to\""))
-            }
-            (Direction::Noise, ..) => {
-                Err(Error::new("this grid's baseline is the target alone, and source and target together are patched")
-                    .hint("setting: \"pt_vs_it\""))
-            }
-        }
+    /// How a metric is given: normalised where it was asked for so only.
+    pub fn given(&self, asked: Asked) -> Asked {
+        let normalised = Asked { normalised: true, ..asked };
+        let is_only = self.metrics.contains(&normalised) && !self.metrics.contains(&Asked::plain(asked.metric));
+        if is_only { normalised } else { asked }
     }
 
     /// The effects as asked for, float64 [set, sample]: normalised where the metric was asked for so only.
     ///
     /// # Errors
-    /// As for [`Grid::values`] and [`Grid::normalised`].
+    /// As for [`Grid::values`] and [`Grid::levels`].
     pub fn asked(&self, asked: Asked) -> Result<Tensor> {
-        let normalised = Asked { normalised: true, ..asked };
-        let is_only = self.metrics.contains(&normalised) && !self.metrics.contains(&Asked::plain(asked.metric));
-        if asked.normalised || is_only { self.normalised(asked.metric) } else { self.effect(asked.metric) }
+        let asked = self.given(asked);
+        if asked.normalised { self.levels(&self.patched, asked) } else { self.effect(asked.metric) }
     }
 
     /// Patched minus baseline, float64 [set, sample].
@@ -137,31 +123,40 @@ impl Grid {
         Ok(self.values(&self.patched, metric)?.f_sub(&self.values(&self.baseline, metric)?)?)
     }
 
-    /// (patched - corrupted) / (clean - corrupted), float64 [set, sample]: 0 where the patch does nothing, 1 where it
-    /// restores.
+    /// A metric's values in measured runs of this grid, [.., sample]: as they are, or normalised, (m - corrupted) / (clean -
+    /// corrupted), 0 where the patch does nothing, 1 where it restores.
     ///
     /// # Errors
-    /// A request that did not ask for it; a sample whose clean and corrupted values are equal.
-    pub fn normalised(&self, metric: Metric) -> Result<Tensor> {
+    /// As for [`Grid::values`]; a normalised metric of a request that did not ask for one; a sample whose clean and corrupted
+    /// values are equal.
+    pub fn levels(&self, measured: &Measured, asked: Asked) -> Result<Tensor> {
+        let values = self.values(measured, asked.metric)?;
+        if !asked.normalised {
+            return Ok(values);
+        }
         let Some(ends) = &self.ends else {
             return Err(Error::new("this grid has no clean runs to normalise by")
                 .hint("metric: #{ kind: \"log_probability\", normalised: true }"));
         };
-        let corrupted = self.values(&ends.corrupted, metric)?;
-        let width = self.values(&ends.clean, metric)?.f_sub(&corrupted)?;
+        let (corrupted, clean) = match self.direction {
+            Direction::Denoise => (&self.unpatched, &ends.clean),
+            Direction::Noise => (&ends.corrupted, &self.unpatched),
+        };
+        let corrupted = self.values(corrupted, asked.metric)?;
+        let width = self.values(clean, asked.metric)?.f_sub(&corrupted)?;
         if let Some(sample) = Vec::<f64>::try_from(&width)?.iter().position(|width| *width == 0.0) {
             return Err(Error::new(format!("sample {sample} has the same value with and without its source"))
                 .hint("leave it out, or take effects that are not normalised"));
         }
-        Ok(self.values(&self.patched, metric)?.f_sub(&corrupted)?.f_div(&width)?)
+        Ok(values.f_sub(&corrupted)?.f_div(&width)?)
     }
 
     /// Mean effects of sets of one and two layers, float64 [layer, layer], NaN where there is no set.
     ///
     /// # Errors
     /// Sets of three layers or of heads.
-    pub fn matrix(&self, metric: Metric) -> Result<Tensor> {
-        let means = Vec::<f64>::try_from(&self.effect(metric)?.f_mean_dim(1, false, Kind::Double)?)?;
+    pub fn matrix(&self, asked: Asked) -> Result<Tensor> {
+        let means = Vec::<f64>::try_from(&self.asked(asked)?.f_mean_dim(1, false, Kind::Double)?)?;
         let size = self.sets.iter().flatten().map(|element| element.layer + 1).max().unwrap_or(0);
         let mut matrix = vec![f64::NAN; (size * size) as usize];
         for (set, mean) in self.sets.iter().zip(means) {
@@ -186,6 +181,8 @@ pub struct Verified {
     pub cells: usize,
     /// Largest absolute difference of an answer's logit
     pub max_logit_difference: f64,
+    /// Largest absolute difference of any number but the rank: see [`Cell`]
+    pub max_difference: f64,
     /// Number of cells whose rank differs
     pub rank_differences: usize,
 }
@@ -196,15 +193,18 @@ impl Verified {
     /// # Errors
     /// A cell not measured in the grid or in its own run; a difference that is not finite.
     pub fn compare(&mut self, set: &[Element], sample: usize, grid: Cell, own: Cell) -> Result<()> {
-        let difference = (grid.logit - own.logit).abs();
-        if !grid.is_measured() || !own.is_measured() || !difference.is_finite() {
+        let numbers = |cell: Cell| [cell.logit, cell.log_sum_exp, cell.mean, cell.against, cell.kl, cell.closure];
+        let differences = numbers(grid).into_iter().zip(numbers(own)).map(|(grid, own)| (grid - own).abs());
+        let largest = differences.fold(0.0, f64::max);
+        if !grid.is_measured() || !own.is_measured() || !largest.is_finite() {
             return Err(Error::new(format!(
                 "set {} of sample {sample} cannot be verified: {grid} in the grid, {own} in a run of its own",
                 set::name(set)
             )));
         }
         self.cells += 1;
-        self.max_logit_difference = self.max_logit_difference.max(difference);
+        self.max_logit_difference = self.max_logit_difference.max((grid.logit - own.logit).abs());
+        self.max_difference = self.max_difference.max(largest);
         self.rank_differences += usize::from(grid.rank != own.rank);
         Ok(())
     }

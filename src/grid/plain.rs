@@ -9,7 +9,7 @@ use super::request::Request;
 use super::sample::Sample;
 use super::set::Element;
 use super::target::Target;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::interrupt;
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::Site;
@@ -37,8 +37,11 @@ pub fn measure(decoder: &Decoder, prompts: &[Vec<i64>], target: &Target) -> Resu
         for_parts(same, TOGETHER, measure, |some, measured| {
             for (number, cell) in some.iter().zip(measured) {
                 if !cell.is_measured() {
-                    return Err(Error::new(format!("the logits of sample {number} are not finite without a patch"))
-                        .hint(not_finite_hint(decoder.kind)));
+                    return Err(cell.refused(
+                        &format!("of sample {number}"),
+                        "without a patch",
+                        not_finite_hint(decoder.kind),
+                    ));
                 }
                 cells[*number] = Some(cell);
             }

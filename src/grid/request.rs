@@ -7,6 +7,7 @@ use tch::Tensor;
 
 use super::draw;
 use super::metric::{Asked, Metric};
+use super::sample::Sample;
 use super::set::{self, Element, Set};
 use crate::error::Result;
 use crate::model::config::Config;
@@ -85,16 +86,6 @@ pub enum Reference {
     Clean,
     /// The target alone
     Target,
-}
-
-impl Reference {
-    /// Its name in scripts.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Clean => "clean",
-            Self::Target => "target",
-        }
-    }
 }
 
 /// Which sets of the elements to patch.
@@ -199,6 +190,11 @@ impl Request {
         self.metrics.iter().any(|asked| asked.normalised)
     }
 
+    /// Whether the baseline is the run that is patched.
+    pub fn is_against_itself(&self) -> bool {
+        (self.direction == Direction::Denoise) == (self.setting == Setting::TargetOnly)
+    }
+
     /// Whether all samples get the same activations patched in.
     pub fn has_one_source(&self) -> bool {
         match &self.origin {
@@ -219,6 +215,15 @@ impl Request {
     /// The run of a sample's source, if it has one, and target together.
     pub fn clean(&self, sample: usize) -> Vec<i64> {
         [self.source(sample).unwrap_or(&[]), &self.targets[sample]].concat()
+    }
+
+    /// The run whose distribution a sample's patched runs are compared with; empty without one.
+    pub(super) fn reference_run(&self, number: usize, sample: &Sample) -> Vec<i64> {
+        match self.reference {
+            None => Vec::new(),
+            Some(Reference::Clean) => self.clean(number),
+            Some(Reference::Target) => sample.target.clone(),
+        }
     }
 
     /// The baseline run of a sample whose target run is `target`.

@@ -15,7 +15,8 @@ use crate::model::run::Hooks;
 use crate::model::window::Window;
 use crate::progress::Progress;
 
-/// What is measured of the patched runs: for each sample of the part, one cell per set.
+/// What is measured of the patched runs: for each sample of the part, one cell per set, and that of the run without a
+/// patch. A set that changes nothing has the very same numbers.
 ///
 /// # Errors
 /// Activations that are not finite, too little memory; Ctrl-C.
@@ -28,7 +29,8 @@ pub fn run(
 ) -> Result<Vec<Vec<Cell>>> {
     let sources = sources(planner, digests, part)?;
     let measured = Run::new(planner, part, sources, progress)?.finish(target)?.cells()?;
-    let nodes = planner.nodes(part);
+    let mut nodes = planner.nodes(part);
+    nodes.push(0);
     let samples = part.samples.len();
     Ok((0..samples).map(|sample| nodes.iter().map(|node| measured[node * samples + sample]).collect()).collect())
 }

@@ -9,6 +9,8 @@ use crate::model::decoder::Decoder;
 
 /// The most sets of one grid.
 const MOST_SETS: f64 = 4_194_304.0;
+/// The most places that the drawn sets of one grid choose from, all together.
+const MOST_PLACES: f64 = 67_108_864.0;
 
 /// One sample of a checked request.
 #[derive(Debug, Clone)]
@@ -36,13 +38,7 @@ impl Request {
         if let Some(tokens) = self.tokens_at_once.filter(|tokens| *tokens < 1) {
             return Err(Error::new(format!("{tokens} tokens cannot be computed at once")).hint("1 or more"));
         }
-        for (number, ids) in self.answers.iter().enumerate() {
-            if ids.is_empty() {
-                return Err(Error::new(format!("sample {number} has no answer")).hint("one id or several"));
-            }
-            if let Some(twice) = (1..ids.len()).find(|place| ids[..*place].contains(&ids[*place])) {
-                return Err(Error::new(format!("the answer of sample {number} has the id {} twice", ids[twice])));
-            }
+        for ids in &self.answers {
             if let Some(id) = ids.iter().find(|id| !(0..decoder.config.d_vocab).contains(*id)) {
                 return Err(Error::new(format!("answer id {id} is out of range"))
                     .hint(format!("this model's ids are 0 to {}", decoder.config.d_vocab - 1)));
@@ -100,6 +96,10 @@ impl Request {
         }
         let sets = match &self.sizes {
             Sizes::Random { subsets: 0, .. } => return Err(Error::new("`subsets` must be at least 1")),
+            Sizes::Random { subsets, .. } if *subsets as f64 * count as f64 > MOST_PLACES => {
+                return Err(Error::new(format!("{subsets} sets of {count} elements are too many to hold"))
+                    .hint("choose some by `elements`, or draw fewer"));
+            }
             Sizes::Random { subsets, .. } => *subsets as f64,
             Sizes::Of(sizes) => {
                 if self.elements.is_none() && (sizes.is_empty() || sizes.iter().any(|size| !(1..=3).contains(size))) {

@@ -113,24 +113,21 @@ pub fn binomial(n: usize, k: usize) -> f64 {
 
 /// All sets of the given sizes, in order of their elements: [0], [0, 1], .., [1], ...
 pub fn all(elements: &[Element], sizes: &[usize]) -> Vec<Set> {
-    let largest = sizes.iter().copied().max().unwrap_or(0);
     let mut sets = Vec::new();
-    extend(elements, 0, &mut Vec::new(), largest, &mut |set| {
-        if sizes.contains(&set.len()) {
-            sets.push(set.to_vec());
-        }
-    });
+    extend(elements, 0, &mut Vec::new(), sizes, &mut |set| sets.push(set.to_vec()));
     sets
 }
 
-fn extend(elements: &[Element], from: usize, set: &mut Set, largest: usize, keep: &mut impl FnMut(&[Element])) {
-    if set.len() == largest {
-        return;
-    }
-    for (index, element) in elements.iter().enumerate().skip(from) {
+/// Calls `keep` with the sets of those sizes that begin with `set`, and goes no way that leads to none.
+fn extend(elements: &[Element], from: usize, set: &mut Set, sizes: &[usize], keep: &mut impl FnMut(&[Element])) {
+    let length = set.len();
+    let leads = |index: usize| sizes.iter().any(|size| (length + 1..=length + elements.len() - index).contains(size));
+    for (index, element) in elements.iter().enumerate().skip(from).take_while(|(index, _)| leads(*index)) {
         set.push(*element);
-        keep(set);
-        extend(elements, index + 1, set, largest, keep);
+        if sizes.contains(&set.len()) {
+            keep(set);
+        }
+        extend(elements, index + 1, set, sizes, keep);
         set.pop();
     }
 }

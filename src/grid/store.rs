@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::measured::Cell;
-use super::request::{Origin, Reference, Request, Sizes};
+use super::request::{Origin, Request, Sizes};
 use super::sample::Sample;
 use super::set::{self, Element};
 use crate::access;
@@ -57,7 +57,7 @@ impl Store {
             identity.field("position", sample.position);
             identity.list("answer", &request.answers[number]);
             identity.list("against", request.against.get(number).into_iter().flatten());
-            identity.optional("reference", request.reference.map(Reference::name));
+            identity.list("reference", request.reference_run(number, sample));
             let name = identity.hex();
             folder.join(&name[..2]).join(format!("{name}.cells"))
         };

@@ -28,8 +28,16 @@ impl<'a> Target<'a> {
     /// The answers' ids, at least one for each sample, and nothing to compare with.
     ///
     /// # Errors
-    /// Too little memory.
+    /// A sample without an id, or with one twice; too little memory.
     pub fn answers(answers: &[Vec<i64>]) -> Result<Self> {
+        for (number, ids) in answers.iter().enumerate() {
+            if ids.is_empty() {
+                return Err(Error::new(format!("sample {number} has no answer")).hint("one id or several"));
+            }
+            if let Some(id) = repeated(ids) {
+                return Err(Error::new(format!("the answer of sample {number} has the id {id} twice")));
+            }
+        }
         let most = answers.iter().map(Vec::len).max().unwrap_or(0);
         let padded = |ids: &Vec<i64>| -> Vec<i64> { ids.iter().cycle().take(most).copied().collect() };
         let counts =
@@ -124,9 +132,17 @@ pub fn against(answers: &[Vec<i64>], ids: &[Vec<i64>]) -> Result<Tensor> {
         return Err(Error::new("every sample must have as many ids in `against`, at least one"));
     }
     for (sample, (answers, own)) in answers.iter().zip(ids).enumerate() {
+        if let Some(id) = repeated(own) {
+            return Err(Error::new(format!("`against` has the id {id} twice for sample {sample}")));
+        }
         if let Some(answer) = answers.iter().find(|answer| own.contains(answer)) {
             return Err(Error::new(format!("`against` has the answer of sample {sample} itself, id {answer}")));
         }
     }
     Ok(Tensor::f_from_slice(&ids.concat())?.f_view([ids.len() as i64, count as i64])?)
+}
+
+/// An id that stands there twice.
+fn repeated(ids: &[i64]) -> Option<i64> {
+    (1..ids.len()).find(|place| ids[..*place].contains(&ids[*place])).map(|place| ids[place])
 }

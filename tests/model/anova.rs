@@ -1,7 +1,7 @@
 //! The shares of variance of a grid's sets, against sums over all of them.
 
 use lancet::grid::anova::{Anova, Settings, anova};
-use lancet::grid::metric::Metric;
+use lancet::grid::metric::{Asked, Metric};
 use lancet::grid::outcome::Grid;
 use lancet::grid::request::Sizes;
 use lancet::grid::set::{self, Set};
@@ -55,7 +55,7 @@ fn expected() -> Vec<f64> {
 }
 
 fn shares(grid: &Grid, settings: Settings) -> Anova {
-    anova(grid, Metric::Logit, settings).unwrap_or_else(|error| panic!("{error}"))
+    anova(grid, Asked::plain(Metric::Logit), settings).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn random(subsets: usize, seed: u64) -> Grid {
@@ -169,6 +169,11 @@ fn a_grid_of_random_sets_is_that_of_single_runs() {
         ("model.patch_grid(request + #{ sizes: \"random\", subsets: 3 }).anova(#{ order: 1 })", "has 3 sets"),
         ("model.patch_grid(request + #{ sizes: \"random\", subsets: 9 }).anova(#{ order: 9 })", "no order 9"),
         ("model.patch_grid(request + #{ sizes: \"random\", subsets: 9 }).anova(#{ level: 2.0, order: 1 })", "level"),
+        (
+            "model.patch_grid(request + #{ sizes: \"random\", subsets: 9 }).anova(#{ n_resamples: 10000000000000, order: 1 })",
+            "at most 1000000 resamples",
+        ),
+        ("model.patch_grid(request + #{ site: \"z\", sizes: \"random\", subsets: 9000000000 })", "too many to hold"),
     ] {
         let error = script_failure(&mut session, script);
         assert!(error.contains(message), "{script}: {error}");

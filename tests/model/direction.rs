@@ -117,10 +117,6 @@ fn noising_needs_a_source() {
             "needs the run of source and target",
         ),
         ("model.patch_grid(request + #{ direction: \"noise\", source: [] })", "empty"),
-        (
-            "model.patch_grid(request + #{ direction: \"noise\", setting: \"pt_vs_to\" }).interactions(#{})",
-            "source and target together are patched",
-        ),
     ] {
         let error = script_failure(&mut session, script);
         assert!(error.contains(message), "{script}: {error}");

@@ -3,7 +3,7 @@
 use crate::made_grid::{layers, made_grid};
 use crate::support::{eval_tensor, fixture, run_script, script_failure, session, tiny_path};
 use lancet::grid::interaction::{Against, Index, Null, interactions};
-use lancet::grid::metric::Metric;
+use lancet::grid::metric::{Asked, Metric};
 use lancet::grid::outcome::Grid;
 use lancet::grid::request::Sizes;
 use lancet::grid::set::{self, Set};
@@ -33,7 +33,7 @@ fn interactions_are_those_of_shapiq() {
     for (name, index) in [("moebius", Index::Mobius), ("sii", Index::Shapley), ("stii", Index::ShapleyTaylor)] {
         let additive = Against { null: Null::Additive, frozen: None };
         for order in [2, 3] {
-            let ours = interactions(&grid, order, Metric::Logit, additive, index).unwrap();
+            let ours = interactions(&grid, order, Asked::plain(Metric::Logit), additive, index).unwrap();
             let theirs = Tensor::from_slice2(&table(&expected[format!("{name} {order}")])).transpose(0, 1);
             let difference = (ours.values - theirs).abs().max().double_value(&[]);
             assert!(difference < 1e-10, "{name} {order}: {difference:e}");
@@ -102,6 +102,45 @@ fn laws_hold() {
     assert_eq!(value.size()[1], 2);
 }
 
+/// The runs that are patched are the same however effects are measured; drawn sets count once; a metric asked for as
+/// normalised is.
+#[test]
+fn interactions_are_against_the_run_that_is_patched() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("llama3").display().to_string().into());
+    run_script(
+        &mut session,
+        r#"
+        let model = load_model(path, #{ device: device, dtype: "f64" });
+        let request = #{ source: [3, 4], target: [[1, 2, 3], [7, 8]], answer: [5, 6], quiet: true, store: false };
+        let plain = model.patch_grid(request);
+        let other = model.patch_grid(request + #{ setting: "pt_vs_it" });
+        assert(equal(plain.interactions(#{}).values, other.interactions(#{}).values));
+
+        // A patch in the last layer, before the last position, changes nothing, to the last bit.
+        let last = plain.sets.index_of([model.cfg.n_layers - 1]);
+        assert(plain.effect("logit")[last].abs().max().item() == 0.0);
+        let pairs = plain.interactions(#{});
+        for (pair, row) in pairs.sets {
+            assert((pairs.values[row].abs().max().item() == 0.0) == (model.cfg.n_layers - 1 in pair));
+        }
+
+        let metric = #{ kind: "logit", normalised: true };
+        let normalised = model.patch_grid(request + #{ metric: metric, position: -1 });
+        let width = model.patch_grid(request + #{ setting: "pt_vs_it" }).baseline.logit - plain.baseline.logit;
+        let eps = model.patch_grid(request + #{ position: -1 }).interactions(#{ metric: "logit" }).values;
+        for asked in ["logit", metric] {
+            assert(allclose(normalised.interactions(#{ metric: asked }).values, eps / width, #{ atol: 1e-9 }));
+            let first = normalised.effect("logit")[0].mean();
+            assert(allclose(normalised.matrix(asked)[0, 0], first, #{ atol: 1e-12 }));
+        }
+
+        let drawn = model.patch_grid(request + #{ site: "z", elements: [[0, 0], [1, 1]], sizes: "random", subsets: 60 });
+        assert(drawn.interactions(#{ order: 2 }).sets == [[[0, 0], [1, 1]]]);
+        "#,
+    );
+}
+
 /// A place without an effect has no interaction, not even one of rounding.
 #[test]
 fn what_cancels_leaves_no_rounding() {
@@ -114,7 +153,7 @@ fn what_cancels_leaves_no_rounding() {
     let grid = made_grid(elements.clone(), set::all(&elements, &sizes), Sizes::Of(sizes), 50, logit);
     let additive = Against { null: Null::Additive, frozen: None };
     for order in [2, 3] {
-        let found = interactions(&grid, order, Metric::Logit, additive, Index::Mobius).unwrap();
+        let found = interactions(&grid, order, Asked::plain(Metric::Logit), additive, Index::Mobius).unwrap();
         for (row, set) in (0..).zip(&found.sets) {
             let largest = found.values.get(row).abs().max().double_value(&[]);
             let has_idle = set.iter().any(|element| element.layer == 2);
@@ -200,7 +239,15 @@ fn what_has_no_interaction_is_named() {
         ("grid.interactions(#{ index: \"shapley\", null: \"maximum\" })", "additive null only"),
         ("grid.interactions(#{ metric: \"kl\" })", "no reference run"),
         ("model.patch_grid(request + #{ sizes: [2] }).interactions(#{})", "does not have the set 0"),
-        ("model.patch_grid(request + #{ setting: \"pt_vs_it\" }).interactions(#{})", "source and target together"),
+        (
+            "model.patch_grid(request + #{ direction: \"noise\" }).interactions(#{ null: \"bliss\" })",
+            "noising takes it away",
+        ),
+        (
+            "model.patch_grid(request + #{ metric: |logits| logits[:, 0] }).interactions(#{ null: \"maximum\",
+                metric: \"closure\" })",
+            "whether more is better",
+        ),
         ("model.patch_grid(request + #{ elements: [] })", "0 elements"),
         ("model.patch_grid(request + #{ elements: [2, 1] })", "stands before"),
         ("model.patch_grid(request + #{ elements: [99] })", "no element 99"),

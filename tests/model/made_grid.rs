@@ -33,6 +33,7 @@ pub fn made_grid(
         elements,
         sizes,
         baseline: Measured::of_cells(&baseline).unwrap(),
+        unpatched: Measured::of_cells(&baseline).unwrap(),
         ends: None,
         direction: Direction::Denoise,
         setting: Setting::TargetOnly,

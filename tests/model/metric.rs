@@ -243,6 +243,11 @@ fn a_function_may_be_the_metric() {
             "fails at sample 3",
         ),
         ("model.patch_grid(request + #{ metric: [|logits| logits[:, 0], |logits| logits[:, 1]] })", "two functions"),
+        ("model.patch_grid(request + #{ metric: || 1.0 })", "|logits| ... or |logits, samples| ..."),
+        (
+            "model.patch_grid(request + #{ metric: |logits| logits[:, 0] / 0.0 - logits[:, 0] / 0.0 })",
+            "function gives NaN",
+        ),
         ("model.patch_grid(request + #{ metric: \"closure\" })", "is a function"),
         ("model.patch_grid(request).effect(\"closure\")", "not given a function"),
         (
@@ -257,6 +262,28 @@ fn a_function_may_be_the_metric() {
         let error = script_failure(&mut session, script);
         assert!(error.contains(message), "{script}: {error}");
     }
+}
+
+/// A filler is a token of the target, but not of the run that it is compared with.
+#[test]
+fn stored_divergences_are_from_their_own_reference() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut session = session();
+    session.set_variable("path", tiny_path("llama3").display().to_string().into());
+    session.set_variable("folder", folder.path().display().to_string().into());
+    run_script(
+        &mut session,
+        r#"
+        let model = load_model(path, #{ device: device, dtype: "f64" });
+        let request = #{ source: [3, 4], answer: [5], quiet: true, metric: #{ kind: "kl", reference: "clean" } };
+        let filled = #{ target: [[2, 3]], filler: 9, position: 0 };
+        let written = #{ target: [[9, 2, 3]], position: 0 };
+        let alone = model.patch_grid(request + written + #{ store: false }).effect("kl");
+        model.patch_grid(request + filled + #{ store: folder });
+        let stored = model.patch_grid(request + written + #{ store: folder });
+        assert(stored.plan.stored == 0 && equal(stored.effect("kl"), alone));
+        "#,
+    );
 }
 
 /// A vocabulary that is measured block by block gives what its logits give as a whole.
@@ -277,7 +304,7 @@ fn blocks_of_a_vocabulary_add_up() {
             verify: 100, metric: ["rank", #{ kind: "logit_difference", against: [against, against, against] },
                 #{ kind: "kl", reference: "clean" }],
         });
-        assert(grid.verified.rank_differences == 0 && grid.verified.max_logit_difference < 1e-9);
+        assert(grid.verified.rank_differences == 0 && grid.verified.max_difference < 1e-9);
         let digest = model.digest(source);
         for (set, row) in grid.sets {
             for sample in 0..3 {

@@ -5,6 +5,7 @@ use lancet::grid::digest::Digests;
 use lancet::grid::metric::{Asked, Metric};
 use lancet::grid::outcome::Grid;
 use lancet::grid::request::{Origin, Request, Setting, Sizes};
+use lancet::grid::set::{self, Element};
 use lancet::grid::target::Target;
 use lancet::grid::{driver, plain};
 use lancet::model::hook::Site;
@@ -235,9 +236,9 @@ fn the_keys_of_models_and_cells_are_pinned() {
         files.map(|file| file.expect("file").file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     let expected = [
-        "488e3e27baeb59649ff815c880ee7f31bd87ace3237f92e52e7cf943635eacad.cells",
-        "4e62cbe8a6ccebae36aebcd77005d3921800cd88e0c6f39578a6e05c770b5ae9.cells",
-        "dff3b4b157692e354e6c6ee8e3b88c41815fc2f43f720131ddebecb6636caad9.cells",
+        "17e084cc5b5eeb54b656d3b116a17182385ed77e2d09bae89d8ee32c1985638e.cells",
+        "20a193cc0d550c874f98f60ab4e9f0e5f088c48a294a828734b059fdb687a79b.cells",
+        "9d14a9ccd646e58e91a9675bbcfbbf0cf458285f4acfba069fce259d9c7bcd10.cells",
     ];
     assert_eq!(names, expected);
 }
@@ -309,6 +310,17 @@ fn what_is_not_finite_is_refused_at_its_cause() {
     assert_eq!(failed(&model, &request), "the logits of sample 1 are not finite without a patch");
 }
 
+/// Of few elements in large sets, only what is wanted is gone through.
+#[test]
+fn sets_of_all_elements_but_few_are_listed_at_once() {
+    let elements: Vec<Element> = (0..45).map(|layer| Element { layer, head: None }).collect();
+    assert_eq!(set::all(&elements, &[45]), std::slice::from_ref(&elements));
+    assert_eq!(set::all(&elements, &[1, 44]).len(), 90);
+    let few = &elements[..3];
+    let names: Vec<String> = set::all(few, &[1, 2]).iter().map(|set| set::name(set)).collect();
+    assert_eq!(names, ["0", "0+1", "0+2", "1", "1+2", "2"]);
+}
+
 /// Several items in one batch give the same as each alone.
 #[test]
 fn a_sweep_of_closures_equals_one_run_per_item() {
@@ -377,6 +389,8 @@ fn what_cannot_be_done_is_said() {
         ("#{ source: [1], target: [[1, 2]], answer: [1], positon: 0 }", "did you mean `position`"),
         ("#{ source: [1], target: [[1, 2]], answer: [1], max_rank: 5 }", "goes with `rr: \"released\"`"),
         ("#{ source: [1], target: [[1, 99999]], answer: [1] }", "token id 99999 at position 1"),
+        ("#{ source: [1], target: [[1, 2]], answer: [1], verify: -3 }", "-3 cells cannot"),
+        ("#{ source: [1], target: [[1, 2]], answer: tensor([7.9]) }", "a tensor of token ids"),
     ] {
         let error = script_failure(&mut session, &format!("model.patch_grid({options})"));
         assert!(error.contains(message), "{options}: {error}");

@@ -15,6 +15,9 @@ use crate::tensor::Tensor;
 /// Another value; a text without tokens.
 pub fn ids(model: &LanguageModel, value: &Dynamic) -> Result<Vec<i64>> {
     if let Some(tensor) = value.read_lock::<Tensor>() {
+        if tensor.tch().is_floating_point() {
+            return Err(expected("an answer", "a tensor of token ids", value).hint("ids.to(\"i64\")"));
+        }
         return Ok(Vec::<i64>::try_from(&tensor.tch().f_to_device_(Device::Cpu, Kind::Int64, false, false)?)?);
     }
     match value.read_lock::<Array>() {

@@ -94,9 +94,9 @@ fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
     Ok(value.map(Tensor::new)?)
 }
 
-fn matrix(grid: &Grid, metric: &str) -> Result<tch::Tensor> {
-    let metric = metric::named(metric)?;
-    grid.matrix(metric).map_err(|error| error.hint("use `sizes: [1, 2]`, or read `grid.logit` and `grid.rr` directly"))
+fn matrix(grid: &Grid, metric: &Dynamic) -> Result<tch::Tensor> {
+    grid.matrix(metric::asked(metric)?)
+        .map_err(|error| error.hint("use `sizes: [1, 2]`, or read `grid.logit` and `grid.rr` directly"))
 }
 
 fn plan_map(plan: &Plan) -> Map {
@@ -300,24 +300,25 @@ pub mod functions {
         plan_map(&grid.get().plan)
     }
 
-    /// The cells computed again one by one (option `verify`): `#{ cells, max_logit_difference, rank_differences }`, or
-    /// ().
+    /// The cells computed again one by one (option `verify`): `#{ cells, max_logit_difference, max_difference,
+    /// rank_differences }`, or (). `max_difference` is the largest of all numbers that metrics are made of.
     #[rhai_fn(get = "verified", pure)]
     pub fn grid_verified(grid: &mut GridHandle) -> Dynamic {
         let Some(verified) = grid.get().verified else { return Dynamic::UNIT };
         let map = map! {
             "cells" => verified.cells as i64,
             "max_logit_difference" => verified.max_logit_difference,
+            "max_difference" => verified.max_difference,
             "rank_differences" => verified.rank_differences as i64,
         };
         map.into()
     }
 
-    /// The mean effects on a metric ("log_probability", "rr", "logit", ...) of sets of one and two layers as a square, [layer i, layer j], NaN below the
-    /// diagonal: for `heatmap`.
+    /// The mean effects on a metric, as `effect` takes it, of sets of one and two layers as a square, [layer i, layer j],
+    /// NaN below the diagonal: for `heatmap`.
     #[rhai_fn(name = "matrix", return_raw, pure)]
-    pub fn grid_matrix(grid: &mut GridHandle, metric: &str) -> ScriptResult<Tensor> {
-        tensor(matrix(grid.get(), metric))
+    pub fn grid_matrix(grid: &mut GridHandle, metric: Dynamic) -> ScriptResult<Tensor> {
+        tensor(matrix(grid.get(), &metric))
     }
 
     /// Writes every cell: set (layers joined by +, heads as layer.head), sample, effects on logit, centred logit,

@@ -94,7 +94,10 @@ impl Call {
             setting: options.choice("setting", &settings)?.unwrap_or(usual),
             filler: filler(model, options.any("filler"))?,
             max_rank: released.then_some(max_rank.unwrap_or(1000)),
-            verify: options.integer("verify")?.unwrap_or(0).max(0) as usize,
+            verify: match options.integer("verify")?.unwrap_or(0) {
+                cells if cells >= 0 => cells as usize,
+                cells => return Err(Error::new(format!("{cells} cells cannot be computed again")).hint("0 or more")),
+            },
             tokens_at_once: options.integer("tokens_at_once")?,
             store: store(options.any("store"))?,
         };

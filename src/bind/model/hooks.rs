@@ -144,7 +144,14 @@ impl Caller<'_> {
             match function.call_within_context::<Dynamic>(self.context, (logits.clone(),)) {
                 Err(error) if takes_other_arguments(&error, function) => {
                     let samples: Array = samples.iter().map(|sample| Dynamic::from(*sample as i64)).collect();
-                    function.call_within_context::<Dynamic>(self.context, (logits, samples))
+                    match function.call_within_context::<Dynamic>(self.context, (logits, samples)) {
+                        Err(error) if takes_other_arguments(&error, function) => {
+                            Err(Error::new("the metric's function takes the wrong number of arguments")
+                                .hint("|logits| ... or |logits, samples| ...")
+                                .into())
+                        }
+                        other => other,
+                    }
                 }
                 other => other,
             }

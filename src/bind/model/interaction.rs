@@ -12,7 +12,7 @@ use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::grid::anova::{self, Settings};
 use crate::grid::interaction::{self, Against, Index, Interactions, Null};
-use crate::grid::metric::Metric;
+use crate::grid::metric::{Asked, Metric};
 use crate::tensor::Tensor;
 
 fn found(grid: &GridHandle, caller: &Caller<'_>, options: Map) -> Result<Interactions> {
@@ -27,27 +27,28 @@ fn found(grid: &GridHandle, caller: &Caller<'_>, options: Map) -> Result<Interac
         let indexes =
             [("mobius", Index::Mobius), ("shapley", Index::Shapley), ("shapley_taylor", Index::ShapleyTaylor)];
         let index = options.choice("index", &indexes)?.unwrap_or(Index::Mobius);
-        let metric = match options.string("metric")? {
-            Some(name) => metric::named(&name)?,
-            None if null == Null::Bliss => Metric::Probability,
-            None => Metric::LogProbability,
+        let asked = match options.any("metric") {
+            Some(metric) => metric::asked(&metric)?,
+            None if null == Null::Bliss => Asked::plain(Metric::Probability),
+            None => Asked::plain(Metric::LogProbability),
         };
         let order = options.integer("order")?.unwrap_or(2);
         let order =
             usize::try_from(order).map_err(|_| Error::new(format!("there is no order {order}")).hint("2 or 3"))?;
         let frozen = if null == Null::Frozen { Some(grid.frozen(caller)?) } else { None };
-        interaction::interactions(grid.get(), order, metric, Against { null, frozen }, index)
+        interaction::interactions(grid.get(), order, asked, Against { null, frozen }, index)
     })
 }
 
-fn settings(options: &mut Options) -> Result<(Metric, Settings)> {
-    let metric = options.string("metric")?.map_or(Ok(Metric::LogProbability), |name| metric::named(&name))?;
+fn settings(options: &mut Options) -> Result<(Asked, Settings)> {
+    let usual = Asked::plain(Metric::LogProbability);
+    let asked = options.any("metric").map_or(Ok(usual), |metric| metric::asked(&metric))?;
     let order = options.integer("order")?.unwrap_or(3);
     let order =
         usize::try_from(order).map_err(|_| Error::new(format!("there is no order {order}")).hint("1 or more"))?;
     let resamples = options.integer("n_resamples")?.unwrap_or(500).max(0) as usize;
     let level = options.number("level")?.unwrap_or(0.95);
-    Ok((metric, Settings { order, resamples, level, seed: options.integer("seed")?.unwrap_or(0) as u64 }))
+    Ok((asked, Settings { order, resamples, level, seed: options.integer("seed")?.unwrap_or(0) as u64 }))
 }
 
 #[export_module(manifest)]
@@ -59,7 +60,7 @@ pub mod functions {
     /// the other is patched: an interaction without any can be removed by another scale. Values are against the run that is
     /// patched, without a patch. Options:
     /// - `order`: 2 by default, or 3; the grid must have all sets within (`sizes: [1, 2, 3]`)
-    /// - `metric`: `"log_probability"` by default, or a metric of `patch_grid`
+    /// - `metric`: `"log_probability"` by default, or a metric of the grid as `effect` takes it
     /// - `null`: what a set is held against. `"additive"` (default): the sum of its parts, eps(i, j) = v(ij) - v(i) - v(j) +
     ///   v(0), the Möbius coefficient. `"maximum"`: the most that one of the sets within does, which overwriting gives.
     ///   `"bliss"`: independent gains of probability, 1 - (1 - p_i)(1 - p_j). `"frozen"`: the same coefficient in the linear
@@ -70,7 +71,8 @@ pub mod functions {
     ///   effect of all places (Sundararajan et al. 2020). The last two need all sets of the grid's places: `elements`
     ///
     /// # Errors
-    /// A grid without the sets within; `"bliss"` of another metric than the probability.
+    /// A grid without the sets within; `"bliss"` of another metric than the probability, or of noising; `"maximum"` of a
+    /// function, which does not say whether more is better.
     ///
     /// # Example
     /// ```rhai
@@ -107,7 +109,7 @@ pub mod functions {
     /// orders, share, low, high, rest, variance, exact }`: `share` of the mean variance over samples and the ends of its
     /// interval, one number per order; `rest`, of the orders above, with `low` and `high`; `variance` over sets [sample].
     /// From random sets, shares are estimates without bias, so that a small one may be below 0. Options:
-    /// - `metric`: `"log_probability"` by default, or a metric of `patch_grid`
+    /// - `metric`: `"log_probability"` by default, or a metric of the grid as `effect` takes it
     /// - `order`: the highest order, 3 by default
     /// - `n_resamples` (500), `level` (0.95), `seed`: of the percentile bootstrap over samples and drawn sets
     ///
@@ -125,8 +127,8 @@ pub mod functions {
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn anova(grid: &mut GridHandle, options: Map) -> ScriptResult<Map> {
-        let (metric, settings) = Options::read("anova", options, settings)?;
-        let found = anova::anova(grid.get(), metric, settings)?;
+        let (asked, settings) = Options::read("anova", options, settings)?;
+        let found = anova::anova(grid.get(), asked, settings)?;
         let numbers = |numbers: &[f64]| -> rhai::Array { numbers.iter().copied().map(Dynamic::from).collect() };
         let (low, high): (Vec<f64>, Vec<f64>) = found.interval.iter().copied().unzip();
         let order = settings.order;

@@ -65,7 +65,8 @@ pub fn plain(values: impl Fn(Metric) -> Result<tch::Tensor>) -> Result<Map> {
 /// # Errors
 /// No such metric.
 pub fn named(name: &str) -> Result<Metric> {
-    Metric::named(name).ok_or_else(|| unknown("metric", name, &Metric::NAMES.map(|(known, _)| known)))
+    let known = Metric::NAMES.iter().map(|(known, _)| *known).filter(|known| *known != Metric::Closure.name());
+    Metric::named(name).ok_or_else(|| unknown("metric", name, &known.collect::<Vec<_>>()))
 }
 
 /// One metric: its name, or a map of `kind` and `normalised`.
@@ -160,6 +161,10 @@ impl Metrics {
 
 /// The ids to compare with: one token for all samples, one for each, or several for each.
 fn compared(model: &LanguageModel, given: &Dynamic, samples: usize) -> Result<Vec<Vec<i64>>> {
+    if given.is::<Tensor>() {
+        // As an array of its numbers: one for each sample.
+        return Ok(answer::ids(model, given)?.into_iter().map(|id| vec![id]).collect());
+    }
     let Some(items) = given.clone().try_cast::<Array>() else {
         return Ok(vec![answer::ids(model, given)?; samples]);
     };
