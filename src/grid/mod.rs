@@ -17,6 +17,7 @@ pub mod group;
 pub mod interaction;
 pub mod measured;
 pub mod metric;
+pub mod objective;
 pub mod outcome;
 pub mod plain;
 pub mod plan;
