@@ -9,7 +9,7 @@
 
 pub mod anova;
 pub mod digest;
-mod draw;
+pub mod draw;
 pub mod driver;
 pub mod export;
 pub mod frozen;

@@ -16,7 +16,7 @@ use crate::tensor::autograd;
 pub struct Gradients {
     /// What the metric gave
     pub value: Tensor,
-    /// The activations as the run went on with them
+    /// The activations as the run went on with them, and those that hooks captured
     pub activations: ActivationCache,
     /// The gradients of the metric's sum with respect to them, in their shapes; NaN at filling
     pub gradients: ActivationCache,
@@ -52,16 +52,20 @@ impl Decoder {
             return Err(independent(&names.join(", ")));
         }
         let sum = autograd::recorded(|| value.f_sum(value.kind()))?;
-        let watched: Vec<Tensor> = activations.iter().map(|(_, value)| value.shallow_clone()).collect();
-        let found = autograd::gradients(&sum, &watched)?;
+        let is_watched = |point: &HookPoint| places.iter().any(|(_, points)| points.contains(point));
+        let watched: Vec<(&HookPoint, &Tensor)> = activations.iter().filter(|(point, _)| is_watched(point)).collect();
+        let inputs: Vec<&Tensor> = watched.iter().map(|(_, value)| *value).collect();
+        let found = autograd::gradients(&sum, &inputs)?;
         let mut gradients = ActivationCache::default();
-        let mut held = ActivationCache::default();
-        for ((point, value), gradient) in activations.iter().zip(found) {
+        for ((point, value), gradient) in watched.into_iter().zip(found) {
             let gradient = match gradient {
                 Some(gradient) => gradient,
                 None => value.f_zeros_like()?,
             };
             gradients.insert(*point, gradient.f_detach()?);
+        }
+        let mut held = ActivationCache::default();
+        for (point, value) in activations.iter() {
             held.insert(*point, value.f_detach()?);
         }
         for (name, points) in places {

@@ -1,5 +1,6 @@
 //! libtorch's automatic differentiation, which is off until something asks for gradients.
 
+use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
@@ -58,7 +59,7 @@ pub fn watched(value: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Several numbers; one that was not computed from tensors that require gradients; too little memory.
-pub fn gradients(of: &Tensor, inputs: &[Tensor]) -> Result<Vec<Option<Tensor>>> {
+pub fn gradients(of: &Tensor, inputs: &[impl Borrow<Tensor>]) -> Result<Vec<Option<Tensor>>> {
     check(of)?;
     let found = Tensor::f_run_backward(&[of], inputs, false, false)?;
     Ok(found.into_iter().map(|gradient| gradient.defined().then_some(gradient)).collect())

@@ -24,7 +24,7 @@ mod weights;
 
 use std::rc::Rc;
 
-pub use answer::ids as answers;
+pub use answer::{ids as answers, ids_by_sample as answers_by_sample};
 pub use cache::Cache;
 pub use grid::GridHandle;
 pub use intervention::Planned;
