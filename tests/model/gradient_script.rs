@@ -72,7 +72,7 @@ fn what_has_no_gradients_is_refused() {
             "model.grad(prompt, #{ kind: \"logit\", normalised: true }, \"z\", #{ answer: 5 })",
             ["compares runs", "function"],
         ),
-        ("model.grad(prompt, |logits| logits[0, -1], \"z\")", ["a tensor of one number", "[97]"]),
+        ("model.grad(prompt, |logits| logits[0, -1], \"z\")", ["a metric is one number", "[97]"]),
         ("model.grad(prompt, |logits| 3.0, \"z\")", ["a tensor of one number", "logits[0, -1, 5]"]),
         // Answers.
         ("model.grad(prompt, \"logit\", \"z\", #{})", ["`logit` needs the option `answer`", "answer:"]),
