@@ -17,6 +17,8 @@ mod fused;
 mod generate;
 mod gguf;
 mod gguf_metadata;
+mod gradient;
+mod gradient_script;
 mod hook;
 mod hook_name;
 mod interaction;
