@@ -12,6 +12,8 @@ mod checkpoint;
 mod config;
 mod corpus;
 mod direction;
+mod edges;
+mod edges_script;
 mod experts;
 mod fused;
 mod generate;

@@ -470,7 +470,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("smollm2");
     /// let clean = ["The capital of France is", "The capital of Japan is"];
-    /// print(model.ablate(#{ clean, answer: [" Paris", " Tokyo"], nodes: ["m0"], ablation: "mean" }).effect);
+    /// print(model.ablate(#{ clean: clean, answer: [" Paris", " Tokyo"], nodes: ["m0"], ablation: "mean" }).effect);
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn ablate(context: NativeCallContext, model: &mut Model, options: Map) -> ScriptResult<Map> {
