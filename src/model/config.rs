@@ -1,5 +1,7 @@
 //! The description of a decoder as data: its sizes, and the choices in which families differ.
 
+use crate::error::{Error, Result};
+
 /// The function between an MLP's two projections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
@@ -62,6 +64,8 @@ pub enum NormKind {
     LayerWithoutBias,
     /// LayerNorm with neither (OLMo)
     LayerPlain,
+    /// No norm anywhere: what would be normalised stays as it is (toys)
+    Absent,
 }
 
 impl NormKind {
@@ -173,6 +177,8 @@ pub struct Config {
     pub d_head: i64,
     pub d_mlp: i64,
     pub d_vocab: i64,
+    /// Number of logits; where it differs from `d_vocab`, outputs are not tokens (toys)
+    pub d_vocab_out: i64,
     pub n_ctx: i64,
     pub activation: Activation,
     /// act(gate) · up rather than act(in)
@@ -194,6 +200,8 @@ pub struct Config {
     /// One norm serves attention and MLP (Cohere, Phi-2, GPT-J)
     pub shared_norm: bool,
     pub position_embedding: PositionEmbedding,
+    /// A position sees those up to itself; otherwise it sees all
+    pub causal: bool,
     /// One entry per layer
     pub layers: Vec<LayerAttention>,
     /// Factor of the attention scores, usually 1/√d_head
@@ -240,6 +248,7 @@ impl Config {
             d_head,
             d_mlp,
             d_vocab,
+            d_vocab_out: d_vocab,
             n_ctx,
             activation: Activation::Silu,
             gated_mlp: true,
@@ -254,6 +263,7 @@ impl Config {
             parallel: false,
             shared_norm: false,
             position_embedding: PositionEmbedding::Rotary,
+            causal: true,
             layers: vec![LayerAttention { window: None, rope: None }; n_layers as usize],
             attention_scale: (d_head as f64).powf(-0.5),
             attention_scale_by_layer: false,
@@ -279,13 +289,65 @@ impl Config {
         if self.mlp_norm && self.activation == Activation::Solu { "solu_ln" } else { self.activation.name() }
     }
 
-    /// TransformerLens's name of the norm: `RMS`, `LN`, or `LNPre` for LayerNorm without weights.
-    pub fn normalization_type(&self) -> &'static str {
+    /// TransformerLens's name of the norm: `RMS`, `LN`, or `LNPre` for LayerNorm without weights; None without norms.
+    pub fn normalization_type(&self) -> Option<&'static str> {
         match self.norm {
-            NormKind::Rms | NormKind::RmsPlusOne => "RMS",
-            NormKind::Layer | NormKind::LayerWithoutBias => "LN",
-            NormKind::LayerPlain => "LNPre",
+            NormKind::Rms | NormKind::RmsPlusOne => Some("RMS"),
+            NormKind::Layer | NormKind::LayerWithoutBias => Some("LN"),
+            NormKind::LayerPlain => Some("LNPre"),
+            NormKind::Absent => None,
         }
+    }
+
+    /// Whether there are norms of the residual stream.
+    pub fn has_norm(&self) -> bool {
+        self.norm != NormKind::Absent
+    }
+
+    /// Whether logits are of tokens, so that they can be decoded.
+    pub fn outputs_are_tokens(&self) -> bool {
+        self.d_vocab_out == self.d_vocab
+    }
+
+    /// TransformerLens's name of the attention's direction: `causal` or `bidirectional`.
+    pub fn attention_dir(&self) -> &'static str {
+        if self.causal { "causal" } else { "bidirectional" }
+    }
+
+    /// Fails where attention also looks ahead; `what` needs positions that do not change with what follows them.
+    ///
+    /// # Errors
+    /// A bidirectional model.
+    pub fn check_causal(&self, what: &str) -> Result<()> {
+        if self.causal {
+            return Ok(());
+        }
+        Err(Error::new(format!("{what} needs a causal model, and this one's attention is bidirectional"))
+            .hint("every position sees all others, so what is added after a text changes all of it: run whole texts"))
+    }
+
+    /// Fails where logits are not those of the next token.
+    ///
+    /// # Errors
+    /// A bidirectional model, or one whose outputs are not tokens.
+    pub fn check_predicts_next(&self, what: &str) -> Result<()> {
+        self.check_causal(what)?;
+        self.check_outputs_are_tokens(what)
+    }
+
+    /// Fails where logits are not of tokens.
+    ///
+    /// # Errors
+    /// A model with other outputs than tokens.
+    pub fn check_outputs_are_tokens(&self, what: &str) -> Result<()> {
+        if self.outputs_are_tokens() {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "{what} needs outputs that are tokens, and this model has {} outputs for {} tokens",
+            self.d_vocab_out, self.d_vocab
+        ))
+        .hint("give an output's number instead of a text, and read its logits yourself"))
     }
 
     /// The factor of a layer's attention scores.
