@@ -87,7 +87,7 @@ def convert(model, folder):
     d_vocab_out, d_model = tensors["unembed.weight"].shape
     write_json(folder / "config.json", {
         "model_type": "toy", "n_layers": config.num_layers, "d_model": d_model, "n_heads": config.num_heads,
-        "d_head": config.key_size, "d_mlp": config.mlp_hidden_size, "d_vocab": len(words), "d_vocab_out": d_vocab_out,
+        "d_head": config.key_size, "d_mlp": config.mlp_hidden_size, "d_vocab": len(words), "d_vocab_out": d_vocab_out, "outputs_are_tokens": False,
         "n_ctx": len(tensors["pos_embed.weight"]), "act_fn": "relu", "attn_only": False, "normalization_type": None,
         "attention_dir": "causal" if config.causal else "bidirectional", "positional_embedding_type": "standard",
         "unembed_bias": False})

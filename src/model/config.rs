@@ -177,8 +177,10 @@ pub struct Config {
     pub d_head: i64,
     pub d_mlp: i64,
     pub d_vocab: i64,
-    /// Number of logits; where it differs from `d_vocab`, outputs are not tokens (toys)
+    /// Number of logits
     pub d_vocab_out: i64,
+    /// A logit is a token's; otherwise it is one of something else, which cannot be decoded (Tracr's programs)
+    pub outputs_are_tokens: bool,
     pub n_ctx: i64,
     pub activation: Activation,
     /// act(gate) · up rather than act(in)
@@ -249,6 +251,7 @@ impl Config {
             d_mlp,
             d_vocab,
             d_vocab_out: d_vocab,
+            outputs_are_tokens: true,
             n_ctx,
             activation: Activation::Silu,
             gated_mlp: true,
@@ -304,11 +307,6 @@ impl Config {
         self.norm != NormKind::Absent
     }
 
-    /// Whether logits are of tokens, so that they can be decoded.
-    pub fn outputs_are_tokens(&self) -> bool {
-        self.d_vocab_out == self.d_vocab
-    }
-
     /// TransformerLens's name of the attention's direction: `causal` or `bidirectional`.
     pub fn attention_dir(&self) -> &'static str {
         if self.causal { "causal" } else { "bidirectional" }
@@ -340,12 +338,12 @@ impl Config {
     /// # Errors
     /// A model with other outputs than tokens.
     pub fn check_outputs_are_tokens(&self, what: &str) -> Result<()> {
-        if self.outputs_are_tokens() {
+        if self.outputs_are_tokens {
             return Ok(());
         }
         Err(Error::new(format!(
-            "{what} needs outputs that are tokens, and this model has {} outputs for {} tokens",
-            self.d_vocab_out, self.d_vocab
+            "{what} needs outputs that are tokens, and this model's {} outputs are something else",
+            self.d_vocab_out
         ))
         .hint("give an output's number instead of a text, and read its logits yourself"))
     }

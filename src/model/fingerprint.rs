@@ -45,6 +45,7 @@ fn add_config(identity: &mut Identity, config: &Config) {
         d_mlp,
         d_vocab,
         d_vocab_out,
+        outputs_are_tokens,
         n_ctx,
         activation,
         gated_mlp,
@@ -129,6 +130,7 @@ fn add_config(identity: &mut Identity, config: &Config) {
         ("residual_scale", number(residual_scale)),
         ("unembedding_bias", flag(*unembedding_bias)),
         ("bidirectional", flag(!*causal)),
+        ("other_outputs", flag(!*outputs_are_tokens)),
         ("d_vocab_out", (d_vocab_out != d_vocab).then(|| d_vocab_out.to_string())),
     ];
     for (name, value) in later.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {

@@ -162,6 +162,7 @@ fn configuration(model: &LanguageModel) -> Map {
         "d_mlp" => config.d_mlp,
         "d_vocab" => config.d_vocab,
         "d_vocab_out" => config.d_vocab_out,
+        "outputs_are_tokens" => config.outputs_are_tokens,
         "n_ctx" => config.n_ctx,
         "act_fn" => config.activation_name(),
         "attn_only" => config.attention_only,
@@ -218,7 +219,7 @@ mod loading {
     }
 
     /// The model's sizes and choices, by TransformerLens's names: `n_layers`, `d_model`, `n_heads`,
-    /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `d_vocab_out`, `n_ctx`, `act_fn`, `normalization_type` (() without
+    /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `d_vocab_out`, `outputs_are_tokens`, `n_ctx`, `act_fn`, `normalization_type` (() without
     /// norms), `attention_dir`, `dtype`, `device`, ...
     #[rhai_fn(get = "cfg", pure)]
     pub fn cfg(model: &mut Model) -> Map {

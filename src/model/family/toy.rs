@@ -48,6 +48,12 @@ fn toy(fields: &Fields) -> Result<Config> {
             return Err(wrong("positional_embedding_type", other.unwrap_or("null"), "standard (learned positions)"));
         }
     }
+    let (sizes, d_vocab_out) = (sizes(fields, d_mlp)?, fields.size("d_vocab_out")?);
+    let outputs_are_tokens = fields.flag("outputs_are_tokens")?;
+    if outputs_are_tokens && d_vocab_out != sizes.d_vocab {
+        let hint = format!("with `outputs_are_tokens` it is `d_vocab`, {}", sizes.d_vocab);
+        return Err(unsupported("d_vocab_out", d_vocab_out, &hint));
+    }
     Ok(Config {
         activation,
         mlp_norm,
@@ -55,9 +61,10 @@ fn toy(fields: &Fields) -> Result<Config> {
         norm,
         norm_eps,
         causal,
-        d_vocab_out: fields.size("d_vocab_out")?,
+        d_vocab_out,
+        outputs_are_tokens,
         unembedding_bias: fields.flag("unembed_bias")?,
-        ..plain("toy", sizes(fields, d_mlp)?)
+        ..plain("toy", sizes)
     })
 }
 
