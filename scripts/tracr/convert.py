@@ -67,7 +67,8 @@ def tokenizer(words, bos, pad):
                                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
                                "special_tokens": {bos: {"id": bos, "ids": [words.index(bos)], "tokens": [bos]}}},
             "decoder": None,
-            "model": {"type": "WordLevel", "vocab": {word: number for number, word in enumerate(words)}, "unk_token": pad}}
+            # No token stands for unknown words, which are an error.
+            "model": {"type": "WordLevel", "vocab": {word: number for number, word in enumerate(words)}, "unk_token": ""}}
 
 
 def write_json(path, value):
