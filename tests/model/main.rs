@@ -47,4 +47,6 @@ mod simulated_gpu;
 mod standard_library;
 mod sweep;
 mod tokenizer;
+mod toy;
+mod tracr;
 mod weights;
