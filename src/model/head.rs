@@ -80,14 +80,19 @@ impl Input<'_> {
         let all = split(&linear.forward(&normed)?, heads)?;
         let Some(own) = own else { return Ok(all) };
         let differs = own.f_ne_tensor(&self.residual.f_unsqueeze(2)?)?.f_any_dim(-1, true)?;
+        let is_recorded = own.requires_grad();
         let normed = match self.norm {
-            Some(norm) => norm.forward_plain(&own)?,
+            Some(norm) => norm.forward_by(&own, hooks.backward())?,
             None => own,
         };
         let weight = linear.weight.f_view([heads, -1, normed.size()[3]])?;
         let mut projected = Tensor::f_einsum("bphm,hdm->bphd", &[&normed, &weight], None::<i64>)?;
         if let Some(bias) = &linear.bias {
             projected = projected.f_add(&split(bias, heads)?)?;
+        }
+        if is_recorded {
+            // Gradients of what the head reads pass through its own projection only.
+            return Ok(projected);
         }
         Ok(projected.f_where_self(&differs, &all)?)
     }
@@ -111,6 +116,9 @@ pub fn output(config: &Config, linear: &Linear, z: &Tensor, layer: i64, hooks: &
     let mut sum = scaled(changed.f_sum_dim_intlist(2, false, None)?, config.residual_scale.map(f64::recip))?;
     if let Some(bias) = &linear.bias {
         sum = sum.f_add(bias)?;
+    }
+    if changed.requires_grad() {
+        return Ok(sum);
     }
     Ok(sum.f_where_self(&differs, &out)?)
 }
