@@ -97,7 +97,10 @@ impl Frozen {
                 .hint(not_finite_hint(decoder.kind)));
             }
         }
-        let final_norm = FrozenNorm::new(&decoder.final_norm, &captured(&cache, Site::LnFinalScale, 0)?, decoder.kind)?;
+        let final_norm = match config.has_norm() {
+            true => FrozenNorm::new(&decoder.final_norm, &captured(&cache, Site::LnFinalScale, 0)?, decoder.kind)?,
+            false => FrozenNorm::absent(),
+        };
         Ok(Self { tokens: tokens.to_vec(), layers, final_norm, residuals, intervened })
     }
 }
@@ -105,7 +108,10 @@ impl Frozen {
 impl FrozenLayer {
     /// Freezes a block at its activations; `at` looks one up by its place.
     fn new(config: &Config, block: &Block, kind: Kind, at: &dyn Fn(Site) -> Result<Tensor>) -> Result<Self> {
-        let freeze = |norm: &Norm, site| FrozenNorm::new(norm, &at(site)?, kind);
+        let freeze = |norm: &Norm, site| match config.has_norm() {
+            true => FrozenNorm::new(norm, &at(site)?, kind),
+            false => Ok(FrozenNorm::absent()),
+        };
         let optional = |norm: &Option<Norm>, site| norm.as_ref().map(|norm| freeze(norm, site)).transpose();
         let ln1 = freeze(&block.ln1, Site::Ln1Scale)?;
         let value_slope = match config.query_key_value_clip {

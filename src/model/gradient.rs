@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::cache::ActivationCache;
 use super::decoder::{Decoder, Logits};
 use super::forward::Start;
-use super::hook::HookPoint;
+use super::hook::{HookPoint, Site};
 use super::padding::Padding;
 use super::run::{Action, Hooks};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ impl Decoder {
     ///
     /// # Errors
     /// As for [`Decoder::forward`]; a metric that does not depend on a place, or has a gradient there that is not
-    /// finite.
+    /// finite; what single heads read and what all read together after it.
     pub fn gradients(
         &self,
         start: Start,
@@ -38,6 +38,7 @@ impl Decoder {
         mut hooks: Hooks,
         metric: impl FnOnce(&Tensor) -> Result<Tensor>,
     ) -> Result<Gradients> {
+        check_apart(places.iter().flat_map(|(_, points)| points))?;
         for (name, points) in places {
             hooks.add(&self.config, points.clone(), name, Action::Watch);
         }
@@ -77,6 +78,27 @@ impl Decoder {
             gradients: marked(gradients, padding.as_deref())?,
         })
     }
+}
+
+/// Fails where single heads' inputs are among the points with what lies between them and the projections: gradients pass
+/// through one or the other.
+fn check_apart<'a>(points: impl Iterator<Item = &'a HookPoint> + Clone) -> Result<()> {
+    let of_heads = |point: &&&HookPoint| (Site::HeadsIn..=Site::ValueIn).contains(&point.site);
+    let of_all = |point: &&&HookPoint| {
+        (Site::Ln1In..=Site::AttentionIn).contains(&point.site)
+            || (Site::QueryNormedIn..=Site::ValueNormedIn).contains(&point.site)
+    };
+    for heads in points.clone().filter(|point| of_heads(&point)) {
+        if let Some(all) = points.clone().find(|point| of_all(&point) && point.layer == heads.layer) {
+            return Err(Error::new(format!(
+                "`{}` and `{}` have no gradients in one run: the one replaces the other",
+                heads.name(),
+                all.name()
+            ))
+            .hint("ask for what single heads read in a call of its own"));
+        }
+    }
+    Ok(())
 }
 
 /// Fails where the gradients at a place are not finite, or all zero.

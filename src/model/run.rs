@@ -129,6 +129,12 @@ impl<'a> Hooks<'a> {
         self.at.get(point.index()).is_some_and(|list| !list.is_empty())
     }
 
+    /// Whether gradients are computed for the activation at `point`.
+    pub fn watches(&self, point: HookPoint) -> bool {
+        let mut entries = self.at.get(point.index()).into_iter().flatten();
+        entries.any(|entry| matches!(self.entries[*entry].action, Action::Watch))
+    }
+
     /// Passes an activation through the actions at `point`.
     ///
     /// # Errors

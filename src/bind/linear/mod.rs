@@ -81,7 +81,7 @@ impl Linear {
     }
 
     fn check_id(&self, id: i64) -> Result<()> {
-        let size = self.model.get().config().d_vocab;
+        let size = self.model.get().config().d_vocab_out;
         if (0..size).contains(&id) {
             return Ok(());
         }
@@ -215,7 +215,7 @@ mod functions {
     ///
     /// Options: `to`, the position of the logits (-1); `ids`, the tokens to measure, which gives [source, id] for much
     /// less work; `answer` and `metric` (as in `flow`), which give what each token contributes to that metric,
-    /// [source]. Tokens after `to` contribute nothing.
+    /// [source]. Tokens after `to` contribute nothing, unless attention is bidirectional.
     ///
     /// # Example
     /// ```rhai

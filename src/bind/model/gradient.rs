@@ -108,10 +108,17 @@ fn gradients(
         }
         let measure = |logits: &tch::Tensor| -> Result<tch::Tensor> {
             let value = caller.call(&function, (Tensor::new(logits.shallow_clone()),))?;
-            let Some(number) = value.read_lock::<Tensor>().filter(|tensor| tensor.numel() == 1) else {
-                return Err(expected("what a metric of the logits returns", "a tensor of one number", &value)
-                    .hint("|logits| logits[0, -1, 5] - logits[0, -1, 7], or a sum over samples"));
+            const HINT: &str = "|logits| logits[0, -1, 5] - logits[0, -1, 7], or a sum over samples";
+            let Some(number) = value.read_lock::<Tensor>() else {
+                return Err(
+                    expected("what a metric of the logits returns", "a tensor of one number", &value).hint(HINT)
+                );
             };
+            if number.numel() != 1 {
+                let what =
+                    format!("a metric is one number, and this function gave a tensor of shape {:?}", number.shape());
+                return Err(Error::new(what).hint(HINT));
+            }
             Ok(number.share())
         };
         return decoder.gradients(start, Logits::All, &places, hooks, measure);
