@@ -45,13 +45,28 @@ impl<'a> Layer<'a> {
         self.frozen
     }
 
+    /// The decoder's configuration.
+    pub(super) fn config(&self) -> &'a Config {
+        self.config
+    }
+
+    /// The weights.
+    pub(super) fn block(&self) -> &'a Block {
+        self.block
+    }
+
+    /// Whether there is an MLP.
+    pub fn has_mlp(&self) -> bool {
+        self.block.mlp.is_some()
+    }
+
     /// Whether attention and MLP both read the block's input.
     pub fn is_parallel(&self) -> bool {
         self.config.parallel
     }
 
     /// The norms before and after attention.
-    fn attention_norms(&self) -> (Option<&FrozenNorm>, Option<&FrozenNorm>) {
+    pub(super) fn attention_norms(&self) -> (Option<&FrozenNorm>, Option<&FrozenNorm>) {
         self.norms(Some(&self.frozen.ln1), self.frozen.ln1_post.as_ref())
     }
 
@@ -275,10 +290,10 @@ pub(super) fn project(linear: &Linear, x: &Tensor, with_bias: bool) -> Result<Te
     Ok(x.f_linear(&linear.weight, linear.bias.as_ref().filter(|_| with_bias))?)
 }
 
-fn normed(norm: Option<&FrozenNorm>, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
+pub(super) fn normed(norm: Option<&FrozenNorm>, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
     norm.map_or_else(|| Ok(x.shallow_clone()), |norm| norm.forward(x, at, with_bias))
 }
 
-fn transposed(norm: Option<&FrozenNorm>, covector: &Tensor, at: At) -> Result<Tensor> {
+pub(super) fn transposed(norm: Option<&FrozenNorm>, covector: &Tensor, at: At) -> Result<Tensor> {
     norm.map_or_else(|| Ok(covector.shallow_clone()), |norm| norm.transposed(covector, at))
 }

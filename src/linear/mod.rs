@@ -9,12 +9,14 @@
 //! Maps stay factored; only path pieces shared by many paths are folded to [d_model, d_model], within a bound on
 //! memory.
 
+pub mod attention;
 pub mod contribution;
 mod experts;
 pub mod flow;
 pub mod frozen;
 pub mod frozen_mlp;
 pub mod grid;
+pub mod head_score;
 pub mod layer;
 pub mod map;
 pub mod norm;
@@ -24,3 +26,4 @@ pub mod path_graph;
 pub mod predict;
 pub mod readout;
 pub mod singular;
+pub mod source;

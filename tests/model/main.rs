@@ -17,6 +17,7 @@ mod fused;
 mod generate;
 mod gguf;
 mod gguf_metadata;
+mod head_score;
 mod hook;
 mod hook_name;
 mod interaction;
