@@ -5,7 +5,7 @@ use std::any::type_name;
 use rhai::{Dynamic, Engine, FuncRegistration};
 
 use super::file::TextsHandle;
-use super::linear::{Linear, PathGraphHandle, Paths};
+use super::linear::{Linear, PathGraphHandle, Paths, ScoresHandle};
 use super::model::{Cache, GridHandle, Model, Planned, Prefix, Weights};
 use super::sae::SaeHandle;
 use super::write_back;
@@ -77,7 +77,7 @@ impl HandleType {
 }
 
 /// Every type that Lancet adds.
-pub static HANDLES: [HandleType; 15] = [
+pub static HANDLES: [HandleType; 16] = [
     HandleType::of::<Cache>(),
     HandleType::of::<Figure>(),
     HandleType::of::<GridHandle>(),
@@ -89,6 +89,7 @@ pub static HANDLES: [HandleType; 15] = [
     HandleType::of::<Prefix>(),
     HandleType::of::<Progress>(),
     HandleType::of::<SaeHandle>(),
+    HandleType::of::<ScoresHandle>(),
     HandleType::of::<Table>(),
     HandleType::of::<Tensor>(),
     HandleType::of::<TextsHandle>(),

@@ -139,7 +139,7 @@ impl Layer<'_> {
 
     /// The factor of the layer's scores.
     pub fn score_scale(&self) -> f64 {
-        self.config().attention_scale_at(self.block().layer)
+        self.config().attention_scale_at(self.number())
     }
 
     /// Where the clip of queries or keys takes effect, [pos, head], in the run with the residual stream `x`, [pos, d_model]; None in a
@@ -164,7 +164,7 @@ impl Layer<'_> {
         if clipped.f_int64_value(&[position, own])? == 0 {
             return Ok(());
         }
-        let layer = self.block().layer;
+        let layer = self.number();
         Err(Error::new(format!(
             "the model clips the {} of head {head} in layer {layer} at position {position}, so that its score is not \
              linear in its parts",

@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use super::experts;
 use super::frozen::FrozenLayer;
+use super::live::Hops;
 use super::norm::{At, FrozenNorm};
 use crate::error::Result;
 use crate::model::block::Block;
@@ -32,6 +33,8 @@ pub struct Crossing {
     pub weight: Tensor,
     /// Whether the residual stream crosses too, 0 or 1, [row, 1]
     pub residual: Tensor,
+    /// The rows that cross by queries or keys; their weights are 0
+    pub hops: Vec<Hops>,
 }
 
 impl<'a> Layer<'a> {
@@ -53,6 +56,11 @@ impl<'a> Layer<'a> {
     /// The weights.
     pub(super) fn block(&self) -> &'a Block {
         self.block
+    }
+
+    /// The layer's number.
+    pub(super) fn number(&self) -> i64 {
+        self.block.layer
     }
 
     /// Whether there is an MLP.
@@ -249,7 +257,8 @@ impl Layer<'_> {
     pub fn cross(&self, vectors: &Tensor, values: &Tensor, edges: &Crossing) -> Result<Tensor> {
         let at = At::Rows(&edges.target);
         let kept = vectors.f_mul(&edges.residual)?;
-        let added = self.attention_out(&values.f_mul(&edges.weight)?, at, false)?;
+        let mixed = self.with_hops(values.f_mul(&edges.weight)?, vectors, &edges.hops)?;
+        let added = self.attention_out(&mixed, at, false)?;
         let middle = kept.f_add(&added)?;
         let source = if self.is_parallel() { &kept } else { &middle };
         Ok(middle.f_add(&self.mlp_out(source, at, false)?)?)
@@ -277,7 +286,7 @@ impl Layer<'_> {
         source: &Tensor,
     ) -> Result<Tensor> {
         let through = self.values_transposed(&mixed.f_mul(&edges.weight)?, At::Rows(source))?;
-        Ok(through.f_add(&with_mlp.f_mul(&edges.residual)?)?)
+        self.with_hops_transposed(through.f_add(&with_mlp.f_mul(&edges.residual)?)?, mixed, &edges.hops)
     }
 }
 

@@ -27,6 +27,7 @@ mod linear;
 mod linear_grid;
 mod linear_metric;
 mod linear_reference;
+mod live_paths;
 mod load;
 mod made_grid;
 mod metric;

@@ -7,9 +7,11 @@ mod path;
 mod path_graph;
 mod path_request;
 mod paths;
+mod scores;
 
 pub use path_graph::PathGraphHandle;
 pub use paths::Paths;
+pub use scores::ScoresHandle;
 
 use std::rc::Rc;
 
@@ -58,6 +60,7 @@ pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Linear, exported_manifest!(grid::functions));
     module::register(engine, Topic::Linear, exported_manifest!(paths::functions));
     module::register(engine, Topic::Linear, exported_manifest!(path_graph::functions));
+    module::register(engine, Topic::Linear, exported_manifest!(scores::functions));
 }
 
 impl Linear {
@@ -96,9 +99,9 @@ fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
 
 fn totals(linear: &Linear, options: &mut Options) -> Result<tch::Tensor> {
     let ids = options.array("ids")?;
-    if options.has("answer") || options.has("metric") {
+    if ["answer", "metric", "root"].iter().any(|key| options.has(key)) {
         if ids.is_some() {
-            return Err(Error::new("`totals` takes either `ids`, for logits, or `answer` and `metric`"));
+            return Err(Error::new("`totals` takes either `ids`, for logits, or `answer` and `metric`, or `root`"));
         }
         return linear.map.totals_in(&linear.readout(options)?);
     }
@@ -130,7 +133,7 @@ fn flow(linear: &Linear, options: Map) -> Result<Map> {
         "constant" => readout.constant,
         "value" => readout.value,
     };
-    map.insert(readout.scale.name().into(), readout.value.into());
+    map.insert(readout.target.name().into(), readout.value.into());
     Ok(map)
 }
 

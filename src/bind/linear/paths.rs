@@ -7,18 +7,21 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
 use super::path_request::{Call, LESS_MEMORY};
+use super::scores::root_label;
 use super::{Linear, tensor};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::map::map;
 use crate::bind::model::Model;
 use crate::error::{Error, Result};
+use crate::linear::live::Through;
+use crate::linear::path::edge::Edge;
 use crate::linear::path::export::{self, PathFile};
 use crate::linear::path::graph::Path;
 use crate::linear::path::method::Selection;
 use crate::linear::path::score::Score;
 use crate::linear::path::table::{PathTable, Start};
-use crate::linear::readout::Scale;
+use crate::linear::readout::{Scale, Target};
 use crate::progress::Progress;
 use crate::tensor::Tensor;
 
@@ -39,10 +42,20 @@ impl Handle for Paths {
         let high: u64 = self.table.starts.iter().map(|start| start.high_ranking).sum();
         let computed: u64 = self.table.starts.iter().map(|start| start.computed).sum();
         let counts = format!("{computed} paths, {high} of them with rank up to {}", self.table.options.max_rank);
-        match &self.table.scale {
-            Scale::Logit => counts,
-            scale => format!("{counts}, measured by {}", scale.words()),
-        }
+        let counts = match self.table.target {
+            Target::Answer { .. } => counts,
+            Target::Score { .. } => format!("{computed} paths"),
+        };
+        measured(counts, &self.table.target)
+    }
+}
+
+/// A description of paths with what they are measured in, unless it is the logit.
+pub fn measured(counts: String, target: &Target) -> String {
+    match target {
+        Target::Answer { scale: Scale::Logit, .. } => counts,
+        Target::Answer { scale, .. } => format!("{counts}, measured by {}", scale.words()),
+        Target::Score { place, side } => format!("{counts} to the score {}", root_label(*place, *side)),
     }
 }
 
@@ -57,7 +70,7 @@ fn paths(linear: &Linear, options: Map) -> Result<Paths> {
         error.hint(format!("raise `limit`, choose fewer starts by `from`, fewer edges by `edges`{others}"))
     })?;
     plan.check_memory().map_err(|error| error.hint(LESS_MEMORY))?;
-    let mut file = call.file.map(|file| PathFile::create(FilePath::new(&file), &call.scale)).transpose()?;
+    let mut file = call.file.map(|file| PathFile::create(FilePath::new(&file), plan.target())).transpose()?;
     let progress = (!call.quiet).then(|| Progress::new(plan.estimate.asked as u64, "paths"));
     let table = plan.run(&mut |block| {
         progress.iter().for_each(|progress| progress.tick(block.computed));
@@ -84,7 +97,7 @@ fn estimate(linear: &Linear, options: Map) -> Result<Map> {
         "bytes" => estimate.bytes,
         "seconds" => estimate.seconds,
     };
-    map.insert(call.scale.name().into(), Dynamic::from(super::vector(&plan.sums()?)?));
+    map.insert(plan.target().name().into(), Dynamic::from(super::vector(&plan.sums()?)?));
     Ok(map)
 }
 
@@ -108,9 +121,16 @@ impl Paths {
             "positions" => positions.iter().map(|position| i64::from(*position).into()).collect::<Array>(),
             "heads" => heads,
             "residual" => residual,
-            "rank" => score.rank.map_or(Dynamic::UNIT, Dynamic::from),
         };
-        map.insert(self.table.scale.name().into(), score.value.into());
+        if let Target::Answer { .. } = self.table.target {
+            map.insert("rank".into(), score.rank.map_or(Dynamic::UNIT, Dynamic::from));
+        }
+        if graph.request.through == Through::All {
+            let letter = |edge: &Edge| if edge.residual { "r".to_owned() } else { edge.hop.letter().to_string() };
+            let hops = graph.edges_of(path).map(|edge| Dynamic::from(letter(edge)));
+            map.insert("hops".into(), hops.collect::<Array>().into());
+        }
+        map.insert(self.table.target.name().into(), score.value.into());
         if self.model.get().has_tokenizer() {
             let ids: Vec<i64> = positions.iter().map(|position| self.table.tokens[*position as usize]).collect();
             let tokens: Array = self.model.get().tokens(&ids)?.into_iter().map(Dynamic::from).collect();
@@ -121,18 +141,22 @@ impl Paths {
 
     fn start(&self, start: &Start) -> Map {
         let (high, error) = start.high_ranking_paths(self.table.options.selection);
-        let name = self.table.scale.name();
+        let name = self.table.target.name();
         let mut map = map! {
             "position" => start.position,
             "paths" => count(start.paths),
             "computed" => start.computed as i64,
-            "high_ranking" => high,
-            "standard_error" => error,
-            "hits" => start.high_ranking as i64,
             "total" => start.total,
         };
         map.insert(name.into(), start.value.into());
-        map.insert(format!("high_{name}").into(), start.high_value.into());
+        if let Target::Answer { .. } = self.table.target {
+            map.extend(map! {
+                "high_ranking" => high,
+                "standard_error" => error,
+                "hits" => start.high_ranking as i64,
+            });
+            map.insert(format!("high_{name}").into(), start.high_value.into());
+        }
         map.insert(format!("graph_{name}").into(), start.graph_value.into());
         map
     }
@@ -243,9 +267,9 @@ pub mod functions {
     /// The answer's logit in each path's contribution, [path]; paths measured in another metric have a `value`.
     #[rhai_fn(get = "logit", return_raw, pure)]
     pub fn paths_logit(paths: &mut Paths) -> ScriptResult<Tensor> {
-        match &paths.table.scale {
-            Scale::Logit => tensor(paths.values()),
-            scale => Err(Error::new(format!("these paths are measured in `{}`, not in logits", scale.name()))
+        match &paths.table.target {
+            Target::Answer { scale: Scale::Logit, .. } => tensor(paths.values()),
+            target => Err(Error::new(format!("these paths are measured in `{}`, not in logits", target.name()))
                 .hint("read `value`"))?,
         }
     }
@@ -259,7 +283,7 @@ pub mod functions {
     /// The name of the metric that paths are measured in.
     #[rhai_fn(get = "metric", pure)]
     pub fn paths_metric(paths: &mut Paths) -> String {
-        paths.table.scale.name().to_owned()
+        paths.table.target.name().to_owned()
     }
 
     /// The answer's rank in each path's contribution, [path].
