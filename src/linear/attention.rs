@@ -90,8 +90,8 @@ impl Layer<'_> {
         }
     }
 
-    /// Every head's queries or keys as its scores take them, from the residual stream before the layer, [.., d_model] to
-    /// [.., head, d_head].
+    /// Every head's queries or keys as its scores take them, from the residual stream before the layer, [.., d_model]
+    /// to [.., head, d_head].
     ///
     /// # Errors
     /// A libtorch error.
@@ -142,8 +142,8 @@ impl Layer<'_> {
         self.config().attention_scale_at(self.number())
     }
 
-    /// Where the clip of queries or keys takes effect, [pos, head], in the run with the residual stream `x`, [pos, d_model]; None in a
-    /// model that does not clip.
+    /// Where the clip of queries or keys takes effect, [pos, head], in the run with the residual stream `x`, [pos,
+    /// d_model]; None in a model that does not clip.
     ///
     /// # Errors
     /// A libtorch error.

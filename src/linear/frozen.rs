@@ -75,7 +75,8 @@ pub struct Frozen {
     pub residuals: Vec<Tensor>,
     /// The learned positions' part of the first, [pos, d_model]; None in a model without them
     pub positions: Option<Tensor>,
-    /// The layers whose scores or patterns the run's interventions may have changed otherwise than by the residual stream
+    /// The layers whose scores or patterns the run's interventions may have changed otherwise than by the residual
+    /// stream
     pub rescored: BTreeSet<usize>,
     /// The layers of the nodes whose residual stream the run's interventions may have changed; empty in a run without
     /// them
@@ -146,9 +147,8 @@ impl FrozenLayer {
                 Some(clip_slope(&block.attention.value.forward(&before)?, bound)?)
             }
         };
-        let side = |norm: &Option<Norm>, site| {
-            FrozenSide::new(config, norm.as_ref(), site, (kind, at), rotation.clone())
-        };
+        let side =
+            |norm: &Option<Norm>, site| FrozenSide::new(config, norm.as_ref(), site, (kind, at), rotation.clone());
         Ok(Self {
             query: side(&block.attention.query_norm, Site::QueryNormScale)?,
             key: side(&block.attention.key_norm, Site::KeyNormScale)?,

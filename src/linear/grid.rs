@@ -5,8 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use tch::Tensor;
 
-use super::map::LinearMap;
 use super::live::Through;
+use super::map::LinearMap;
 use super::readout::Readout;
 use crate::error::{Error, Result};
 use crate::interrupt;

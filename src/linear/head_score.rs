@@ -110,7 +110,8 @@ impl LinearMap {
         let layer = self.layer(place.layer);
         let scale = layer.score_scale();
         let double = |tensor: &Tensor| tensor.f_to_kind(Kind::Double);
-        let own = double(&self.side_vector(place, Side::Query)?)?.f_dot(&double(&self.side_vector(place, Side::Key)?)?)?;
+        let own =
+            double(&self.side_vector(place, Side::Query)?)?.f_dot(&double(&self.side_vector(place, Side::Key)?)?)?;
         Ok(HeadScore {
             place,
             query_labels,

@@ -42,8 +42,8 @@ impl At<'_> {
 /// A norm with its divisor frozen at one prompt: x ↦ (x - mean x) · factor + bias, without the mean for RMS norms.
 #[derive(Debug)]
 pub struct FrozenNorm {
-    /// weight / divisor, [pos, d]; [pos, 1] without a weight; with a dimension of heads before the last where each has its
-    /// own divisor
+    /// weight / divisor, [pos, d]; [pos, 1] without a weight; with a dimension of heads before the last where each has
+    /// its own divisor
     factor: Tensor,
     centred: bool,
     bias: Option<Tensor>,

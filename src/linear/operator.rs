@@ -236,7 +236,9 @@ fn hops(map: &LinearMap, layer: usize, (source, target): (i64, i64), step: &Step
         return Err(Error::new(format!("a step by a {} passes one head", side.name())));
     };
     if side == Side::Query && source != target {
-        return Err(Error::new(format!("a step by a query stays at its position, and this leads from {source} to {target}")));
+        return Err(Error::new(format!(
+            "a step by a query stays at its position, and this leads from {source} to {target}"
+        )));
     }
     Ok(vec![Hops::new(&Rc::new(map.live(layer)?), side, None, &[[*head, source, target]])?])
 }

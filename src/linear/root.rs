@@ -1,5 +1,5 @@
-//! A head's score as the root of paths: linear in the residual stream of its query while the key is fixed, and in that of
-//! its key while the query is.
+//! A head's score as the root of paths: linear in the residual stream of its query while the key is fixed, and in that
+//! of its key while the query is.
 
 use tch::{Kind, Tensor};
 

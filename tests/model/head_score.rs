@@ -1,5 +1,5 @@
-//! Scores of heads split over pairs of sources: the parts add up to the run's own scores on every family, and taking one
-//! source away in a run with frozen norms takes away its part.
+//! Scores of heads split over pairs of sources: the parts add up to the run's own scores on every family, and taking
+//! one source away in a run with frozen norms takes away its part.
 
 use std::rc::Rc;
 
@@ -192,7 +192,8 @@ fn taking_a_source_away_takes_away_its_part() {
                 let left = without(&model, &clean, layer, position, &sources.vectors.get(number as i64));
                 for head in 0..map.config().n_heads {
                     let place = Place { layer, head, query, key };
-                    let part = map.head_score(place).expect("a score").by(side).expect("parts").double_value(&[number as i64]);
+                    let part =
+                        map.head_score(place).expect("a score").by(side).expect("parts").double_value(&[number as i64]);
                     let change = (&own - &left).double_value(&[head, query, key]);
                     assert!((change - part).abs() < 1e-9, "{name} {label} {side:?} head {head}: {part} for {change}");
                 }

@@ -461,7 +461,12 @@ fn a_paths_matrix_and_its_singular_values_are_those_of_the_factors() {
         let map = frozen(&model);
         let depth = map.depth();
         let steps: Vec<Step> = (0..depth)
-            .map(|layer| Step { target: if layer + 1 == depth { 5 } else { 3 }, heads: None, residual: None, hop: Hop::Value })
+            .map(|layer| Step {
+                target: if layer + 1 == depth { 5 } else { 3 },
+                heads: None,
+                residual: None,
+                hop: Hop::Value,
+            })
             .collect();
         let operator = Operator::path(&map, (0, 2), &steps).expect("a path");
         let matrix = operator.matrix().expect("a matrix");

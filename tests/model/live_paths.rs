@@ -60,9 +60,8 @@ fn linear() -> impl Iterator<Item = &'static str> {
 
 fn roots(map: &LinearMap) -> Vec<Readout> {
     let heads = map.config().n_heads;
-    let places = (0..map.depth()).flat_map(|layer| {
-        [(0, 4, 2), (heads - 1, 3, 3)].map(|(head, query, key)| Place { layer, head, query, key })
-    });
+    let places = (0..map.depth())
+        .flat_map(|layer| [(0, 4, 2), (heads - 1, 3, 3)].map(|(head, query, key)| Place { layer, head, query, key }));
     let sides = places.flat_map(|place| [Side::Query, Side::Key].map(|side| (place, side)));
     sides.map(|(place, side)| map.score_readout(place, side).expect("a readout")).collect()
 }
@@ -218,9 +217,8 @@ impl Held {
             Site::MlpNormScale,
             Site::Ln2PostScale,
         ];
-        let is_held = |point: &HookPoint| {
-            divisors.contains(&point.site) || (config.gated_mlp && point.site == Site::MlpPre)
-        };
+        let is_held =
+            |point: &HookPoint| divisors.contains(&point.site) || (config.gated_mlp && point.site == Site::MlpPre);
         for point in hook::points(config).into_iter().filter(is_held) {
             let change = Change::Patch(self.value(point.site, point.layer));
             hooks.intervene(config, Intervention { point, positions: At::All, rows: None, head: None, change });

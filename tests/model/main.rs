@@ -41,6 +41,7 @@ mod path_graph;
 mod residual;
 mod sae;
 mod sae_refusal;
+mod score_scripts;
 mod simulated_gpu;
 mod standard_library;
 mod sweep;

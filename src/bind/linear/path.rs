@@ -7,8 +7,8 @@ use crate::bind::convert::{expected, integers};
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::linear::map::Node;
-use crate::linear::path::edge::Hop;
 use crate::linear::operator::{Operator, Step};
+use crate::linear::path::edge::Hop;
 
 /// A node as a script gives it: `[layer, position]`.
 pub fn node(linear: &Linear, what: &str, value: &Dynamic) -> Result<Node> {

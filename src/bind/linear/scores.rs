@@ -66,12 +66,7 @@ impl Handle for ScoresHandle {
     fn describe(&self) -> String {
         let (value, probability) = (self.score.value, self.score.probability);
         let shape = self.score.parts.size();
-        format!(
-            "{}: {value:.4} (attention {probability:.4}), {} x {} parts",
-            self.subject(),
-            shape[0],
-            shape[1]
-        )
+        format!("{}: {value:.4} (attention {probability:.4}), {} x {} parts", self.subject(), shape[0], shape[1])
     }
 
     fn show(&self) -> String {
@@ -131,10 +126,7 @@ fn scores(linear: &Linear, options: Map) -> Result<ScoresHandle> {
         let id = linear.map.tokens()[position as usize];
         if model.has_tokenizer() { Ok(model.tokens(&[id])?.concat()) } else { Ok(id.to_string()) }
     };
-    Ok(ScoresHandle {
-        score: Rc::new(linear.map.head_score(place)?),
-        tokens: [token(place.query)?, token(place.key)?],
-    })
+    Ok(ScoresHandle { score: Rc::new(linear.map.head_score(place)?), tokens: [token(place.query)?, token(place.key)?] })
 }
 
 #[export_module(manifest)]
@@ -227,9 +219,10 @@ pub mod functions {
     /// ```
     #[rhai_fn(name = "top", return_raw, pure)]
     pub fn scores_top(scores: &mut ScoresHandle, count: i64) -> ScriptResult<Table> {
-        let count = usize::try_from(count).ok().filter(|count| *count > 0).ok_or_else(|| {
-            Error::new(format!("cannot show {count} parts")).hint("at least 1")
-        })?;
+        let count = usize::try_from(count)
+            .ok()
+            .filter(|count| *count > 0)
+            .ok_or_else(|| Error::new(format!("cannot show {count} parts")).hint("at least 1"))?;
         Ok(scores.top(count)?)
     }
 }

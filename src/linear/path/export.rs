@@ -137,12 +137,8 @@ fn columns(block: PathBlock, has_ranks: bool) -> Result<Vec<Column>> {
             ranks.push(score.known_rank()?);
         }
     }
-    let mut columns = vec![
-        Column::Integer(sources),
-        Column::Integers(positions),
-        Column::Text(steps),
-        Column::Double(values),
-    ];
+    let mut columns =
+        vec![Column::Integer(sources), Column::Integers(positions), Column::Text(steps), Column::Double(values)];
     if has_ranks {
         columns.push(Column::Integer(ranks));
     }
