@@ -166,3 +166,45 @@ fn what_has_no_score_is_refused() {
     let message = script_failure(&mut session, "lin.paths(#{ answer: 7, through: \"qkv\", quiet: true })");
     assert_contains(&message, &["clips some queries of layer 0", "through: \"v\""]);
 }
+
+#[test]
+fn the_origin_of_a_score_is_what_paths_to_it_say() {
+    for name in ["olmo2", "gpt2", "gemma3"] {
+        let mut session = prepared(name);
+        run_script(
+            &mut session,
+            r#"
+            let place = #{ layer: 1, head: 2, query: 4, key: 1 };
+            let found = origin::shares(lin, place, 1);
+            for side in ["query", "key"] {
+                let paths = lin.paths(#{ root: place + #{ side: side }, edges: "all", quiet: true });
+                let sizes = paths.starts.map(|start| start.score.abs());
+                let sum = sizes.reduce(|sum, one| sum + one, 0.0);
+                assert((found[side] - sizes[1] / sum).abs() < 1e-9);
+            }
+            let args = #{ edges: "argmax", mode: "eq3", max_rank: 60, limit: 100000, sample: 20, seed: 0 };
+            let seen = 0;
+            for from in 0..5 {
+                let rows = lin.paths(#{ answer: 7, from: from, max_rank: 60, keep: "high_ranking", quiet: true }).rows();
+                for step in origin::steps(lin, 7, from, args) {
+                    let counts = #{};
+                    for row in rows {
+                        let source = row.positions[step.layer];
+                        let target = row.positions[step.layer + 1];
+                        if source != target && row.heads[step.layer].contains(step.head) {
+                            let key = `${source} ${target}`;
+                            counts[key] = (counts.get(key) ?? 0) + 1;
+                        }
+                    }
+                    assert_eq(counts.get(`${step.key} ${step.query}`), step.paths);
+                    assert(counts.values().all(|count| count <= step.paths));
+                    seen += 1;
+                }
+            }
+            assert(seen > 5, `${seen} steps`);
+            "#,
+        );
+    }
+    let mut session = prepared("olmo");
+    run_script(&mut session, "assert_eq(origin::shares(lin, #{ layer: 1, head: 2, query: 4, key: 1 }, 1), ());");
+}
