@@ -64,9 +64,10 @@ impl<'t> Tally<'t> {
 
     /// Counts logits, [row, token], of the tokens from `start` on.
     fn add(&mut self, logits: &Tensor, start: i64) -> Result<()> {
-        // As numbers: libtorch adds up booleans several times more slowly.
+        // As numbers: libtorch adds up booleans several times more slowly. Counts have no gradients.
         let above = logits.f_empty_like()?;
-        let above = logits.f_gt_tensor_out(&above, &self.best)?.f_sum_dim_intlist(1, false, logits.kind())?;
+        let above = logits.f_detach()?.f_gt_tensor_out(&above, &self.best.f_detach()?)?;
+        let above = above.f_sum_dim_intlist(1, false, logits.kind())?;
         self.higher = self.higher.f_add(&above)?;
         self.sum = self.sum.f_add(&logits.f_sum_dim_intlist(1, false, logits.kind())?)?;
         self.log_sum_exps.push(logits.f_logsumexp([1].as_slice(), true)?.f_to_kind(Kind::Double)?);
@@ -137,7 +138,7 @@ impl Measured {
     /// # Errors
     /// Too little memory; an error of the caller's function; Ctrl-C.
     pub fn of_residuals(decoder: &Decoder, residuals: &Tensor, target: &Target) -> Result<Self> {
-        let (rows, samples, d_vocab) = (residuals.size()[0], target.samples.len() as i64, decoder.config.d_vocab);
+        let (rows, samples, d_vocab) = (residuals.size()[0], target.samples.len() as i64, decoder.config.d_vocab_out);
         let (step, width) = match decoder.device {
             // A function of the logits gets all of them.
             Device::Cpu if target.closure.is_none() => (ROWS_CPU, TOKENS_CPU.min(d_vocab)),
@@ -174,7 +175,7 @@ impl Measured {
             Ok(own.f_searchsorted(&sorted, false, false, "left", None::<&Tensor>)?)
         };
         let mut tally = Tally::new(target, &known, place_of)?;
-        let d_vocab = decoder.config.d_vocab;
+        let d_vocab = decoder.config.d_vocab_out;
         let mut start = 0;
         while start < d_vocab {
             let length = width.min(d_vocab - start);

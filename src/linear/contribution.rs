@@ -23,7 +23,7 @@ pub struct Completeness {
 
 impl LinearMap {
     /// What each source token contributes to the logits at position `to`, [source, d_vocab]. Tokens after `to`
-    /// contribute nothing.
+    /// contribute nothing to a causal model's.
     ///
     /// # Errors
     /// Interruption.

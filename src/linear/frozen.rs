@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tch::{Kind, Tensor};
 
 use super::attention::FrozenSide;
-use super::frozen_mlp::{FrozenMlp, clip_slope};
+use super::frozen_mlp::FrozenMlp;
 use super::norm::{At, FrozenNorm};
 use crate::error::{Error, Result};
 use crate::model::block::Block;
@@ -14,7 +14,7 @@ use crate::model::cache::ActivationCache;
 use crate::model::config::{Config, NormPlacement};
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::{self, HookPoint, Site};
-use crate::model::layer::Norm;
+use crate::model::layer::{Norm, clip_slope};
 use crate::model::rope::Rotation;
 use crate::model::run::{Action, Hooks};
 use crate::model::window::Window;
@@ -117,7 +117,10 @@ impl Frozen {
                 .hint(not_finite_hint(decoder.kind)));
             }
         }
-        let final_norm = FrozenNorm::new(&decoder.final_norm, &captured(&cache, Site::LnFinalScale, 0)?, decoder.kind)?;
+        let final_norm = match config.has_norm() {
+            true => FrozenNorm::new(&decoder.final_norm, &captured(&cache, Site::LnFinalScale, 0)?, decoder.kind)?,
+            false => FrozenNorm::absent(),
+        };
         let positions = decoder.position_embedding.as_ref().map(|_| captured(&cache, Site::PosEmbed, 0)).transpose()?;
         Ok(Self { tokens: tokens.to_vec(), layers, final_norm, residuals, positions, rescored, intervened })
     }
@@ -132,7 +135,10 @@ impl FrozenLayer {
         at: &dyn Fn(Site) -> Result<Tensor>,
         rotation: Option<Rc<Rotation>>,
     ) -> Result<Self> {
-        let freeze = |norm: &Norm, site| FrozenNorm::new(norm, &at(site)?, kind);
+        let freeze = |norm: &Norm, site| match config.has_norm() {
+            true => FrozenNorm::new(norm, &at(site)?, kind),
+            false => Ok(FrozenNorm::absent()),
+        };
         let optional = |norm: &Option<Norm>, site| norm.as_ref().map(|norm| freeze(norm, site)).transpose();
         let ln1 = freeze(&block.ln1, Site::Ln1Scale)?;
         let value_slope = match config.query_key_value_clip {

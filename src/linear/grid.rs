@@ -23,7 +23,7 @@ impl LinearMap {
     /// single layers on it, NaN below. One backward and one forward pass for all pairs.
     ///
     /// # Errors
-    /// A map frozen under interventions; a wrong number or size of vectors; interruption.
+    /// A map frozen under interventions, or of a model whose attention looks ahead; a wrong number or size of vectors; interruption.
     pub fn predict_grid(&self, vectors: &[Tensor], readout: &Readout, position: i64) -> Result<Tensor> {
         let own = self.own_changes(vectors, position)?;
         let (depth, size) = (self.depth(), self.config().d_model);
@@ -59,7 +59,7 @@ impl LinearMap {
     /// row of each set. Layers of a set ascend; sets that begin alike share their work, those that end alike a row.
     ///
     /// # Errors
-    /// A map frozen under interventions; a wrong number or size of vectors; a layer out of range; too little memory;
+    /// A map frozen under interventions, or of a model whose attention looks ahead; a wrong number or size of vectors; a layer out of range; too little memory;
     /// interruption.
     pub fn predict_sets(
         &self,
@@ -119,6 +119,7 @@ impl LinearMap {
     /// What a patch of each layer's vector alone changes at its own node, [d_model] per layer.
     fn own_changes(&self, vectors: &[Tensor], position: i64) -> Result<Vec<Tensor>> {
         self.check_clean("predict_grid")?;
+        self.config().check_causal("predicting a grid of patches")?;
         let (decoder, depth, size) = (self.decoder(), self.depth(), self.config().d_model);
         if vectors.len() != depth || vectors.iter().any(|vector| vector.size() != [size]) {
             return Err(Error::new(format!("there must be {depth} vectors of {size} numbers, one per layer")));

@@ -55,7 +55,7 @@ impl LinearMap {
     /// Refuses a score that the model does not have, or that is not linear in its parts.
     ///
     /// # Errors
-    /// A layer, head or position out of range; a key after the query; a query or key that the model clips; an
+    /// A layer, head or position out of range; a key after the query of a causal model; a query or key that the model clips; an
     /// intervention between the residual stream and the pattern.
     pub fn check_place(&self, place: Place) -> Result<()> {
         let layer = self.check_layer(place.layer as i64)?;
@@ -65,7 +65,7 @@ impl LinearMap {
                 .hint(format!("heads are 0 to {}", heads - 1)));
         }
         let (query, key) = (self.position(place.query)?, self.position(place.key)?);
-        if key > query {
+        if self.config().causal && key > query {
             return Err(Error::new(format!("position {query} does not look at {key}, which is after it")));
         }
         self.check_scores(layer)?;

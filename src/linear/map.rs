@@ -174,7 +174,7 @@ impl LinearMap {
     pub fn edge(&self, layer: i64, source: i64, target: i64) -> Result<EdgeParts> {
         let (source, target) = (self.position(source)?, self.position(target)?);
         let layer = self.layer(self.check_layer(layer)?);
-        if source > target {
+        if self.leads_back(source, target) {
             return Err(Error::new(format!("no edge leads from position {source} back to {target}"))
                 .hint("attention only looks back, so information only moves forward"));
         }
@@ -185,6 +185,11 @@ impl LinearMap {
             argmax_heads: (0..).zip(best).filter(|(_, key)| *key == source).map(|(head, _)| head).collect(),
             residual: source == target,
         })
+    }
+
+    /// Whether `target` is before `source`, in a model whose attention only looks back.
+    pub fn leads_back(&self, source: i64, target: i64) -> bool {
+        self.config().causal && source > target
     }
 
     /// Zeros in the map's dtype, on its device.
@@ -266,7 +271,7 @@ impl LinearMap {
         let decoder = self.decoder();
         let (scale, cap) = (decoder.config.logit_scale, decoder.config.logit_soft_cap);
         let Some(cap) = cap else {
-            let ones = Tensor::f_ones([decoder.config.d_vocab], (decoder.kind, decoder.device))?;
+            let ones = Tensor::f_ones([decoder.config.d_vocab_out], (decoder.kind, decoder.device))?;
             return scale.map(|scale| ones.times(scale)).transpose();
         };
         let last = self.residual(self.depth()).f_narrow(0, to, 1)?;

@@ -57,7 +57,7 @@ impl<'a> Operator<'a> {
     pub fn whole(map: &'a LinearMap, from: Node, to: Node) -> Result<Self> {
         map.check_node_layer(from.0 as i64)?;
         map.check_node_layer(to.0 as i64)?;
-        if from.0 > to.0 || from.1 > to.1 {
+        if from.0 > to.0 || map.leads_back(from.1, to.1) {
             return Err(Error::new(format!("nothing leads from node {from:?} to node {to:?}")).hint(
                 "a node is (layer, position); maps lead to later layers, and to the same position or later ones",
             ));
@@ -76,7 +76,7 @@ impl<'a> Operator<'a> {
         let mut crossings = Vec::with_capacity(steps.len());
         for (layer, step) in (from.0..).zip(steps) {
             let target = map.position(step.target)?;
-            if target < position {
+            if map.leads_back(position, target) {
                 return Err(Error::new(format!("a path cannot lead from position {position} back to {target}"))
                     .hint("attention only looks back, so information only moves forward"));
             }

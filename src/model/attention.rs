@@ -1,10 +1,11 @@
-//! Causal attention with grouped queries, rotary positions, sliding windows and soft caps; eager where scores or patterns
-//! are read or changed, and in short texts.
+//! Attention with grouped queries, rotary positions, sliding windows and soft caps, causal or bidirectional; eager where
+//! scores or patterns are read or changed, and in short texts.
 
 use std::collections::BTreeMap;
 
 use tch::{Device, Tensor};
 
+use super::backward::Backward;
 use super::config::{Config, QueryKeyNorm};
 use super::head::{self, HeadInputs, Input};
 use super::hook::{HookPoint, Site};
@@ -55,9 +56,9 @@ pub struct Pass {
 ///
 /// # Errors
 /// A libtorch error, such as too little memory.
-pub fn causal_mask(window: Window, sliding: Option<i64>, device: Device) -> Result<Option<Tensor>> {
+pub fn hidden_keys(config: &Config, window: Window, sliding: Option<i64>, device: Device) -> Result<Option<Tensor>> {
     let keys = window.start + window.length;
-    if window.length == 1 && sliding.is_none_or(|size| keys <= size) {
+    if !config.causal || window.length == 1 && sliding.is_none_or(|size| keys <= size) {
         return Ok(None);
     }
     let key = range(0, keys, device)?.f_unsqueeze(0)?;
@@ -108,7 +109,7 @@ impl Attention {
         let query = hooks.pass(at(Site::Query), query)?;
         let key = hooks.pass(at(Site::Key), key)?;
         let bound = config.query_key_value_clip;
-        let value = hooks.pass(at(Site::Value), clip(value, bound)?)?;
+        let value = hooks.pass(at(Site::Value), hooks.backward().clip(value, bound)?)?;
 
         let mut norm = |x: Tensor, norm: &Option<Norm>, sites| match norm {
             Some(norm) => normalize(x, norm, config.query_key_norm, sites, layer, hooks),
@@ -155,7 +156,8 @@ impl Attention {
     fn is_fused(&self, config: &Config, length: i64, layer: i64, hooks: &Hooks) -> bool {
         let is_seen =
             [Site::AttentionScores, Site::Pattern].iter().any(|site| hooks.wants(HookPoint { site: *site, layer }));
-        length >= SHORTEST_FUSED && !is_seen && config.attention_soft_cap.is_none() && self.sinks.is_none()
+        let is_exact = hooks.backward() == Backward::Exact;
+        length >= SHORTEST_FUSED && !is_seen && is_exact && config.attention_soft_cap.is_none() && self.sinks.is_none()
     }
 
     /// The mixed values, [batch, pos, head, d_head], by libtorch's fused attention.
@@ -169,7 +171,8 @@ impl Attention {
         let [query, key, value] = [query, key, value].map(|x| x.f_transpose(1, 2));
         let (query, key, value) = (query?, key?, value?);
         let hidden = pass.masks[&self.window].as_ref();
-        let is_plain = pass.window.start == 0
+        let is_plain = config.causal
+            && pass.window.start == 0
             && hidden.is_none_or(|hidden| hidden.dim() == 2)
             && self.window.is_none_or(|size| pass.window.length <= size);
         let mask = hidden.filter(|_| !is_plain).map(Tensor::f_logical_not).transpose()?;
@@ -222,7 +225,7 @@ impl Attention {
             }
         };
         let pattern = pattern.f_to_kind(kind)?;
-        let pattern = hooks.pass(at(Site::Pattern), pattern)?;
+        let pattern = hooks.backward().held(hooks.pass(at(Site::Pattern), pattern)?)?;
 
         Ok(pattern
             .f_reshape([batch, kv_heads, group * length, keys])?

@@ -6,6 +6,7 @@
 
 pub mod adapter;
 pub mod attention;
+pub mod backward;
 pub mod block;
 pub mod built_in;
 pub mod cache;
@@ -16,6 +17,7 @@ pub mod family;
 pub mod fingerprint;
 pub mod forward;
 pub mod generate;
+pub mod gradient;
 pub mod head;
 pub mod hook;
 pub mod intervention;
@@ -30,6 +32,7 @@ pub mod naming;
 pub mod padding;
 pub mod parameter;
 pub mod processing;
+pub mod requirement;
 pub mod residual;
 pub mod rope;
 pub mod run;

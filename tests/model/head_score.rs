@@ -164,7 +164,7 @@ fn without(model: &LanguageModel, clean: &ActivationCache, layer: usize, positio
     let config = &model.decoder.config;
     let frozen = |site| intervention(site, layer, At::All, Change::Patch(at(clean, site, layer)));
     let take = |site| intervention(site, layer, At::One(position), Change::Add(-vector));
-    let mut changes = if config.norm_placement == NormPlacement::Post {
+    let mut changes = if config.norm_placement == NormPlacement::Post || !config.has_norm() {
         vec![take(Site::AttentionIn)]
     } else {
         vec![take(Site::Ln1In), frozen(Site::Ln1Scale)]

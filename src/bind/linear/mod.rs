@@ -84,7 +84,7 @@ impl Linear {
     }
 
     fn check_id(&self, id: i64) -> Result<()> {
-        let size = self.model.get().config().d_vocab;
+        let size = self.model.get().config().d_vocab_out;
         if (0..size).contains(&id) {
             return Ok(());
         }
@@ -218,8 +218,8 @@ mod functions {
     ///
     /// Options: `to`, the position of the logits (-1); `ids`, the tokens to measure, which gives [source, id] for much
     /// less work; `answer` and `metric` (as in `flow`), which give what each token contributes to that metric,
-    /// [source]. Tokens after `to` contribute nothing. `root`, as in `paths`, gives what each token contributes to a
-    /// head's score by way of its query or key.
+    /// [source]. Tokens after `to` contribute nothing, unless attention is bidirectional. `root`, as in `paths`, gives
+    /// what each token contributes to a head's score by way of its query or key.
     ///
     /// # Example
     /// ```rhai

@@ -5,6 +5,7 @@ mod cache;
 mod chat;
 mod concatenation;
 mod generation;
+mod gradient;
 mod grid;
 mod grid_request;
 pub mod hooks;
@@ -23,7 +24,7 @@ mod weights;
 
 use std::rc::Rc;
 
-pub use answer::ids as answers;
+pub use answer::{ids as answers, ids_by_sample as answers_by_sample};
 pub use cache::Cache;
 pub use grid::GridHandle;
 pub use intervention::Planned;
@@ -72,6 +73,7 @@ pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Models, exported_manifest!(loss::functions));
     module::register(engine, Topic::Models, exported_manifest!(prefix::functions));
     module::register(engine, Topic::Hooks, exported_manifest!(run::hook_functions));
+    module::register(engine, Topic::Hooks, exported_manifest!(gradient::functions));
     module::register(engine, Topic::Hooks, exported_manifest!(cache::functions));
     module::register(engine, Topic::Hooks, exported_manifest!(residual::functions));
     engine.register_iterator::<Cache>();
@@ -113,7 +115,9 @@ impl Handle for Model {
 /// The hook names that a string in a call of `method` may hold, for completion at the prompt.
 pub fn complete_hook(receiver: &Dynamic, method: &str) -> Vec<String> {
     match receiver.read_lock::<Model>() {
-        Some(model) if matches!(method, "run_with_cache" | "run_with_hooks" | "hook_name") => {
+        Some(model)
+            if matches!(method, "run_with_cache" | "run_with_hooks" | "grad" | "value_and_grad" | "hook_name") =>
+        {
             hook::points(model.get().config()).iter().map(|point| point.name()).collect()
         }
         _ => Vec::new(),
@@ -161,18 +165,21 @@ fn configuration(model: &LanguageModel) -> Map {
         "d_head" => config.d_head,
         "d_mlp" => config.d_mlp,
         "d_vocab" => config.d_vocab,
+        "d_vocab_out" => config.d_vocab_out,
+        "outputs_are_tokens" => config.outputs_are_tokens,
         "n_ctx" => config.n_ctx,
         "act_fn" => config.activation_name(),
         "attn_only" => config.attention_only,
         "gated_mlp" => config.gated_mlp,
         "num_experts" => config.experts.map_or(Dynamic::UNIT, |experts| experts.count.into()),
         "experts_per_token" => config.experts.map_or(Dynamic::UNIT, |experts| experts.per_token.into()),
-        "normalization_type" => config.normalization_type(),
+        "normalization_type" => config.normalization_type().map_or(Dynamic::UNIT, Dynamic::from),
         "norm_placement" => config.norm_placement_name(),
         "eps" => config.norm_eps,
         "use_qk_norm" => config.has_query_key_norm(),
         "parallel_attn_mlp" => config.parallel,
         "positional_embedding_type" => config.positional_embedding_type(),
+        "attention_dir" => config.attention_dir(),
         "rotary_base" => rope.map_or(Dynamic::UNIT, |rope| rope.theta.into()),
         "rotary_dim" => rope.map_or(Dynamic::UNIT, |rope| rope.dim.into()),
         "window_size" => windows.collect::<rhai::Array>(),
@@ -216,8 +223,8 @@ mod loading {
     }
 
     /// The model's sizes and choices, by TransformerLens's names: `n_layers`, `d_model`, `n_heads`,
-    /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `n_ctx`, `act_fn`, `normalization_type`, `dtype`, `device`,
-    /// ...
+    /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `d_vocab_out`, `outputs_are_tokens`, `n_ctx`, `act_fn`, `normalization_type` (() without
+    /// norms), `attention_dir`, `dtype`, `device`, ...
     #[rhai_fn(get = "cfg", pure)]
     pub fn cfg(model: &mut Model) -> Map {
         configuration(model.get())

@@ -63,9 +63,10 @@ impl GraphRequest {
     /// Refuses a request that has no graph in `map`; [`Self::check_mode`] and [`Self::check_memory`] check the rest.
     ///
     /// # Errors
-    /// A prompt of one token, no or a wrong position, a start after the end; a share outside 0 to 1; more than 128
+    /// A model whose attention looks ahead, a prompt of one token, no or a wrong position, a start after the end; a share outside 0 to 1; more than 128
     /// heads.
     pub fn check(&self, map: &LinearMap) -> Result<()> {
+        map.config().check_causal("tracing paths")?;
         if map.length() < 2 {
             return Err(Error::new("the prompt is one token, so it has no paths between tokens")
                 .hint("give at least two tokens"));

@@ -223,7 +223,7 @@ impl Scorer<'_> {
         }
         let mut ahead = vec![0i64; values.len()];
         let mut open: Vec<i64> = (0..values.len() as i64).collect();
-        for part in parts(self.map.config().d_vocab, self.max_rank) {
+        for part in parts(self.map.config().d_vocab_out, self.max_rank) {
             interrupt::check()?;
             let index = self.map.index(&open)?;
             let (vectors, answers) = (vectors.f_index_select(0, &index)?, answers.f_index_select(0, &index)?);
@@ -249,7 +249,7 @@ impl Scorer<'_> {
     ) -> Result<Vec<f64>> {
         let every = |table: &Tensor| -> Result<Tensor> { Ok(table.f_slice(0, first, None::<i64>, stride)?) };
         let rows = vectors.size()[0];
-        let step = (LOGITS * stride / self.map.config().d_vocab).max(1);
+        let step = (LOGITS * stride / self.map.config().d_vocab_out).max(1);
         let rows: Vec<i64> = (0..rows).collect();
         let counts = in_parts(&rows, step as usize, |rows| {
             let (start, count) = (rows[0], rows.len() as i64);

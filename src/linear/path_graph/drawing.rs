@@ -19,6 +19,7 @@ pub fn lattice(graph: &PathGraph) -> Lattice {
     let links = graph.edges.iter().map(|edge| Link {
         row: edge.layer,
         source: edge.source as usize,
+        end: edge.layer + 1,
         target: edge.target as usize,
         size: edge.share.influence,
         value: edge.share.value,
@@ -39,6 +40,7 @@ pub fn lattice(graph: &PathGraph) -> Lattice {
         labels: Labels { title, x: String::new(), y: "layer".to_owned() },
         columns: (0..=graph.to as u32).map(|position| graph.label(position)).collect(),
         rows: graph.n_layers + 1,
+        row_names: Vec::new(),
         points: points.collect(),
         links: links.collect(),
         above: Some((graph.to as usize, answer)),

@@ -201,6 +201,16 @@ impl Site {
                 config.layers.get(layer as usize).is_some_and(|layer| layer.rope.is_some())
             }
             _ if config.attention_only && (Self::ResidMid..=Self::MlpOut).contains(&self) => false,
+            Self::Ln1Scale
+            | Self::Ln1Normalized
+            | Self::Ln2Scale
+            | Self::Ln2Normalized
+            | Self::LnFinalScale
+            | Self::LnFinalNormalized
+                if !config.has_norm() =>
+            {
+                false
+            }
             Self::MlpPreLinear => config.gated_mlp,
             Self::MlpMid | Self::MlpNormScale | Self::MlpNormNormalized => config.mlp_norm,
             Self::MlpGateIn | Self::MlpUpIn => config.gated_mlp && config.experts.is_none(),
@@ -279,4 +289,9 @@ pub fn points(config: &Config) -> Vec<HookPoint> {
     };
     let inside = (0..config.n_layers).flat_map(|layer| block.iter().map(move |site| HookPoint { site: *site, layer }));
     outside(true).chain(inside).chain(outside(false)).filter(|point| point.exists(config)).collect()
+}
+
+/// The points that a run caches where it is told no names: those that it computes anyway.
+pub fn usual(config: &Config) -> Vec<HookPoint> {
+    points(config).into_iter().filter(|point| !point.site.is_per_head()).collect()
 }
