@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod allocator;
+pub mod attribution;
 pub mod bind;
 pub mod cache;
 pub mod catalog;

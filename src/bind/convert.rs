@@ -31,6 +31,14 @@ pub fn expected(what: &str, wanted: &str, got: &Dynamic) -> Error {
     Error::new(format!("{what} must be {wanted}, not {}", type_name(got)))
 }
 
+/// An array of numbers.
+pub fn numbers(what: &str, array: &Array) -> Result<Vec<f64>, Error> {
+    array
+        .iter()
+        .map(|item| number(item).ok_or_else(|| expected(&format!("each item of {what}"), "a number", item)))
+        .collect()
+}
+
 /// An array of integers.
 pub fn integers(what: &str, array: &Array) -> Result<Vec<i64>, Error> {
     array

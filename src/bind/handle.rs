@@ -4,6 +4,7 @@ use std::any::type_name;
 
 use rhai::{Dynamic, Engine, FuncRegistration};
 
+use super::attribution::{CircuitHandle, Edges};
 use super::file::TextsHandle;
 use super::linear::{Linear, PathGraphHandle, Paths};
 use super::model::{Cache, GridHandle, Model, Planned, Prefix, Weights};
@@ -77,8 +78,10 @@ impl HandleType {
 }
 
 /// Every type that Lancet adds.
-pub static HANDLES: [HandleType; 15] = [
+pub static HANDLES: [HandleType; 17] = [
     HandleType::of::<Cache>(),
+    HandleType::of::<CircuitHandle>(),
+    HandleType::of::<Edges>(),
     HandleType::of::<Figure>(),
     HandleType::of::<GridHandle>(),
     HandleType::of::<Linear>(),

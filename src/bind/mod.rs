@@ -4,6 +4,7 @@
 // Scripts read here when a function fails; the helpers beside them raise what they are given.
 #![allow(clippy::missing_errors_doc)]
 
+pub mod attribution;
 pub mod chat_client;
 mod collection;
 pub mod compare;
@@ -34,6 +35,7 @@ pub mod write_back;
 /// Registers everything that scripts can call.
 pub fn register(engine: &mut rhai::Engine) {
     handle::register(engine);
+    attribution::register(engine);
     collection::register(engine);
     compare::register(engine);
     display::register(engine);

@@ -14,6 +14,8 @@ pub enum Topic {
     Hooks,
     /// `patch_grid`, `sweep` and their results.
     Grids,
+    /// Gradients' uses: components, edges, circuits.
+    Circuits,
     /// Frozen maps, paths and graphs of paths.
     Linear,
     /// The type `tensor`.
@@ -32,10 +34,11 @@ pub enum Topic {
 
 impl Topic {
     /// All topics, in the order of the reference.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Models,
         Self::Hooks,
         Self::Grids,
+        Self::Circuits,
         Self::Linear,
         Self::Tensors,
         Self::Statistics,
@@ -51,6 +54,7 @@ impl Topic {
             Self::Models => "Models",
             Self::Hooks => "Hooks and interventions",
             Self::Grids => "Grids and sweeps",
+            Self::Circuits => "Attribution and circuits",
             Self::Linear => "Linear maps and paths",
             Self::Tensors => "Tensors",
             Self::Statistics => "Statistics",

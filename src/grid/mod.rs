@@ -9,7 +9,7 @@
 
 pub mod anova;
 pub mod digest;
-mod draw;
+pub mod draw;
 pub mod driver;
 pub mod export;
 pub mod frozen;
@@ -17,6 +17,7 @@ pub mod group;
 pub mod interaction;
 pub mod measured;
 pub mod metric;
+pub mod objective;
 pub mod outcome;
 pub mod plain;
 pub mod plan;

@@ -64,9 +64,10 @@ impl<'t> Tally<'t> {
 
     /// Counts logits, [row, token], of the tokens from `start` on.
     fn add(&mut self, logits: &Tensor, start: i64) -> Result<()> {
-        // As numbers: libtorch adds up booleans several times more slowly.
+        // As numbers: libtorch adds up booleans several times more slowly. Counts have no gradients.
         let above = logits.f_empty_like()?;
-        let above = logits.f_gt_tensor_out(&above, &self.best)?.f_sum_dim_intlist(1, false, logits.kind())?;
+        let above = logits.f_detach()?.f_gt_tensor_out(&above, &self.best.f_detach()?)?;
+        let above = above.f_sum_dim_intlist(1, false, logits.kind())?;
         self.higher = self.higher.f_add(&above)?;
         self.sum = self.sum.f_add(&logits.f_sum_dim_intlist(1, false, logits.kind())?)?;
         self.log_sum_exps.push(logits.f_logsumexp([1].as_slice(), true)?.f_to_kind(Kind::Double)?);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tch::{Kind, Tensor};
 
-use super::frozen_mlp::{FrozenMlp, clip_slope};
+use super::frozen_mlp::FrozenMlp;
 use super::norm::{At, FrozenNorm};
 use crate::error::{Error, Result};
 use crate::model::block::Block;
@@ -12,7 +12,7 @@ use crate::model::cache::ActivationCache;
 use crate::model::config::{Config, NormPlacement};
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::{self, HookPoint, Site};
-use crate::model::layer::Norm;
+use crate::model::layer::{Norm, clip_slope};
 use crate::model::run::{Action, Hooks};
 
 /// The activations that the factors are made from, in a model that has them.

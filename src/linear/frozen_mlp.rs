@@ -5,9 +5,9 @@ use tch::{Kind, Tensor};
 use super::norm::FrozenNorm;
 use crate::error::Result;
 use crate::model::block::Mlp;
-use crate::model::config::{Activation, Config};
+use crate::model::config::Config;
 use crate::model::hook::Site;
-use crate::tensor::raw::{Arithmetic, constant, wide};
+use crate::model::layer::clip_slope;
 
 /// One MLP's frozen factors.
 #[derive(Debug)]
@@ -54,35 +54,9 @@ fn hidden_slope(
     at: &dyn Fn(Site) -> Result<Tensor>,
 ) -> Result<(Tensor, Option<Tensor>)> {
     if !config.gated_mlp {
-        return Ok((secant(config.activation, pre)?, None));
+        return Ok((config.activation.secant(pre)?, None));
     }
     let Some(clamped) = config.clamped_gate else { return Ok((config.activation.forward(pre)?, None)) };
     let gate = clamped.gate(pre)?;
     Ok((gate.f_mul(&clip_slope(&at(Site::MlpPreLinear)?, clamped.limit)?)?, Some(gate)))
-}
-
-/// clip(v) / v.
-///
-/// # Errors
-/// A libtorch error.
-pub(super) fn clip_slope(v: &Tensor, bound: f64) -> Result<Tensor> {
-    Ok(v.f_abs()?.f_reciprocal()?.times(bound)?.f_minimum(&constant(1.0)?)?)
-}
-
-/// f(u) / u, computed without the division, so that it is exact near 0 (for a ReLU: 0 at 0).
-fn secant(activation: Activation, u: &Tensor) -> Result<Tensor> {
-    let kind = u.kind();
-    let half_of_one_plus = |x: Tensor| -> Result<Tensor> { x.plus(1.0)?.times(0.5) };
-    let slope = match activation {
-        Activation::Silu => u.f_sigmoid()?,
-        Activation::Relu => u.f_gt_tensor(&constant(0.0)?)?,
-        Activation::Solu => u.f_softmax(-1, wide(kind))?,
-        Activation::Gelu => half_of_one_plus(u.times(std::f64::consts::FRAC_1_SQRT_2)?.f_erf()?)?,
-        Activation::GeluTanh => {
-            let cubic = u.f_mul(&u.f_square()?)?.times(0.044715)?.f_add(u)?;
-            let inner = cubic.times((2.0 / std::f64::consts::PI).sqrt())?;
-            half_of_one_plus(inner.f_tanh()?)?
-        }
-    };
-    Ok(slope.f_to_kind(kind)?)
 }

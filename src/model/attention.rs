@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Tensor};
 
+use super::backward::Backward;
 use super::config::{Config, QueryKeyNorm};
 use super::head::{self, HeadInputs, Input};
 use super::hook::{HookPoint, Site};
@@ -108,7 +109,7 @@ impl Attention {
         let query = hooks.pass(at(Site::Query), query)?;
         let key = hooks.pass(at(Site::Key), key)?;
         let bound = config.query_key_value_clip;
-        let value = hooks.pass(at(Site::Value), clip(value, bound)?)?;
+        let value = hooks.pass(at(Site::Value), hooks.backward().clip(value, bound)?)?;
 
         let mut norm = |x: Tensor, norm: &Option<Norm>, sites| match norm {
             Some(norm) => normalize(x, norm, config.query_key_norm, sites, layer, hooks),
@@ -155,7 +156,8 @@ impl Attention {
     fn is_fused(&self, config: &Config, length: i64, layer: i64, hooks: &Hooks) -> bool {
         let is_seen =
             [Site::AttentionScores, Site::Pattern].iter().any(|site| hooks.wants(HookPoint { site: *site, layer }));
-        length >= SHORTEST_FUSED && !is_seen && config.attention_soft_cap.is_none() && self.sinks.is_none()
+        let is_exact = hooks.backward() == Backward::Exact;
+        length >= SHORTEST_FUSED && !is_seen && is_exact && config.attention_soft_cap.is_none() && self.sinks.is_none()
     }
 
     /// The mixed values, [batch, pos, head, d_head], by libtorch's fused attention.
@@ -223,7 +225,7 @@ impl Attention {
             }
         };
         let pattern = pattern.f_to_kind(kind)?;
-        let pattern = hooks.pass(at(Site::Pattern), pattern)?;
+        let pattern = hooks.backward().held(hooks.pass(at(Site::Pattern), pattern)?)?;
 
         Ok(pattern
             .f_reshape([batch, kv_heads, group * length, keys])?

@@ -6,7 +6,7 @@ use super::attention::{Attention, KeyValue, Pass};
 use super::config::{Config, NormPlacement};
 use super::head::Input;
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, Norm, gated, scaled};
+use super::layer::{Linear, Norm, scaled};
 use super::run::Hooks;
 use crate::error::Result;
 
@@ -53,9 +53,12 @@ impl Mlp {
                 let up_in = hooks.pass(at(Site::MlpUpIn), x)?;
                 let gate = hooks.pass(at(Site::MlpPre), gate.forward(&gate_in)?)?;
                 let up = hooks.pass(at(Site::MlpPreLinear), self.up.forward(&up_in)?)?;
-                gated(config, &gate, &up)?
+                hooks.backward().gated(config, &gate, &up)?
             }
-            None => config.activation.forward(&hooks.pass(at(Site::MlpPre), self.up.forward(&x)?)?)?,
+            None => {
+                let pre = hooks.pass(at(Site::MlpPre), self.up.forward(&x)?)?;
+                hooks.backward().activation(config.activation, &pre)?
+            }
         };
         let hidden = match &self.norm {
             Some(norm) => norm.forward(&hooks.pass(at(Site::MlpMid), hidden)?, MLP_NORM, layer, hooks)?,

@@ -7,11 +7,12 @@ use std::collections::btree_map::Entry;
 use tch::{Device, Kind, Tensor};
 
 use super::attention::{Pass, hidden_keys};
+use super::backward::Backward;
 use super::block::{Block, Mlp};
 use super::config::{Config, PositionEmbedding, Rope};
 use super::hook::{HookPoint, Site};
 use super::key_value::KeyValueCache;
-use super::layer::{Linear, Norm, scaled, soft_cap};
+use super::layer::{Linear, Norm, scaled};
 use super::padding::{Batch, Padding, Side};
 use super::run::Hooks;
 use super::window::Window;
@@ -26,16 +27,6 @@ pub enum Logits {
     All,
     /// At the last only; the position dimension is then 1
     Last,
-}
-
-fn check_below(ids: &[i64], count: i64, what: &str) -> Result<()> {
-    match ids.iter().enumerate().find(|(_, id)| !(0..count).contains(*id)) {
-        None => Ok(()),
-        Some((position, id)) => {
-            Err(Error::new(format!("token id {id} at position {position} of {what} is out of range"))
-                .hint(format!("this model's ids are 0 to {}", count - 1)))
-        }
-    }
 }
 
 /// The hint for logits or activations that are not finite, in a model of this element type.
@@ -137,7 +128,7 @@ impl Decoder {
         // A hook at the logits sees those of all positions.
         let is_hooked = hooks.wants(at(Site::Unembed));
         let unembedded = self.unembedding.forward(&last(normed, !is_hooked)?)?;
-        self.finished(last(hooks.pass(at(Site::Unembed), unembedded)?, is_hooked)?)
+        self.finished(last(hooks.pass(at(Site::Unembed), unembedded)?, is_hooked)?, hooks.backward())
     }
 
     /// Logits of some tokens, from what the final norm gives. `part` is the unembedding's map to them.
@@ -145,12 +136,12 @@ impl Decoder {
     /// # Errors
     /// A width that is not d_model.
     pub fn unembed_part(&self, part: &Linear, normed: &Tensor) -> Result<Tensor> {
-        self.finished(part.forward(normed)?)
+        self.finished(part.forward(normed)?, Backward::Exact)
     }
 
     /// The logits that the unembedding's outputs stand for.
-    fn finished(&self, unembedded: Tensor) -> Result<Tensor> {
-        soft_cap(scaled(unembedded, self.config.logit_scale)?, self.config.logit_soft_cap)
+    fn finished(&self, unembedded: Tensor, backward: Backward) -> Result<Tensor> {
+        backward.soft_cap(scaled(unembedded, self.config.logit_scale)?, self.config.logit_soft_cap)
     }
 
     /// The token ids as a tensor, one row per sample.
@@ -285,5 +276,15 @@ impl Decoder {
         }
         all.extend(&self.unembedding.bias);
         all
+    }
+}
+
+fn check_below(ids: &[i64], count: i64, what: &str) -> Result<()> {
+    match ids.iter().enumerate().find(|(_, id)| !(0..count).contains(*id)) {
+        None => Ok(()),
+        Some((position, id)) => {
+            Err(Error::new(format!("token id {id} at position {position} of {what} is out of range"))
+                .hint(format!("this model's ids are 0 to {}", count - 1)))
+        }
     }
 }

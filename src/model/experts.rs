@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::block::Mlp;
 use super::config::{Config, Experts};
 use super::hook::{HookPoint, Site};
-use super::layer::{Linear, gated};
+use super::layer::Linear;
 use super::run::Hooks;
 use crate::error::Result;
 use crate::tensor::raw::{values, wide};
@@ -54,7 +54,9 @@ impl Mlp {
     ) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer };
         let logits = hooks.pass(at(Site::RouterScores), router.forward(x)?)?;
-        let weights = hooks.pass(at(Site::ExpertWeights), weights(&logits, experts)?)?.f_flatten(0, 1)?;
+        let backward = hooks.backward();
+        let weights = hooks.pass(at(Site::ExpertWeights), weights(&logits, experts)?)?;
+        let weights = backward.held(weights)?.f_flatten(0, 1)?;
         let routed = routed(&weights)?;
         let shape = x.size();
         let x = x.f_flatten(0, 1)?;
@@ -68,11 +70,11 @@ impl Mlp {
             Some(gate) => {
                 let gate = hook(Site::MlpPre, project(gate)?)?;
                 let up = hook(Site::MlpPreLinear, up)?;
-                gate.iter().zip(&up).map(|(gate, up)| gated(config, gate, up)).collect::<Result<_>>()?
+                gate.iter().zip(&up).map(|(gate, up)| backward.gated(config, gate, up)).collect::<Result<_>>()?
             }
             None => {
                 let up = hook(Site::MlpPre, up)?;
-                up.iter().map(|up| config.activation.forward(up)).collect::<Result<_>>()?
+                up.iter().map(|up| backward.activation(config.activation, up)).collect::<Result<_>>()?
             }
         };
         let hidden = hook(Site::MlpPost, hidden)?;

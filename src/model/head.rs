@@ -20,16 +20,23 @@ pub struct Input<'a> {
     pub norm: Option<&'a Norm>,
 }
 
-/// The residual stream that each head reads for its queries, keys and values, [batch, pos, head, d_model]. None where no
-/// hook changed it.
+/// The residual stream that the heads of one projection read, [batch, pos, head, d_model].
+#[derive(Debug)]
+pub struct Own {
+    value: Tensor,
+    /// Whether gradients are computed for it: then they pass through it everywhere, and not through what all heads read
+    is_watched: bool,
+}
+
+/// What each head reads for its queries, keys and values. None where no hook changed it.
 #[derive(Debug, Default)]
 pub struct HeadInputs {
     /// By query head
-    pub query: Option<Tensor>,
+    pub query: Option<Own>,
     /// By key head
-    pub key: Option<Tensor>,
+    pub key: Option<Own>,
     /// By value head
-    pub value: Option<Tensor>,
+    pub value: Option<Own>,
 }
 
 impl HeadInputs {
@@ -46,13 +53,14 @@ impl HeadInputs {
         let (batch, length, d_model) = residual.size3()?;
         let copies = |heads| residual.f_unsqueeze(2)?.f_expand([batch, length, heads, d_model], false);
         let all = hooks.change(at(Site::HeadsIn), &copies(config.n_heads)?)?;
-        let mut of = |site, heads| -> Result<Option<Tensor>> {
+        let mut of = |site, heads| -> Result<Option<Own>> {
             let given = match &all {
                 Some(all) => all.f_narrow(2, 0, heads)?,
                 None => copies(heads)?,
             };
-            let changed = hooks.change(at(site), &given)?;
-            Ok(changed.or_else(|| all.is_some().then_some(given)))
+            let changed = hooks.change(at(site), &given)?.or_else(|| all.is_some().then_some(given));
+            let is_watched = hooks.watches(at(Site::HeadsIn)) || hooks.watches(at(site));
+            Ok(changed.map(|value| Own { value, is_watched }))
         };
         Ok(Self {
             query: of(Site::QueryIn, config.n_heads)?,
@@ -72,22 +80,25 @@ impl Input<'_> {
         &self,
         linear: &Linear,
         heads: i64,
-        own: Option<Tensor>,
+        own: Option<Own>,
         point: HookPoint,
         hooks: &mut Hooks,
     ) -> Result<Tensor> {
         let normed = hooks.pass(point, self.normed.shallow_clone())?;
         let all = split(&linear.forward(&normed)?, heads)?;
-        let Some(own) = own else { return Ok(all) };
+        let Some(Own { value: own, is_watched }) = own else { return Ok(all) };
         let differs = own.f_ne_tensor(&self.residual.f_unsqueeze(2)?)?.f_any_dim(-1, true)?;
         let normed = match self.norm {
-            Some(norm) => norm.forward_plain(&own)?,
+            Some(norm) => norm.forward_by(&own, hooks.backward())?,
             None => own,
         };
         let weight = linear.weight.f_view([heads, -1, normed.size()[3]])?;
         let mut projected = Tensor::f_einsum("bphm,hdm->bphd", &[&normed, &weight], None::<i64>)?;
         if let Some(bias) = &linear.bias {
             projected = projected.f_add(&split(bias, heads)?)?;
+        }
+        if is_watched {
+            return Ok(projected);
         }
         Ok(projected.f_where_self(&differs, &all)?)
     }
@@ -111,6 +122,9 @@ pub fn output(config: &Config, linear: &Linear, z: &Tensor, layer: i64, hooks: &
     let mut sum = scaled(changed.f_sum_dim_intlist(2, false, None)?, config.residual_scale.map(f64::recip))?;
     if let Some(bias) = &linear.bias {
         sum = sum.f_add(bias)?;
+    }
+    if changed.requires_grad() {
+        return Ok(sum);
     }
     Ok(sum.f_where_self(&differs, &out)?)
 }

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use tch::{Device, Kind, Tensor};
 
+use super::backward::Backward;
 use super::config::{Activation, ClampedGate, Config, NormKind};
 use super::hook::{HookPoint, Site};
 use super::run::Hooks;
@@ -120,7 +121,7 @@ impl Norm {
     ) -> Result<Tensor> {
         let (scale, normalized) = (HookPoint { site: scale, layer }, HookPoint { site: normalized, layer });
         self.apply(x, |stage, value| match stage {
-            Stage::Scale => hooks.pass(scale, value),
+            Stage::Scale => hooks.backward().held(hooks.pass(scale, value)?),
             Stage::Normalized if !hooks.wants(normalized) => Ok(value),
             // Hooks see the model's own precision; looking at it changes nothing.
             Stage::Normalized => match hooks.change(normalized, &value.f_to_kind(x.kind())?)? {
@@ -135,7 +136,18 @@ impl Norm {
     /// # Errors
     /// A last dimension of another size.
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
-        self.apply(x, |_, value| Ok(value))
+        self.forward_by(x, Backward::Exact)
+    }
+
+    /// The same, for a backward pass by these rules.
+    ///
+    /// # Errors
+    /// As [`Norm::forward_plain`].
+    pub fn forward_by(&self, x: &Tensor, backward: Backward) -> Result<Tensor> {
+        self.apply(x, |stage, value| match stage {
+            Stage::Scale => backward.held(value),
+            Stage::Normalized => Ok(value),
+        })
     }
 
     /// What the normalised input is multiplied by, in float32 at least; None for a norm without a weight.
@@ -185,6 +197,27 @@ impl Activation {
             Self::Solu => x.f_mul(&x.f_softmax(-1, wide(x.kind()))?.f_to_kind(x.kind())?)?,
         })
     }
+
+    /// f(x) / x, computed without the division, so that it is exact near 0 (for a ReLU: 0 at 0).
+    ///
+    /// # Errors
+    /// A libtorch error, such as too little memory.
+    pub fn secant(self, x: &Tensor) -> Result<Tensor> {
+        let kind = x.kind();
+        let half_of_one_plus = |x: Tensor| -> Result<Tensor> { x.plus(1.0)?.times(0.5) };
+        let slope = match self {
+            Self::Silu => x.f_sigmoid()?,
+            Self::Relu => x.f_gt_tensor(&constant(0.0)?)?,
+            Self::Solu => x.f_softmax(-1, wide(kind))?,
+            Self::Gelu => half_of_one_plus(x.times(std::f64::consts::FRAC_1_SQRT_2)?.f_erf()?)?,
+            Self::GeluTanh => {
+                let cubic = x.f_mul(&x.f_square()?)?.times(0.044715)?.f_add(x)?;
+                let inner = cubic.times((2.0 / std::f64::consts::PI).sqrt())?;
+                half_of_one_plus(inner.f_tanh()?)?
+            }
+        };
+        Ok(slope.f_to_kind(kind)?)
+    }
 }
 
 impl ClampedGate {
@@ -195,6 +228,16 @@ impl ClampedGate {
     pub fn gate(self, gate: &Tensor) -> Result<Tensor> {
         let gate = gate.f_minimum(&constant(self.limit)?)?;
         Ok(gate.f_mul(&gate.times(self.slope)?.f_sigmoid()?)?)
+    }
+
+    /// That factor divided by `gate`.
+    ///
+    /// # Errors
+    /// A libtorch error, such as too little memory.
+    pub fn secant(self, gate: &Tensor) -> Result<Tensor> {
+        let limit = constant(self.limit)?;
+        let sigmoid = gate.f_minimum(&limit)?.times(self.slope)?.f_sigmoid()?;
+        Ok(sigmoid.f_mul(&gate.f_maximum(&limit)?.f_reciprocal()?.times(self.limit)?)?)
     }
 }
 
@@ -232,6 +275,14 @@ pub fn clip(x: Tensor, bound: Option<f64>) -> Result<Tensor> {
         Some(bound) => Ok(x.f_maximum(&constant(-bound)?)?.f_minimum(&constant(bound)?)?),
         None => Ok(x),
     }
+}
+
+/// clip(x) / x.
+///
+/// # Errors
+/// A libtorch error, such as too little memory.
+pub fn clip_slope(x: &Tensor, bound: f64) -> Result<Tensor> {
+    Ok(x.f_abs()?.f_reciprocal()?.times(bound)?.f_minimum(&constant(1.0)?)?)
 }
 
 /// `x` times a factor, or `x` where there is none.

@@ -6,6 +6,7 @@
 
 pub mod adapter;
 pub mod attention;
+pub mod backward;
 pub mod block;
 pub mod built_in;
 pub mod cache;
@@ -16,6 +17,7 @@ pub mod family;
 pub mod fingerprint;
 pub mod forward;
 pub mod generate;
+pub mod gradient;
 pub mod head;
 pub mod hook;
 pub mod intervention;

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
+use super::backward::Backward;
 use super::cache::ActivationCache;
 use super::config::Config;
 use super::hook::HookPoint;
@@ -11,6 +12,7 @@ use super::intervention::{Intervention, Positions};
 use super::padding::Padding;
 use super::window::Window;
 use crate::error::{Error, Result};
+use crate::tensor::autograd;
 use crate::tensor::raw::copy;
 use crate::tensor::{is_float, kind_name};
 
@@ -21,6 +23,8 @@ pub type Callback<'a> = Box<dyn FnMut(&HookPoint, &Tensor) -> Result<Option<Tens
 pub enum Action<'a> {
     /// Keep the value in the cache.
     Capture,
+    /// Keep it as one that gradients are computed for.
+    Watch,
     /// Call a function with it.
     Call(Callback<'a>),
     /// Change it as described.
@@ -45,6 +49,7 @@ pub struct Hooks<'a> {
     cache: ActivationCache,
     window: Window,
     padding: Option<Rc<Padding>>,
+    backward: Backward,
 }
 
 impl<'a> Hooks<'a> {
@@ -56,7 +61,18 @@ impl<'a> Hooks<'a> {
             cache: ActivationCache::default(),
             window: Window { start: 0, length: 0, prompt: 0 },
             padding: None,
+            backward: Backward::Exact,
         }
+    }
+
+    /// No hooks, in a run whose gradients follow these rules.
+    pub fn with_backward(backward: Backward) -> Self {
+        Self { backward, ..Self::none() }
+    }
+
+    /// The rules of the gradients.
+    pub fn backward(&self) -> Backward {
+        self.backward
     }
 
     /// Adds an action at `points`; `label` is the user's name for them.
@@ -111,6 +127,12 @@ impl<'a> Hooks<'a> {
     /// Whether `point` has any action.
     pub fn wants(&self, point: HookPoint) -> bool {
         self.at.get(point.index()).is_some_and(|list| !list.is_empty())
+    }
+
+    /// Whether gradients are computed for the activation at `point`.
+    pub fn watches(&self, point: HookPoint) -> bool {
+        let mut entries = self.at.get(point.index()).into_iter().flatten();
+        entries.any(|entry| matches!(self.entries[*entry].action, Action::Watch))
     }
 
     /// Passes an activation through the actions at `point`.
@@ -198,6 +220,12 @@ fn act(
             };
             cache.insert(point, kept);
             None
+        }
+        Action::Watch => {
+            entry.fired += 1;
+            let watched = autograd::watched(value)?;
+            cache.insert(point, watched.shallow_clone());
+            Some(watched)
         }
         Action::Call(callback) => {
             entry.fired += 1;

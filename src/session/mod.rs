@@ -18,6 +18,7 @@ use crate::diagnostics::{self, Diagnostic};
 use crate::limits::Limits;
 use crate::syntax::scan;
 use crate::syntax::source::{self, SourceMap};
+use crate::tensor::autograd;
 use crate::{guard, interrupt, output, progress};
 use module::Modules;
 
@@ -76,8 +77,7 @@ impl Session {
     /// # Errors
     /// An error in the standard library.
     pub fn new(options: Options) -> Result<Self, ScriptError> {
-        // The mode belongs to the thread; operations that need gradients turn them on themselves.
-        std::mem::forget(tch::no_grad_guard());
+        autograd::turn_off();
         let sources = Rc::new(RefCell::new(SourceMap::default()));
         let modules = Modules::new(sources.clone());
         let mut engine = engine::new(&options.limits);

@@ -3,6 +3,7 @@
 //! `bind::tensor`.
 
 pub mod arithmetic;
+pub mod autograd;
 pub mod create;
 pub mod display;
 pub mod element;

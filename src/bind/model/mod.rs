@@ -5,6 +5,7 @@ mod cache;
 mod chat;
 mod concatenation;
 mod generation;
+mod gradient;
 mod grid;
 mod grid_request;
 pub mod hooks;
@@ -23,7 +24,7 @@ mod weights;
 
 use std::rc::Rc;
 
-pub use answer::ids as answers;
+pub use answer::{ids as answers, ids_by_sample as answers_by_sample};
 pub use cache::Cache;
 pub use grid::GridHandle;
 pub use intervention::Planned;
@@ -72,6 +73,7 @@ pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Models, exported_manifest!(loss::functions));
     module::register(engine, Topic::Models, exported_manifest!(prefix::functions));
     module::register(engine, Topic::Hooks, exported_manifest!(run::hook_functions));
+    module::register(engine, Topic::Hooks, exported_manifest!(gradient::functions));
     module::register(engine, Topic::Hooks, exported_manifest!(cache::functions));
     module::register(engine, Topic::Hooks, exported_manifest!(residual::functions));
     engine.register_iterator::<Cache>();
@@ -113,7 +115,9 @@ impl Handle for Model {
 /// The hook names that a string in a call of `method` may hold, for completion at the prompt.
 pub fn complete_hook(receiver: &Dynamic, method: &str) -> Vec<String> {
     match receiver.read_lock::<Model>() {
-        Some(model) if matches!(method, "run_with_cache" | "run_with_hooks" | "hook_name") => {
+        Some(model)
+            if matches!(method, "run_with_cache" | "run_with_hooks" | "grad" | "value_and_grad" | "hook_name") =>
+        {
             hook::points(model.get().config()).iter().map(|point| point.name()).collect()
         }
         _ => Vec::new(),

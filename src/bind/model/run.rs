@@ -85,10 +85,8 @@ pub fn padding(options: &mut Options) -> Result<Option<Side>> {
 enum Cached {
     /// Everything but what is computed on request only
     Usual,
-    /// What the names mean
-    Named(Vec<String>),
-    /// Those points
-    Points(Vec<HookPoint>),
+    /// The points under the user's names for them
+    Places(Vec<(String, Vec<HookPoint>)>),
 }
 
 /// What a run gives.
@@ -127,20 +125,19 @@ fn run(
     // After the script's own hooks, so that the cache holds what the run went on with.
     match cached {
         Cached::Usual => {
-            let usual = |point: &HookPoint| match point.site.in_block() {
-                true => layers.contains(&point.layer) && !point.site.is_per_head(),
+            let reached = |point: &HookPoint| match point.site.in_block() {
+                true => layers.contains(&point.layer),
                 false if point.site < hook::Site::ResidPre => options.first.is_none(),
                 false => options.end.is_none(),
             };
-            let points = hook::points(config).into_iter().filter(usual).collect();
+            let points = hook::usual(config).into_iter().filter(reached).collect();
             all.add(config, points, "everything", Action::Capture);
         }
-        Cached::Named(names) => {
-            for name in names {
-                all.add(config, hook::matching(&name, config)?, name, Action::Capture);
+        Cached::Places(places) => {
+            for (name, points) in places {
+                all.add(config, points, name, Action::Capture);
             }
         }
-        Cached::Points(points) => all.add(config, points, "the filter's names", Action::Capture),
     }
     let start = match &residual {
         Some(_) => Start::Residual(&input.tokens, layers.start as usize),
@@ -164,11 +161,18 @@ fn run(
     Ok(Outcome { result: Tensor::new(result), cache: all.finish()?, mask: mask.map(Tensor::new) })
 }
 
-/// What `run_with_cache` is to cache: a name, an array of names, or a function of them.
-fn cached(caller: &Caller, names: &Dynamic, config: &Config) -> Result<Cached> {
+/// The places that a name, an array of names or a function of names means, each under the user's name for it.
+///
+/// # Errors
+/// Another value, an unknown hook; a function that keeps no hook or fails.
+pub fn places(caller: &Caller, names: &Dynamic, config: &Config) -> Result<Vec<(String, Vec<HookPoint>)>> {
     const WANTED: &str = "a name, an array of names, or a function of a name";
+    let named = |name: String| -> Result<(String, Vec<HookPoint>)> {
+        let points = hook::matching(&name, config)?;
+        Ok((name, points))
+    };
     if let Ok(name) = names.clone().into_string() {
-        return Ok(Cached::Named(vec![name]));
+        return Ok(vec![named(name)?]);
     }
     if let Some(filter) = names.read_lock::<FnPtr>() {
         let mut points = Vec::new();
@@ -181,7 +185,7 @@ fn cached(caller: &Caller, names: &Dynamic, config: &Config) -> Result<Cached> {
         return if points.is_empty() {
             Err(Error::new("the filter keeps no hook"))
         } else {
-            Ok(Cached::Points(points))
+            Ok(vec![("the filter's names".to_owned(), points)])
         };
     }
     let array = names.read_lock::<Array>().ok_or_else(|| expected("what is cached", WANTED, names))?;
@@ -191,7 +195,7 @@ fn cached(caller: &Caller, names: &Dynamic, config: &Config) -> Result<Cached> {
         }
         None => name.clone().into_string().map_err(|_| expected("a hook name", "a string", name)),
     };
-    Ok(Cached::Named(array.iter().map(name).collect::<Result<_>>()?))
+    array.iter().map(|item| named(name(item)?)).collect()
 }
 
 /// `["resid_post", 3]` as a name.
@@ -212,7 +216,7 @@ fn cached_run(
     let options = RunOptions::read("run_with_cache", options)?;
     let Outcome { result, cache, mask } = with_hooks(context, |caller| {
         let cached = match names {
-            Some(names) => cached(caller, names, model.get().config())?,
+            Some(names) => Cached::Places(places(caller, names, model.get().config())?),
             None => Cached::Usual,
         };
         run(caller, model, prompt, (cached, &options.hooks), &options)
@@ -258,7 +262,7 @@ pub mod functions {
         options: Map,
     ) -> ScriptResult<Tensor> {
         let options = RunOptions::read("forward", options)?;
-        let nothing = (Cached::Points(Vec::new()), &Array::new());
+        let nothing = (Cached::Places(Vec::new()), &Array::new());
         with_hooks(&context, |caller| run(caller, model, &tokens, nothing, &options)).map(|outcome| outcome.result)
     }
 }
@@ -344,7 +348,7 @@ pub mod hook_functions {
         options: Map,
     ) -> ScriptResult<Tensor> {
         let options = RunOptions::read("run_with_hooks", options)?;
-        let nothing = (Cached::Points(Vec::new()), &hooks);
+        let nothing = (Cached::Places(Vec::new()), &hooks);
         with_hooks(&context, |caller| run(caller, model, &tokens, nothing, &options)).map(|outcome| outcome.result)
     }
 }

@@ -1,6 +1,7 @@
 //! The script type `tensor`: registers its functions, operators, properties and indexers.
 
 mod arithmetic;
+mod autograd;
 pub mod convert;
 mod create;
 mod index;
@@ -46,6 +47,7 @@ impl Handle for Tensor {
 /// Registers everything about tensors.
 pub fn register(engine: &mut Engine) {
     create::register(engine);
+    autograd::register(engine);
     property::register(engine);
     index::register(engine);
     arithmetic::register(engine);

@@ -5,4 +5,4 @@ mod name;
 mod site;
 
 pub use name::{layer, matching, parse};
-pub use site::{HookPoint, Site, points};
+pub use site::{HookPoint, Site, points, usual};

@@ -290,3 +290,8 @@ pub fn points(config: &Config) -> Vec<HookPoint> {
     let inside = (0..config.n_layers).flat_map(|layer| block.iter().map(move |site| HookPoint { site: *site, layer }));
     outside(true).chain(inside).chain(outside(false)).filter(|point| point.exists(config)).collect()
 }
+
+/// The points that a run caches where it is told no names: those that it computes anyway.
+pub fn usual(config: &Config) -> Vec<HookPoint> {
+    points(config).into_iter().filter(|point| !point.site.is_per_head()).collect()
+}

@@ -1,0 +1,67 @@
+"""What the comparisons of `make proof` share: running Lancet, true float64, and rows of the page."""
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FIXTURES = ROOT / "tests" / "fixtures"
+IDS = [3, 1, 4, 1, 5, 9, 2]
+sys.path.insert(0, str(ROOT / "setup"))
+
+
+def lancet(script, *flags, **options):
+    """Runs a script of this folder, which writes its tensors to --out, and returns them."""
+    from safetensors.torch import load_file
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.safetensors"
+        words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        subprocess.run([ROOT / "target/release/lancet", "run", Path(__file__).parent / script, *flags, *words, "--out", out],
+                       check=True, stdout=subprocess.DEVNULL)
+        return load_file(out)
+
+
+@contextlib.contextmanager
+def float64():
+    """transformers computes norms, softmax and angles in float32 whatever the weights are; in here, in float64."""
+    single, cast, default = torch.float32, torch.Tensor.float, torch.get_default_dtype()
+    torch.float32, torch.Tensor.float = torch.float64, torch.Tensor.double
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.float32, torch.Tensor.float = single, cast
+        torch.set_default_dtype(default)
+
+
+def difference(ours, theirs):
+    """The largest difference, divided by the largest entry."""
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def run(compare):
+    """Writes the rows that `compare` yields, (peer, version, what, difference, tolerance), to --out; fails if one is off."""
+    parser = argparse.ArgumentParser(description=sys.modules[compare.__module__].__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the file for the rows")
+    args = parser.parse_args()
+    date = datetime.date.today().isoformat()
+    rows = [dict(zip(["peer", "version", "what", "difference", "tolerance"], row), date=date) for row in compare()]
+    for row in rows:
+        print("{peer}: {what}: {difference:.1e}, at most {tolerance:.0e}".format(**row))
+    off = [row for row in rows if not row["difference"] <= row["tolerance"]]
+    if off:
+        sys.exit("error: these differ by more than they may: {}".format("; ".join(row["what"] for row in off)))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(rows, indent=1) + "\n")

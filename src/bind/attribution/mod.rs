@@ -1,0 +1,20 @@
+//! Components and edges in scripts: scores, circuits.
+
+mod circuit;
+mod edges;
+mod request;
+
+pub use circuit::CircuitHandle;
+pub use edges::Edges;
+
+use rhai::Engine;
+use rhai::plugin::*;
+
+use super::module;
+use crate::catalog::topic::Topic;
+
+/// Registers everything about components and edges.
+pub fn register(engine: &mut Engine) {
+    module::register(engine, Topic::Circuits, exported_manifest!(edges::functions));
+    module::register(engine, Topic::Circuits, exported_manifest!(circuit::functions));
+}

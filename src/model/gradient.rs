@@ -1,0 +1,135 @@
+//! Gradients of a number that is computed from a run's logits, with respect to activations of the run.
+
+use tch::Tensor;
+
+use super::cache::ActivationCache;
+use super::decoder::{Decoder, Logits};
+use super::forward::Start;
+use super::hook::{HookPoint, Site};
+use super::padding::Padding;
+use super::run::{Action, Hooks};
+use crate::error::{Error, Result};
+use crate::tensor::autograd;
+
+/// What a run with gradients gives.
+#[derive(Debug)]
+pub struct Gradients {
+    /// What the metric gave
+    pub value: Tensor,
+    /// The activations as the run went on with them, and those that hooks captured
+    pub activations: ActivationCache,
+    /// The gradients of the metric's sum with respect to them, in their shapes; NaN at filling
+    pub gradients: ActivationCache,
+}
+
+impl Decoder {
+    /// Runs the decoder from `start` and computes gradients of what `metric` makes of the logits (of its sum, where it
+    /// gives a number per sample) with respect to the activations at `places`: points under the user's name for them.
+    /// Hooks added before act first. Nothing before the first of the points is recorded.
+    ///
+    /// # Errors
+    /// As for [`Decoder::forward`]; a metric that does not depend on a place, or has a gradient there that is not
+    /// finite; what single heads read and what all read together after it.
+    pub fn gradients(
+        &self,
+        start: Start,
+        logits: Logits,
+        places: &[(String, Vec<HookPoint>)],
+        mut hooks: Hooks,
+        metric: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<Gradients> {
+        check_apart(places.iter().flat_map(|(_, points)| points))?;
+        for (name, points) in places {
+            hooks.add(&self.config, points.clone(), name, Action::Watch);
+        }
+        let value = autograd::recorded(|| {
+            let x = self.run_layers(start, self.blocks.len(), &mut hooks, None)?;
+            metric(&self.unembed(x, logits, &mut hooks)?)
+        })?;
+        let padding = hooks.padding();
+        let activations = hooks.finish()?;
+        let names: Vec<String> = places.iter().map(|(name, _)| name.clone()).collect();
+        if !value.requires_grad() {
+            return Err(independent(&names.join(", ")));
+        }
+        let sum = autograd::recorded(|| value.f_sum(value.kind()))?;
+        let is_watched = |point: &HookPoint| places.iter().any(|(_, points)| points.contains(point));
+        let watched: Vec<(&HookPoint, &Tensor)> = activations.iter().filter(|(point, _)| is_watched(point)).collect();
+        let inputs: Vec<&Tensor> = watched.iter().map(|(_, value)| *value).collect();
+        let found = autograd::gradients(&sum, &inputs)?;
+        let mut gradients = ActivationCache::default();
+        for ((point, value), gradient) in watched.into_iter().zip(found) {
+            let gradient = match gradient {
+                Some(gradient) => gradient,
+                None => value.f_zeros_like()?,
+            };
+            gradients.insert(*point, gradient.f_detach()?);
+        }
+        let mut held = ActivationCache::default();
+        for (point, value) in activations.iter() {
+            held.insert(*point, value.f_detach()?);
+        }
+        for (name, points) in places {
+            check(name, points, &gradients)?;
+        }
+        Ok(Gradients {
+            value: value.f_detach()?,
+            activations: marked(held, padding.as_deref())?,
+            gradients: marked(gradients, padding.as_deref())?,
+        })
+    }
+}
+
+/// Fails where single heads' inputs are among the points with what lies between them and the projections: gradients pass
+/// through one or the other.
+fn check_apart<'a>(points: impl Iterator<Item = &'a HookPoint> + Clone) -> Result<()> {
+    let of_heads = |point: &&&HookPoint| (Site::HeadsIn..=Site::ValueIn).contains(&point.site);
+    let of_all = |point: &&&HookPoint| {
+        (Site::Ln1In..=Site::AttentionIn).contains(&point.site)
+            || (Site::QueryNormedIn..=Site::ValueNormedIn).contains(&point.site)
+    };
+    for heads in points.clone().filter(|point| of_heads(&point)) {
+        if let Some(all) = points.clone().find(|point| of_all(&point) && point.layer == heads.layer) {
+            return Err(Error::new(format!(
+                "`{}` and `{}` have no gradients in one run: the one replaces the other",
+                heads.name(),
+                all.name()
+            ))
+            .hint("ask for what single heads read in a call of its own"));
+        }
+    }
+    Ok(())
+}
+
+/// Fails where the gradients at a place are not finite, or all zero.
+fn check(name: &str, points: &[HookPoint], gradients: &ActivationCache) -> Result<()> {
+    let mut is_zero = true;
+    for (point, gradient) in points.iter().filter_map(|point| Some((point, gradients.get(*point)?))) {
+        let finite = gradient.f_isfinite()?;
+        if finite.f_all()?.f_int64_value(&[])? == 0 {
+            let place = finite.f_logical_not()?.f_nonzero()?.f_select(0, 0)?;
+            let place = Vec::<i64>::try_from(&place)?;
+            return Err(Error::new(format!("the gradient at `{}`{place:?} is not finite", point.name()))
+                .hint("look at the activations there; f16 numbers reach 65504, and bf16 and f32 further"));
+        }
+        is_zero &= gradient.f_ne_tensor(&gradient.f_zeros_like()?)?.f_any()?.f_int64_value(&[])? == 0;
+    }
+    if is_zero { Err(independent(name)) } else { Ok(()) }
+}
+
+fn independent(name: &str) -> Error {
+    Error::new(format!("the metric does not depend on `{name}`: its gradient there is zero everywhere")).hint(
+        "a metric must be computed from the logits, at a position that the activation reaches; a hook that replaces a \
+         later activation cuts it off",
+    )
+}
+
+/// The values with NaN at filling.
+fn marked(cache: ActivationCache, padding: Option<&Padding>) -> Result<ActivationCache> {
+    let Some(padding) = padding else { return Ok(cache) };
+    let mut marked = ActivationCache::default();
+    for (point, value) in cache.iter() {
+        marked.insert(*point, padding.marked(value, point.site.position_dim(value.dim()))?);
+    }
+    Ok(marked)
+}

@@ -1,0 +1,121 @@
+//! libtorch's automatic differentiation, which is off until something asks for gradients.
+
+use std::borrow::Borrow;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use tch::{NoGradGuard, Tensor};
+
+use super::is_float;
+use crate::error::{Error, Result};
+
+thread_local! {
+    /// Keeps this thread from recording operations; None once a script asked for gradients of its own
+    static OFF: RefCell<Option<NoGradGuard>> = const { RefCell::new(None) };
+}
+
+/// Records no operations in this thread from now on.
+pub fn turn_off() {
+    OFF.with_borrow_mut(|off| {
+        // In this order: a guard that is dropped restores the mode that it found.
+        *off = None;
+        *off = Some(tch::no_grad_guard());
+    });
+}
+
+/// Records operations in this thread from now on.
+pub fn turn_on() {
+    OFF.with_borrow_mut(|off| *off = None);
+}
+
+/// Does `work` while operations on tensors that require gradients are recorded.
+pub fn recorded<T>(work: impl FnOnce() -> T) -> T {
+    let result = tch::with_grad(|| catch_unwind(AssertUnwindSafe(work)));
+    result.unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Does `work` while nothing is recorded.
+pub fn unrecorded<T>(work: impl FnOnce() -> T) -> T {
+    let _guard = tch::no_grad_guard();
+    work()
+}
+
+/// The same values as a tensor of their own that gradients can be computed for.
+///
+/// # Errors
+/// Numbers that are not floats.
+pub fn watched(value: &Tensor) -> Result<Tensor> {
+    if !is_float(value.kind()) {
+        return Err(Error::new("only floating-point numbers have gradients").hint("convert with `.to(\"f32\")`"));
+    }
+    match value.requires_grad() {
+        true => Ok(value.f_alias()?),
+        false => Ok(value.f_detach()?.f_set_requires_grad(true)?),
+    }
+}
+
+/// The gradients of a number with respect to tensors that it was computed from; None for those that it does not depend
+/// on.
+///
+/// # Errors
+/// Several numbers; one that was not computed from tensors that require gradients; too little memory.
+pub fn gradients(of: &Tensor, inputs: &[impl Borrow<Tensor>]) -> Result<Vec<Option<Tensor>>> {
+    check(of)?;
+    let found = Tensor::f_run_backward(&[of], inputs, false, false)?;
+    Ok(found.into_iter().map(|gradient| gradient.defined().then_some(gradient)).collect())
+}
+
+/// Fails unless `of` is one number that gradients lead back from.
+///
+/// # Errors
+/// Several numbers; one that was not computed from tensors that require gradients.
+pub fn check(of: &Tensor) -> Result<()> {
+    if of.numel() != 1 {
+        return Err(Error::new(format!("gradients are those of one number, not of a tensor of shape {:?}", of.size()))
+            .hint("add its elements up with `.sum()`"));
+    }
+    if !of.requires_grad() {
+        return Err(Error::new("the number does not depend on any tensor that requires gradients"));
+    }
+    Ok(())
+}
+
+impl super::Tensor {
+    /// The same values as a tensor that gradients are computed for, or as a constant. Turns recording on.
+    ///
+    /// # Errors
+    /// Numbers that are not floats.
+    pub fn require_grad(&self, wanted: bool) -> Result<Self> {
+        if !wanted {
+            return self.detach();
+        }
+        turn_on();
+        watched(&self.tch().f_detach()?).map(Self::new)
+    }
+
+    /// The same values as a constant.
+    ///
+    /// # Errors
+    /// A libtorch error.
+    pub fn detach(&self) -> Result<Self> {
+        Ok(Self::new(self.tch().f_detach()?))
+    }
+
+    /// The gradient that [`Self::backward`] left.
+    ///
+    /// # Errors
+    /// A libtorch error.
+    pub fn gradient(&self) -> Result<Option<Self>> {
+        let gradient = self.tch().f_grad()?;
+        Ok(gradient.defined().then(|| Self::new(gradient)))
+    }
+
+    /// Adds the gradients of the tensor's only number to those of the tensors that it was computed from.
+    ///
+    /// # Errors
+    /// Several numbers; one that was not computed from tensors that require gradients.
+    pub fn backward(&self) -> Result<()> {
+        check(self.tch())?;
+        Ok(self.tch().f_backward()?)
+    }
+}

@@ -1,0 +1,196 @@
+//! Gradients in scripts: what `grad` and `value_and_grad` give and refuse, and tensors that require gradients.
+
+use crate::support::{assert_contains, eval, run_script, script_failure, session, tiny_path};
+use lancet::session::Session;
+
+/// A session with a tiny model in float64, `prompt` and `metric`, a function of the logits.
+fn with_model(name: &str) -> Session {
+    let mut session = session();
+    session.set_variable("folder", tiny_path(name).display().to_string().into());
+    run_script(
+        &mut session,
+        "let model = load_model(folder, #{ dtype: \"f64\", device: device }); let prompt = [3, 14, 15, 9, 26];
+         let metric = |logits| logits[0, -1, 5] - logits[0, -1, 7];",
+    );
+    session
+}
+
+#[test]
+fn a_named_metric_has_the_gradients_of_its_function() {
+    let mut session = with_model("llama3");
+    run_script(
+        &mut session,
+        "let named = model.value_and_grad(prompt, #{ kind: \"logit_difference\", against: 7 }, \"z\", #{ answer: 5 });
+         let own = model.value_and_grad(prompt, metric, \"z\");
+         assert(allclose(named.value, own.value.reshape([1])));
+         for layer in 0..3 {
+             assert(allclose(named.grad[\"z\", layer], own.grad[\"z\", layer], #{ rtol: 0.0, atol: 1e-12 }));
+             assert_eq(own.cache[\"z\", layer], model.run_with_cache(prompt).cache[\"z\", layer]);
+         }
+         let probability = model.value_and_grad(prompt, \"log_probability\", \"z\", #{ answer: 5 });
+         let own = model.grad(prompt, |logits| logits[0, -1].log_softmax(-1)[5], \"z\");
+         assert(allclose(probability.grad[\"z\", 1], own[\"z\", 1], #{ rtol: 0.0, atol: 1e-12 }));
+         let several = model.grad([prompt, [1, 2, 3, 4, 5]], \"logit\", \"z\", #{ answer: [5, 6] });
+         let one = model.grad([1, 2, 3, 4, 5], \"logit\", \"z\", #{ answer: 6 });
+         assert(allclose(several[\"z\", 1][1], one[\"z\", 1][0], #{ rtol: 0.0, atol: 1e-12 }));
+         let all = model.grad(prompt, metric);
+         assert(allclose(all[\"z\", 1], model.grad(prompt, metric, \"z\")[\"z\", 1], #{ rtol: 0.0, atol: 1e-12 }));",
+    );
+}
+
+#[test]
+fn what_has_no_gradients_is_refused() {
+    let mut session = with_model("llama3");
+    let cases = [
+        // A metric that does not depend on the activation.
+        ("model.grad(prompt, |logits| tensor(1.0), \"blocks.0.hook_resid_post\")", ["does not depend", "resid_post"]),
+        (
+            "model.grad(prompt, |logits| logits[0, 1, 5].detach(), \"z\")",
+            ["does not depend on `z`", "computed from the logits"],
+        ),
+        (
+            "model.grad(prompt, metric, \"z\", #{ hooks: [[\"blocks.2.hook_resid_post\", |x| x.detach()]] })",
+            ["does not depend on `z`", "a later activation cuts it off"],
+        ),
+        (
+            "model.grad(prompt, |logits| logits[0, 0, 5], \"blocks.2.attn.hook_attn_scores\")",
+            ["does not depend", "hook_attn_scores"],
+        ),
+        (
+            "model.grad(prompt, metric, [\"blocks.1.hook_q_input\", \"blocks.1.ln1.hook_out\"])",
+            ["hook_q_input", "a call of its own"],
+        ),
+        // Metrics without one.
+        ("model.grad(prompt, \"rr\", \"z\", #{ answer: 5 })", ["`rr` counts tokens", "log_probability"]),
+        ("model.grad(prompt, \"rank\", \"z\", #{ answer: 5 })", ["`rank` counts tokens", "log_probability"]),
+        ("model.grad(prompt, [\"logit\", \"probability\"], \"z\", #{ answer: 5 })", ["of one metric", ""]),
+        (
+            "model.grad(prompt, #{ kind: \"kl\", reference: \"clean\" }, \"z\", #{ answer: 5 })",
+            ["compares runs", "function"],
+        ),
+        (
+            "model.grad(prompt, #{ kind: \"logit\", normalised: true }, \"z\", #{ answer: 5 })",
+            ["compares runs", "function"],
+        ),
+        ("model.grad(prompt, |logits| logits[0, -1], \"z\")", ["a metric is one number", "[97]"]),
+        ("model.grad(prompt, |logits| 3.0, \"z\")", ["a tensor of one number", "logits[0, -1, 5]"]),
+        // Answers.
+        ("model.grad(prompt, \"logit\", \"z\", #{})", ["`logit` needs the option `answer`", "answer:"]),
+        ("model.grad(prompt, metric, \"z\", #{ answer: 5 })", ["`answer` goes with a metric's name", "function"]),
+        ("model.grad([prompt, prompt, prompt], \"logit\", \"z\", #{ answer: [1, 2] })", ["2 answers", "3 prompts"]),
+        ("model.grad(prompt, \"logit\", \"z\", #{ answer: 97 })", ["97", "answer"]),
+        // Prompts and names.
+        ("model.grad([prompt, [1]], \"logit\", \"z\", #{ answer: 5 })", ["different lengths", "padding"]),
+        ("model.grad(prompt, metric, \"zz\")", ["no hook is named `zz`", "hook_names"]),
+        ("model.grad(prompt, metric, \"z\", #{ backwards: \"relp\" })", ["no option `backwards`", "`backward`"]),
+        ("model.grad(prompt, metric, \"z\", #{ backward: \"lrp\" })", ["cannot be `lrp`", "relp"]),
+    ];
+    for (script, parts) in cases {
+        assert_contains(&script_failure(&mut session, script), &parts);
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_is_refused_with_its_place() {
+    let mut session = with_model("gpt2");
+    // The derivative of a square root at 0.
+    let script = "model.grad(prompt, |logits| (logits[0, -1] * 0.0).sqrt().sum(), \"blocks.1.hook_mlp_out\")";
+    assert_contains(&script_failure(&mut session, script), &["`blocks.1.hook_mlp_out`[0, ", "is not finite"]);
+
+    let script = "model.grad(prompt, metric, \"z\", #{ hooks: [[\"blocks.2.hook_mlp_out\", |x| x * (0.0 / 0.0)]] })";
+    assert_contains(
+        &script_failure(&mut session, script),
+        &["the gradient at `blocks.0.attn.hook_z`[0, ", "is not finite"],
+    );
+}
+
+#[test]
+fn ordinary_runs_record_nothing() {
+    let mut session = with_model("olmo2");
+    run_script(
+        &mut session,
+        "let check = |where| {
+             let run = model.run_with_cache(prompt);
+             assert(!run.logits.requires_grad);
+             for value in run.cache.values() { assert(!value.requires_grad); }
+             assert(!model.forward(prompt).requires_grad);
+             assert(!model.run_with_hooks(prompt, [zero(\"blocks.0.hook_mlp_out\", 1)]).requires_grad);
+         };
+         check.call(\"before\");
+         let found = model.value_and_grad(prompt, metric, \"resid_post\");
+         assert(!found.value.requires_grad && !found.grad[\"resid_post\", 0].requires_grad);
+         assert(!found.cache[\"resid_post\", 0].requires_grad);
+         check.call(\"after gradients\");
+         let x = tensor([1.0]);
+         x.requires_grad = true;
+         check.call(\"beside tensors that require gradients\");",
+    );
+}
+
+#[test]
+fn a_script_differentiates_its_own_computations() {
+    let mut session = session();
+    run_script(
+        &mut session,
+        "let x = tensor([[1.0, 2.0], [3.0, 4.0]]);
+         assert(!x.requires_grad && x.grad == ());
+         x.requires_grad = true;
+         let y = (x.matmul(x) * x).sum();
+         assert(y.requires_grad);
+         y.backward();
+         // d/dx sum (x x) * x = x x + x (x^T) + (x^T) x, by hand.
+         let t = x.detach();
+         let wanted = t.matmul(t) + t.matmul(t.transpose(0, 1)) + t.transpose(0, 1).matmul(t);
+         assert(allclose(x.grad, wanted));
+         (x * 2.0).sum().backward();
+         assert(allclose(x.grad, wanted + 2.0)); // gradients add up
+         let of_x = grad((x * x).sum(), [x])[0];
+         assert(allclose(of_x, t * 2.0));
+         assert(allclose(x.grad, wanted + 2.0)); // and `grad` leaves them alone
+         assert(!no_grad(|| (x * x).requires_grad) && (x * x).requires_grad);
+         assert(!x.detach().requires_grad);
+         x.requires_grad = false;
+         assert(!(x * x).requires_grad);",
+    );
+    let cases = [
+        ("let x = tensor([1, 2]); x.requires_grad = true;", ["floating-point", "to(\"f32\")"]),
+        ("let x = tensor([1.0, 2.0]); x.requires_grad = true; (x * x).backward()", ["one number", "sum()"]),
+        ("tensor([1.0]).sum().backward()", ["does not depend on any tensor", ""]),
+        (
+            "let x = tensor([1.0]); x.requires_grad = true; let y = tensor([2.0]); grad(x.sum(), [y])",
+            ["does not require gradients", "requires_grad = true"],
+        ),
+        (
+            "let x = tensor([1.0]); x.requires_grad = true; let y = tensor([2.0]); y.requires_grad = true; grad(x.sum(), [x, y])",
+            ["does not depend on tensor 1", ""],
+        ),
+        ("grad(tensor([1.0]).sum(), [3])", ["with respect to tensors", ""]),
+    ];
+    for (script, parts) in cases {
+        assert_contains(&script_failure(&mut session, script), &parts);
+    }
+}
+
+/// A vector that a hook adds has the gradient of the activation that it is added to, and descends by it.
+#[test]
+fn a_vector_that_a_hook_adds_is_trained() {
+    let mut session = with_model("qwen3");
+    let steps = eval(
+        &mut session,
+        "let wanted = model.grad(prompt, metric, \"blocks.1.hook_resid_post\")[\"resid_post\", 1][0, 2];
+         let vector = zeros([model.cfg.d_model]).to(\"f64\");
+         vector.requires_grad = true;
+         let steer = |vector| model.run_with_hooks(prompt, [add(\"blocks.1.hook_resid_post\", 2, vector)]);
+         metric.call(steer.call(vector)).backward();
+         assert(allclose(vector.grad, wanted, #{ rtol: 0.0, atol: 1e-12 }));
+         let first = metric.call(steer.call(vector)).item();
+         for step in 0..3 {
+             vector = vector.detach() + wanted * 0.1;
+             vector.requires_grad = true;
+             metric.call(steer.call(vector)).backward();
+             wanted = vector.grad;
+         }
+         metric.call(steer.call(vector)).item() - first",
+    );
+    assert!(steps.as_float().unwrap() > 1e-3);
+}
