@@ -3,6 +3,7 @@
 pub mod alternative;
 pub mod circuit;
 pub mod circuit_run;
+pub mod drawing;
 pub mod edge_attribution;
 pub mod exact_edge;
 pub mod faithfulness;
