@@ -1,4 +1,4 @@
-//! Exact effects of nodes: runs with one cell replaced, many side by side, each from the layer of its cell on.
+//! Exact effects of nodes: runs with one cell replaced, many side by side, each from the layer and position of its cell on.
 
 use tch::{Device, Tensor};
 
@@ -9,12 +9,13 @@ use crate::error::Result;
 use crate::model::decoder::Logits;
 use crate::model::forward::Start;
 use crate::model::hook::{HookPoint, Site};
-use crate::model::run::Hooks;
+use crate::model::key_value::KeyValueCache;
+use crate::model::run::{Action, Hooks};
 use crate::parts::in_parts;
 use crate::tensor::raw::values;
 
 /// Tokens that run together.
-const TOKENS: usize = 4096;
+const TOKENS: i64 = 4096;
 
 /// One cell of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -36,9 +37,12 @@ pub fn effects(setup: &Setup, nodes: &[Node], cells: &[Cell], done: &mut dyn FnM
     let (decoder, batch) = (setup.decoder, setup.batch);
     let points = setup.points()?;
     let starts = (0..decoder.config.n_layers).map(|layer| HookPoint { site: Site::ResidPre, layer });
-    let own = batch.own(decoder, &points.iter().copied().chain(starts).collect::<Vec<_>>())?;
+    let (mut hooks, mut past) = (Hooks::none(), KeyValueCache::new(decoder));
+    hooks.add(&decoder.config, points.iter().copied().chain(starts).collect(), "the nodes", Action::Capture);
+    let x = decoder.run_layers(Start::Tokens(&batch.run), decoder.blocks.len(), &mut hooks, Some(&mut past))?;
+    let logits = decoder.unembed(x, Logits::Last, &mut hooks)?;
+    let own = hooks.finish()?;
     let replacements = batch.replacements(decoder, &points)?;
-    let logits = decoder.forward(&batch.run, Logits::Last, &mut Hooks::none())?;
     let baseline: Vec<f64> =
         values(&setup.objective.of(&logits.f_squeeze_dim(1)?, &batch.samples)?.f_to(Device::Cpu)?)?;
 
@@ -56,16 +60,17 @@ pub fn effects(setup: &Setup, nodes: &[Node], cells: &[Cell], done: &mut dyn FnM
     // An embedding's run begins before the first layer.
     let start = |cell: &Cell| {
         let node = &nodes[cell.node];
-        if node.kind == Kind::Embed { -1 } else { node.element.layer }
+        (if node.kind == Kind::Embed { -1 } else { node.element.layer }, batch.positions[cell.position])
     };
     patches.sort_by_key(|(_, cell, _)| start(cell));
     done(cells.len() - patches.len());
 
     let mut found = vec![0.0; cells.len()];
-    let length = batch.run.size()[1] as usize;
+    let length = batch.run.size()[1];
     for same in patches.chunk_by(|(_, one, _), (_, other, _)| start(one) == start(other)) {
-        let layer = start(&same[0].1);
-        let changed = in_parts(same, (TOKENS / length).max(1), |part| {
+        let (layer, position) = start(&same[0].1);
+        let rest = length - position;
+        let changed = in_parts(same, (TOKENS / rest).max(1) as usize, |part| {
             let rows: Vec<i64> = part.iter().map(|(_, cell, _)| cell.row as i64).collect();
             let index = Tensor::f_from_slice(&rows)?;
             let mut hooks = Hooks::none();
@@ -75,7 +80,7 @@ pub fn effects(setup: &Setup, nodes: &[Node], cells: &[Cell], done: &mut dyn FnM
                     .filter(|(_, (_, cell, _))| nodes[cell.node].point() == *point)
                     .map(|(row, (_, cell, value))| RowPatch {
                         row,
-                        position: batch.positions[cell.position],
+                        position: 0,
                         part: nodes[cell.node].element.head,
                         value: value.shallow_clone(),
                     })
@@ -84,14 +89,16 @@ pub fn effects(setup: &Setup, nodes: &[Node], cells: &[Cell], done: &mut dyn FnM
                     hooks.add(&decoder.config, vec![*point], point.name(), row_patch::action(own));
                 }
             }
-            let x = if layer < 0 {
-                let tokens = batch.run.f_index_select(0, &index)?;
-                decoder.run_layers(Start::Tokens(&tokens), decoder.blocks.len(), &mut hooks, None)?
-            } else {
-                let x = own.at(HookPoint { site: Site::ResidPre, layer })?;
-                let x = x.f_index_select(0, &index.f_to(x.device())?)?;
-                decoder.run_layers(Start::Residual(&x, layer as usize), decoder.blocks.len(), &mut hooks, None)?
+            let mut past = past.narrowed(&index, position, layer.max(0) as usize)?;
+            let of_rows = |values: &Tensor| -> Result<Tensor> {
+                Ok(values.f_index_select(0, &index.f_to(values.device())?)?.f_narrow(1, position, rest)?)
             };
+            let input = match layer {
+                ..0 => of_rows(&batch.run)?,
+                _ => of_rows(own.at(HookPoint { site: Site::ResidPre, layer })?)?,
+            };
+            let start = if layer < 0 { Start::Tokens(&input) } else { Start::Residual(&input, layer as usize) };
+            let x = decoder.run_layers(start, decoder.blocks.len(), &mut hooks, Some(&mut past))?;
             let logits = decoder.unembed(x, Logits::Last, &mut hooks)?;
             let samples: Vec<usize> = part.iter().map(|(_, cell, _)| batch.samples[cell.row]).collect();
             let measured = setup.objective.of(&logits.f_squeeze_dim(1)?, &samples)?;
