@@ -117,10 +117,31 @@ impl Scored {
         self.values[self.index(place)]
     }
 
-    /// All places that there are.
+    /// The places where a replacement can differ: all but those before the first token in which a sample's two prompts do.
     pub fn places(&self) -> Vec<Place> {
-        let is_there = |index: &usize| !self.values[*index].is_nan();
-        (0..self.values.len()).filter(is_there).map(|index| self.place(index)).collect()
+        let first = |sample: &Sample| match sample.position {
+            Some(position) => Some(position),
+            None => {
+                sample.run.iter().zip(&sample.donor).position(|(own, other)| own != other).map(|place| place as i64)
+            }
+        };
+        let firsts: Vec<Option<i64>> = self.samples.iter().map(first).collect();
+        let is_after = |place: &Place| {
+            firsts[place.sample].is_some_and(|first| self.position(place.sample, place.column) >= Some(first))
+        };
+        (0..self.values.len()).map(|index| self.place(index)).filter(is_after).collect()
+    }
+
+    /// The numbers at [`Scored::places`] of those of all places.
+    pub fn of_places(&self, all: &[f64]) -> Vec<f64> {
+        self.places().into_iter().map(|place| all[self.index(place)]).collect()
+    }
+
+    /// The numbers of all places from those at [`Scored::places`]: 0 at the others, NaN where a sample has no such position.
+    pub fn everywhere(&self, of_places: &[f64]) -> Vec<f64> {
+        let mut all: Vec<f64> = self.values.iter().map(|value| if value.is_nan() { f64::NAN } else { 0.0 }).collect();
+        self.places().into_iter().zip(of_places).for_each(|(place, number)| all[self.index(place)] = *number);
+        all
     }
 
     /// The position of a sample's column; None where its prompt is too short.
@@ -180,13 +201,12 @@ impl Scored {
         Ok(Verified { places, drawn, exact, agreement })
     }
 
-    /// What the scores say of the exact effects of all places.
+    /// What the scores say of the exact effects of [`Scored::places`].
     ///
     /// # Errors
     /// Effects that are not those of [`Scored::places`].
     pub fn agreement(&self, exact: &[f64]) -> Result<Agreement> {
-        let scores: Vec<f64> = self.places().into_iter().map(|place| self.score(place)).collect();
-        agreement(&scores, exact, self.method.is_unsigned())
+        agreement(&self.of_places(&self.values), exact, self.method.is_unsigned())
     }
 
     /// The mean of each node and column over the samples that have the position, NaN where none has: [node, column].

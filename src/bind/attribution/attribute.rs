@@ -428,13 +428,12 @@ pub mod functions {
     pub fn exact(context: NativeCallContext, found: &mut Attribution) -> ScriptResult<Tensor> {
         let computed = &found.0;
         let effects = with_hooks(&context, |caller| computed.exact(caller).map(<[f64]>::to_vec))?;
-        let mut all = vec![f64::NAN; computed.scored.values.len()];
-        let there = all.iter_mut().zip(&computed.scored.values).filter(|(_, score)| !score.is_nan());
-        there.zip(effects).for_each(|((place, _), effect)| *place = effect);
+        let all = computed.scored.everywhere(&effects);
         Ok(computed.tensor(&all)?)
     }
 
     /// How well scores agree with the exact effects of all nodes and positions: `#{ pearson, spearman, top10, misses }`.
+    /// Positions before the first token in which a sample's prompts differ are left out: nothing changes there.
     ///
     /// `top10` is the share of the ten largest exact effects that are among the ten largest scores, by size; `misses` is a
     /// table, as of `verify`.
@@ -456,7 +455,6 @@ pub mod functions {
             );
         }
         let all = numbers(&exact.tch().f_to_kind(tch::Kind::Double).map_err(Error::from)?)?;
-        let own = all.iter().zip(&scores.values).filter(|(_, score)| !score.is_nan()).map(|(effect, _)| *effect);
-        Ok(computed.agreement_map(&own.collect::<Vec<_>>())?)
+        Ok(computed.agreement_map(&scores.of_places(&all))?)
     }
 }
