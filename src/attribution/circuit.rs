@@ -148,7 +148,7 @@ impl Circuit {
 pub fn stability(scores: &[Vec<f64>], rank: impl Fn(f64) -> f64, count: usize, draws: usize, seed: u64) -> Vec<f64> {
     let (samples, edges) = (scores.len(), scores.first().map_or(0, Vec::len));
     let mut generator = generator(seed);
-    let mut found = vec![0.0; edges];
+    let mut found = vec![0_u32; edges];
     for _ in 0..draws {
         let mut sums = vec![0.0; edges];
         for _ in 0..samples {
@@ -157,7 +157,7 @@ pub fn stability(scores: &[Vec<f64>], rank: impl Fn(f64) -> f64, count: usize, d
         }
         let mut order: Vec<usize> = (0..edges).collect();
         order.sort_by(|one, other| rank(sums[*other]).total_cmp(&rank(sums[*one])));
-        order[..count.min(edges)].iter().for_each(|edge| found[*edge] += 1.0 / draws as f64);
+        order[..count.min(edges)].iter().for_each(|edge| found[*edge] += 1);
     }
-    found
+    found.into_iter().map(|count| f64::from(count) / draws as f64).collect()
 }

@@ -37,9 +37,11 @@ pub fn effects(setup: &Setup, nodes: &[Node], cells: &[Cell], done: &mut dyn FnM
     let (decoder, batch) = (setup.decoder, setup.batch);
     let points = setup.points()?;
     let starts = (0..decoder.config.n_layers).map(|layer| HookPoint { site: Site::ResidPre, layer });
-    let (mut hooks, mut past) = (Hooks::none(), KeyValueCache::new(decoder));
+    let mut hooks = Hooks::none();
+    // Where attention looks back only, a patch leaves all positions before it as they are.
+    let mut past = decoder.config.causal.then(|| KeyValueCache::new(decoder));
     hooks.add(&decoder.config, points.iter().copied().chain(starts).collect(), "the nodes", Action::Capture);
-    let x = decoder.run_layers(Start::Tokens(&batch.run), decoder.blocks.len(), &mut hooks, Some(&mut past))?;
+    let x = decoder.run_layers(Start::Tokens(&batch.run), decoder.blocks.len(), &mut hooks, past.as_mut())?;
     let logits = decoder.unembed(x, Logits::Last, &mut hooks)?;
     let own = hooks.finish()?;
     let replacements = batch.replacements(decoder, &points)?;
@@ -60,7 +62,8 @@ pub fn effects(setup: &Setup, nodes: &[Node], cells: &[Cell], done: &mut dyn FnM
     // An embedding's run begins before the first layer.
     let start = |cell: &Cell| {
         let node = &nodes[cell.node];
-        (if node.kind == Kind::Embed { -1 } else { node.element.layer }, batch.positions[cell.position])
+        let first = if past.is_some() { batch.positions[cell.position] } else { 0 };
+        (if node.kind == Kind::Embed { -1 } else { node.element.layer }, first)
     };
     patches.sort_by_key(|(_, cell, _)| start(cell));
     done(cells.len() - patches.len());
@@ -68,8 +71,8 @@ pub fn effects(setup: &Setup, nodes: &[Node], cells: &[Cell], done: &mut dyn FnM
     let mut found = vec![0.0; cells.len()];
     let length = batch.run.size()[1];
     for same in patches.chunk_by(|(_, one, _), (_, other, _)| start(one) == start(other)) {
-        let (layer, position) = start(&same[0].1);
-        let rest = length - position;
+        let (layer, first) = start(&same[0].1);
+        let rest = length - first;
         let changed = in_parts(same, (TOKENS / rest).max(1) as usize, |part| {
             let rows: Vec<i64> = part.iter().map(|(_, cell, _)| cell.row as i64).collect();
             let index = Tensor::f_from_slice(&rows)?;
@@ -80,7 +83,7 @@ pub fn effects(setup: &Setup, nodes: &[Node], cells: &[Cell], done: &mut dyn FnM
                     .filter(|(_, (_, cell, _))| nodes[cell.node].point() == *point)
                     .map(|(row, (_, cell, value))| RowPatch {
                         row,
-                        position: 0,
+                        position: batch.positions[cell.position] - first,
                         part: nodes[cell.node].element.head,
                         value: value.shallow_clone(),
                     })
@@ -89,16 +92,17 @@ pub fn effects(setup: &Setup, nodes: &[Node], cells: &[Cell], done: &mut dyn FnM
                     hooks.add(&decoder.config, vec![*point], point.name(), row_patch::action(own));
                 }
             }
-            let mut past = past.narrowed(&index, position, layer.max(0) as usize)?;
+            let of_part = |past: &KeyValueCache| past.narrowed(&index, first, layer.max(0) as usize);
+            let mut past = past.as_ref().filter(|_| first > 0).map(of_part).transpose()?;
             let of_rows = |values: &Tensor| -> Result<Tensor> {
-                Ok(values.f_index_select(0, &index.f_to(values.device())?)?.f_narrow(1, position, rest)?)
+                Ok(values.f_index_select(0, &index.f_to(values.device())?)?.f_narrow(1, first, rest)?)
             };
             let input = match layer {
                 ..0 => of_rows(&batch.run)?,
                 _ => of_rows(own.at(HookPoint { site: Site::ResidPre, layer })?)?,
             };
             let start = if layer < 0 { Start::Tokens(&input) } else { Start::Residual(&input, layer as usize) };
-            let x = decoder.run_layers(start, decoder.blocks.len(), &mut hooks, Some(&mut past))?;
+            let x = decoder.run_layers(start, decoder.blocks.len(), &mut hooks, past.as_mut())?;
             let logits = decoder.unembed(x, Logits::Last, &mut hooks)?;
             let samples: Vec<usize> = part.iter().map(|(_, cell, _)| batch.samples[cell.row]).collect();
             let measured = setup.objective.of(&logits.f_squeeze_dim(1)?, &samples)?;

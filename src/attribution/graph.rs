@@ -72,14 +72,32 @@ impl Display for Source {
     }
 }
 
+impl Destination {
+    /// Which input of a head.
+    pub fn letter(self) -> Option<Letter> {
+        match self {
+            Self::Head { letter, .. } => Some(letter),
+            Self::Mlp { .. } | Self::Logits => None,
+        }
+    }
+
+    /// Its name without the letter.
+    pub fn component(self) -> String {
+        match self {
+            Self::Head { layer, head, is_grouped: true, .. } => format!("a{layer}.kv{head}"),
+            Self::Head { layer, head, .. } => format!("a{layer}.h{head}"),
+            Self::Mlp { layer } => format!("m{layer}"),
+            Self::Logits => "logits".to_owned(),
+        }
+    }
+}
+
 impl Display for Destination {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Head { layer, letter, head, is_grouped } => {
-                write!(formatter, "a{layer}.{}{head}<{letter}>", if *is_grouped { "kv" } else { "h" })
-            }
-            Self::Mlp { layer } => write!(formatter, "m{layer}"),
-            Self::Logits => formatter.write_str("logits"),
+        formatter.write_str(&self.component())?;
+        match self.letter() {
+            Some(letter) => write!(formatter, "<{letter}>"),
+            None => Ok(()),
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod atp_star;
 pub mod attribute;
 pub mod circuit;
 pub mod circuit_run;
+pub mod drawing;
 pub mod edge_attribution;
 pub mod effect;
 pub mod exact_edge;

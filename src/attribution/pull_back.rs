@@ -6,11 +6,11 @@ use super::graph::{Graph, Letter};
 use crate::error::Result;
 use crate::model::backward::Backward;
 use crate::model::cache::ActivationCache;
-use crate::model::config::NormPlacement;
+use crate::model::config::{NormKind, NormPlacement};
 use crate::model::decoder::Decoder;
 use crate::model::gradient::Gradients;
 use crate::model::hook::{HookPoint, Site};
-use crate::model::layer::{Linear, Norm};
+use crate::model::layer::{Linear, Norm, clip_slope};
 use crate::tensor::raw::{constant, wide};
 
 /// The gradients at the destinations of one layer, or at the logits.
@@ -68,13 +68,15 @@ pub fn groups<'a>(
                 Letter::Value => (Site::Value, &block.attention.value),
             };
             let mut inside = gradient(site, layer)?.shallow_clone();
-            if let (Letter::Value, Some(bound)) = (letter, config.query_key_value_clip) {
-                // The hook sees values after they are clipped.
-                inside = inside.f_mul(&unclipped(activation(&run.activations, site, layer, decoder)?, bound)?)?;
-            }
-            let normed = by_head(linear, &inside, graph.head_count(letter))?;
             let read = activation(&run.activations, Site::ResidPre, layer, decoder)?;
             let norm = (!is_post).then_some(&block.ln1);
+            if let (Letter::Value, Some(bound)) = (letter, config.query_key_value_clip) {
+                // The hook sees values after they are clipped.
+                let normed = norm.map_or_else(|| Ok(read.shallow_clone()), |norm| norm.forward_plain(read))?;
+                let value = linear.forward(&normed)?.f_view(inside.size().as_slice())?;
+                inside = inside.f_mul(&clip_derivative(&value, bound, backward)?)?;
+            }
+            let normed = by_head(linear, &inside, graph.head_count(letter))?;
             Ok(Group { first: graph.heads(layer, letter), gradient: through_norm(norm, read, normed, backward)? })
         })
     });
@@ -101,9 +103,12 @@ fn activation<'a>(cache: &'a ActivationCache, site: Site, layer: i64, decoder: &
     cache.named(&HookPoint { site, layer }.name(), &decoder.config)
 }
 
-/// 1 where a clipped value is within the bound, 0 at it.
-fn unclipped(value: &Tensor, bound: f64) -> Result<Tensor> {
-    Ok(value.f_abs()?.f_lt_tensor(&constant(bound)?)?.f_to_kind(value.kind())?)
+/// What a gradient is multiplied by on its way back through a clip of `value`.
+fn clip_derivative(value: &Tensor, bound: f64, backward: Backward) -> Result<Tensor> {
+    match backward {
+        Backward::Exact => Ok(value.f_abs()?.f_le_tensor(&constant(bound)?)?.f_to_kind(value.kind())?),
+        Backward::Relp | Backward::Frozen => clip_slope(value, bound),
+    }
 }
 
 /// Gradients at the input of each head's projection, [batch, pos, head, d_model], from those at its output, [batch, pos,
@@ -117,7 +122,7 @@ fn by_head(linear: &Linear, gradient: &Tensor, heads: i64) -> Result<Tensor> {
 /// With n = c / s, c = x less its mean where the norm is centred, s² = mean c² + eps: (g - n mean(g n)) / s, less its mean;
 /// g / s where the divisor is held.
 fn through_norm(norm: Option<&Norm>, x: &Tensor, gradient: Tensor, backward: Backward) -> Result<Tensor> {
-    let Some(norm) = norm else { return Ok(gradient) };
+    let Some(norm) = norm.filter(|norm| norm.kind != NormKind::Absent) else { return Ok(gradient) };
     let kind = gradient.kind();
     let mean = |x: &Tensor| x.f_mean_dim(-1, true, None::<Kind>);
     let centred = |x: Tensor| -> Result<Tensor> {

@@ -42,6 +42,8 @@ pub struct Scored {
     /// The number of columns
     pub columns: usize,
     kinds: Vec<Kind>,
+    /// Whether what comes before a position is the same whatever is there
+    is_causal: bool,
 }
 
 /// Some scores beside exact effects.
@@ -81,7 +83,8 @@ impl Scored {
         let nodes = nodes(kinds, &decoder.config)?;
         let columns = batches.iter().map(|batch| batch.positions.len()).max().unwrap_or(0);
         let values = vec![f64::NAN; samples.len() * nodes.len() * columns];
-        let mut scored = Self { samples, nodes, method, values, columns, kinds: kinds.to_vec() };
+        let is_causal = decoder.config.causal;
+        let mut scored = Self { samples, nodes, method, values, columns, kinds: kinds.to_vec(), is_causal };
         for batch in &batches {
             interrupt::check()?;
             let setup = Setup { decoder, objective, kinds, batch };
@@ -121,8 +124,10 @@ impl Scored {
     pub fn places(&self) -> Vec<Place> {
         let first = |sample: &Sample| match sample.position {
             Some(position) => Some(position),
+            None if !self.is_causal => Some(0),
             None => {
-                sample.run.iter().zip(&sample.donor).position(|(own, other)| own != other).map(|place| place as i64)
+                let mut pairs = sample.run.iter().zip(&sample.donor);
+                pairs.position(|(own, other)| own != other).map(|place| place as i64)
             }
         };
         let firsts: Vec<Option<i64>> = self.samples.iter().map(first).collect();

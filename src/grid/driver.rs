@@ -111,7 +111,7 @@ fn check(cells: &[Cell], sample: usize, sets: &[Set], model: &LanguageModel) -> 
 pub(super) fn measured_by<'a>(model: &LanguageModel, request: &Request, samples: &[Sample]) -> Result<Target<'a>> {
     let mut target = Target::answers(&request.answers)?;
     if !request.against.is_empty() {
-        model.decoder.check_ids(&request.against.concat(), "`against`")?;
+        model.decoder.check_outputs(&request.against.concat(), "`against`")?;
         target.against = Some(target::against(&request.answers, &request.against)?);
     }
     if request.reference.is_some() {

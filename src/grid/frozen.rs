@@ -101,7 +101,7 @@ pub fn cells(
     to: i64,
     target: &Target,
 ) -> Result<(Vec<Cell>, Cell)> {
-    let at_once = LOGITS / map.config().d_vocab;
+    let at_once = LOGITS / map.config().d_vocab_out;
     let parts = in_parts(sets, at_once as usize, |sets| {
         let (residuals, rows) = map.predict_sets(sets, vectors, position, to)?;
         let cells = measured(map, &residuals, to, target)?;

@@ -29,9 +29,11 @@ impl Request {
     /// The samples of the request, checked against the model.
     ///
     /// # Errors
-    /// Lists of different lengths, ids or positions out of range, sizes that do not exist, vectors of another shape; an
+    /// A model whose attention looks ahead; lists of different lengths, ids or positions out of range, sizes that do not exist, vectors of another shape; an
     /// option that needs a source text and there is none.
     pub fn samples(&self, decoder: &Decoder) -> Result<Vec<Sample>> {
+        // A prefix is run once, and a source's positions are taken as if nothing followed them.
+        decoder.config.check_causal("a grid of patches")?;
         self.check_counts()?;
         self.check_origin(&decoder.config)?;
         self.check_sets(&decoder.config)?;
@@ -39,9 +41,9 @@ impl Request {
             return Err(Error::new(format!("{tokens} tokens cannot be computed at once")).hint("1 or more"));
         }
         for ids in &self.answers {
-            if let Some(id) = ids.iter().find(|id| !(0..decoder.config.d_vocab).contains(*id)) {
+            if let Some(id) = ids.iter().find(|id| !(0..decoder.config.d_vocab_out).contains(*id)) {
                 return Err(Error::new(format!("answer id {id} is out of range"))
-                    .hint(format!("this model's ids are 0 to {}", decoder.config.d_vocab - 1)));
+                    .hint(format!("this model's outputs are 0 to {}", decoder.config.d_vocab_out - 1)));
             }
         }
         let mut samples =

@@ -138,7 +138,7 @@ impl Measured {
     /// # Errors
     /// Too little memory; an error of the caller's function; Ctrl-C.
     pub fn of_residuals(decoder: &Decoder, residuals: &Tensor, target: &Target) -> Result<Self> {
-        let (rows, samples, d_vocab) = (residuals.size()[0], target.samples.len() as i64, decoder.config.d_vocab);
+        let (rows, samples, d_vocab) = (residuals.size()[0], target.samples.len() as i64, decoder.config.d_vocab_out);
         let (step, width) = match decoder.device {
             // A function of the logits gets all of them.
             Device::Cpu if target.closure.is_none() => (ROWS_CPU, TOKENS_CPU.min(d_vocab)),
@@ -175,7 +175,7 @@ impl Measured {
             Ok(own.f_searchsorted(&sorted, false, false, "left", None::<&Tensor>)?)
         };
         let mut tally = Tally::new(target, &known, place_of)?;
-        let d_vocab = decoder.config.d_vocab;
+        let d_vocab = decoder.config.d_vocab_out;
         let mut start = 0;
         while start < d_vocab {
             let length = width.min(d_vocab - start);

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use tch::Tensor;
 
+use super::live::Through;
 use super::map::LinearMap;
 use super::readout::Readout;
 use crate::error::{Error, Result};
@@ -22,11 +23,11 @@ impl LinearMap {
     /// single layers on it, NaN below. One backward and one forward pass for all pairs.
     ///
     /// # Errors
-    /// A map frozen under interventions; a wrong number or size of vectors; interruption.
+    /// A map frozen under interventions, or of a model whose attention looks ahead; a wrong number or size of vectors; interruption.
     pub fn predict_grid(&self, vectors: &[Tensor], readout: &Readout, position: i64) -> Result<Tensor> {
         let own = self.own_changes(vectors, position)?;
         let (depth, size) = (self.depth(), self.config().d_model);
-        let covectors = self.covectors(readout.to, &readout.covector)?;
+        let covectors = self.covectors_of(readout, Through::Values)?;
         let mut effects = vec![f64::NAN; depth * depth];
         // Row i: the change that the patch after layer i makes, carried on.
         let mut changes = self.zeros(&[0, self.length(), size])?;
@@ -58,7 +59,7 @@ impl LinearMap {
     /// row of each set. Layers of a set ascend; sets that begin alike share their work, those that end alike a row.
     ///
     /// # Errors
-    /// A map frozen under interventions; a wrong number or size of vectors; a layer out of range; too little memory;
+    /// A map frozen under interventions, or of a model whose attention looks ahead; a wrong number or size of vectors; a layer out of range; too little memory;
     /// interruption.
     pub fn predict_sets(
         &self,
@@ -118,6 +119,7 @@ impl LinearMap {
     /// What a patch of each layer's vector alone changes at its own node, [d_model] per layer.
     fn own_changes(&self, vectors: &[Tensor], position: i64) -> Result<Vec<Tensor>> {
         self.check_clean("predict_grid")?;
+        self.config().check_causal("predicting a grid of patches")?;
         let (decoder, depth, size) = (self.decoder(), self.depth(), self.config().d_model);
         if vectors.len() != depth || vectors.iter().any(|vector| vector.size() != [size]) {
             return Err(Error::new(format!("there must be {depth} vectors of {size} numbers, one per layer")));

@@ -1,5 +1,5 @@
-//! Causal attention with grouped queries, rotary positions, sliding windows and soft caps; eager where scores or patterns
-//! are read or changed, and in short texts.
+//! Attention with grouped queries, rotary positions, sliding windows and soft caps, causal or bidirectional; eager where
+//! scores or patterns are read or changed, and in short texts.
 
 use std::collections::BTreeMap;
 
@@ -56,9 +56,9 @@ pub struct Pass {
 ///
 /// # Errors
 /// A libtorch error, such as too little memory.
-pub fn causal_mask(window: Window, sliding: Option<i64>, device: Device) -> Result<Option<Tensor>> {
+pub fn hidden_keys(config: &Config, window: Window, sliding: Option<i64>, device: Device) -> Result<Option<Tensor>> {
     let keys = window.start + window.length;
-    if window.length == 1 && sliding.is_none_or(|size| keys <= size) {
+    if !config.causal || window.length == 1 && sliding.is_none_or(|size| keys <= size) {
         return Ok(None);
     }
     let key = range(0, keys, device)?.f_unsqueeze(0)?;
@@ -171,7 +171,8 @@ impl Attention {
         let [query, key, value] = [query, key, value].map(|x| x.f_transpose(1, 2));
         let (query, key, value) = (query?, key?, value?);
         let hidden = pass.masks[&self.window].as_ref();
-        let is_plain = pass.window.start == 0
+        let is_plain = config.causal
+            && pass.window.start == 0
             && hidden.is_none_or(|hidden| hidden.dim() == 2)
             && self.window.is_none_or(|size| pass.window.length <= size);
         let mask = hidden.filter(|_| !is_plain).map(Tensor::f_logical_not).transpose()?;

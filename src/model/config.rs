@@ -62,6 +62,8 @@ pub enum NormKind {
     LayerWithoutBias,
     /// LayerNorm with neither (OLMo)
     LayerPlain,
+    /// No norm anywhere: what would be normalised stays as it is (toys)
+    Absent,
 }
 
 impl NormKind {
@@ -173,6 +175,10 @@ pub struct Config {
     pub d_head: i64,
     pub d_mlp: i64,
     pub d_vocab: i64,
+    /// Number of logits
+    pub d_vocab_out: i64,
+    /// A logit is a token's; otherwise it is one of something else, which cannot be decoded (Tracr's programs)
+    pub outputs_are_tokens: bool,
     pub n_ctx: i64,
     pub activation: Activation,
     /// act(gate) · up rather than act(in)
@@ -194,6 +200,8 @@ pub struct Config {
     /// One norm serves attention and MLP (Cohere, Phi-2, GPT-J)
     pub shared_norm: bool,
     pub position_embedding: PositionEmbedding,
+    /// A position sees those up to itself; otherwise it sees all
+    pub causal: bool,
     /// One entry per layer
     pub layers: Vec<LayerAttention>,
     /// Factor of the attention scores, usually 1/√d_head
@@ -240,6 +248,8 @@ impl Config {
             d_head,
             d_mlp,
             d_vocab,
+            d_vocab_out: d_vocab,
+            outputs_are_tokens: true,
             n_ctx,
             activation: Activation::Silu,
             gated_mlp: true,
@@ -254,6 +264,7 @@ impl Config {
             parallel: false,
             shared_norm: false,
             position_embedding: PositionEmbedding::Rotary,
+            causal: true,
             layers: vec![LayerAttention { window: None, rope: None }; n_layers as usize],
             attention_scale: (d_head as f64).powf(-0.5),
             attention_scale_by_layer: false,
@@ -279,13 +290,24 @@ impl Config {
         if self.mlp_norm && self.activation == Activation::Solu { "solu_ln" } else { self.activation.name() }
     }
 
-    /// TransformerLens's name of the norm: `RMS`, `LN`, or `LNPre` for LayerNorm without weights.
-    pub fn normalization_type(&self) -> &'static str {
+    /// TransformerLens's name of the norm: `RMS`, `LN`, or `LNPre` for LayerNorm without weights; None without norms.
+    pub fn normalization_type(&self) -> Option<&'static str> {
         match self.norm {
-            NormKind::Rms | NormKind::RmsPlusOne => "RMS",
-            NormKind::Layer | NormKind::LayerWithoutBias => "LN",
-            NormKind::LayerPlain => "LNPre",
+            NormKind::Rms | NormKind::RmsPlusOne => Some("RMS"),
+            NormKind::Layer | NormKind::LayerWithoutBias => Some("LN"),
+            NormKind::LayerPlain => Some("LNPre"),
+            NormKind::Absent => None,
         }
+    }
+
+    /// Whether there are norms of the residual stream.
+    pub fn has_norm(&self) -> bool {
+        self.norm != NormKind::Absent
+    }
+
+    /// TransformerLens's name of the attention's direction: `causal` or `bidirectional`.
+    pub fn attention_dir(&self) -> &'static str {
+        if self.causal { "causal" } else { "bidirectional" }
     }
 
     /// The factor of a layer's attention scores.

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{Pass, causal_mask};
+use super::attention::{Pass, hidden_keys};
 use super::backward::Backward;
 use super::block::{Block, Mlp};
 use super::config::{Config, PositionEmbedding, Rope};
@@ -27,6 +27,16 @@ pub enum Logits {
     All,
     /// At the last only; the position dimension is then 1
     Last,
+}
+
+fn check_below(ids: &[i64], count: i64, what: &str) -> Result<()> {
+    match ids.iter().enumerate().find(|(_, id)| !(0..count).contains(*id)) {
+        None => Ok(()),
+        Some((position, id)) => {
+            Err(Error::new(format!("token id {id} at position {position} of {what} is out of range"))
+                .hint(format!("this model's ids are 0 to {}", count - 1)))
+        }
+    }
 }
 
 /// The hint for logits or activations that are not finite, in a model of this element type.
@@ -51,7 +61,7 @@ pub struct Decoder {
     pub position_embedding: Option<Tensor>,
     pub blocks: Vec<Block>,
     pub final_norm: Norm,
-    /// weight [d_vocab, d_model]; the embedding itself where tied
+    /// weight [d_vocab_out, d_model]; the embedding itself where tied
     pub unembedding: Linear,
     /// The distinct rotary embeddings of the layers
     pub ropes: Vec<Rope>,
@@ -75,8 +85,8 @@ impl Decoder {
         for layer in &self.config.layers {
             if let Entry::Vacant(entry) = masks.entry(layer.window) {
                 entry.insert(match padding {
-                    Some(padding) => padding.hidden(window, layer.window, self.device)?,
-                    None => causal_mask(window, layer.window, self.device)?,
+                    Some(padding) => padding.hidden(&self.config, window, layer.window, self.device)?,
+                    None => hidden_keys(&self.config, window, layer.window, self.device)?,
                 });
             }
         }
@@ -171,13 +181,15 @@ impl Decoder {
         if ids.is_empty() {
             return Err(Error::new(format!("{what} is empty")).hint("a prompt needs at least one token"));
         }
-        match ids.iter().enumerate().find(|(_, id)| !(0..self.config.d_vocab).contains(*id)) {
-            None => Ok(()),
-            Some((position, id)) => {
-                Err(Error::new(format!("token id {id} at position {position} of {what} is out of range"))
-                    .hint(format!("this model's ids are 0 to {}", self.config.d_vocab - 1)))
-            }
-        }
+        check_below(ids, self.config.d_vocab, what)
+    }
+
+    /// Fails if `ids` holds one that no logit belongs to; `what` names them.
+    ///
+    /// # Errors
+    /// An id without a logit; it is named.
+    pub fn check_outputs(&self, ids: &[i64], what: &str) -> Result<()> {
+        check_below(ids, self.config.d_vocab_out, what)
     }
 
     /// Fails if `tokens` is not int64 [batch, pos], is empty or holds an id that the model does not have.

@@ -44,6 +44,8 @@ fn add_config(identity: &mut Identity, config: &Config) {
         d_head,
         d_mlp,
         d_vocab,
+        d_vocab_out,
+        outputs_are_tokens,
         n_ctx,
         activation,
         gated_mlp,
@@ -58,6 +60,7 @@ fn add_config(identity: &mut Identity, config: &Config) {
         parallel,
         shared_norm,
         position_embedding,
+        causal,
         layers,
         attention_scale,
         attention_scale_by_layer,
@@ -126,6 +129,9 @@ fn add_config(identity: &mut Identity, config: &Config) {
         ("logit_scale", number(logit_scale)),
         ("residual_scale", number(residual_scale)),
         ("unembedding_bias", flag(*unembedding_bias)),
+        ("bidirectional", flag(!*causal)),
+        ("other_outputs", flag(!*outputs_are_tokens)),
+        ("d_vocab_out", (d_vocab_out != d_vocab).then(|| d_vocab_out.to_string())),
     ];
     for (name, value) in later.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
         identity.field(name, value);
@@ -190,6 +196,7 @@ fn norm_word(norm: NormKind) -> &'static str {
         NormKind::Layer => "layer",
         NormKind::LayerWithoutBias => "layer_without_bias",
         NormKind::LayerPlain => "layer_plain",
+        NormKind::Absent => "absent",
     }
 }
 

@@ -64,7 +64,8 @@ impl Decoder {
     /// positions follow those in `cache`, and are added to it.
     ///
     /// # Errors
-    /// As [`Decoder::forward`]; a residual stream of another width; an end before the start.
+    /// As [`Decoder::forward`]; a residual stream of another width; an end before the start; a cache for a model whose
+    /// attention looks ahead.
     pub fn run_layers(
         &self,
         start: Start,
@@ -85,6 +86,9 @@ impl Decoder {
         if first > end || end > self.blocks.len() {
             return Err(Error::new(format!("a run cannot start before layer {first} and stop before layer {end}"))
                 .hint(format!("layers are 0 to {}", self.blocks.len() - 1)));
+        }
+        if cache.is_some() {
+            self.config.check_causal("going on from a text")?;
         }
         let length = input.size()[1];
         let seen = cache.as_ref().map_or(0, |cache| cache.seen);

@@ -38,7 +38,8 @@ impl Decoder {
     /// but all positions once more when a long rope switches to its other frequencies.
     ///
     /// # Errors
-    /// As [`Decoder::forward`]; an option out of its range.
+    /// As [`Decoder::forward`]; an option out of its range; a model whose attention looks ahead, or whose outputs are not
+    /// tokens.
     pub fn generate(&self, tokens: &Tensor, options: &Generation, hooks: &mut Hooks) -> Result<Vec<Vec<i64>>> {
         self.generate_after(None, &tokens.shallow_clone().into(), options, hooks)
     }
@@ -55,6 +56,7 @@ impl Decoder {
         hooks: &mut Hooks,
     ) -> Result<Vec<Vec<i64>>> {
         options.check()?;
+        self.config.check_predicts_next("generating")?;
         if padding.as_ref().is_some_and(|padding| prefix.is_some() || !padding.can_go_on()) {
             return Err(Error::new("prompts of different lengths cannot follow a prefix")
                 .hint("run those of one length together, or give whole texts without a prefix"));

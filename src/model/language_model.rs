@@ -103,15 +103,16 @@ impl LanguageModel {
                 let tokenizer = Tokenizer::from_directory(&directory)?;
                 let in_config = |error: Error| error.context(format!("`{}`", path.display()));
                 let (config, json, weights) = match multimodal::find(&json) {
-                    None if family::is_transformer_lens(&json) => {
-                        let config = family::parse(&json).map_err(in_config)?;
-                        let checkpoint = want_weights.then(|| LensCheckpoint::open(&directory, &config)).transpose()?;
-                        (config, json, checkpoint.map(|checkpoint| Box::new(checkpoint) as Box<dyn WeightSource>))
-                    }
                     None => {
                         let config = family::parse(&json).map_err(in_config)?;
-                        let checkpoint = want_weights.then(|| Checkpoint::open(&directory)).transpose()?;
-                        (config, json, checkpoint.map(|checkpoint| Box::new(checkpoint) as Box<dyn WeightSource>))
+                        let open = || -> Result<Box<dyn WeightSource>> {
+                            Ok(match family::has_lens_names(&config) {
+                                true => Box::new(LensCheckpoint::open(&directory, &config)?),
+                                false => Box::new(Checkpoint::open(&directory)?),
+                            })
+                        };
+                        let checkpoint = want_weights.then(open).transpose()?;
+                        (config, json, checkpoint)
                     }
                     Some(kind) => {
                         let part = want_weights.then(|| TextPart::open(&directory, kind)).transpose()?;

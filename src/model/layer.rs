@@ -81,7 +81,7 @@ impl Linear {
     }
 }
 
-/// RMS norm or LayerNorm over the last dimension; computed in float32 at least.
+/// RMS norm or LayerNorm over the last dimension, or none; computed in float32 at least.
 #[derive(Debug)]
 pub struct Norm {
     /// Which
@@ -161,6 +161,9 @@ impl Norm {
     }
 
     fn apply(&self, x: &Tensor, mut hook: impl FnMut(Stage, Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        if self.kind == NormKind::Absent {
+            return Ok(x.shallow_clone());
+        }
         let kind = x.kind();
         let mut wide_x = x.f_to_kind(wide(kind))?;
         if self.kind.is_centred() {

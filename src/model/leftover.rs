@@ -33,7 +33,7 @@ pub fn check(config: &Config, source: &dyn WeightSource, used: &BTreeSet<String>
     .hint("its architecture differs from its config, and the numbers would be wrong"))
 }
 
-/// Whether a tensor is a buffer with the values that the decoder computes: causal masks, the value of hidden scores,
+/// Whether a tensor is a buffer with the values that the decoder computes: attention's masks, the value of hidden scores,
 /// rotary frequencies.
 fn is_redundant(name: &str, source: &dyn WeightSource, config: &Config, ropes: &[Rope]) -> Result<bool> {
     let is_one_of = |names: &[&str]| names.iter().any(|ending| name.ends_with(ending));
@@ -46,7 +46,10 @@ fn is_redundant(name: &str, source: &dyn WeightSource, config: &Config, ropes: &
     let tensor = source.stored(name)?;
     match tensor.size()[..] {
         [1, 1, rows, columns] | [rows, columns] if is_mask && rows == columns => {
-            let mut seen = Tensor::f_ones([rows, rows], (Kind::Double, Device::Cpu))?.f_tril(0)?;
+            let mut seen = Tensor::f_ones([rows, rows], (Kind::Double, Device::Cpu))?;
+            if config.causal {
+                seen = seen.f_tril(0)?;
+            }
             let layer =
                 name.split('.').find_map(|part| part.parse().ok()).and_then(|layer: usize| config.layers.get(layer));
             if let Some(window) = layer.and_then(|layer| layer.window) {

@@ -7,6 +7,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use super::config::Config;
+use super::family::TOY;
 use super::source::{Checkpoint, WeightSource};
 use crate::error::Result;
 
@@ -15,6 +16,7 @@ use crate::error::Result;
 pub struct LensCheckpoint {
     checkpoint: Checkpoint,
     n_heads: i64,
+    may_leave_out: bool,
 }
 
 /// How a tensor with an older name is stored.
@@ -54,7 +56,8 @@ const ENDINGS: &[(&str, &str, Layout)] = &[
     (".bias", ".b", Layout::Same),
 ];
 
-/// The only tensor that some checkpoints leave out; it is 0 then, as in TransformerLens.
+/// The only tensor that some of TransformerLens's checkpoints leave out; it is 0 then, as in TransformerLens. A toy's config
+/// says whether it is there.
 const OPTIONAL: &str = "unembed.bias";
 
 impl LensCheckpoint {
@@ -63,7 +66,8 @@ impl LensCheckpoint {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn open(directory: &Path, config: &Config) -> Result<Self> {
-        Ok(Self { checkpoint: Checkpoint::open(directory)?, n_heads: config.n_heads })
+        let may_leave_out = config.model_type != TOY;
+        Ok(Self { checkpoint: Checkpoint::open(directory)?, n_heads: config.n_heads, may_leave_out })
     }
 
     /// The stored name of a tensor, and how it is stored.
@@ -83,7 +87,7 @@ impl WeightSource for LensCheckpoint {
 
     fn load(&self, name: &str, shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
         let (stored, layout) = self.place(name);
-        if name == OPTIONAL && !self.checkpoint.contains(&stored) {
+        if self.may_leave_out && name == OPTIONAL && !self.checkpoint.contains(&stored) {
             return Ok(Tensor::f_zeros(shape, (kind, device))?);
         }
         let load = |shape: &[i64]| self.checkpoint.load(&stored, shape, kind, device);

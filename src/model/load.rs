@@ -45,7 +45,7 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
     }
     let final_norm = loader.norm(&format!("{}{}", naming.root, naming.final_norm), &[config.d_model])?;
     let unembedding_name = format!("{}.weight", naming.unembedding);
-    let size = [config.d_vocab, config.d_model];
+    let size = [config.d_vocab_out, config.d_model];
     let unembedding = match (config.tied, source.contains(&unembedding_name)) {
         (true, false) => embedding.shallow_clone(),
         (true, true) => {
@@ -60,7 +60,7 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
         (false, _) => loader.tensor(&unembedding_name, &size)?,
     };
     let bias =
-        config.unembedding_bias.then(|| loader.tensor(&format!("{}.bias", naming.unembedding), &[config.d_vocab]));
+        config.unembedding_bias.then(|| loader.tensor(&format!("{}.bias", naming.unembedding), &[config.d_vocab_out]));
     let bias = bias.transpose()?;
     leftover::check(&config, source, &loader.used, &ropes)?;
     Ok(Decoder {
@@ -147,7 +147,8 @@ impl Loader<'_> {
 
     fn norm(&mut self, name: &str, size: &[i64]) -> Result<Norm> {
         let kind = self.config.norm;
-        let (has_weight, has_bias) = (kind != NormKind::LayerPlain, kind == NormKind::Layer);
+        let has_weight = !matches!(kind, NormKind::LayerPlain | NormKind::Absent);
+        let has_bias = kind == NormKind::Layer;
         let mut optional =
             |wanted: bool, part: &str| wanted.then(|| self.tensor(&format!("{name}.{part}"), size)).transpose();
         let (weight, bias) = (optional(has_weight, "weight")?, optional(has_bias, "bias")?);

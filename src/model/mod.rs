@@ -32,6 +32,7 @@ pub mod naming;
 pub mod padding;
 pub mod parameter;
 pub mod processing;
+pub mod requirement;
 pub mod residual;
 pub mod rope;
 pub mod run;

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::causal_mask;
-use super::config::Rope;
+use super::attention::hidden_keys;
+use super::config::{Config, Rope};
 use super::rope::Rotation;
 use super::window::Window;
 use crate::error::{Error, Result};
@@ -173,18 +173,30 @@ impl Padding {
     ///
     /// # Errors
     /// A libtorch error, such as too little memory.
-    pub fn hidden(&self, window: Window, sliding: Option<i64>, device: Device) -> Result<Option<Tensor>> {
-        let causal = causal_mask(window, sliding, device)?;
-        if self.side == Side::Right {
-            return Ok(causal);
+    pub fn hidden(
+        &self,
+        config: &Config,
+        window: Window,
+        sliding: Option<i64>,
+        device: Device,
+    ) -> Result<Option<Tensor>> {
+        let hidden = hidden_keys(config, window, sliding, device)?;
+        // Filling after a prompt comes after all that looks back only.
+        if self.side == Side::Right && config.causal {
+            return Ok(hidden);
         }
         let keys = window.start + window.length;
         let key = range(0, keys, device)?.f_view([1, 1, 1, keys])?;
-        let before = Tensor::f_from_slice(&self.before().collect::<Vec<_>>())?.f_view([-1, 1, 1, 1])?.f_to(device)?;
+        let column =
+            |numbers: &[i64]| Ok::<_, Error>(Tensor::f_from_slice(numbers)?.f_view([-1, 1, 1, 1])?.f_to(device)?);
+        let filling = match self.side {
+            Side::Left => key.f_lt_tensor(&column(&self.before().collect::<Vec<_>>())?)?,
+            Side::Right => key.f_ge_tensor(&column(&self.lengths)?)?,
+        };
         let query = range(window.start, keys, device)?.f_view([1, 1, window.length, 1])?;
-        let filling = key.f_lt_tensor(&before)?.f_logical_and(&key.f_ne_tensor(&query)?)?;
-        Ok(Some(match causal {
-            Some(causal) => filling.f_logical_or(&causal)?,
+        let filling = filling.f_logical_and(&key.f_ne_tensor(&query)?)?;
+        Ok(Some(match hidden {
+            Some(hidden) => filling.f_logical_or(&hidden)?,
             None => filling,
         }))
     }

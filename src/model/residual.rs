@@ -266,6 +266,9 @@ impl Residual<'_> {
                 _ => (&block.ln1, Site::Ln1Scale),
             },
         };
+        if !self.config().has_norm() {
+            return Ok(stack.shallow_clone());
+        }
         let place = if site.in_block() { layer } else { 0 };
         fits(divided(norm, stack, &self.at(site, place, 2)?), stack)
     }

@@ -7,6 +7,7 @@ mod color;
 mod export;
 mod facets;
 mod figure;
+pub mod graphviz;
 mod heatmap;
 mod label;
 mod lattice;

@@ -29,6 +29,7 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("opt blocks.1.ln2.", "OPT's MLP joins samples and positions, and TransformerLens's norm sees that"),
     ("toy_attn_only blocks.1.attn.hook_attn_scores: ", "TransformerLens shows probabilities there"),
     ("toy_gelu blocks.1.attn.hook_attn_scores: ", "TransformerLens shows probabilities there"),
+    ("toy_plain blocks.1.attn.hook_attn_scores: ", "TransformerLens shows probabilities there"),
     ("toy_solu_ln blocks.1.attn.hook_attn_scores: ", "TransformerLens shows probabilities there"),
     ("smollm3 blocks.1.attn.hook_rot_", "layer 1 rotates nothing"),
     ("gpt_oss blocks.1.attn.hook_cos: ", "every angle once, where the other families have it twice"),

@@ -11,8 +11,9 @@ use super::request::{Request, names};
 use crate::attribution::alternative::Ablation;
 use crate::attribution::circuit::{Circuit, Selection, stability};
 use crate::attribution::circuit_run::Evaluator;
+use crate::attribution::drawing;
 use crate::attribution::faithfulness::{Ends, mean};
-use crate::attribution::mib::{self, Scored};
+use crate::attribution::mib::Scored;
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::map::map;
@@ -419,13 +420,17 @@ pub mod functions {
         Ok(table.sorted_by("share", true)?)
     }
 
-    /// Writes the scores and the circuit as a file of the MIB track (JSON).
+    /// Writes a circuit to a file, in the format that its name ends in:
+    /// - `.svg`, `.png`: a drawing, layers from bottom to top, heads and MLP from left to right, edges as wide as their score
+    /// - `.dot`: for Graphviz
+    /// - `.json`: a circuit file of the MIB track, with the scores of all edges. Of a model whose query heads share keys and
+    ///   values it names those `a3.kv1<k>` and says so in `cfg`
     #[rhai_fn(name = "save", return_raw, pure)]
     pub fn circuit_save(circuit: &mut CircuitHandle, path: &str) -> ScriptResult<()> {
         let scores = circuit.scores();
         let (graph, d_model) = (&scores.request.graph, scores.request.model.get().config().d_model);
         let scored = Scored { scores: scores.means.clone(), circuit: (*circuit.circuit).clone() };
-        Ok(mib::write(Path::new(path), graph, d_model, &scored)?)
+        Ok(drawing::save(Path::new(path), graph, d_model, &scored)?)
     }
 
     /// What several edges do together: in the clean run each of them carries the corrupted run's value, and all else follows:
@@ -470,7 +475,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("smollm2");
     /// let clean = ["The capital of France is", "The capital of Japan is"];
-    /// print(model.ablate(#{ clean, answer: [" Paris", " Tokyo"], nodes: ["m0"], ablation: "mean" }).effect);
+    /// print(model.ablate(#{ clean: clean, answer: [" Paris", " Tokyo"], nodes: ["m0"], ablation: "mean" }).effect);
     /// ```
     #[rhai_fn(return_raw, pure)]
     pub fn ablate(context: NativeCallContext, model: &mut Model, options: Map) -> ScriptResult<Map> {

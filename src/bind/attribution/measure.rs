@@ -57,7 +57,7 @@ impl Measure {
             return Err(Error::new(format!("there are {} answers for {samples} prompts", answers.len())));
         }
         for id in answers.iter().chain(&asked.against).flatten() {
-            language_model.decoder.check_ids(&[*id], "an answer")?;
+            language_model.decoder.check_outputs(&[*id], "an answer")?;
         }
         Ok(Self { answers, asked })
     }

@@ -28,12 +28,13 @@ impl Linear {
         Ok(value.tch().f_to_device_(decoder.device, decoder.kind, false, false)?)
     }
 
-    /// The tokens' texts, or their ids where there is no tokenizer.
-    fn named(&self, rows: Vec<Vec<i64>>) -> Result<Array> {
+    /// The tokens' texts, or their ids where there is no tokenizer, or where they are numbers of outputs that are not
+    /// tokens.
+    fn named(&self, rows: Vec<Vec<i64>>, are_tokens: bool) -> Result<Array> {
         let model = self.model.get();
         rows.into_iter()
             .map(|ids| -> Result<Dynamic> {
-                let items: Array = if model.has_tokenizer() {
+                let items: Array = if are_tokens && model.has_tokenizer() {
                     model.tokens(&ids)?.into_iter().map(Dynamic::from).collect()
                 } else {
                     ids.into_iter().map(Dynamic::from).collect()
@@ -88,8 +89,8 @@ fn svd(linear: &Linear, of: &Dynamic, count: i64) -> Result<Map> {
     .normed()?;
     let Singular { values, left, right } = operator.singular(count)?;
     Ok(map! {
-        "tokens" => linear.named(operator.tokens(&left, TOKENS)?)?,
-        "input_tokens" => linear.named(operator.input_tokens(&right, TOKENS)?)?,
+        "tokens" => linear.named(operator.tokens(&left, TOKENS)?, linear.model.get().config().outputs_are_tokens)?,
+        "input_tokens" => linear.named(operator.input_tokens(&right, TOKENS)?, true)?,
         "S" => Tensor::new(values),
         "U" => Tensor::new(left),
         "V" => Tensor::new(right),
@@ -146,8 +147,8 @@ pub mod functions {
     ///
     /// A path is an array of positions, one for each node from layer 0 on. It can also be a map with `positions` and,
     /// if wanted, `layer` (of its first node; 0), `heads` (for each step, the heads that take part; all) and `residual`
-    /// (for each step, whether the residual stream takes part; from a position to itself only). A row of a path table
-    /// is such a map.
+    /// (for each step, whether the residual stream takes part; from a position to itself only) and `hops` (for each
+    /// step V, Q or K: what it passes of its heads; V). A row of a path table is such a map.
     ///
     /// # Example
     /// ```rhai

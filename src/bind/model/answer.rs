@@ -42,6 +42,7 @@ fn id(model: &LanguageModel, item: &Dynamic) -> Result<i64> {
         return Ok(id);
     }
     let text = item.clone().into_string().map_err(|_| expected("an answer", "a token id or text", item))?;
+    model.config().check_outputs_are_tokens("an answer by its text")?;
     match model.encode(&text, false)?.as_slice() {
         [] => Err(Error::new("an answer is empty").hint("give its text, with the space in front where it needs one")),
         [id] => Ok(*id),

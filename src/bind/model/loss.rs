@@ -26,6 +26,7 @@ fn log_probabilities(
 ) -> ScriptResult<(tch::Tensor, Option<tch::Tensor>)> {
     with_hooks(context, |caller| {
         let decoder = &model.get().decoder;
+        decoder.config.check_predicts_next("the log-probability of a next token")?;
         let input = decoder.batch(&tokens::prompts(model.get(), prompt)?, *padding)?;
         let length = input.tokens.size()[1];
         if length < 2 {

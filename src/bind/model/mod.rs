@@ -166,18 +166,21 @@ fn configuration(model: &LanguageModel) -> Map {
         "d_head" => config.d_head,
         "d_mlp" => config.d_mlp,
         "d_vocab" => config.d_vocab,
+        "d_vocab_out" => config.d_vocab_out,
+        "outputs_are_tokens" => config.outputs_are_tokens,
         "n_ctx" => config.n_ctx,
         "act_fn" => config.activation_name(),
         "attn_only" => config.attention_only,
         "gated_mlp" => config.gated_mlp,
         "num_experts" => config.experts.map_or(Dynamic::UNIT, |experts| experts.count.into()),
         "experts_per_token" => config.experts.map_or(Dynamic::UNIT, |experts| experts.per_token.into()),
-        "normalization_type" => config.normalization_type(),
+        "normalization_type" => config.normalization_type().map_or(Dynamic::UNIT, Dynamic::from),
         "norm_placement" => config.norm_placement_name(),
         "eps" => config.norm_eps,
         "use_qk_norm" => config.has_query_key_norm(),
         "parallel_attn_mlp" => config.parallel,
         "positional_embedding_type" => config.positional_embedding_type(),
+        "attention_dir" => config.attention_dir(),
         "rotary_base" => rope.map_or(Dynamic::UNIT, |rope| rope.theta.into()),
         "rotary_dim" => rope.map_or(Dynamic::UNIT, |rope| rope.dim.into()),
         "window_size" => windows.collect::<rhai::Array>(),
@@ -221,8 +224,8 @@ mod loading {
     }
 
     /// The model's sizes and choices, by TransformerLens's names: `n_layers`, `d_model`, `n_heads`,
-    /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `n_ctx`, `act_fn`, `normalization_type`, `dtype`, `device`,
-    /// ...
+    /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `d_vocab_out`, `outputs_are_tokens`, `n_ctx`, `act_fn`, `normalization_type` (() without
+    /// norms), `attention_dir`, `dtype`, `device`, ...
     #[rhai_fn(get = "cfg", pure)]
     pub fn cfg(model: &mut Model) -> Map {
         configuration(model.get())

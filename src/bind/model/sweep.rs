@@ -126,7 +126,7 @@ impl Call {
         add_hooks: &mut AddHooks<'_, 'h>,
     ) -> Result<Dynamic> {
         for (prompt, ids) in ids.iter().enumerate() {
-            model.decoder.check_ids(ids, &format!("the answer of prompt {prompt}"))?;
+            model.decoder.check_outputs(ids, &format!("the answer of prompt {prompt}"))?;
         }
         let mut target = Target::answers(ids)?;
         let Some(metrics) = metrics else {
@@ -139,7 +139,7 @@ impl Call {
             return Err(Error::new("a sweep has no clean and corrupted runs to normalise by"));
         }
         if !metrics.against.is_empty() {
-            model.decoder.check_ids(&metrics.against.concat(), "`against`")?;
+            model.decoder.check_outputs(&metrics.against.concat(), "`against`")?;
             target.against = Some(target::against(ids, &metrics.against)?);
         }
         if metrics.reference.is_some() {

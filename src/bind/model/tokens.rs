@@ -102,6 +102,10 @@ fn text_of(model: &LanguageModel, value: &Dynamic) -> Result<Dynamic> {
 /// # Errors
 /// Text of another number of tokens than one, an id that the model does not have.
 pub fn directions(model: &LanguageModel, tokens: &Dynamic) -> Result<tch::Tensor> {
+    let is_text = |value: &Dynamic| value.is_string();
+    if is_text(tokens) || tokens.read_lock::<Array>().is_some_and(|array| array.iter().any(is_text)) {
+        model.config().check_outputs_are_tokens("a direction by its token's text")?;
+    }
     let (ids, shape) = if let Some(tensor) = tokens.read_lock::<Tensor>() {
         (self::ids(tokens)?, tensor.shape())
     } else if let Some(array) = tokens.read_lock::<Array>() {
@@ -111,7 +115,10 @@ pub fn directions(model: &LanguageModel, tokens: &Dynamic) -> Result<tch::Tensor
     } else {
         (vec![single(model, tokens)?], Vec::new())
     };
-    model.decoder.check_ids(&ids, "the list of tokens")?;
+    if ids.is_empty() {
+        return Err(Error::new("the list of tokens is empty").hint("give at least one"));
+    }
+    model.decoder.check_outputs(&ids, "the list of tokens")?;
     let weight = &model.decoder.unembedding.weight;
     let index = tch::Tensor::f_from_slice(&ids)?.f_to(weight.device())?;
     let size: Vec<i64> = shape.into_iter().chain([model.config().d_model]).collect();

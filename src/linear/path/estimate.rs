@@ -50,7 +50,7 @@ impl Estimate {
         let depth = scorer.graph.depth() as f64;
         let (values, rest) = scorer.layer_operations();
         let layer = values + rest;
-        let read_out = 2.0 * model * tokens_compared(config.d_vocab as f64, scorer.max_rank);
+        let read_out = 2.0 * model * tokens_compared(config.d_vocab_out as f64, scorer.max_rank);
         let paths = scorer.graph.count();
         let share_held = match (options.hold, options.keep_low) {
             (false, _) => 0.0,

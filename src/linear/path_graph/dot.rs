@@ -2,6 +2,7 @@
 //! <https://graphviz.org/doc/info/lang.html>
 
 use super::{PathEdge, PathGraph, PathNode, label};
+use crate::plot::graphviz::{number, quoted};
 use crate::plot::short;
 
 /// The graph in the DOT language.
@@ -36,13 +37,13 @@ fn node_line(graph: &PathGraph, node: &PathNode) -> String {
         "  {} [label={}, tooltip={}, pos=\"{},{}!\", layer_number={}, position={}, influence={}, {}={}, paths={}];",
         name(node.layer, node.position),
         quoted(&text),
-        quoted(&node.share.words(&graph.scale)),
+        quoted(&node.share.words(&graph.target)),
         node.position,
         node.layer,
         node.layer,
         node.position,
         number(node.share.influence),
-        graph.scale.name(),
+        graph.target.name(),
         number(node.share.value),
         node.share.paths
     )
@@ -56,10 +57,10 @@ fn edge_line(graph: &PathGraph, edge: &PathEdge) -> String {
         name(edge.layer + 1, edge.target),
         short(0.3 + 6.0 * edge.share.influence),
         quoted(color),
-        quoted(&format!("along {}: {}", edge.along(), edge.share.words(&graph.scale))),
-        quoted(&edge.along()),
+        quoted(&format!("along {}: {}", edge.along(graph.through), edge.share.words(&graph.target))),
+        quoted(&edge.along(graph.through)),
         number(edge.share.influence),
-        graph.scale.name(),
+        graph.target.name(),
         number(edge.share.value),
         edge.share.paths
     )
@@ -67,26 +68,4 @@ fn edge_line(graph: &PathGraph, edge: &PathEdge) -> String {
 
 fn name(layer: usize, position: u32) -> String {
     format!("n{layer}_{position}")
-}
-
-/// In quotes, since the language has no exponents.
-fn number(value: f64) -> String {
-    quoted(&value.to_string())
-}
-
-/// A quoted string: quotes escaped, and backslashes too, since labels have escapes of their own.
-fn quoted(text: &str) -> String {
-    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("\"{}\"", clean.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn quotes_and_backslashes_are_escaped() {
-        assert_eq!(quoted(r#"a "b" \n"#), r#""a \"b\" \\n""#);
-        assert_eq!(quoted("one\ntwo\\"), r#""one two\\""#);
-    }
 }

@@ -27,6 +27,7 @@ mod qwen;
 mod rotary;
 mod smollm3;
 mod stablelm;
+mod toy;
 mod transformer_lens;
 
 use serde_json::Value;
@@ -79,8 +80,11 @@ const FAMILIES: &[Family] = &[
     experts::GPT_OSS,
 ];
 
-/// Families whose files have no `model_type` of their own: the text part of a multimodal model, and TransformerLens's.
-const WITHOUT_MODEL_TYPE: &[Family] = &[qwen::QWEN3_VL_TEXT, transformer_lens::TRANSFORMER_LENS];
+/// Families whose config.json transformers does not write: the text part of a multimodal model, TransformerLens's, toys.
+const OTHERS: &[Family] = &[qwen::QWEN3_VL_TEXT, transformer_lens::TRANSFORMER_LENS, toy::FAMILY];
+
+/// The `model_type` of toys.
+pub const TOY: &str = toy::FAMILY.model_type;
 
 /// Every architecture of llama.cpp that can be read, in the order in which users see them.
 const ARCHITECTURES: &[Architecture] = &[
@@ -95,7 +99,7 @@ const ARCHITECTURES: &[Architecture] = &[
     olmo::GGUF,
 ];
 
-/// The `model_type`s that are supported, in the order in which users see them.
+/// The `model_type`s of transformers that are supported, in the order in which users see them.
 pub fn model_types() -> Vec<&'static str> {
     FAMILIES.iter().map(|family| family.model_type).collect()
 }
@@ -105,15 +109,21 @@ pub fn model_types() -> Vec<&'static str> {
 /// # Errors
 /// A `model_type` that is not supported; the hint lists those that are.
 pub fn find(model_type: &str) -> Result<&'static Family> {
-    FAMILIES.iter().chain(WITHOUT_MODEL_TYPE).find(|family| family.model_type == model_type).ok_or_else(|| {
+    FAMILIES.iter().chain(OTHERS).find(|family| family.model_type == model_type).ok_or_else(|| {
         let multimodal: Vec<&str> = multimodal::KINDS.iter().map(|kind| kind.model_type).collect();
-        let hint = format!("supported: {}; of {} the text part", model_types().join(", "), multimodal.join(", "));
+        let hint =
+            format!("supported: {}; of {} the text part; {TOY}", model_types().join(", "), multimodal.join(", "));
         fields::unsupported("model_type", format!("\"{model_type}\""), &hint)
     })
 }
 
+/// Whether a config's checkpoint has TransformerLens's names rather than Hugging Face's.
+pub fn has_lens_names(config: &Config) -> bool {
+    matches!(config.model_type.as_str(), TOY | "transformer_lens")
+}
+
 /// Whether a config.json is TransformerLens's own rather than Hugging Face's.
-pub fn is_transformer_lens(value: &Value) -> bool {
+fn is_transformer_lens(value: &Value) -> bool {
     value.get("model_type").is_none() && value.as_object().is_some_and(transformer_lens::is_config)
 }
 
@@ -132,7 +142,10 @@ pub fn parse(value: &Value) -> Result<Config> {
         Some(name) => name.as_str().ok_or_else(|| Error::new("config field `model_type` is not a string"))?,
     };
     let family = find(model_type)?;
-    let fields = Fields::of_class(given.clone(), config_class(model_type));
+    let fields = match model_type {
+        TOY => Fields::without_class(given.clone()),
+        _ => Fields::of_class(given.clone(), config_class(model_type)),
+    };
     let config = (family.config)(&fields)?;
     fields.refuse_unread()?;
     if config.n_heads % config.n_kv_heads != 0 {

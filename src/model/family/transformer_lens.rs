@@ -14,7 +14,7 @@ pub(super) const TRANSFORMER_LENS: Family =
     Family { model_type: "transformer_lens", naming: NAMING, config: transformer_lens };
 
 /// The names of TransformerLens's native model; `lens_checkpoint` gives older ones these names.
-const NAMING: Naming = Naming {
+pub(super) const NAMING: Naming = Naming {
     root: "",
     embedding: "embed",
     position_embedding: Some("pos_embed"),
@@ -55,32 +55,9 @@ pub(super) fn is_config(given: &Map<String, Value>) -> bool {
 fn transformer_lens(fields: &Fields) -> Result<Config> {
     refuse_others(fields)?;
     let attention_only = fields.flag("attn_only")?;
-    let d_model = fields.size("d_model")?;
-    let n_heads = fields.size("n_heads")?;
-    let sizes = Sizes {
-        n_layers: fields.size("n_layers")?,
-        d_model,
-        n_heads,
-        n_kv_heads: n_heads,
-        d_head: fields.size("d_head")?,
-        d_mlp: fields.optional_size("d_mlp")?.unwrap_or(4 * d_model),
-        d_vocab: fields.size("d_vocab")?,
-        n_ctx: fields.size("n_ctx")?,
-    };
+    let d_mlp = fields.optional_size("d_mlp")?.unwrap_or(4 * fields.size("d_model")?);
     // Models without MLPs may name any activation.
-    let (activation, mlp_norm) = match fields.text("act_fn")? {
-        _ if attention_only => (Activation::Relu, false),
-        Some("relu") => (Activation::Relu, false),
-        Some("gelu") => (Activation::Gelu, false),
-        Some("gelu_new" | "gelu_fast" | "gelu_pytorch_tanh") => (Activation::GeluTanh, false),
-        Some("silu") => (Activation::Silu, false),
-        Some("solu") => (Activation::Solu, false),
-        Some("solu_ln") => (Activation::Solu, true),
-        other => {
-            let hint = "supported: relu, gelu, gelu_new, silu, solu, solu_ln";
-            return Err(unsupported("act_fn", other.map_or("null".into(), |name| format!("\"{name}\"")), hint));
-        }
-    };
+    let (activation, mlp_norm) = if attention_only { (Activation::Relu, false) } else { activation(fields)? };
     // Older files have the first name.
     let key = if fields.given("normalization").is_some() { "normalization" } else { "normalization_type" };
     let norm = match fields.text(key)? {
@@ -95,16 +72,54 @@ fn transformer_lens(fields: &Fields) -> Result<Config> {
         activation,
         mlp_norm,
         attention_only,
-        gated_mlp: false,
         norm,
         norm_eps: 1e-5,
+        unembedding_bias: true,
+        ..plain("transformer_lens", sizes(fields, d_mlp)?)
+    })
+}
+
+/// The sizes by TransformerLens's names.
+pub(super) fn sizes(fields: &Fields, d_mlp: i64) -> Result<Sizes> {
+    let n_heads = fields.size("n_heads")?;
+    Ok(Sizes {
+        n_layers: fields.size("n_layers")?,
+        d_model: fields.size("d_model")?,
+        n_heads,
+        n_kv_heads: n_heads,
+        d_head: fields.size("d_head")?,
+        d_mlp,
+        d_vocab: fields.size("d_vocab")?,
+        n_ctx: fields.size("n_ctx")?,
+    })
+}
+
+/// The activation by TransformerLens's name, and whether a norm follows it.
+pub(super) fn activation(fields: &Fields) -> Result<(Activation, bool)> {
+    Ok(match fields.text("act_fn")? {
+        Some("relu") => (Activation::Relu, false),
+        Some("gelu") => (Activation::Gelu, false),
+        Some("gelu_new" | "gelu_fast" | "gelu_pytorch_tanh") => (Activation::GeluTanh, false),
+        Some("silu") => (Activation::Silu, false),
+        Some("solu") => (Activation::Solu, false),
+        Some("solu_ln") => (Activation::Solu, true),
+        other => {
+            let hint = "supported: relu, gelu, gelu_new, silu, solu, solu_ln";
+            return Err(unsupported("act_fn", other.map_or("null".into(), |name| format!("\"{name}\"")), hint));
+        }
+    })
+}
+
+/// A decoder with learned positions, plain MLPs, and biases in every layer.
+pub(super) fn plain(model_type: &str, sizes: Sizes) -> Config {
+    Config {
+        gated_mlp: false,
         position_embedding: PositionEmbedding::Learned,
         query_key_value_bias: true,
         attention_output_bias: true,
         mlp_bias: true,
-        unembedding_bias: true,
-        ..Config::new("transformer_lens", sizes)
-    })
+        ..Config::new(model_type, sizes)
+    }
 }
 
 /// Fails on a value that these models do not have. Other fields are notes of a training run.

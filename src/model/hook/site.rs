@@ -201,6 +201,16 @@ impl Site {
                 config.layers.get(layer as usize).is_some_and(|layer| layer.rope.is_some())
             }
             _ if config.attention_only && (Self::ResidMid..=Self::MlpOut).contains(&self) => false,
+            Self::Ln1Scale
+            | Self::Ln1Normalized
+            | Self::Ln2Scale
+            | Self::Ln2Normalized
+            | Self::LnFinalScale
+            | Self::LnFinalNormalized
+                if !config.has_norm() =>
+            {
+                false
+            }
             Self::MlpPreLinear => config.gated_mlp,
             Self::MlpMid | Self::MlpNormScale | Self::MlpNormNormalized => config.mlp_norm,
             Self::MlpGateIn | Self::MlpUpIn => config.gated_mlp && config.experts.is_none(),

@@ -1,4 +1,4 @@
-//! The data of a lattice: points on a grid of rows and columns, and links from one row to the next.
+//! The data of a lattice: points on a grid of rows and columns, and links between them.
 
 mod scene;
 
@@ -23,14 +23,16 @@ pub struct Point {
     pub note: String,
 }
 
-/// A link from a column of one row to one of the next row. Its colour shows the value's sign.
+/// A link from a column of one row to one of a row above. Its colour shows the value's sign.
 #[derive(Debug, Clone)]
 pub struct Link {
     /// The row that it starts from.
     pub row: usize,
     /// Its column in that row.
     pub source: usize,
-    /// Its column in the next row.
+    /// The row where it ends.
+    pub end: usize,
+    /// Its column in that row.
     pub target: usize,
     /// Its width, as a share from 0 to 1.
     pub size: f64,
@@ -49,6 +51,8 @@ pub struct Lattice {
     pub columns: Vec<String>,
     /// The number of rows.
     pub rows: usize,
+    /// One name per row, beside the grid; none for their numbers.
+    pub row_names: Vec<String>,
     /// The highlighted points.
     pub points: Vec<Point>,
     /// The links between rows.
@@ -70,7 +74,8 @@ impl Lattice {
         }
         let point = |row: usize, column: usize| row < rows && column < columns;
         let all_there = self.points.iter().all(|at| point(at.row, at.column))
-            && self.links.iter().all(|link| point(link.row, link.source) && point(link.row + 1, link.target))
+            && self.links.iter().all(|link| point(link.row, link.source) && point(link.end, link.target))
+            && (self.row_names.is_empty() || self.row_names.len() == rows)
             && self.above.iter().all(|(column, _)| *column < columns);
         if all_there { Ok(()) } else { Err(Error::new("a point or link is outside the lattice")) }
     }
@@ -81,7 +86,11 @@ impl Lattice {
         cleaned.labels = cleaned.labels.cleaned();
         let notes = cleaned.points.iter_mut().map(|point| &mut point.note);
         let notes = notes.chain(cleaned.links.iter_mut().map(|link| &mut link.note));
-        let names = cleaned.columns.iter_mut().chain(cleaned.above.iter_mut().map(|(_, name)| name));
+        let names = cleaned
+            .columns
+            .iter_mut()
+            .chain(&mut cleaned.row_names)
+            .chain(cleaned.above.iter_mut().map(|(_, name)| name));
         let legend = [&mut cleaned.signs.0, &mut cleaned.signs.1, &mut cleaned.size_label];
         for text in notes.chain(names).chain(legend) {
             *text = clean(text);

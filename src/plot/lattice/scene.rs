@@ -1,4 +1,4 @@
-//! Draws a lattice: a grid of dots, links as curves from row to row, tokens or other names below, a legend.
+//! Draws a lattice: a grid of dots, links as curves between rows, tokens or other names below, a legend.
 
 use kuva::render::render::{PathData, Primitive, Scene, TextAnchor};
 
@@ -47,8 +47,12 @@ fn scene(lattice: &Lattice) -> Scene {
     let upright = widest + 6.0 > step_x;
     let names_height = if upright { widest } else { f64::from(TICK_SIZE) } + 2.0 * GAP;
 
-    let row_text = (lattice.rows.saturating_sub(1)).to_string();
-    let left = MARGIN + f64::from(LABEL_SIZE) + 2.0 * GAP + pixels(&row_text, TICK_SIZE) + 2.0 * GAP;
+    let row_names: Vec<String> = match lattice.row_names.as_slice() {
+        [] => (0..lattice.rows).map(|row| row.to_string()).collect(),
+        names => names.iter().map(|name| clip(name, NAME_COLUMNS)).collect(),
+    };
+    let row_width = row_names.iter().map(|name| pixels(name, TICK_SIZE)).fold(0.0, f64::max);
+    let left = MARGIN + f64::from(LABEL_SIZE) + 2.0 * GAP + row_width + 2.0 * GAP;
     let grid_width = step_x * columns.saturating_sub(1) as f64;
     let above_width = lattice.above.as_ref().map_or(0.0, |(_, name)| pixels(name, LABEL_SIZE) / 2.0);
     let mut width = left + grid_width + above_width.max(step_x / 2.0) + MARGIN;
@@ -85,7 +89,7 @@ fn scene(lattice: &Lattice) -> Scene {
     for row in (0..lattice.rows).step_by(stride(f64::from(TICK_SIZE) + 2.0, step_y)) {
         let (x, y) = at(row, 0);
         let style = Style { anchor: TextAnchor::End, ..Style::default() };
-        text(&mut scene, &row.to_string(), x - 2.0 * GAP, y + f64::from(TICK_SIZE) * 0.36, style);
+        text(&mut scene, &row_names[row], x - 2.0 * GAP, y + f64::from(TICK_SIZE) * 0.36, style);
     }
     if let Some((column, name)) = &lattice.above {
         let (x, y) = at(lattice.rows.saturating_sub(1), *column);
@@ -93,7 +97,7 @@ fn scene(lattice: &Lattice) -> Scene {
     }
     let label = Style { size: LABEL_SIZE, ..Style::default() };
     text(&mut scene, &lattice.labels.x, left + grid_width / 2.0, label_top + f64::from(LABEL_SIZE), label);
-    let beside = left - 4.0 * GAP - pixels(&row_text, TICK_SIZE);
+    let beside = left - 4.0 * GAP - row_width;
     text(&mut scene, &lattice.labels.y, beside, (top + bottom) / 2.0, Style { rotate: Some(-90.0), ..label });
     legend.draw(&mut scene, ((width - legend.width()) / 2.0).max(MARGIN), legend_top + LINE_HEIGHT / 2.0);
     scene
@@ -114,7 +118,7 @@ fn draw_links(scene: &mut Scene, lattice: &Lattice, at: impl Fn(usize, usize) ->
     links.sort_by(|one, other| one.size.total_cmp(&other.size));
     start_group(scene, "links");
     for link in links {
-        let ((x1, y1), (x2, y2)) = (at(link.row, link.source), at(link.row + 1, link.target));
+        let ((x1, y1), (x2, y2)) = (at(link.row, link.source), at(link.end, link.target));
         let half = (y1 + y2) / 2.0;
         start_noted(scene, &link.note);
         scene.add(Primitive::Path(Box::new(PathData {

@@ -35,7 +35,7 @@ pub use fixture::fixture;
 pub use generator::generator;
 pub use text::{assert_contains, failure};
 
-/// The tiny models below tests/fixtures/models; those whose names begin with `toy` are TransformerLens's own.
+/// The tiny models below tests/fixtures/models; those whose names begin with `toy` are made with TransformerLens.
 pub const TINY: &[&str] = &[
     "cohere",
     "cohere2",
@@ -72,6 +72,7 @@ pub const TINY: &[&str] = &[
     "stablelm_parallel",
     "toy_attn_only",
     "toy_gelu",
+    "toy_plain",
     "toy_solu_ln",
 ];
 
