@@ -27,6 +27,7 @@ use std::rc::Rc;
 pub use answer::{ids as answers, ids_by_sample as answers_by_sample};
 pub use cache::Cache;
 pub use grid::GridHandle;
+pub use grid_request::positions;
 pub use intervention::Planned;
 pub use prefix::Prefix;
 pub use tokens::prompts;
