@@ -6,7 +6,7 @@ use rhai::{Dynamic, Engine, FuncRegistration};
 
 use super::attribution::{CircuitHandle, Edges};
 use super::file::TextsHandle;
-use super::linear::{Linear, PathGraphHandle, Paths};
+use super::linear::{Linear, PathGraphHandle, Paths, ScoresHandle};
 use super::model::{Cache, GridHandle, Model, Planned, Prefix, Weights};
 use super::sae::SaeHandle;
 use super::write_back;
@@ -78,7 +78,7 @@ impl HandleType {
 }
 
 /// Every type that Lancet adds.
-pub static HANDLES: [HandleType; 17] = [
+pub static HANDLES: [HandleType; 18] = [
     HandleType::of::<Cache>(),
     HandleType::of::<CircuitHandle>(),
     HandleType::of::<Edges>(),
@@ -92,6 +92,7 @@ pub static HANDLES: [HandleType; 17] = [
     HandleType::of::<Prefix>(),
     HandleType::of::<Progress>(),
     HandleType::of::<SaeHandle>(),
+    HandleType::of::<ScoresHandle>(),
     HandleType::of::<Table>(),
     HandleType::of::<Tensor>(),
     HandleType::of::<TextsHandle>(),

@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::live::Through;
 use super::map::LinearMap;
 use super::readout::Readout;
 use crate::error::Result;
@@ -58,7 +59,17 @@ impl LinearMap {
     /// # Errors
     /// Interruption.
     pub fn totals_in(&self, readout: &Readout) -> Result<Tensor> {
-        let covectors = self.covectors(readout.to, &readout.covector)?;
+        self.totals_through(readout, Through::Values)
+    }
+
+    /// The same, with all that passes heads counted: [`LinearMap::totals_in`] for values. By way of queries and keys
+    /// too, it is each token's part of the derivative of the metric, at this run, by a common factor of all embeddings,
+    /// while the norms' divisors and the slopes of activations stay frozen.
+    ///
+    /// # Errors
+    /// Queries or keys that the model clips, or that hooks change; interruption.
+    pub fn totals_through(&self, readout: &Readout, through: Through) -> Result<Tensor> {
+        let covectors = self.covectors_of(readout, through)?;
         Ok(dot(&covectors.residual[0], self.embeddings())?.f_squeeze_dim(0)?)
     }
 

@@ -1,9 +1,11 @@
 //! What is frozen at one prompt: norms' divisors, attention probabilities and activations' slopes.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use tch::{Kind, Tensor};
 
+use super::attention::FrozenSide;
 use super::frozen_mlp::FrozenMlp;
 use super::norm::{At, FrozenNorm};
 use crate::error::{Error, Result};
@@ -13,12 +15,17 @@ use crate::model::config::{Config, NormPlacement};
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::{self, HookPoint, Site};
 use crate::model::layer::{Norm, clip_slope};
+use crate::model::rope::Rotation;
 use crate::model::run::{Action, Hooks};
+use crate::model::window::Window;
 
 /// The activations that the factors are made from, in a model that has them.
-const SITES: [Site; 12] = [
+const SITES: [Site; 15] = [
+    Site::PosEmbed,
     Site::ResidPre,
     Site::Ln1Scale,
+    Site::QueryNormScale,
+    Site::KeyNormScale,
     Site::Pattern,
     Site::Ln1PostScale,
     Site::Ln2Scale,
@@ -36,6 +43,10 @@ const SITES: [Site; 12] = [
 pub struct FrozenLayer {
     /// Attention probabilities, [head, query, key]
     pub pattern: Tensor,
+    /// Its queries
+    pub query: FrozenSide,
+    /// Its keys
+    pub key: FrozenSide,
     /// The norm before attention, or after it in a model whose norms all come after
     pub ln1: FrozenNorm,
     /// The norm after attention of a model with norms on both sides
@@ -62,6 +73,11 @@ pub struct Frozen {
     /// The residual stream before each layer and after the last, n_layers + 1 times [pos, d_model]. The first is the
     /// sum of embedding and learned position: what the map is applied to.
     pub residuals: Vec<Tensor>,
+    /// The learned positions' part of the first, [pos, d_model]; None in a model without them
+    pub positions: Option<Tensor>,
+    /// The layers whose scores or patterns the run's interventions may have changed otherwise than by the residual
+    /// stream
+    pub rescored: BTreeSet<usize>,
     /// The layers of the nodes whose residual stream the run's interventions may have changed; empty in a run without
     /// them
     pub intervened: BTreeSet<usize>,
@@ -75,18 +91,22 @@ impl Frozen {
     /// that are not finite.
     pub fn of_run(decoder: &Decoder, tokens: &[i64], mut hooks: Hooks) -> Result<Self> {
         let config = &decoder.config;
-        let intervened = intervened(&hooks)?;
+        let (intervened, rescored) = (intervened(&hooks)?, rescored(&hooks));
         add_captures(&mut hooks, config);
         let input = decoder.tokens(&[tokens.to_vec()])?;
         let _logits = decoder.forward(&input, Logits::Last, &mut hooks)?;
         let cache = hooks.finish()?;
 
+        let length = tokens.len() as i64;
+        let pass = decoder.pass(Window { start: 0, length, prompt: length }, None)?;
+        let rotations: Vec<Rc<Rotation>> = pass.rotations.into_iter().map(Rc::new).collect();
         let mut layers = Vec::with_capacity(decoder.blocks.len());
         let mut residuals = Vec::with_capacity(decoder.blocks.len() + 1);
         for (layer, block) in (0..).zip(&decoder.blocks) {
             let at = |site| captured(&cache, site, layer);
             residuals.push(at(Site::ResidPre)?);
-            layers.push(FrozenLayer::new(config, block, decoder.kind, &at)?);
+            let rotation = block.attention.rope.map(|index| rotations[index].clone());
+            layers.push(FrozenLayer::new(config, block, decoder.kind, &at, rotation)?);
         }
         residuals.push(captured(&cache, Site::ResidPost, config.n_layers - 1)?);
         for (layer, residual) in residuals.iter().enumerate() {
@@ -101,13 +121,20 @@ impl Frozen {
             true => FrozenNorm::new(&decoder.final_norm, &captured(&cache, Site::LnFinalScale, 0)?, decoder.kind)?,
             false => FrozenNorm::absent(),
         };
-        Ok(Self { tokens: tokens.to_vec(), layers, final_norm, residuals, intervened })
+        let positions = decoder.position_embedding.as_ref().map(|_| captured(&cache, Site::PosEmbed, 0)).transpose()?;
+        Ok(Self { tokens: tokens.to_vec(), layers, final_norm, residuals, positions, rescored, intervened })
     }
 }
 
 impl FrozenLayer {
     /// Freezes a block at its activations; `at` looks one up by its place.
-    fn new(config: &Config, block: &Block, kind: Kind, at: &dyn Fn(Site) -> Result<Tensor>) -> Result<Self> {
+    fn new(
+        config: &Config,
+        block: &Block,
+        kind: Kind,
+        at: &dyn Fn(Site) -> Result<Tensor>,
+        rotation: Option<Rc<Rotation>>,
+    ) -> Result<Self> {
         let freeze = |norm: &Norm, site| match config.has_norm() {
             true => FrozenNorm::new(norm, &at(site)?, kind),
             false => Ok(FrozenNorm::absent()),
@@ -126,7 +153,11 @@ impl FrozenLayer {
                 Some(clip_slope(&block.attention.value.forward(&before)?, bound)?)
             }
         };
+        let side =
+            |norm: &Option<Norm>, site| FrozenSide::new(config, norm.as_ref(), site, (kind, at), rotation.clone());
         Ok(Self {
+            query: side(&block.attention.query_norm, Site::QueryNormScale)?,
+            key: side(&block.attention.key_norm, Site::KeyNormScale)?,
             value_slope,
             pattern: at(Site::Pattern)?.f_contiguous()?,
             ln1,
@@ -153,6 +184,17 @@ fn intervened(hooks: &Hooks) -> Result<BTreeSet<usize>> {
         }
     }
     Ok(layers)
+}
+
+/// The layers whose scores or patterns `hooks` may change otherwise than by the residual stream before them.
+fn rescored(hooks: &Hooks) -> BTreeSet<usize> {
+    let changes_scores = |site| match site {
+        // Its divisor is frozen as changed.
+        Site::Ln1Scale | Site::QueryNormScale | Site::KeyNormScale => false,
+        Site::ValueIn | Site::ValueNormedIn | Site::Value => false,
+        site => (Site::Ln1In..=Site::Pattern).contains(&site),
+    };
+    hooks.points().filter(|point| changes_scores(point.site)).map(|point| point.layer as usize).collect()
 }
 
 fn add_captures(hooks: &mut Hooks, config: &Config) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use tch::Tensor;
 
+use super::live::Through;
 use super::map::LinearMap;
 use super::readout::Readout;
 use crate::error::{Error, Result};
@@ -26,7 +27,7 @@ impl LinearMap {
     pub fn predict_grid(&self, vectors: &[Tensor], readout: &Readout, position: i64) -> Result<Tensor> {
         let own = self.own_changes(vectors, position)?;
         let (depth, size) = (self.depth(), self.config().d_model);
-        let covectors = self.covectors(readout.to, &readout.covector)?;
+        let covectors = self.covectors_of(readout, Through::Values)?;
         let mut effects = vec![f64::NAN; depth * depth];
         // Row i: the change that the patch after layer i makes, carried on.
         let mut changes = self.zeros(&[0, self.length(), size])?;

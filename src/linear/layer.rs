@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use super::experts;
 use super::frozen::FrozenLayer;
+use super::live::Hops;
 use super::norm::{At, FrozenNorm};
 use crate::error::Result;
 use crate::model::block::Block;
@@ -32,6 +33,8 @@ pub struct Crossing {
     pub weight: Tensor,
     /// Whether the residual stream crosses too, 0 or 1, [row, 1]
     pub residual: Tensor,
+    /// The rows that cross by queries or keys; their weights are 0
+    pub hops: Vec<Hops>,
 }
 
 impl<'a> Layer<'a> {
@@ -45,13 +48,33 @@ impl<'a> Layer<'a> {
         self.frozen
     }
 
+    /// The decoder's configuration.
+    pub(super) fn config(&self) -> &'a Config {
+        self.config
+    }
+
+    /// The weights.
+    pub(super) fn block(&self) -> &'a Block {
+        self.block
+    }
+
+    /// The layer's number.
+    pub(super) fn number(&self) -> i64 {
+        self.block.layer
+    }
+
+    /// Whether there is an MLP.
+    pub fn has_mlp(&self) -> bool {
+        self.block.mlp.is_some()
+    }
+
     /// Whether attention and MLP both read the block's input.
     pub fn is_parallel(&self) -> bool {
         self.config.parallel
     }
 
     /// The norms before and after attention.
-    fn attention_norms(&self) -> (Option<&FrozenNorm>, Option<&FrozenNorm>) {
+    pub(super) fn attention_norms(&self) -> (Option<&FrozenNorm>, Option<&FrozenNorm>) {
         self.norms(Some(&self.frozen.ln1), self.frozen.ln1_post.as_ref())
     }
 
@@ -234,7 +257,8 @@ impl Layer<'_> {
     pub fn cross(&self, vectors: &Tensor, values: &Tensor, edges: &Crossing) -> Result<Tensor> {
         let at = At::Rows(&edges.target);
         let kept = vectors.f_mul(&edges.residual)?;
-        let added = self.attention_out(&values.f_mul(&edges.weight)?, at, false)?;
+        let mixed = self.with_hops(values.f_mul(&edges.weight)?, vectors, &edges.hops)?;
+        let added = self.attention_out(&mixed, at, false)?;
         let middle = kept.f_add(&added)?;
         let source = if self.is_parallel() { &kept } else { &middle };
         Ok(middle.f_add(&self.mlp_out(source, at, false)?)?)
@@ -262,7 +286,7 @@ impl Layer<'_> {
         source: &Tensor,
     ) -> Result<Tensor> {
         let through = self.values_transposed(&mixed.f_mul(&edges.weight)?, At::Rows(source))?;
-        Ok(through.f_add(&with_mlp.f_mul(&edges.residual)?)?)
+        self.with_hops_transposed(through.f_add(&with_mlp.f_mul(&edges.residual)?)?, mixed, &edges.hops)
     }
 }
 
@@ -275,10 +299,10 @@ pub(super) fn project(linear: &Linear, x: &Tensor, with_bias: bool) -> Result<Te
     Ok(x.f_linear(&linear.weight, linear.bias.as_ref().filter(|_| with_bias))?)
 }
 
-fn normed(norm: Option<&FrozenNorm>, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
+pub(super) fn normed(norm: Option<&FrozenNorm>, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
     norm.map_or_else(|| Ok(x.shallow_clone()), |norm| norm.forward(x, at, with_bias))
 }
 
-fn transposed(norm: Option<&FrozenNorm>, covector: &Tensor, at: At) -> Result<Tensor> {
+pub(super) fn transposed(norm: Option<&FrozenNorm>, covector: &Tensor, at: At) -> Result<Tensor> {
     norm.map_or_else(|| Ok(covector.shallow_clone()), |norm| norm.transposed(covector, at))
 }

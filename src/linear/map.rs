@@ -7,7 +7,9 @@ use tch::{Device, Tensor};
 
 use super::frozen::Frozen;
 use super::layer::Layer;
+use super::live::{LiveAttention, Through};
 use super::norm::At;
+use super::readout::Readout;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::model::config::Config;
@@ -108,6 +110,15 @@ impl LinearMap {
     pub fn layer(&self, layer: usize) -> Layer<'_> {
         let decoder = &self.model.decoder;
         Layer::new(&decoder.config, &decoder.blocks[layer], &self.frozen.layers[layer])
+    }
+
+    /// The attention of one layer, with live scores.
+    ///
+    /// # Errors
+    /// What [`Layer::live`] and [`LinearMap::check_scores`] refuse.
+    pub fn live(&self, layer: usize) -> Result<LiveAttention> {
+        self.check_scores(layer)?;
+        self.layer(layer).live(self.residual(layer))
     }
 
     /// The residual stream before `layer`, or after the last, [pos, d_model].
@@ -294,14 +305,24 @@ impl LinearMap {
     pub fn covectors(&self, to: i64, at_end: &Tensor) -> Result<Covectors> {
         let last = self.zeros(&[at_end.size()[0], self.length(), self.config().d_model])?;
         last.f_select(1, to)?.f_copy_(at_end)?;
-        self.pull_back(last, 0..self.depth())
+        self.pull_back(last, 0..self.depth(), Through::Values)
+    }
+
+    /// The covectors of a readout at the nodes up to its own.
+    ///
+    /// # Errors
+    /// By way of queries and keys, what [`Layer::live`] and [`LinearMap::check_scores`] refuse; interruption.
+    pub fn covectors_of(&self, readout: &Readout, through: Through) -> Result<Covectors> {
+        let last = self.zeros(&[1, self.length(), self.config().d_model])?;
+        last.f_select(1, readout.node.1)?.f_copy_(&readout.covector)?;
+        self.pull_back(last, 0..readout.node.0, through)
     }
 
     /// The covectors at the nodes of `layers`, from those after the last of them, [batch, pos, d_model].
     ///
     /// # Errors
-    /// Interruption.
-    pub fn pull_back(&self, last: Tensor, layers: Range<usize>) -> Result<Covectors> {
+    /// By way of queries and keys, what [`Layer::live`] and [`LinearMap::check_scores`] refuse; interruption.
+    pub fn pull_back(&self, last: Tensor, layers: Range<usize>, through: Through) -> Result<Covectors> {
         let mut residual = vec![last.shallow_clone()];
         let mut middle = Vec::new();
         let mut covector = last;
@@ -312,6 +333,10 @@ impl LinearMap {
             let added = covector.f_add(&through_mlp)?;
             let at_attention = if layer.is_parallel() { covector } else { added.shallow_clone() };
             covector = added.f_add(&layer.attention_transposed(&at_attention)?)?;
+            if through == Through::All {
+                let wanted = layer.attention_out_transposed(&at_attention, At::Prompt)?;
+                covector = covector.f_add(&layer.live_transposed(&self.live(index)?, &wanted)?)?;
+            }
             middle.push(at_attention);
             residual.push(covector.shallow_clone());
         }

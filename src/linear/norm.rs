@@ -4,6 +4,7 @@ use tch::{Kind, Tensor};
 
 use crate::error::Result;
 use crate::model::layer::Norm;
+use crate::model::rope::Rotation;
 
 /// The positions of a tensor's vectors.
 #[derive(Debug, Clone, Copy)]
@@ -25,20 +26,32 @@ impl At<'_> {
             Self::Rows(positions) => Ok(table.f_index_select(0, positions)?),
         }
     }
+
+    /// The rotations of the vectors' positions, of those of the whole prompt.
+    ///
+    /// # Errors
+    /// A libtorch error.
+    pub fn rotation(&self, rotation: &Rotation) -> Result<Rotation> {
+        match self {
+            Self::Prompt => Ok(rotation.shallow_clone()),
+            Self::Rows(positions) => rotation.at(positions),
+        }
+    }
 }
 
 /// A norm with its divisor frozen at one prompt: x ↦ (x - mean x) · factor + bias, without the mean for RMS norms; or no
 /// norm, x ↦ x.
 #[derive(Debug)]
 pub struct FrozenNorm {
-    /// weight / divisor, [pos, d]; [pos, 1] without a weight; None without a norm
+    /// weight / divisor, [pos, d]; [pos, 1] without a weight; with a dimension of heads before the last where each has
+    /// its own divisor; None without a norm
     factor: Option<Tensor>,
     centred: bool,
     bias: Option<Tensor>,
 }
 
 impl FrozenNorm {
-    /// Freezes `norm` at its divisors `scale`, [pos, 1], for a model of the element type `kind`.
+    /// Freezes `norm` at its divisors `scale`, [pos, 1] or [pos, head, 1], for a model of the element type `kind`.
     ///
     /// # Errors
     /// A libtorch error.

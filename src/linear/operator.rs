@@ -1,11 +1,16 @@
 //! One linear map between two nodes as an object: applied, transposed, or written out as a matrix. It is stored as its
 //! factors.
 
+use std::rc::Rc;
+
 use tch::{Device, Tensor};
 
+use super::attention::Side;
 use super::layer::Crossing;
+use super::live::{Hops, Through};
 use super::map::{LinearMap, Node};
 use super::norm::At;
+use super::path::edge::Hop;
 use super::singular::Singular;
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -20,6 +25,8 @@ pub struct Step {
     pub heads: Option<Vec<i64>>,
     /// Whether the residual stream goes along; None: from a position to itself only
     pub residual: Option<bool>,
+    /// The vector by which it passes them; by a query or key, a single head
+    pub hop: Hop,
 }
 
 /// The edges that a map follows.
@@ -61,7 +68,8 @@ impl<'a> Operator<'a> {
     /// The map along one path that starts at node `from`, heads weighted by their attention.
     ///
     /// # Errors
-    /// A step beyond the last layer, out of the prompt or backward; a head out of range.
+    /// A step beyond the last layer, out of the prompt or backward; a head out of range; a step by a query or key along
+    /// other than one head, or a query that changes its position, or what [`LinearMap::live`] refuses.
     pub fn path(map: &'a LinearMap, from: Node, steps: &[Step]) -> Result<Self> {
         let to = map.check_node_layer((from.0 + steps.len()) as i64)?;
         let mut position = map.position(from.1)?;
@@ -137,7 +145,7 @@ impl<'a> Operator<'a> {
             Way::Whole => {
                 let last = self.map.zeros(&[covectors.size()[0], self.map.length(), self.map.config().d_model])?;
                 last.f_select(1, self.to.1)?.f_copy_(&covectors)?;
-                let covectors = self.map.pull_back(last, self.from.0..self.to.0)?;
+                let covectors = self.map.pull_back(last, self.from.0..self.to.0, Through::Values)?;
                 Ok(covectors.residual[0].f_select(1, self.from.1)?)
             }
             Way::Path(crossings) => {
@@ -201,6 +209,9 @@ fn crossing(map: &LinearMap, layer: usize, (source, target): (i64, i64), step: &
                 Error::new(format!("head {head} is out of range")).hint(format!("heads are 0 to {}", heads - 1))
             );
         }
+        if step.hop != Hop::Value {
+            continue;
+        }
         weights[*head as usize] = pattern.f_double_value(&[*head, target, source])?;
     }
     let residual = f64::from(u8::from(step.residual.unwrap_or(source == target)));
@@ -210,7 +221,26 @@ fn crossing(map: &LinearMap, layer: usize, (source, target): (i64, i64), step: &
         target: map.index(&[target])?,
         weight: floats(&weights)?.f_view([1, heads, 1])?,
         residual: floats(&[residual])?.f_view([1, 1])?,
+        hops: hops(map, layer, (source, target), step)?,
     })
+}
+
+/// The hop of a step by a query or key.
+fn hops(map: &LinearMap, layer: usize, (source, target): (i64, i64), step: &Step) -> Result<Vec<Hops>> {
+    let side = match step.hop {
+        Hop::Value => return Ok(Vec::new()),
+        Hop::Query => Side::Query,
+        Hop::Key => Side::Key,
+    };
+    let Some([head]) = step.heads.as_deref() else {
+        return Err(Error::new(format!("a step by a {} passes one head", side.name())));
+    };
+    if side == Side::Query && source != target {
+        return Err(Error::new(format!(
+            "a step by a query stays at its position, and this leads from {source} to {target}"
+        )));
+    }
+    Ok(vec![Hops::new(&Rc::new(map.live(layer)?), side, None, &[[*head, source, target]])?])
 }
 
 /// The rows of `weight`, [token, d_model], with the largest products with each direction, [d_model, k].

@@ -2,7 +2,9 @@
 
 use tch::{Kind, Tensor};
 
-use super::map::LinearMap;
+use super::attention::Side;
+use super::head_score::Place;
+use super::map::{LinearMap, Node};
 use super::norm::At;
 use crate::error::Result;
 use crate::interrupt;
@@ -46,20 +48,55 @@ impl Scale {
     }
 }
 
-/// A metric read off the logits at one position of a map.
+/// What is read off one node of a map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A metric of the logits of a token
+    Answer {
+        /// A token id
+        id: i64,
+        /// The metric
+        scale: Scale,
+    },
+    /// A head's score, as a function of its query alone or of its key alone
+    Score {
+        /// Which score
+        place: Place,
+        /// The vector that is not fixed
+        side: Side,
+    },
+}
+
+impl Target {
+    /// Its name in scripts.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Answer { scale, .. } => scale.name(),
+            Self::Score { .. } => "score",
+        }
+    }
+
+    /// Its name in labels.
+    pub fn words(&self) -> &'static str {
+        match self {
+            Self::Answer { scale, .. } => scale.words(),
+            Self::Score { .. } => "score",
+        }
+    }
+}
+
+/// A number read off one node of a map.
 #[derive(Debug)]
 pub struct Readout {
-    /// A token id
-    pub answer: i64,
-    /// The metric
-    pub scale: Scale,
-    /// The position of the logits
-    pub to: i64,
-    /// Its covector at the last node, [1, d_model]
+    /// What is read
+    pub target: Target,
+    /// The node: after the last layer for logits
+    pub node: Node,
+    /// Its covector there, [1, d_model]
     pub covector: Tensor,
     /// The run's own value
     pub value: f64,
-    /// What the value has beside the linear part of the run's own logits: minus the entropy of the run's distribution
+    /// What the value has beside the linear part of the run's own node: minus the entropy of the run's distribution
     /// for log-probability, 0 for the others
     pub constant: f64,
 }
@@ -81,7 +118,8 @@ impl LinearMap {
             Scale::Logit => self.logit_covectors(to, &[answer])?,
             _ => self.pulled_through_unembedding(&weights, to)?,
         };
-        Ok(Readout { answer, scale, to, covector, value, constant: value - linear })
+        let target = Target::Answer { id: answer, scale };
+        Ok(Readout { target, node: (self.depth(), to), covector, value, constant: value - linear })
     }
 
     /// The weight of each token's logit in a metric, [d_vocab]; `logits` are the run's own.
@@ -122,14 +160,19 @@ impl LinearMap {
         self.frozen().final_norm.transposed(&covector.f_to_kind(decoder.kind)?, At::Rows(&at))
     }
 
-    /// What the unembedding's and the last norm's biases add to a metric.
+    /// What the unembedding's and the last norm's biases add to a metric; those of a query or key, to a score.
     ///
     /// # Errors
     /// Interruption.
     pub(super) fn final_bias(&self, readout: &Readout) -> Result<f64> {
+        let (id, scale) = match &readout.target {
+            Target::Answer { id, scale } => (*id, scale),
+            Target::Score { place, side } => return self.score_bias(*place, *side),
+        };
+        let to = readout.node.1;
         let zero = self.zeros(&[1, self.config().d_model])?;
-        let bias = self.unembed(&zero, readout.to, true)?.f_view([-1])?.f_to_kind(Kind::Double)?;
-        let logits = self.logits(readout.to)?.f_to_kind(Kind::Double)?;
-        Ok(self.weights(readout.answer, &readout.scale, &logits)?.f_dot(&bias)?.f_double_value(&[])?)
+        let bias = self.unembed(&zero, to, true)?.f_view([-1])?.f_to_kind(Kind::Double)?;
+        let logits = self.logits(to)?.f_to_kind(Kind::Double)?;
+        Ok(self.weights(id, scale, &logits)?.f_dot(&bias)?.f_double_value(&[])?)
     }
 }

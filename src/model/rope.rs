@@ -155,12 +155,34 @@ impl Rotation {
         Ok(Self { cos, sin, ..*self })
     }
 
-    /// Rotates the first `dim` dimensions of `x`, [batch, pos, head, d_head].
+    /// Another handle of the same rotation.
+    pub fn shallow_clone(&self) -> Self {
+        Self { cos: self.cos.shallow_clone(), sin: self.sin.shallow_clone(), ..*self }
+    }
+
+    /// The rotations of these positions among those of one prompt, int64 [row].
+    ///
+    /// # Errors
+    /// A position out of range.
+    pub fn at(&self, positions: &Tensor) -> Result<Self> {
+        let (cos, sin) = (self.cos.f_index_select(0, positions)?, self.sin.f_index_select(0, positions)?);
+        Ok(Self { cos, sin, ..*self })
+    }
+
+    /// The transposed map: the rotation back, with the same factor.
+    ///
+    /// # Errors
+    /// A libtorch error, such as too little memory.
+    pub fn transposed(&self) -> Result<Self> {
+        Ok(Self { cos: self.cos.shallow_clone(), sin: self.sin.f_neg()?, ..*self })
+    }
+
+    /// Rotates the first `dim` dimensions of `x`, [.., pos, head, d_head].
     ///
     /// # Errors
     /// A libtorch error, such as too little memory.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let d_head = x.size()[3];
+        let d_head = x.size()[x.dim() - 1];
         if d_head == self.dim {
             return self.rotate(x);
         }

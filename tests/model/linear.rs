@@ -4,12 +4,14 @@ use std::rc::Rc;
 
 use crate::support::checkpoint::Checkpoint;
 use crate::support::{TINY, device, generator, load, max_difference, tiny_path};
+use lancet::linear::live::Through;
 use lancet::linear::map::LinearMap;
 use lancet::linear::operator::{Operator, Step};
 use lancet::linear::path::best::Meeting;
 use lancet::linear::path::compose::Composer;
 use lancet::linear::path::cuts::Cuts;
 use lancet::linear::path::draw::draw;
+use lancet::linear::path::edge::Hop;
 use lancet::linear::path::graph::{Graph, Path};
 use lancet::linear::path::method::Selection;
 use lancet::linear::path::plan::Plan;
@@ -55,6 +57,8 @@ fn request(edges: Edges) -> GraphRequest {
         edges,
         mode: Mode::Eq3,
         granularity: Granularity::Token,
+        until: None,
+        through: Through::Values,
     }
 }
 
@@ -457,7 +461,12 @@ fn a_paths_matrix_and_its_singular_values_are_those_of_the_factors() {
         let map = frozen(&model);
         let depth = map.depth();
         let steps: Vec<Step> = (0..depth)
-            .map(|layer| Step { target: if layer + 1 == depth { 5 } else { 3 }, heads: None, residual: None })
+            .map(|layer| Step {
+                target: if layer + 1 == depth { 5 } else { 3 },
+                heads: None,
+                residual: None,
+                hop: Hop::Value,
+            })
             .collect();
         let operator = Operator::path(&map, (0, 2), &steps).expect("a path");
         let matrix = operator.matrix().expect("a matrix");

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use crate::support::{TINY, assert_contains, load, max_difference, run_script, script_failure, session, tiny_path};
+use lancet::linear::live::Through;
 use lancet::linear::map::LinearMap;
 use lancet::linear::path::graph::{Graph, Path};
 use lancet::linear::path::method::Selection;
@@ -115,6 +116,8 @@ fn all_paths_of_a_token_sum_to_its_total_in_every_metric() {
             edges: Edges::All,
             mode: Mode::Eq3,
             granularity: Granularity::Token,
+            until: None,
+            through: Through::Values,
         };
         let graph = Graph::new(&map, request.clone()).expect("a graph");
         let paths: Vec<Path> = Walk::new(&graph, graph.depth()).collect();

@@ -7,6 +7,7 @@ use crate::support::{
     Expected, TINY, assert_contains, eval, eval_tensor, fixture, generator, load, max_difference, run_script,
     script_failure, session, tiny_path,
 };
+use lancet::linear::live::Through;
 use lancet::linear::map::LinearMap;
 use lancet::linear::path::graph::{Graph, Path};
 use lancet::linear::path::request::{Edges, Granularity, GraphRequest, Mode};
@@ -71,6 +72,8 @@ fn paths_are_those_multiplied_out() {
                 edges: Edges::Argmax,
                 mode,
                 granularity: Granularity::Token,
+                until: None,
+                through: Through::Values,
             };
             let graph = Graph::new(&map, request).expect("a graph");
             let readout = map.readout(answer, Scale::Logit, graph.request.to).expect("a readout");

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use crate::support::svg::assert_well_formed;
 use crate::support::{eval, load, logits, run_script, script_failure, session, tiny_path};
+use lancet::linear::live::Through;
 use lancet::linear::map::LinearMap;
 use lancet::linear::path::method::Selection;
 use lancet::linear::path::plan::Plan;
@@ -25,7 +26,15 @@ fn table(name: &str, granularity: Granularity) -> PathTable {
     let map = LinearMap::freeze(Rc::new(model), PROMPT).expect("a map");
     let from = if granularity == Granularity::Head { vec![3, 4, 5] } else { (0..PROMPT.len() as i64).collect() };
     let edges = if granularity == Granularity::Head { Edges::Argmax } else { Edges::All };
-    let request = GraphRequest { from, to: PROMPT.len() as i64 - 1, edges, mode: Mode::Eq3, granularity };
+    let request = GraphRequest {
+        from,
+        to: PROMPT.len() as i64 - 1,
+        edges,
+        mode: Mode::Eq3,
+        granularity,
+        until: None,
+        through: Through::Values,
+    };
     let options = TableOptions { selection: Selection::All, max_rank: 20, keep_low: true, hold: true };
     Plan::new(&map, request, ANSWER, Scale::Logit, options).expect("a plan").run(&mut |_| Ok(())).expect("paths")
 }

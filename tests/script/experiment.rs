@@ -185,7 +185,15 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
     (
         "circuit_selection",
         &["--task", "anim_color", "--task", "can_fly", "--max-rank", "8000", "--resamples", "200"],
-        &["report.html", "layers.csv", "layers.tex", "patched.csv", "patched.tex", "small_anim_color_can_fly.svg"],
+        &[
+            "report.html",
+            "layers.csv",
+            "layers.tex",
+            "patched.csv",
+            "patched.tex",
+            "origins.csv",
+            "small_anim_color_can_fly.svg",
+        ],
     ),
     (
         "function_vectors",

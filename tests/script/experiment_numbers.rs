@@ -578,6 +578,17 @@ fn experiments_with_paths_count_what_enumeration_counts() {
             assert!(number(row, "p") >= 1.0 / 201.0 && number(row, "p") <= number(row, "p_holm"));
         }
     }
+    let origins = rows(&out, "origins.csv");
+    assert!(!origins.is_empty());
+    for row in &origins {
+        let map = &maps[usize::from(row["task"] == "can_fly")];
+        let (layer, head) = (number(row, "layer") as usize, number(row, "head") as usize);
+        close(number(row, "activity"), map[layer][head], "the activity");
+        for column in ["query_share", "query_others", "key_share", "key_others", "probability"] {
+            assert!((0.0..=1.0).contains(&number(row, column)), "{column}: {}", row[column]);
+        }
+        assert!(layer > 0, "in layer 0 a query or key is made of its own token alone");
+    }
 }
 
 /// A layer without activity in a task has no correlation, and no value derived from it.

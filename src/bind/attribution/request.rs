@@ -80,7 +80,7 @@ impl Request {
             return Err(Error::new(format!("there are {} answers for {} prompts", answers.len(), clean.len())));
         }
         for id in answers.iter().chain(&asked.against).flatten() {
-            language_model.decoder.check_ids(&[*id], "an answer")?;
+            language_model.decoder.check_outputs(&[*id], "an answer")?;
         }
         Ok(Self {
             graph: Graph::new(language_model.config()),

@@ -147,8 +147,8 @@ pub mod functions {
     ///
     /// A path is an array of positions, one for each node from layer 0 on. It can also be a map with `positions` and,
     /// if wanted, `layer` (of its first node; 0), `heads` (for each step, the heads that take part; all) and `residual`
-    /// (for each step, whether the residual stream takes part; from a position to itself only). A row of a path table
-    /// is such a map.
+    /// (for each step, whether the residual stream takes part; from a position to itself only) and `hops` (for each
+    /// step V, Q or K: what it passes of its heads; V). A row of a path table is such a map.
     ///
     /// # Example
     /// ```rhai

@@ -32,8 +32,11 @@ impl Linear {
         scale(*metric, &asked.needs.against.concat()).ok_or_else(|| not_linear(*metric))
     }
 
-    /// The metric that the options `answer`, `metric` and `to` ask for.
+    /// The metric that the options `answer`, `metric` and `to` ask for, or the score that `root` does.
     pub(super) fn readout(&self, options: &mut Options) -> Result<Readout> {
+        if let Some((place, side)) = self.root(options)? {
+            return self.map.score_readout(place, side);
+        }
         let answer = self.answer(options)?;
         let scale = self.scale(options, answer)?;
         self.map.readout(answer, scale, self.to(options)?)

@@ -7,9 +7,11 @@ mod path;
 mod path_graph;
 mod path_request;
 mod paths;
+mod scores;
 
 pub use path_graph::PathGraphHandle;
 pub use paths::Paths;
+pub use scores::ScoresHandle;
 
 use std::rc::Rc;
 
@@ -58,6 +60,7 @@ pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Linear, exported_manifest!(grid::functions));
     module::register(engine, Topic::Linear, exported_manifest!(paths::functions));
     module::register(engine, Topic::Linear, exported_manifest!(path_graph::functions));
+    module::register(engine, Topic::Linear, exported_manifest!(scores::functions));
 }
 
 impl Linear {
@@ -96,9 +99,9 @@ fn tensor(value: Result<tch::Tensor>) -> ScriptResult<Tensor> {
 
 fn totals(linear: &Linear, options: &mut Options) -> Result<tch::Tensor> {
     let ids = options.array("ids")?;
-    if options.has("answer") || options.has("metric") {
+    if ["answer", "metric", "root"].iter().any(|key| options.has(key)) {
         if ids.is_some() {
-            return Err(Error::new("`totals` takes either `ids`, for logits, or `answer` and `metric`"));
+            return Err(Error::new("`totals` takes either `ids`, for logits, or `answer` and `metric`, or `root`"));
         }
         return linear.map.totals_in(&linear.readout(options)?);
     }
@@ -130,7 +133,7 @@ fn flow(linear: &Linear, options: Map) -> Result<Map> {
         "constant" => readout.constant,
         "value" => readout.value,
     };
-    map.insert(readout.scale.name().into(), readout.value.into());
+    map.insert(readout.target.name().into(), readout.value.into());
     Ok(map)
 }
 
@@ -215,7 +218,8 @@ mod functions {
     ///
     /// Options: `to`, the position of the logits (-1); `ids`, the tokens to measure, which gives [source, id] for much
     /// less work; `answer` and `metric` (as in `flow`), which give what each token contributes to that metric,
-    /// [source]. Tokens after `to` contribute nothing, unless attention is bidirectional.
+    /// [source]. Tokens after `to` contribute nothing, unless attention is bidirectional. `root`, as in `paths`, gives
+    /// what each token contributes to a head's score by way of its query or key.
     ///
     /// # Example
     /// ```rhai
@@ -275,6 +279,10 @@ mod functions {
     /// this run: each logit counts with the weight 1 (the answer's) or 0 minus its probability, and `constant` is minus
     /// the entropy. A metric that is not linear in the logits (`probability`, `rr`, `rank`, `kl`) has no such parts.
     ///
+    /// `root`, as in `paths`, splits a head's score in place of a metric, by way of its query or of its key: `node`
+    /// [layer + 1, pos], `head`, `mlp` and the biases are those of the layers before it, `final_bias` that of the query
+    /// or key itself, and `value`, also called `score`, is the score before soft cap and mask.
+    ///
     /// # Example
     /// ```rhai
     /// let lin = load_model("smollm2").linearize("The capital of France is");
@@ -282,6 +290,7 @@ mod functions {
     /// print(flow.node[0]);
     /// print(flow.head.sum([2, 3]).shape);
     /// print(lin.flow(#{ answer: " Paris", metric: "log_probability" }).node[0]);
+    /// print(lin.flow(#{ root: #{ layer: 3, head: 4, query: -1, key: 3, side: "key" } }).node[0]);
     /// ```
     #[rhai_fn(name = "flow", return_raw, pure)]
     pub fn flow_of(linear: &mut Linear, request: Map) -> ScriptResult<Map> {

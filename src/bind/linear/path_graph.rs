@@ -6,14 +6,16 @@ use std::rc::Rc;
 use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
-use super::paths::Paths;
+use super::paths::{self, Paths};
+use super::scores::root_label;
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::Result;
+use crate::linear::path::edge::Hop;
 use crate::linear::path_graph::{Names, PathEdge, PathGraph, PathNode, Pruning, Share};
-use crate::linear::readout::Scale;
+use crate::linear::readout::Target;
 
 /// The script's handle of a graph of paths.
 #[derive(Debug, Clone)]
@@ -27,17 +29,15 @@ impl Handle for PathGraphHandle {
         let (nodes, edges, share) = (self.0.nodes.len(), self.0.edges.len(), self.0.explained * 100.0);
         let counts =
             format!("graph of {} paths: {nodes} nodes, {edges} edges, {share:.1}% explained", self.0.total.paths);
-        match &self.0.scale {
-            Scale::Logit => counts,
-            scale => format!("{counts}, measured by {}", scale.words()),
-        }
+        paths::measured(counts, &self.0.target)
     }
 }
 
 fn make(paths: &Paths, options: Map) -> Result<PathGraphHandle> {
+    let has_ranks = matches!(paths.table.target, Target::Answer { .. });
     let pruning = Options::read("path_graph", options, |options| {
         Ok(Pruning {
-            high_ranking_only: options.boolean("high_ranking_only")?.unwrap_or(true),
+            high_ranking_only: options.boolean("high_ranking_only")?.unwrap_or(has_ranks),
             min_node: options.number("min_node")?.unwrap_or(0.01),
             min_edge: options.number("min_edge")?.unwrap_or(0.01),
         })
@@ -58,14 +58,18 @@ fn names(paths: &Paths) -> Result<Names> {
     };
     let tokens = texts(ids)?;
     let prompt = if model.has_tokenizer() { model.decode(ids)? } else { tokens.join(" ") };
-    Ok(Names { model: model.name.clone(), prompt, tokens, answer: texts(&[paths.table.answer])?.concat() })
+    let answer = match &paths.table.target {
+        Target::Answer { id, .. } => texts(&[*id])?.concat(),
+        Target::Score { place, side } => root_label(*place, *side),
+    };
+    Ok(Names { model: model.name.clone(), prompt, tokens, answer })
 }
 
 impl PathGraphHandle {
     /// The map with a share's fields besides.
     fn with_share(&self, mut map: Map, share: Share) -> Map {
         map.extend(map! { "influence" => share.influence, "paths" => share.paths as i64 });
-        map.insert(self.0.scale.name().into(), share.value.into());
+        map.insert(self.0.target.name().into(), share.value.into());
         map
     }
 
@@ -76,7 +80,10 @@ impl PathGraphHandle {
     }
 
     fn edge(&self, edge: &PathEdge) -> Map {
-        let head = |(head, share): (&i64, &Share)| Dynamic::from(self.with_share(map! { "head" => *head }, *share));
+        let head = |((head, hop), share): (&(i64, Hop), &Share)| {
+            let head_map = map! { "head" => *head, "hop" => hop.letter().to_string() };
+            Dynamic::from(self.with_share(head_map, *share))
+        };
         let edge_map = map! {
             "layer" => edge.layer as i64,
             "source" => i64::from(edge.source),
@@ -96,7 +103,8 @@ pub mod functions {
     /// the paths through it, divided by the sum over all paths that count. It ranges from 0 to 1, and sums to 1 over
     /// the nodes, or the edges, of any layer before pruning. For a table of sampled paths it is an estimate.
     ///
-    /// Options: `high_ranking_only` (true: only paths with a rank up to the table's `max_rank` count), `min_node` and
+    /// Options: `high_ranking_only` (true: only paths with a rank up to the table's `max_rank` count; paths to a head's
+    /// score have none, and all count), `min_node` and
     /// `min_edge` (0.01: drops nodes and edges of less influence, and then those that no longer connect a source token
     /// with the end).
     ///
@@ -127,8 +135,8 @@ pub mod functions {
     /// The edges left, by layer, source and target, as maps.
     ///
     /// Each has `layer`, `source` and `target` (positions at that layer and the next), `influence`, `logit` and
-    /// `paths`. `heads` holds maps of `head` and the same three numbers for the paths along that head; `residual` holds
-    /// them for the residual stream.
+    /// `paths`. `heads` holds maps of `head`, `hop` (V, Q or K: what of the head the paths pass) and the same three
+    /// numbers for the paths along that head; `residual` holds them for the residual stream.
     #[rhai_fn(get = "edges", pure)]
     pub fn graph_edges(graph: &mut PathGraphHandle) -> Array {
         graph.0.edges.iter().map(|edge| Dynamic::from(graph.edge(edge))).collect()

@@ -6,6 +6,9 @@ use super::Linear;
 use crate::bind::convert::{expected, integers};
 use crate::bind::option::Options;
 use crate::error::{Error, Result, unknown};
+use crate::linear::attention::Side;
+use crate::linear::head_score::Place;
+use crate::linear::live::Through;
 use crate::linear::path::method::Selection;
 use crate::linear::path::plan::Plan;
 use crate::linear::path::request::{Edges, Granularity, GraphRequest, Mode};
@@ -15,9 +18,7 @@ use crate::linear::readout::Scale;
 /// What a call asks for.
 pub struct Call {
     request: GraphRequest,
-    answer: i64,
-    /// What paths are measured in
-    pub scale: Scale,
+    end: End,
     /// Which paths
     pub options: TableOptions,
     /// The most paths to compute
@@ -26,6 +27,12 @@ pub struct Call {
     pub file: Option<String>,
     /// Whether to show no progress
     pub quiet: bool,
+}
+
+/// What paths lead to.
+enum End {
+    Answer(i64, Scale),
+    Score(Place, Side),
 }
 
 /// What to do where memory is too small.
@@ -39,9 +46,21 @@ impl Call {
     }
 
     fn of(linear: &Linear, options: &mut Options) -> Result<Self> {
-        let answer = linear.answer(options)?;
-        let scale = linear.scale(options, answer)?;
-        let request = request(linear, options)?;
+        let end = match linear.root(options)? {
+            Some((place, side)) => {
+                for key in ["keep", "max_rank"] {
+                    if options.has(key) {
+                        return Err(Error::new(format!("paths to a head's score have no ranks: leave `{key}` out")));
+                    }
+                }
+                End::Score(place, side)
+            }
+            None => {
+                let answer = linear.answer(options)?;
+                End::Answer(answer, linear.scale(options, answer)?)
+            }
+        };
+        let request = request(linear, options, &end)?;
         let positive = |key: &str, value: Option<i64>| match value {
             Some(value) if value < 1 => {
                 Err(Error::new(format!("option `{key}` is {value}")).hint("it must be at least 1"))
@@ -65,8 +84,7 @@ impl Call {
         let file = options.string("file")?;
         Ok(Self {
             request,
-            answer,
-            scale,
+            end,
             options: TableOptions { selection, max_rank, keep_low, hold: file.is_none() },
             limit: positive("limit", options.integer("limit")?)?.unwrap_or(1_000_000),
             file,
@@ -77,17 +95,25 @@ impl Call {
     /// The plan of what is asked for.
     pub fn plan<'a>(&self, linear: &'a Linear) -> Result<Plan<'a>> {
         let mode = match self.request.granularity {
+            _ if self.request.mode == Mode::Eq3 => "use `granularity: \"head\"`",
             Granularity::Token => "use `mode: \"eq3\"`",
             Granularity::Head => "use `granularity: \"token\"`, or `mode: \"eq3\"`",
         };
         self.request.check_mode(linear.map.config()).map_err(|error| error.hint(mode))?;
         self.request.check_memory(&linear.map).map_err(|error| error.hint(LESS_MEMORY))?;
-        Plan::new(&linear.map, self.request.clone(), self.answer, self.scale.clone(), self.options)
+        let readout = match &self.end {
+            End::Answer(answer, scale) => linear.map.readout(*answer, scale.clone(), self.request.to)?,
+            End::Score(place, side) => linear.map.score_readout(*place, *side)?,
+        };
+        Plan::to(&linear.map, self.request.clone(), readout, self.options)
     }
 }
 
-fn request(linear: &Linear, options: &mut Options) -> Result<GraphRequest> {
-    let to = linear.to(options)?;
+fn request(linear: &Linear, options: &mut Options, end: &End) -> Result<GraphRequest> {
+    let (to, until) = match end {
+        End::Answer(..) => (linear.to(options)?, None),
+        End::Score(place, side) => (place.position(*side), Some(place.layer)),
+    };
     let mut from = match options.any("from") {
         None => (0..=to).collect(),
         Some(value) => match (value.as_int(), value.read_lock::<Array>()) {
@@ -114,6 +140,12 @@ fn request(linear: &Linear, options: &mut Options) -> Result<GraphRequest> {
     };
     let mode = options.choice("mode", &[("eq3", Mode::Eq3), ("released", Mode::Released)])?;
     let granularity = options.choice("granularity", &[("token", Granularity::Token), ("head", Granularity::Head)])?;
-    let (mode, granularity) = (mode.unwrap_or(Mode::Eq3), granularity.unwrap_or(Granularity::Token));
-    Ok(GraphRequest { from, to, edges, mode, granularity })
+    let through = options.choice("through", &[("v", Through::Values), ("qkv", Through::All)])?;
+    let through = through.unwrap_or(Through::Values);
+    let usual = match through {
+        Through::Values => Granularity::Token,
+        Through::All => Granularity::Head,
+    };
+    let (mode, granularity) = (mode.unwrap_or(Mode::Eq3), granularity.unwrap_or(usual));
+    Ok(GraphRequest { from, to, edges, mode, granularity, until, through })
 }

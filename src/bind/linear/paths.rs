@@ -7,18 +7,21 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map};
 
 use super::path_request::{Call, LESS_MEMORY};
+use super::scores::root_label;
 use super::{Linear, tensor};
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::map::map;
 use crate::bind::model::Model;
 use crate::error::{Error, Result};
+use crate::linear::live::Through;
+use crate::linear::path::edge::Edge;
 use crate::linear::path::export::{self, PathFile};
 use crate::linear::path::graph::Path;
 use crate::linear::path::method::Selection;
 use crate::linear::path::score::Score;
 use crate::linear::path::table::{PathTable, Start};
-use crate::linear::readout::Scale;
+use crate::linear::readout::{Scale, Target};
 use crate::progress::Progress;
 use crate::tensor::Tensor;
 
@@ -39,10 +42,20 @@ impl Handle for Paths {
         let high: u64 = self.table.starts.iter().map(|start| start.high_ranking).sum();
         let computed: u64 = self.table.starts.iter().map(|start| start.computed).sum();
         let counts = format!("{computed} paths, {high} of them with rank up to {}", self.table.options.max_rank);
-        match &self.table.scale {
-            Scale::Logit => counts,
-            scale => format!("{counts}, measured by {}", scale.words()),
-        }
+        let counts = match self.table.target {
+            Target::Answer { .. } => counts,
+            Target::Score { .. } => format!("{computed} paths"),
+        };
+        measured(counts, &self.table.target)
+    }
+}
+
+/// A description of paths with what they are measured in, unless it is the logit.
+pub fn measured(counts: String, target: &Target) -> String {
+    match target {
+        Target::Answer { scale: Scale::Logit, .. } => counts,
+        Target::Answer { scale, .. } => format!("{counts}, measured by {}", scale.words()),
+        Target::Score { place, side } => format!("{counts} to the score {}", root_label(*place, *side)),
     }
 }
 
@@ -57,7 +70,7 @@ fn paths(linear: &Linear, options: Map) -> Result<Paths> {
         error.hint(format!("raise `limit`, choose fewer starts by `from`, fewer edges by `edges`{others}"))
     })?;
     plan.check_memory().map_err(|error| error.hint(LESS_MEMORY))?;
-    let mut file = call.file.map(|file| PathFile::create(FilePath::new(&file), &call.scale)).transpose()?;
+    let mut file = call.file.map(|file| PathFile::create(FilePath::new(&file), plan.target())).transpose()?;
     let progress = (!call.quiet).then(|| Progress::new(plan.estimate.asked as u64, "paths"));
     let table = plan.run(&mut |block| {
         progress.iter().for_each(|progress| progress.tick(block.computed));
@@ -84,7 +97,7 @@ fn estimate(linear: &Linear, options: Map) -> Result<Map> {
         "bytes" => estimate.bytes,
         "seconds" => estimate.seconds,
     };
-    map.insert(call.scale.name().into(), Dynamic::from(super::vector(&plan.sums()?)?));
+    map.insert(plan.target().name().into(), Dynamic::from(super::vector(&plan.sums()?)?));
     Ok(map)
 }
 
@@ -108,9 +121,16 @@ impl Paths {
             "positions" => positions.iter().map(|position| i64::from(*position).into()).collect::<Array>(),
             "heads" => heads,
             "residual" => residual,
-            "rank" => score.rank.map_or(Dynamic::UNIT, Dynamic::from),
         };
-        map.insert(self.table.scale.name().into(), score.value.into());
+        if let Target::Answer { .. } = self.table.target {
+            map.insert("rank".into(), score.rank.map_or(Dynamic::UNIT, Dynamic::from));
+        }
+        if graph.request.through == Through::All {
+            let letter = |edge: &Edge| if edge.residual { "r".to_owned() } else { edge.hop.letter().to_string() };
+            let hops = graph.edges_of(path).map(|edge| Dynamic::from(letter(edge)));
+            map.insert("hops".into(), hops.collect::<Array>().into());
+        }
+        map.insert(self.table.target.name().into(), score.value.into());
         if self.model.get().has_tokenizer() {
             let ids: Vec<i64> = positions.iter().map(|position| self.table.tokens[*position as usize]).collect();
             let tokens: Array = self.model.get().tokens(&ids)?.into_iter().map(Dynamic::from).collect();
@@ -121,18 +141,22 @@ impl Paths {
 
     fn start(&self, start: &Start) -> Map {
         let (high, error) = start.high_ranking_paths(self.table.options.selection);
-        let name = self.table.scale.name();
+        let name = self.table.target.name();
         let mut map = map! {
             "position" => start.position,
             "paths" => count(start.paths),
             "computed" => start.computed as i64,
-            "high_ranking" => high,
-            "standard_error" => error,
-            "hits" => start.high_ranking as i64,
             "total" => start.total,
         };
         map.insert(name.into(), start.value.into());
-        map.insert(format!("high_{name}").into(), start.high_value.into());
+        if let Target::Answer { .. } = self.table.target {
+            map.extend(map! {
+                "high_ranking" => high,
+                "standard_error" => error,
+                "hits" => start.high_ranking as i64,
+            });
+            map.insert(format!("high_{name}").into(), start.high_value.into());
+        }
         map.insert(format!("graph_{name}").into(), start.graph_value.into());
         map
     }
@@ -151,12 +175,29 @@ impl Paths {
 
 #[export_module(manifest)]
 pub mod functions {
-    /// Traces paths, and measures the answer's logit, or another metric, and its rank in each.
+    /// Traces paths to the answer or to a head's score, and measures what each contributes.
     ///
     /// A path is a sequence of nodes from a source token to the last position. It contributes c = W_U S_final A E[t] to
     /// the logits, where A is the product of its edges' maps. The rank is the answer's among all tokens in c.
     ///
-    /// Needed: `answer` (a token id, or text, of which the first token counts). Options:
+    /// Why does a head look there? `root` takes a head's score, before soft cap and mask, as the end: paths lead to the
+    /// position of its query while the key is fixed, or to that of its key while the query is. Under the frozen norms
+    /// the score is linear in either, so this is exact: the paths of all tokens along all edges, and the biases that
+    /// `flow` lists for the same root, sum to the score.
+    ///
+    /// `through: "qkv"` lets paths pass a head by its query (Q, which stays at its position) or key (K, from the key's
+    /// position to the query's) as well as by its value (V). That is a linearisation: a query or key acts on what a
+    /// head writes by the derivative of the softmax (and of a soft cap) at this run, sum over j of p_j (v_j - mean)
+    /// ds_j with p the pattern, v the values and mean their mean under p. The divisors of norms, those of queries and keys
+    /// too, and the slopes of MLPs stay frozen. A Q hop counts the scores of all keys. The values of all paths of a
+    /// token then sum to its part of the derivative of the metric by a common factor of all embeddings; the paths of V
+    /// hops alone among them sum to the token's total as before.
+    ///
+    /// Needed: `answer` (a token id, or text, of which the first token counts), or `root`. Options:
+    /// - `root`: `#{ layer, head, query, key, side }`, with `side` `"query"` or `"key"`: the one that is not fixed.
+    ///   Values are called `score`, and there are no ranks. `answer`, `metric`, `to`, `keep` and `max_rank` do not go
+    ///   with it
+    /// - `through`: `"v"` (default) or `"qkv"`, which goes with `granularity: "head"`
     /// - `metric`: what paths are measured in, as in `flow`; `"logit"` by default. Ranks stay the answer's among all
     ///   tokens. `"log_probability"` counts by its differential at this run
     /// - `from`: one or several positions to start from; all by default. `to`: the position to end at, -1 by default
@@ -165,7 +206,8 @@ pub mod functions {
     /// - `mode`: `"eq3"` (default; heads weighted by their attention, the residual stream from a position to itself
     ///   only) or `"released"` (as in the paper's code: all heads with weight 1, and the residual stream, on every
     ///   edge)
-    /// - `granularity`: `"token"` (default) or `"head"` (each step along one head or along the residual stream)
+    /// - `granularity`: `"token"` (default; with `through: "qkv"`, `"head"`) or `"head"` (each step along one head or
+    ///   along the residual stream)
     /// - `max_rank`: a path of this rank or better is high-ranking, 100 by default
     /// - `limit`: more paths than this are refused before anything is computed, 1,000,000 by default
     /// - `sample`: n draws n paths uniformly with replacement, by `seed`
@@ -188,6 +230,9 @@ pub mod functions {
     /// let highest = lin.paths(#{ answer: " bigger", metric: "centred_logit", highest: 5, quiet: true });
     /// print(highest.value);
     /// print(highest.rows()[0].centred_logit);
+    /// let root = #{ layer: 2, head: 4, query: -1, key: 1, side: "key" };
+    /// let why = lin.paths(#{ root: root, through: "qkv", highest: 5, quiet: true });
+    /// print(why.rows()[0].hops);
     /// ```
     #[rhai_fn(name = "paths", return_raw, pure)]
     pub fn paths_of(linear: &mut Linear, request: Map) -> ScriptResult<Paths> {
@@ -219,6 +264,8 @@ pub mod functions {
     ///   paths of the graph. Of another metric than the logit the three are sums of values, and bear its name:
     ///   `centred_logit`, `high_centred_logit`, `graph_centred_logit`
     /// - `total`: the token's contribution along all edges
+    ///
+    /// Of paths to a head's score `score` and `graph_score` are such sums, and nothing is high-ranking.
     #[rhai_fn(get = "starts", pure)]
     pub fn paths_starts(paths: &mut Paths) -> Array {
         paths.table.starts.iter().map(|start| Dynamic::from(paths.start(start))).collect()
@@ -232,8 +279,9 @@ pub mod functions {
 
     /// Every path that the table holds, as maps; those of `highest` start with the highest value.
     ///
-    /// Each has `positions`; `heads` and `residual`, for each step; `logit`, or the value by the name of another
-    /// metric; `rank`; and, with a tokenizer, `tokens` as text.
+    /// Each has `positions`; `heads` and `residual`, for each step; with `through: "qkv"`, `hops`, for each step V, Q
+    /// or K, or r for the residual stream; `logit`, or the value by the name of another metric, or `score`; `rank`, of
+    /// paths to a token; and, with a tokenizer, `tokens` as text.
     #[rhai_fn(name = "rows", return_raw, pure)]
     pub fn paths_rows(paths: &mut Paths) -> ScriptResult<Array> {
         let held = paths.held()?;
@@ -243,9 +291,9 @@ pub mod functions {
     /// The answer's logit in each path's contribution, [path]; paths measured in another metric have a `value`.
     #[rhai_fn(get = "logit", return_raw, pure)]
     pub fn paths_logit(paths: &mut Paths) -> ScriptResult<Tensor> {
-        match &paths.table.scale {
-            Scale::Logit => tensor(paths.values()),
-            scale => Err(Error::new(format!("these paths are measured in `{}`, not in logits", scale.name()))
+        match &paths.table.target {
+            Target::Answer { scale: Scale::Logit, .. } => tensor(paths.values()),
+            target => Err(Error::new(format!("these paths are measured in `{}`, not in logits", target.name()))
                 .hint("read `value`"))?,
         }
     }
@@ -259,7 +307,7 @@ pub mod functions {
     /// The name of the metric that paths are measured in.
     #[rhai_fn(get = "metric", pure)]
     pub fn paths_metric(paths: &mut Paths) -> String {
-        paths.table.scale.name().to_owned()
+        paths.table.target.name().to_owned()
     }
 
     /// The answer's rank in each path's contribution, [path].
@@ -297,6 +345,7 @@ pub mod functions {
     }
 
     /// The share of high-ranking paths in which each head takes part, [layer, head]; NaN where there is no such path.
+    /// Paths to a head's score have no ranks.
     ///
     /// # Example
     /// ```rhai
@@ -319,7 +368,8 @@ pub mod functions {
     /// Writes the paths that the table holds to a .csv or .parquet file.
     ///
     /// Columns: `source` (position), `positions` (in parquet a list), `heads` of each step (joined by +; r is the
-    /// residual stream), the answer's `logit` (or the value, by the name of another metric) and `rank`.
+    /// residual stream; through queries and keys with the letter of the hop, as in 3V or 3K), the answer's `logit` (or
+    /// the value, by the name of another metric, or `score`) and `rank`, which paths to a score do not have.
     ///
     /// # Example
     /// ```rhai

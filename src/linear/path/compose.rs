@@ -125,7 +125,7 @@ fn carry(scorer: &Scorer, segments: &[Segment], arrived: Arrived, scored: &mut S
     let vectors = Tensor::f_cat(&arrived.vectors, 0)?;
     let Some((segment, rest)) = segments.split_first() else {
         let scores = scorer.read_out(&vectors)?;
-        scored.add(arrived.paths.into_iter().zip(scores));
+        scored.add(arrived.paths.into_iter().zip(scores), scorer.is_unranked());
         return Ok(());
     };
     let size = scorer.map.config().d_model;

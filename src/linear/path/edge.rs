@@ -1,5 +1,7 @@
 //! Edges of one layer: which keys each head leads from.
 
+use crate::linear::live::Through;
+
 use super::request::{Edges, Granularity, GraphRequest, Mode};
 
 /// An edge from a node of one layer to a node of the next.
@@ -13,6 +15,38 @@ pub struct Edge {
     pub heads: u128,
     /// Whether the residual stream goes along it
     pub residual: bool,
+    /// What of its heads it passes
+    pub hop: Hop,
+}
+
+/// The vector by which a path passes a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hop {
+    /// The value, from the key's position to the query's
+    Value,
+    /// The query, at its own position: it moves the head's attention between all keys
+    Query,
+    /// The key, from its position to the query's: it moves the head's attention to or from the key
+    Key,
+}
+
+impl Hop {
+    /// V, Q or K.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Value => 'V',
+            Self::Query => 'Q',
+            Self::Key => 'K',
+        }
+    }
+
+    /// A head with its letter, where paths may pass others than values.
+    pub fn label(self, head: i64, through: Through) -> String {
+        match through {
+            Through::Values => head.to_string(),
+            Through::All => format!("{head}{}", self.letter()),
+        }
+    }
 }
 
 impl Edge {
@@ -35,13 +69,25 @@ pub fn layer_edges(pattern: &[f64], heads: usize, length: usize, request: &Graph
             }
         }
         for (source, bits) in to_target.into_iter().enumerate() {
-            let edge = |heads, residual| Edge { source: source as u32, target: target as u32, heads, residual };
+            let edge = |heads, residual| Edge {
+                source: source as u32,
+                target: target as u32,
+                heads,
+                residual,
+                hop: Hop::Value,
+            };
             let is_self = source == target;
             match (request.mode, request.granularity) {
                 (Mode::Released, _) if bits != 0 || is_self => edges.push(edge(bits, true)),
                 (Mode::Eq3, Granularity::Token) if bits != 0 || is_self => edges.push(edge(bits, is_self)),
                 (Mode::Eq3, Granularity::Head) => {
-                    edges.extend((0..heads).filter(|head| bits >> head & 1 == 1).map(|head| edge(1 << head, false)));
+                    let chosen = || (0..heads).filter(|head| bits >> head & 1 == 1).map(|head| edge(1 << head, false));
+                    edges.extend(chosen());
+                    if request.through == Through::All {
+                        edges.extend(chosen().map(|edge| Edge { hop: Hop::Key, ..edge }));
+                        let all = (0..heads).filter(|_| is_self).map(|head| edge(1 << head, false));
+                        edges.extend(all.map(|edge| Edge { hop: Hop::Query, ..edge }));
+                    }
                     edges.extend(is_self.then(|| edge(0, true)));
                 }
                 _ => {}

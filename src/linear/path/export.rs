@@ -11,17 +11,20 @@ use crate::data::parquet::{Column, ColumnType, Writer};
 use crate::error::{Error, Result};
 use crate::file::{Draft, format_of};
 use crate::interrupt;
-use crate::linear::readout::Scale;
+use crate::linear::readout::Target;
 
-/// The columns of paths measured in `scale`.
-fn columns_of(scale: &Scale) -> [(&'static str, ColumnType); 5] {
-    [
+/// The columns of paths to `target`; those to a head's score have no ranks.
+fn columns_of(target: &Target) -> Vec<(&'static str, ColumnType)> {
+    let mut columns = vec![
         ("source", ColumnType::Integer),
         ("positions", ColumnType::Integers),
         ("heads", ColumnType::Text),
-        (scale.name(), ColumnType::Double),
-        ("rank", ColumnType::Integer),
-    ]
+        (target.name(), ColumnType::Double),
+    ];
+    if has_ranks(target) {
+        columns.push(("rank", ColumnType::Integer));
+    }
+    columns
 }
 
 /// The format of a path table's file.
@@ -38,6 +41,7 @@ const FORMATS: &[(&str, Format)] = &[("csv", Format::Csv), ("parquet", Format::P
 pub struct PathFile {
     path: PathBuf,
     rows: Rows,
+    has_ranks: bool,
 }
 
 enum Rows {
@@ -46,21 +50,21 @@ enum Rows {
 }
 
 impl PathFile {
-    /// Starts a file of paths measured in `scale`.
+    /// Starts a file of paths to `target`.
     ///
     /// # Errors
     /// A file name that ends in neither .csv nor .parquet; a place that cannot be written to.
-    pub fn create(path: &FilePath, scale: &Scale) -> Result<Self> {
-        let columns = columns_of(scale);
+    pub fn create(path: &FilePath, target: &Target) -> Result<Self> {
+        let columns = columns_of(target);
         let rows = match format_of(path, FORMATS)? {
             Format::Csv => {
                 let mut writer = csv::Writer::from_writer(Draft::create(path)?);
-                writer.write_record(columns.map(|(name, _)| name)).map_err(|error| csv_failure(path, error))?;
+                writer.write_record(columns.iter().map(|(name, _)| name)).map_err(|error| csv_failure(path, error))?;
                 Rows::Csv(writer)
             }
             Format::Parquet => Rows::Parquet(Writer::create(path, &columns)?),
         };
-        Ok(Self { path: path.to_path_buf(), rows })
+        Ok(Self { path: path.to_path_buf(), rows, has_ranks: has_ranks(target) })
     }
 
     /// Adds rows.
@@ -69,17 +73,19 @@ impl PathFile {
     /// A path whose rank is not known; an I/O error.
     pub fn append(&mut self, block: PathBlock) -> Result<()> {
         match &mut self.rows {
-            Rows::Parquet(writer) => writer.append(columns(block)?),
+            Rows::Parquet(writer) => writer.append(columns(block, self.has_ranks)?),
             Rows::Csv(writer) => {
                 for (path, score) in block.paths {
                     let positions = block.graph.positions(path).iter().map(u32::to_string).collect::<Vec<_>>();
-                    let record = [
+                    let mut record = vec![
                         path.source.to_string(),
                         positions.join(" "),
                         heads(block.graph, path),
                         score.value.to_string(),
-                        score.known_rank()?.to_string(),
                     ];
+                    if self.has_ranks {
+                        record.push(score.known_rank()?.to_string());
+                    }
                     writer.write_record(&record).map_err(|error| csv_failure(&self.path, error))?;
                 }
                 Ok(())
@@ -108,7 +114,7 @@ impl PathFile {
 /// A file name that ends in neither .csv nor .parquet; a table that does not hold its paths; an I/O error.
 pub fn write(path: &FilePath, table: &PathTable) -> Result<()> {
     let held = table.held()?;
-    let mut file = PathFile::create(path, &table.scale)?;
+    let mut file = PathFile::create(path, &table.target)?;
     for paths in held.chunks(TOGETHER) {
         interrupt::check()?;
         file.append(PathBlock { graph: &table.graph, paths, computed: paths.len() as u64 })?;
@@ -120,29 +126,36 @@ fn csv_failure(path: &FilePath, error: csv::Error) -> Error {
     Error::io(path, &IoError::from(error))
 }
 
-fn columns(block: PathBlock) -> Result<Vec<Column>> {
+fn columns(block: PathBlock, has_ranks: bool) -> Result<Vec<Column>> {
     let (mut sources, mut positions, mut steps, mut values, mut ranks) = (vec![], vec![], vec![], vec![], vec![]);
     for (path, score) in block.paths {
         sources.push(i64::from(path.source));
         positions.push(block.graph.positions(path).into_iter().map(i64::from).collect());
         steps.push(heads(block.graph, path));
         values.push(score.value);
-        ranks.push(score.known_rank()?);
+        if has_ranks {
+            ranks.push(score.known_rank()?);
+        }
     }
-    Ok(vec![
-        Column::Integer(sources),
-        Column::Integers(positions),
-        Column::Text(steps),
-        Column::Double(values),
-        Column::Integer(ranks),
-    ])
+    let mut columns =
+        vec![Column::Integer(sources), Column::Integers(positions), Column::Text(steps), Column::Double(values)];
+    if has_ranks {
+        columns.push(Column::Integer(ranks));
+    }
+    Ok(columns)
 }
 
-/// The heads of each step joined by +, r for the residual stream; steps separated by spaces.
+fn has_ranks(target: &Target) -> bool {
+    matches!(target, Target::Answer { .. })
+}
+
+/// The heads of each step joined by +, r for the residual stream; steps separated by spaces. Where paths may pass
+/// queries and keys too, a letter says which: 3V, 3Q, 3K.
 fn heads(graph: &Graph, path: &Path) -> String {
+    let through = graph.request.through;
     let steps = graph.edges_of(path).map(|edge| {
         let residual = edge.residual.then(|| "r".to_owned());
-        edge.heads().map(|head| head.to_string()).chain(residual).collect::<Vec<_>>().join("+")
+        edge.heads().map(|head| edge.hop.label(head, through)).chain(residual).collect::<Vec<_>>().join("+")
     });
     steps.collect::<Vec<_>>().join(" ")
 }

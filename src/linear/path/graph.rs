@@ -1,12 +1,16 @@
 //! The graph of nodes (layer, position) whose edges paths follow.
 
+use std::rc::Rc;
+
 use tch::Tensor;
 
-use super::edge::{Edge, layer_edges};
+use super::edge::{Edge, Hop, layer_edges};
 use super::prune::{Count, prune, ways_from};
 use super::request::{GraphRequest, Mode};
 use crate::error::Result;
+use crate::linear::attention::Side;
 use crate::linear::layer::Crossing;
+use crate::linear::live::{Hops, LiveAttention, Through};
 use crate::linear::map::LinearMap;
 use crate::tensor::raw::numbers;
 
@@ -30,6 +34,8 @@ pub struct Graph {
     outgoing: Vec<Vec<Vec<u32>>>,
     /// For every layer, the last node's included, and position, the number of ways to the end
     ways: Vec<Vec<Count>>,
+    /// By layer, where paths may pass queries and keys
+    live: Option<Vec<Rc<LiveAttention>>>,
 }
 
 /// One layer's edges as tensors, one row per edge.
@@ -51,8 +57,13 @@ impl Graph {
         request.check_mode(map.config())?;
         request.check_memory(map)?;
         let (length, heads) = (map.length() as usize, map.config().n_heads as usize);
+        let depth = request.until.unwrap_or_else(|| map.depth());
         let patterns: Vec<Vec<f64>> =
-            map.frozen().layers.iter().map(|layer| numbers(&layer.pattern)).collect::<Result<_>>()?;
+            map.frozen().layers.iter().take(depth).map(|layer| numbers(&layer.pattern)).collect::<Result<_>>()?;
+        let live = match request.through {
+            Through::Values => None,
+            Through::All => Some((0..depth).map(|layer| Ok(Rc::new(map.live(layer)?))).collect::<Result<_>>()?),
+        };
         let mut layers: Vec<Vec<Edge>> =
             patterns.iter().map(|pattern| layer_edges(pattern, heads, length, &request)).collect();
         let ways = prune(&mut layers, length, request.to as usize);
@@ -62,7 +73,7 @@ impl Graph {
             .zip(&patterns)
             .map(|(edges, pattern)| EdgeTensors::new(map, edges, pattern, request.mode))
             .collect::<Result<_>>()?;
-        Ok(Self { request, layers, tensors, outgoing, ways })
+        Ok(Self { request, layers, tensors, outgoing, ways, live })
     }
 
     /// Number of layers.
@@ -101,15 +112,33 @@ impl Graph {
     /// A libtorch error.
     pub fn crossing(&self, layer: usize, numbers: &[u32]) -> Result<(Crossing, Tensor)> {
         let tensors = &self.tensors[layer];
-        let numbers: Vec<i64> = numbers.iter().map(|number| i64::from(*number)).collect();
-        let index = Tensor::f_from_slice(&numbers)?.f_to(tensors.target.device())?;
+        let index: Vec<i64> = numbers.iter().map(|number| i64::from(*number)).collect();
+        let index = Tensor::f_from_slice(&index)?.f_to(tensors.target.device())?;
         let pick = |tensor: &Tensor| tensor.f_index_select(0, &index);
         let crossing = Crossing {
             target: pick(&tensors.target)?,
             weight: pick(&tensors.weight)?,
             residual: pick(&tensors.residual)?,
+            hops: self.hops(layer, numbers)?,
         };
         Ok((crossing, pick(&tensors.source)?))
+    }
+
+    /// The rows of edges that pass queries or keys.
+    fn hops(&self, layer: usize, numbers: &[u32]) -> Result<Vec<Hops>> {
+        let Some(live) = &self.live else { return Ok(Vec::new()) };
+        let mut hops = Vec::new();
+        for (hop, side) in [(Hop::Query, Side::Query), (Hop::Key, Side::Key)] {
+            let edges = numbers.iter().map(|number| self.edge(layer, *number));
+            let (rows, edges): (Vec<i64>, Vec<&Edge>) = (0..).zip(edges).filter(|(_, edge)| edge.hop == hop).unzip();
+            if !edges.is_empty() {
+                let places = edges.iter().map(|edge| (edge.heads.trailing_zeros(), edge.source, edge.target));
+                let places: Vec<[i64; 3]> =
+                    places.map(|(head, source, target)| [head, source, target].map(i64::from)).collect();
+                hops.push(Hops::new(&live[layer], side, Some(&rows), &places)?);
+            }
+        }
+        Ok(hops)
     }
 
     /// The positions where a path starts, in the request's order.
@@ -168,7 +197,7 @@ impl EdgeTensors {
                 let place = (head * length + edge.target as usize) * length + edge.source as usize;
                 weight.push(match mode {
                     Mode::Released => 1.0,
-                    Mode::Eq3 if edge.heads >> head & 1 == 1 => pattern[place],
+                    Mode::Eq3 if edge.hop == Hop::Value && edge.heads >> head & 1 == 1 => pattern[place],
                     Mode::Eq3 => 0.0,
                 });
             }

@@ -10,7 +10,7 @@ use super::score::{Score, Scored, Scorer, TOGETHER};
 use super::table::{PathTable, TableOptions, Tally};
 use crate::error::Result;
 use crate::linear::map::LinearMap;
-use crate::linear::readout::{Readout, Scale};
+use crate::linear::readout::{Readout, Scale, Target};
 
 /// Some of the paths to keep, handed over as soon as they are scored.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +26,7 @@ pub struct PathBlock<'a> {
 /// Takes the paths of a table block by block, in order.
 pub type Sink<'a> = &'a mut dyn FnMut(PathBlock) -> Result<()>;
 
-/// The paths of one map to one answer, measured in one metric, planned.
+/// The paths of one map to one answer, measured in one metric, or to one head's score, planned.
 #[derive(Debug)]
 pub struct Plan<'a> {
     map: &'a LinearMap,
@@ -51,8 +51,17 @@ impl<'a> Plan<'a> {
         scale: Scale,
         options: TableOptions,
     ) -> Result<Self> {
-        let graph = Graph::new(map, request)?;
-        let readout = map.readout(answer, scale, graph.request.to)?;
+        let readout = map.readout(answer, scale, map.position(request.to)?)?;
+        Self::to(map, request, readout, options)
+    }
+
+    /// The same to what `readout` reads: paths end at its node, wherever the request says.
+    ///
+    /// # Errors
+    /// What the checks of [`GraphRequest`] refuse.
+    pub fn to(map: &'a LinearMap, request: GraphRequest, readout: Readout, options: TableOptions) -> Result<Self> {
+        let (until, to) = readout.node;
+        let graph = Graph::new(map, GraphRequest { until: Some(until), to, ..request })?;
         let scorer = Scorer { map, graph: &graph, readout: &readout, max_rank: options.ranks_wanted() };
         let method = Method::of(options.selection, &scorer);
         let estimate = Estimate::new(&scorer, &options, &method)?;
@@ -61,6 +70,11 @@ impl<'a> Plan<'a> {
 
     fn scorer(&self) -> Scorer<'_> {
         Scorer { map: self.map, graph: &self.graph, readout: &self.readout, max_rank: self.options.ranks_wanted() }
+    }
+
+    /// What the paths lead to.
+    pub fn target(&self) -> &Target {
+        &self.readout.target
     }
 
     /// The sum of all paths' values from each start, without enumerating them.
@@ -116,13 +130,13 @@ impl<'a> Plan<'a> {
             Method::Draw { count, seed } => {
                 for block in draw(&self.graph, *count, *seed).chunks(TOGETHER) {
                     let mut scored = Scored::default();
-                    scored.add(block.iter().cloned().zip(scorer.scores(block)?));
+                    scored.add(block.iter().cloned().zip(scorer.scores(block)?), scorer.is_unranked());
                     take(scored)?;
                 }
             }
             Method::Search { meeting, count } => {
                 let mut scored = Scored::default();
-                scored.add(meeting.search(scorer, *count)?);
+                scored.add(meeting.search(scorer, *count)?, scorer.is_unranked());
                 take(scored)?;
             }
         }

@@ -4,6 +4,7 @@ use tch::Device;
 
 use crate::device::check_memory;
 use crate::error::{Error, Result};
+use crate::linear::live::Through;
 use crate::linear::map::LinearMap;
 use crate::model::config::Config;
 
@@ -52,6 +53,10 @@ pub struct GraphRequest {
     pub mode: Mode,
     /// Whether heads have edges of their own
     pub granularity: Granularity,
+    /// The layer before which they end; None: after the last
+    pub until: Option<usize>,
+    /// What of a head they may pass
+    pub through: Through,
 }
 
 impl GraphRequest {
@@ -70,6 +75,9 @@ impl GraphRequest {
             return Err(Error::new("there is no position for paths to start from"));
         }
         map.position(self.to)?;
+        if let Some(layer) = self.until {
+            map.check_node_layer(layer as i64)?;
+        }
         for source in &self.from {
             map.position(*source)?;
             if *source > self.to {
@@ -97,10 +105,21 @@ impl GraphRequest {
     /// Refuses what the paper's released code cannot do.
     ///
     /// # Errors
-    /// Released mode with grouped queries, or for single heads.
+    /// Released mode with grouped queries, for single heads, or through queries and keys; queries and keys of several
+    /// heads at once.
     pub fn check_mode(&self, config: &Config) -> Result<()> {
         if self.mode == Mode::Eq3 {
-            return Ok(());
+            return match (self.through, self.granularity) {
+                (Through::All, Granularity::Token) => {
+                    Err(Error::new("paths through queries and keys pass one head at a time"))
+                }
+                _ => Ok(()),
+            };
+        }
+        if self.through == Through::All {
+            return Err(Error::new(
+                "released mode has weights of 1 in place of patterns, so that no path leads through queries or keys",
+            ));
         }
         if config.n_kv_heads != config.n_heads {
             return Err(Error::new(format!(
@@ -127,6 +146,7 @@ impl GraphRequest {
         let (length, heads) = (map.length(), map.config().n_heads);
         let pairs = (length * (length + 1) / 2 * map.depth() as i64) as f64;
         let edges = match self.granularity {
+            Granularity::Head if self.through == Through::All => pairs * (2 * heads + 1) as f64,
             Granularity::Head => pairs * (heads + 1) as f64,
             Granularity::Token => pairs,
         };

@@ -8,9 +8,10 @@ use tch::{Kind, Tensor};
 use super::graph::{Graph, Path};
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::linear::live::Through;
 use crate::linear::map::LinearMap;
 use crate::linear::norm::At;
-use crate::linear::readout::Readout;
+use crate::linear::readout::{Readout, Target};
 use crate::parts::in_parts;
 use crate::tensor::raw::{numbers, wide};
 
@@ -25,7 +26,8 @@ const LOGITS: i64 = 1 << 24;
 pub struct Score {
     /// The metric: the answer's logit, unless another was asked for
     pub value: f64,
-    /// 1 + the number of tokens to which the path contributes more; None beyond the ranks asked for
+    /// 1 + the number of tokens to which the path contributes more; None beyond the ranks asked for, and of paths to a
+    /// head's score
     pub rank: Option<i64>,
 }
 
@@ -33,16 +35,16 @@ impl Score {
     /// The rank of a path whose rank was computed.
     ///
     /// # Errors
-    /// The path was abandoned.
+    /// The path was abandoned, or leads to a head's score.
     pub fn known_rank(&self) -> Result<i64> {
-        self.rank.ok_or_else(|| Error::new("the rank of a path was not computed"))
+        self.rank.ok_or_else(|| Error::new("the path has no rank").hint("only paths to a token's logit have ranks"))
     }
 }
 
 /// Some paths with their scores.
 #[derive(Debug, Default)]
 pub struct Scored {
-    /// Paths whose rank is known, in order
+    /// Paths whose rank is known, or that have none, in order
     pub ranked: Vec<(Path, Score)>,
     /// By source, the number of the other paths, which were abandoned, and the sum of their values
     pub abandoned: BTreeMap<u32, (u64, f64)>,
@@ -54,10 +56,10 @@ impl Scored {
         self.ranked.len() as u64 + self.abandoned.values().map(|(count, _)| count).sum::<u64>()
     }
 
-    /// Adds paths with their scores.
-    pub fn add(&mut self, paths: impl IntoIterator<Item = (Path, Score)>) {
+    /// Adds paths with their scores; those without a rank count as abandoned, unless `unranked`: none has one.
+    pub fn add(&mut self, paths: impl IntoIterator<Item = (Path, Score)>, unranked: bool) {
         for (path, score) in paths {
-            if score.rank.is_some() {
+            if unranked || score.rank.is_some() {
                 self.ranked.push((path, score));
             } else {
                 let (count, sum) = self.abandoned.entry(path.source).or_default();
@@ -93,6 +95,11 @@ pub struct Scorer<'a> {
 
 /// Vectors carried along paths.
 impl Scorer<'_> {
+    /// Whether its paths have no ranks: they lead to a head's score.
+    pub fn is_unranked(&self) -> bool {
+        matches!(self.readout.target, Target::Score { .. })
+    }
+
     /// Scores paths; sort them first so that neighbours share work.
     ///
     /// # Errors
@@ -167,7 +174,11 @@ impl Scorer<'_> {
     pub fn layer_operations(&self) -> (f64, f64) {
         let config = self.map.config();
         let operations = |width: i64| 2.0 * (config.d_model * width) as f64;
-        let values = operations(config.n_kv_heads * config.d_head);
+        let width = match self.graph.request.through {
+            Through::Values => config.n_kv_heads,
+            Through::All => config.n_heads + 2 * config.n_kv_heads,
+        };
+        let values = operations(width * config.d_head);
         let hidden = config.d_mlp * config.experts.map_or(1, |experts| experts.per_token);
         (values, operations(config.n_heads * config.d_head + 2 * hidden))
     }
@@ -197,9 +208,15 @@ impl Scorer<'_> {
         let kind = wide(vectors.kind());
         let covector = self.readout.covector.f_to_kind(kind)?.f_transpose(0, 1)?;
         let values = numbers(&vectors.f_to_kind(kind)?.f_matmul(&covector)?)?;
+        let Target::Answer { id, .. } = &self.readout.target else {
+            if values.iter().any(|number| !number.is_finite()) {
+                return Err(beyond_dtype());
+            }
+            return Ok(values.into_iter().map(|value| Score { value, rank: None }).collect());
+        };
         let vectors = self.map.frozen().final_norm.linear(vectors, At::Rows(&self.map.index(&[to])?))?;
         let slopes = self.map.logit_slopes(to)?;
-        let answer = self.map.index(&[self.readout.answer])?;
+        let answer = self.map.index(&[*id])?;
         let answers = self.project(&vectors, &|table| Ok(table.f_index_select(0, &answer)?), slopes.as_ref())?;
         if numbers(&answers)?.iter().chain(&values).any(|number| !number.is_finite()) {
             return Err(beyond_dtype());
@@ -210,7 +227,7 @@ impl Scorer<'_> {
             interrupt::check()?;
             let index = self.map.index(&open)?;
             let (vectors, answers) = (vectors.f_index_select(0, &index)?, answers.f_index_select(0, &index)?);
-            let more = self.count_ahead(&vectors, &answers, part, slopes.as_ref())?;
+            let more = self.count_ahead(&vectors, (*id, &answers), part, slopes.as_ref())?;
             for (row, more) in open.iter().zip(more) {
                 ahead[*row as usize] += more as i64;
             }
@@ -226,7 +243,7 @@ impl Scorer<'_> {
     fn count_ahead(
         &self,
         vectors: &Tensor,
-        answers: &Tensor,
+        (answer, answers): (i64, &Tensor),
         (first, stride): (i64, i64),
         slopes: Option<&Tensor>,
     ) -> Result<Vec<f64>> {
@@ -238,7 +255,6 @@ impl Scorer<'_> {
             let (start, count) = (rows[0], rows.len() as i64);
             let mut logits = self.project(&vectors.f_narrow(0, start, count)?, &every, slopes)?;
             let own = answers.f_narrow(0, start, count)?;
-            let answer = self.readout.answer;
             if answer % stride == first {
                 // Products of other sizes round differently: the answer must not be ahead of itself.
                 logits.f_narrow(1, answer / stride, 1)?.f_copy_(&own)?;

@@ -8,7 +8,7 @@ use super::prune::Count;
 use super::score::{Score, Scored, Scorer};
 use crate::error::{Error, Result};
 use crate::linear::map::LinearMap;
-use crate::linear::readout::{Readout, Scale};
+use crate::linear::readout::{Readout, Target};
 use crate::tensor::raw::numbers;
 
 /// Which paths a table has.
@@ -49,7 +49,7 @@ pub struct Start {
     pub high_value: f64,
     /// Sum of the values of all paths of the graph, by dynamic programming
     pub graph_value: f64,
-    /// What the source token contributes to the metric along all edges
+    /// What the source token contributes to the metric along all edges, by way of what the paths may pass
     pub total: f64,
     /// Number of the high-ranking paths that each head takes part in, [layer · n_heads + head]
     pub head_use: Vec<u64>,
@@ -74,12 +74,10 @@ pub struct PathTable {
     pub graph: Graph,
     /// The prompt
     pub tokens: Vec<i64>,
-    /// A token id
-    pub answer: i64,
-    /// What the paths are measured in
-    pub scale: Scale,
-    /// The run's own probability of the answer
-    pub answer_probability: f64,
+    /// What the paths lead to, and are measured in
+    pub target: Target,
+    /// The run's own probability of the answer; None of a head's score
+    pub answer_probability: Option<f64>,
     /// Number of heads of a layer
     pub n_heads: i64,
     /// Which paths it has
@@ -99,7 +97,7 @@ impl Tally {
     pub fn new(scorer: &Scorer, options: TableOptions) -> Result<Self> {
         let request = &scorer.graph.request;
         let n_heads = scorer.map.config().n_heads as usize;
-        let totals = numbers(&scorer.map.totals_in(scorer.readout)?)?;
+        let totals = numbers(&scorer.map.totals_through(scorer.readout, request.through)?)?;
         let mut place = vec![request.from.len(); totals.len()];
         let mut starts: Vec<Start> = Vec::with_capacity(request.from.len());
         for ((position, paths), graph_value) in request.from.iter().zip(scorer.graph.counts()).zip(scorer.sums()?) {
@@ -154,13 +152,18 @@ impl PathTable {
     /// # Errors
     /// A libtorch error.
     pub fn new(map: &LinearMap, graph: Graph, readout: Readout, tally: Tally) -> Result<Self> {
-        let probabilities = map.logits(graph.request.to)?.f_softmax(0, Kind::Double)?;
+        let answer_probability = match &readout.target {
+            Target::Answer { id, .. } => {
+                let probabilities = map.logits(graph.request.to)?.f_softmax(0, Kind::Double)?;
+                Some(probabilities.f_double_value(&[*id])?)
+            }
+            Target::Score { .. } => None,
+        };
         Ok(Self {
             graph,
             tokens: map.tokens().to_vec(),
-            answer: readout.answer,
-            scale: readout.scale,
-            answer_probability: probabilities.f_double_value(&[readout.answer])?,
+            target: readout.target,
+            answer_probability,
             n_heads: map.config().n_heads,
             options: tally.options,
             starts: tally.starts,
@@ -184,8 +187,11 @@ impl PathTable {
     /// there are none.
     ///
     /// # Errors
-    /// A position from which no paths were asked for.
+    /// A position from which no paths were asked for; paths to a head's score, which have no ranks.
     pub fn head_activity(&self, from: &[i64]) -> Result<Vec<f64>> {
+        if let Target::Score { .. } = self.target {
+            return Err(Error::new("paths to a head's score have no ranks, so that none of them is high-ranking"));
+        }
         let starts: Vec<&Start> = from.iter().map(|position| self.start(*position)).collect::<Result<_>>()?;
         let high: u64 = starts.iter().map(|start| start.high_ranking).sum();
         let places = self.n_heads as usize * self.graph.depth();

@@ -14,8 +14,9 @@ use std::path::Path as FilePath;
 use serde::Serialize;
 
 use super::{PathGraph, PathNode};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::file;
+use crate::linear::readout::Target;
 
 const SCHEMA_VERSION: u32 = 1;
 
@@ -101,23 +102,34 @@ struct ViewerLink {
 /// Writes the graph; its slug, by which viewers find it, is the file's name.
 ///
 /// # Errors
-/// An I/O error.
+/// Paths to a head's score, which the format cannot end in; an I/O error.
 pub fn write(path: &FilePath, graph: &PathGraph) -> Result<()> {
+    let (Target::Answer { id, .. }, Some(probability)) = (&graph.target, graph.answer_probability) else {
+        return Err(Error::new("attribution graph files end in a token's logit, and these paths in a head's score")
+            .hint("`.svg`, `.png` and `.dot` files take them"));
+    };
     let slug = path.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-    let document = document(graph, slug);
+    let document = document(graph, End { id: *id, probability }, slug);
     file::write_atomic(path, |out| {
         serde_json::to_writer_pretty(&mut *out, &document)?;
         out.write_all(b"\n")
     })
 }
 
-fn document(graph: &PathGraph, slug: String) -> Document {
+/// The token that a graph's paths lead to, and its probability.
+#[derive(Clone, Copy)]
+struct End {
+    id: i64,
+    probability: f64,
+}
+
+fn document(graph: &PathGraph, answer: End, slug: String) -> Document {
     let cumulative = cumulative(graph);
     let inner = graph.nodes.iter().zip(cumulative).map(|(node, influence)| ViewerNode::of(graph, node, influence));
     let end = graph.nodes.iter().filter(|node| node.layer == graph.n_layers);
     let to_answer = end.map(|node| ViewerLink {
         source: node_id(graph, node.layer, node.position),
-        target: logit_id(graph),
+        target: logit_id(graph, answer),
         weight: node.share.value,
     });
     let links = graph.edges.iter().map(|edge| ViewerLink {
@@ -151,7 +163,7 @@ fn document(graph: &PathGraph, slug: String) -> Document {
             clicked_id: String::new(),
             subgraph_positions: String::new(),
         },
-        nodes: inner.chain([ViewerNode::logit(graph)]).collect(),
+        nodes: inner.chain([ViewerNode::logit(graph, answer)]).collect(),
         links: links.chain(to_answer).collect(),
     }
 }
@@ -182,8 +194,8 @@ fn node_id(graph: &PathGraph, layer: usize, position: u32) -> String {
     }
 }
 
-fn logit_id(graph: &PathGraph) -> String {
-    format!("{}_{}_{}", graph.n_layers + 1, graph.answer, graph.to)
+fn logit_id(graph: &PathGraph, answer: End) -> String {
+    format!("{}_{}_{}", graph.n_layers + 1, answer.id, graph.to)
 }
 
 fn token(graph: &PathGraph, position: u32) -> i64 {
@@ -224,26 +236,26 @@ impl ViewerNode {
                 block.to_string(),
                 "cross layer transcoder",
                 format!("{block}_{position}-0"),
-                format!("residual stream at {}: {}", graph.label(position), node.share.words(&graph.scale)),
+                format!("residual stream at {}: {}", graph.label(position), node.share.words(&graph.target)),
             ),
         }
     }
 
-    fn logit(graph: &PathGraph) -> Self {
+    fn logit(graph: &PathGraph, answer: End) -> Self {
         let position = graph.to;
         Self {
-            node_id: logit_id(graph),
-            feature: graph.answer.unsigned_abs(),
+            node_id: logit_id(graph, answer),
+            feature: answer.id.unsigned_abs(),
             layer: (graph.n_layers + 1).to_string(),
             ctx_idx: position as u32,
             feature_type: "logit",
-            token_prob: graph.answer_probability,
+            token_prob: answer.probability,
             is_target_logit: true,
             run_idx: 0,
             reverse_ctx_idx: 0,
-            js_node_id: format!("L_{}-{position}", graph.answer),
+            js_node_id: format!("L_{}-{position}", answer.id),
             // Viewers read the probability from between these words.
-            clerp: format!("Output \"{}\" (p={:.3})", graph.names.answer, graph.answer_probability),
+            clerp: format!("Output \"{}\" (p={:.3})", graph.names.answer, answer.probability),
             influence: None,
             activation: None,
         }

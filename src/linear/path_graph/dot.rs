@@ -37,13 +37,13 @@ fn node_line(graph: &PathGraph, node: &PathNode) -> String {
         "  {} [label={}, tooltip={}, pos=\"{},{}!\", layer_number={}, position={}, influence={}, {}={}, paths={}];",
         name(node.layer, node.position),
         quoted(&text),
-        quoted(&node.share.words(&graph.scale)),
+        quoted(&node.share.words(&graph.target)),
         node.position,
         node.layer,
         node.layer,
         node.position,
         number(node.share.influence),
-        graph.scale.name(),
+        graph.target.name(),
         number(node.share.value),
         node.share.paths
     )
@@ -57,10 +57,10 @@ fn edge_line(graph: &PathGraph, edge: &PathEdge) -> String {
         name(edge.layer + 1, edge.target),
         short(0.3 + 6.0 * edge.share.influence),
         quoted(color),
-        quoted(&format!("along {}: {}", edge.along(), edge.share.words(&graph.scale))),
-        quoted(&edge.along()),
+        quoted(&format!("along {}: {}", edge.along(graph.through), edge.share.words(&graph.target))),
+        quoted(&edge.along(graph.through)),
         number(edge.share.influence),
-        graph.scale.name(),
+        graph.target.name(),
         number(edge.share.value),
         edge.share.paths
     )

@@ -1,6 +1,7 @@
 //! Path graphs as drawings: positions from left to right, layers from bottom to top.
 
 use super::{PathGraph, label};
+use crate::linear::readout::Target;
 use crate::plot::{Labels, Lattice, Link, Point};
 
 /// The drawing of a path graph.
@@ -13,7 +14,7 @@ pub fn lattice(graph: &PathGraph) -> Lattice {
         column: node.position as usize,
         size: node.share.influence,
         value: node.share.value,
-        note: format!("layer {}, {}: {}", node.layer, graph.label(node.position), node.share.words(&graph.scale)),
+        note: format!("layer {}, {}: {}", node.layer, graph.label(node.position), node.share.words(&graph.target)),
     });
     let links = graph.edges.iter().map(|edge| Link {
         row: edge.layer,
@@ -27,10 +28,14 @@ pub fn lattice(graph: &PathGraph) -> Lattice {
             edge.layer,
             graph.label(edge.source),
             graph.label(edge.target),
-            edge.along(),
-            edge.share.words(&graph.scale)
+            edge.along(graph.through),
+            edge.share.words(&graph.target)
         ),
     });
+    let adds = match graph.target {
+        Target::Answer { .. } => format!("adds to the answer's {}", graph.target.words()),
+        Target::Score { .. } => "adds to the score".to_owned(),
+    };
     Lattice {
         labels: Labels { title, x: String::new(), y: "layer".to_owned() },
         columns: (0..=graph.to as u32).map(|position| graph.label(position)).collect(),
@@ -39,7 +44,7 @@ pub fn lattice(graph: &PathGraph) -> Lattice {
         points: points.collect(),
         links: links.collect(),
         above: Some((graph.to as usize, answer)),
-        signs: (format!("adds to the answer's {}", graph.scale.words()), "takes from it".to_owned()),
+        signs: (adds, "takes from it".to_owned()),
         size_label: "share of influence".to_owned(),
     }
 }

@@ -10,9 +10,11 @@ use std::path::Path as FilePath;
 
 pub use pruning::Pruning;
 
+use super::live::Through;
+use super::path::edge::Hop;
 use super::path::graph::Path;
 use super::path::table::PathTable;
-use super::readout::Scale;
+use super::readout::Target;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::interrupt;
@@ -30,7 +32,7 @@ pub struct Names {
     pub prompt: String,
     /// Each of the prompt's tokens
     pub tokens: Vec<String>,
-    /// The answer token
+    /// The answer token, or the score that paths lead to
     pub answer: String,
 }
 
@@ -67,8 +69,9 @@ pub struct PathEdge {
     pub target: u32,
     /// The paths along it
     pub share: Share,
-    /// The paths on which each head takes part in this step; several heads can take part in a step from token to token
-    pub heads: BTreeMap<i64, Share>,
+    /// The paths on which each head takes part in this step, by the vector that they pass it by; several heads can take
+    /// part in a step from token to token
+    pub heads: BTreeMap<(i64, Hop), Share>,
     /// The paths on which the residual stream takes part
     pub residual: Share,
 }
@@ -80,13 +83,13 @@ pub struct PathGraph {
     pub names: Names,
     /// The prompt
     pub tokens: Vec<i64>,
-    /// A token id
-    pub answer: i64,
-    /// What the paths are measured in
-    pub scale: Scale,
-    /// The run's own probability of the answer
-    pub answer_probability: f64,
-    /// Number of layers
+    /// What the paths lead to, and are measured in
+    pub target: Target,
+    /// The run's own probability of the answer; None of a head's score
+    pub answer_probability: Option<f64>,
+    /// What of a head the paths may pass
+    pub through: Through,
+    /// Number of layers that paths pass
     pub n_layers: usize,
     /// Position where paths end
     pub to: i64,
@@ -143,9 +146,9 @@ impl PathGraph {
         Ok(Self {
             names,
             tokens: table.tokens.clone(),
-            answer: table.answer,
-            scale: table.scale.clone(),
+            target: table.target.clone(),
             answer_probability: table.answer_probability,
+            through: table.graph.request.through,
             n_layers: table.graph.depth(),
             to: table.graph.request.to,
             pruning,
@@ -250,7 +253,7 @@ impl Sums {
                 residual: Share::default(),
             });
             sums.share.add(value);
-            edge.heads().for_each(|head| sums.heads.entry(head).or_default().add(value));
+            edge.heads().for_each(|head| sums.heads.entry((head, edge.hop)).or_default().add(value));
             if edge.residual {
                 sums.residual.add(value);
             }
@@ -269,10 +272,10 @@ impl Share {
         self.influence /= whole;
     }
 
-    /// In words, for labels; the paths are measured in `scale`.
-    fn words(&self, scale: &Scale) -> String {
+    /// In words, for labels; the paths lead to `target`.
+    fn words(&self, target: &Target) -> String {
         let (influence, value) = (self.influence * 100.0, short(self.value));
-        format!("{influence:.1}% of the influence, {} {value}, paths: {}", scale.words(), self.paths)
+        format!("{influence:.1}% of the influence, {} {value}, paths: {}", target.words(), self.paths)
     }
 }
 
@@ -291,9 +294,10 @@ impl PathEdge {
         (self.layer + 1, self.target)
     }
 
-    /// What goes along it, for labels: heads by number, then r for the residual stream.
-    fn along(&self) -> String {
+    /// What goes along it, for labels: heads by number, with a letter where paths may pass queries and keys, then r for
+    /// the residual stream.
+    fn along(&self, through: Through) -> String {
         let residual = (self.residual.paths > 0).then(|| "r".to_owned());
-        self.heads.keys().map(i64::to_string).chain(residual).collect::<Vec<_>>().join("+")
+        self.heads.keys().map(|(head, hop)| hop.label(*head, through)).chain(residual).collect::<Vec<_>>().join("+")
     }
 }
