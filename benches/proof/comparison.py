@@ -21,16 +21,16 @@ IDS = [3, 1, 4, 1, 5, 9, 2]
 sys.path.insert(0, str(ROOT / "setup"))
 
 
-def lancet(script, *flags, **options):
-    """Runs a script of this folder, which writes its tensors to --out, and returns them."""
+def lancet(script, *flags, folder=None, **options):
+    """Runs a script of this folder and returns the tensors that it writes; they and other files stay in `folder`."""
     from safetensors.torch import load_file
 
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out.safetensors"
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(folder or scratch)
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         subprocess.run([ROOT / "target/release/lancet", "run", Path(__file__).parent / script, *flags, *words, "--out", out],
                        check=True, stdout=subprocess.DEVNULL)
-        return load_file(out)
+        return load_file((out / script).with_suffix(".safetensors"))
 
 
 @contextlib.contextmanager

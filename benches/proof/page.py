@@ -14,7 +14,7 @@ ROOT = HERE.parent.parent
 OUT = ROOT / "out" / "proof"
 PAGE = ROOT / "docs" / "proof.md"
 # Comparison -> the environment in vendor/ that it runs in.
-COMPARISONS = {"detached_jacobians": "proof", "relevance": "peers", "interactions": "proof", "hooks": "peers"}
+COMPARISONS = {"detached_jacobians": "proof", "relevance": "peers", "edges": "proof", "interactions": "proof", "hooks": "peers"}
 HEAD = """\
 <!-- Written by `make proof` (benches/proof/page.py): change that instead. -->
 

@@ -1,48 +1,37 @@
-"""Compares what each token contributes to a logit with LXT's relevances, under its rules of conservative propagation (CP-LRP).
+"""Compares what each token contributes to a logit with LXT's relevances: under CP-LRP, whose rules Lancet's linear map and frozen
+backward pass share, and under RelP's rules, which are AttnLRP's but for attention, which is CP-LRP's."""
 
-The gate of an MLP, attention probabilities and norms' scales are constant there, as in Lancet's linear map; the relevance of a
-token is the gradient times its embedding.
-"""
-
-import importlib
 import sys
 
-from comparison import FIXTURES, IDS, difference, float64, lancet, run
+from comparison import FIXTURES, difference, lancet, run
 
-import torch
-import transformers
-from transformers import AutoModelForCausalLM
+sys.path.insert(0, str(FIXTURES))
+import make_lxt_fixtures  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
 
-import proof
+import proof  # noqa: E402
 
 REPOSITORY = "rachtibat/LRP-eXplains-Transformers"
-sys.path.insert(0, str(proof.checkout(REPOSITORY)))
-from lxt.efficient import monkey_patch  # noqa: E402
-
-FAMILIES = {"Llama 3": ("llama", "llama3"), "Qwen 2": ("qwen2", "qwen2"), "Qwen 3": ("qwen3", "qwen3"), "Gemma 3": ("gemma3", "gemma3"),
-            "GPT-2": ("gpt2", "gpt2")}
+FAMILIES = {"llama3": "Llama 3", "qwen2": "Qwen 2", "qwen3": "Qwen 3", "gemma3": "Gemma 3", "gpt2": "GPT-2"}
+# Biases take a share of the logit.
+WITH_BIASES = ["qwen2", "gpt2"]
 
 
 def compare():
-    for family, (name, fixture) in FAMILIES.items():
-        path = FIXTURES / "models" / fixture
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64, attn_implementation="eager").eval()
-        monkey_patch(importlib.import_module(f"transformers.models.{name}.modeling_{name}"),
-                     importlib.import_module(f"lxt.efficient.models.{name}").cp_LRP)
-        with float64():
-            embeddings = model.get_input_embeddings()(torch.tensor([IDS])).detach().requires_grad_()
-            logits = model(inputs_embeds=embeddings, use_cache=False).logits[0, -1]
-            logits.max().backward()
-            # What enters the first block: GPT-2 adds a learned position.
-            entering = embeddings + model.transformer.wpe.weight[: len(IDS)] if family == "GPT-2" else embeddings
-        theirs = (entering * embeddings.grad)[0].sum(-1)
-        ours = lancet("linear.rhai", model=path, ids=",".join(map(str, IDS)))["totals"][:, logits.argmax()]
-        version = f"{proof.REPOSITORIES[REPOSITORY][:7]}, transformers {transformers.__version__}"
-        what = f"{family}, float64: relevance of {len(IDS)} tokens to the largest logit under CP-LRP"
-        yield "LXT", version, what, difference(ours, theirs.detach()), 1e-8
-        if not any("bias" in parameter for parameter, _ in model.named_parameters()):
-            yield "LXT", version, f"{family}, the same: conservation, our sum over the tokens and the logit", \
-                difference(ours.sum(), logits.max().detach()), 1e-12
+    version = f"{proof.REPOSITORIES[REPOSITORY][:7]}, transformers {transformers.__version__}"
+    for name, expected in make_lxt_fixtures.relevances(proof.checkout(REPOSITORY), FIXTURES / "models").items():
+        cp, half = (torch.tensor(expected[rules], dtype=torch.float64) for rules in ["cp", "half"])
+        ours = lancet("relevance.rhai", model=FIXTURES / "models" / name, ids=",".join(map(str, expected["ids"])),
+                      answer=expected["answer"])
+        what = f"{FAMILIES[name]}, float64: relevance of {len(cp)} tokens to the largest logit"
+        yield "LXT", version, f"{what}, CP-LRP and our linear map", difference(ours["totals"], cp), 1e-8
+        yield "LXT", version, f"{what}, CP-LRP and our frozen backward pass", difference(ours["frozen"], cp), 1e-8
+        yield "LXT", version, f"{what}, RelP's rules and our `relp`", difference(ours["relp"], half), 1e-7
+        if name not in WITH_BIASES:
+            logit = torch.tensor(expected["logit"], dtype=torch.float64)
+            worst = max(difference(ours[rules].sum(), logit) for rules in ["totals", "frozen", "relp"])
+            yield "LXT", version, f"{FAMILIES[name]}, conservation: our sums over the tokens and the logit there", worst, 1e-12
 
 
 if __name__ == "__main__":

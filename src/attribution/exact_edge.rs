@@ -77,8 +77,8 @@ impl<'a> Sample<'a> {
         let number = part.group.samples[row as usize];
         let tokens = part.group.clean.f_narrow(0, row, 1)?;
         let length = tokens.size()[1];
-        // What comes before is the same in both runs, and is computed once.
-        let mut first = part.group.first.min(length - 1);
+        // What comes before is the same in both runs, and is computed once, unless it sees what follows.
+        let mut first = if decoder.config.causal { part.group.first.min(length - 1) } else { 0 };
         let mut before = KeyValueCache::new(decoder);
         if first > 0 {
             let start = tokens.f_narrow(1, 0, first)?;

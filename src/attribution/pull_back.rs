@@ -6,7 +6,7 @@ use super::graph::{Graph, Letter};
 use crate::error::Result;
 use crate::model::backward::Backward;
 use crate::model::cache::ActivationCache;
-use crate::model::config::NormPlacement;
+use crate::model::config::{NormKind, NormPlacement};
 use crate::model::decoder::Decoder;
 use crate::model::gradient::Gradients;
 use crate::model::hook::{HookPoint, Site};
@@ -122,7 +122,7 @@ fn by_head(linear: &Linear, gradient: &Tensor, heads: i64) -> Result<Tensor> {
 /// With n = c / s, c = x less its mean where the norm is centred, s² = mean c² + eps: (g - n mean(g n)) / s, less its mean;
 /// g / s where the divisor is held.
 fn through_norm(norm: Option<&Norm>, x: &Tensor, gradient: Tensor, backward: Backward) -> Result<Tensor> {
-    let Some(norm) = norm else { return Ok(gradient) };
+    let Some(norm) = norm.filter(|norm| norm.kind != NormKind::Absent) else { return Ok(gradient) };
     let kind = gradient.kind();
     let mean = |x: &Tensor| x.f_mean_dim(-1, true, None::<Kind>);
     let centred = |x: Tensor| -> Result<Tensor> {

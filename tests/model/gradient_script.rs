@@ -1,6 +1,6 @@
 //! Gradients in scripts: what `grad` and `value_and_grad` give and refuse, and tensors that require gradients.
 
-use crate::support::{assert_contains, eval, run_script, script_failure, session, tiny_path};
+use crate::support::{assert_contains, eval, fixture, run_script, script_failure, session, tiny_path};
 use lancet::session::Session;
 
 /// A session with a tiny model in float64, `prompt` and `metric`, a function of the logits.
@@ -36,6 +36,30 @@ fn a_named_metric_has_the_gradients_of_its_function() {
          let all = model.grad(prompt, metric);
          assert(allclose(all[\"z\", 1], model.grad(prompt, metric, \"z\")[\"z\", 1], #{ rtol: 0.0, atol: 1e-12 }));",
     );
+}
+
+/// LXT's rules: `cp` holds gates constant, `half` gives each factor of a product half (`make_lxt_fixtures.py`).
+#[test]
+fn gradients_times_inputs_are_relevances_of_lxt() {
+    for name in ["llama3", "qwen2", "qwen3", "gemma3", "gpt2"] {
+        let mut session = with_model(name);
+        session.set_variable("name", name.into());
+        session.set_variable("file", fixture("lxt.json").display().to_string().into());
+        run_script(
+            &mut session,
+            "let expected = read_json(file)[name];
+             for rules in [[\"frozen\", \"cp\"], [\"relp\", \"half\"]] {
+                 let options = #{ answer: expected.answer, backward: rules[0] };
+                 let run = model.value_and_grad(expected.ids, \"logit\", \"blocks.0.hook_resid_pre\", options);
+                 assert(allclose(run.value, tensor([expected.logit], #{ dtype: \"f64\" }), #{ rtol: 0.0, atol: 1e-10 }));
+                 let parts = run.cache[\"resid_pre\", 0] * run.grad[\"resid_pre\", 0];
+                 let relevance = tensor(expected[rules[1]], #{ dtype: \"f64\" });
+                 assert(allclose(parts[0].sum(-1), relevance, #{ rtol: 0.0, atol: 1e-8 }), name + rules[0]);
+             }
+             let totals = model.linearize(expected.ids).totals(#{ ids: [expected.answer] })[:, 0];
+             assert(allclose(totals, tensor(expected.cp, #{ dtype: \"f64\" }), #{ rtol: 0.0, atol: 1e-8 }), name);",
+        );
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod error;
 mod experiment;
 mod experiment_numbers;
 mod job;
+mod known_edges;
 mod latex;
 mod plot;
 mod plot_cells;

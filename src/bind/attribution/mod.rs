@@ -1,9 +1,12 @@
 //! Components and edges in scripts: scores, circuits.
 
+mod attribute;
 mod circuit;
 mod edges;
+mod measure;
 mod request;
 
+pub use attribute::Attribution;
 pub use circuit::CircuitHandle;
 pub use edges::Edges;
 
@@ -15,6 +18,7 @@ use crate::catalog::topic::Topic;
 
 /// Registers everything about components and edges.
 pub fn register(engine: &mut Engine) {
+    module::register(engine, Topic::Circuits, exported_manifest!(attribute::functions));
     module::register(engine, Topic::Circuits, exported_manifest!(edges::functions));
     module::register(engine, Topic::Circuits, exported_manifest!(circuit::functions));
 }

@@ -74,7 +74,7 @@ fn objective(
         return Err(Error::new(format!("there are {} answers for {samples} prompts", answers.len())));
     }
     for id in answers.iter().chain(&asked.against).flatten() {
-        model.decoder.check_ids(&[*id], "an answer")?;
+        model.decoder.check_outputs(&[*id], "an answer")?;
     }
     let mut target = Target::answers(&answers)?;
     if !asked.against.is_empty() {
