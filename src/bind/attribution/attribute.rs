@@ -316,6 +316,7 @@ impl Computed {
             "pearson" => found.pearson,
             "spearman" => found.spearman,
             "top10" => found.found,
+            "places" => exact.len() as i64,
             "misses" => self.compared(&misses, (0, &every))?,
         })
     }
@@ -432,11 +433,11 @@ pub mod functions {
         Ok(computed.tensor(&all)?)
     }
 
-    /// How well scores agree with the exact effects of all nodes and positions: `#{ pearson, spearman, top10, misses }`.
+    /// How well scores agree with the exact effects of all nodes and positions: `#{ pearson, spearman, top10, misses, places }`.
     /// Positions before the first token in which a sample's prompts differ are left out: nothing changes there.
     ///
     /// `top10` is the share of the ten largest exact effects that are among the ten largest scores, by size; `misses` is a
-    /// table, as of `verify`.
+    /// table, as of `verify`; `places` is how many effects there are.
     #[rhai_fn(name = "agreement", return_raw, pure)]
     pub fn agreement(context: NativeCallContext, found: &mut Attribution) -> ScriptResult<Map> {
         let computed = &found.0;
