@@ -7,7 +7,6 @@ use super::attribute::Setup;
 use super::node::Kind;
 use super::row_patch::{self, RowPatch};
 use crate::error::Result;
-use crate::interrupt;
 use crate::model::cache::ActivationCache;
 use crate::model::config::QueryKeyNorm;
 use crate::model::decoder::Decoder;
@@ -26,9 +25,7 @@ const TOKENS: i64 = 2048;
 /// As for runs of the decoder and its gradients.
 pub fn scores(setup: &Setup) -> Result<Tensor> {
     let config = &setup.decoder.config;
-    let is_softmax = |kind: &&Kind| matches!(kind, Kind::Query | Kind::Key);
-    let through: Vec<Kind> = setup.kinds.iter().filter(is_softmax).copied().collect();
-    let plain: Vec<Kind> = setup.kinds.iter().filter(|kind| !is_softmax(kind)).copied().collect();
+    let (through, plain): (Vec<Kind>, Vec<Kind>) = setup.kinds.iter().partition(|kind| kind.is_softmax());
     let plain = Setup { kinds: &plain, ..*setup };
     let at = |site| (0..config.n_layers).map(move |layer| HookPoint { site, layer });
     let patterns: Vec<HookPoint> = if through.is_empty() { Vec::new() } else { at(Site::Pattern).collect() };
@@ -44,7 +41,7 @@ pub fn scores(setup: &Setup) -> Result<Tensor> {
         .collect();
 
     let mut sum: Option<Tensor> = None;
-    let mut dropped = Vec::new();
+    let mut of_patterns = Vec::new();
     for layer in 0..config.n_layers {
         let start = Start::Tokens(&setup.batch.run);
         let found = setup.gradients_at(start, &places, without(setup.decoder, layer), &setup.batch.samples)?.gradients;
@@ -60,7 +57,8 @@ pub fn scores(setup: &Setup) -> Result<Tensor> {
                 None => scores,
             });
         }
-        dropped.push(found);
+        let of_layer = |point: &HookPoint| Ok(found.at(*point)?.shallow_clone());
+        of_patterns.push(patterns.iter().map(of_layer).collect::<Result<Vec<_>>>()?);
     }
 
     let mut columns: Vec<Tensor> = Vec::new();
@@ -69,12 +67,12 @@ pub fn scores(setup: &Setup) -> Result<Tensor> {
         let layers = config.n_layers as f64;
         let passes = if kind.is_residual() { layers } else { layers - 1.0 };
         let column = match &sum {
-            Some(sum) if !is_softmax(&kind) => {
+            Some(sum) if !kind.is_softmax() => {
                 let count = super::node::nodes(&[*kind], config)?.len() as i64;
                 start += count;
                 sum.f_narrow(1, start - count, count)?
             }
-            _ => by_pattern(setup, *kind, &own, &dropped)?,
+            _ => by_pattern(setup, *kind, &own, &of_patterns)?,
         };
         columns.push(column.over(passes)?);
     }
@@ -96,24 +94,14 @@ fn without(decoder: &Decoder, layer: i64) -> Hooks<'static> {
 }
 
 /// The sums over passes of the sizes of scores of queries or keys, [sample, node, position]: what a pattern changes by, times
-/// the gradient there.
-fn by_pattern(setup: &Setup, kind: Kind, own: &ActivationCache, passes: &[ActivationCache]) -> Result<Tensor> {
+/// the gradient there, of each pass and layer.
+fn by_pattern(setup: &Setup, kind: Kind, own: &ActivationCache, gradients: &[Vec<Tensor>]) -> Result<Tensor> {
     let mut layers = Vec::new();
     for point in kind.points(&setup.decoder.config)? {
-        interrupt::check()?;
-        let pattern = HookPoint { site: Site::Pattern, layer: point.layer };
         let replacements = setup.batch.replacements(setup.decoder, &[point])?;
-        let change = changes(setup, point, replacements.at(point)?, own)?;
-        let mut sum: Option<Tensor> = None;
-        for gradients in passes {
-            let gradient = gradients.at(pattern)?.f_to_kind(Dtype::Double)?;
-            let scores = in_heads(setup.decoder, kind, &change.f_mul(&gradient)?)?.f_abs()?;
-            sum = Some(match sum {
-                Some(sum) => sum.f_add(&scores)?,
-                None => scores,
-            });
-        }
-        layers.extend(sum);
+        let passes: Vec<&Tensor> = gradients.iter().map(|pass| &pass[point.layer as usize]).collect();
+        let passes = Tensor::f_stack(&passes, 0)?.f_to_kind(Dtype::Double)?;
+        layers.push(of_layer(setup, (kind, point), replacements.at(point)?, own, &passes)?);
     }
     Ok(Tensor::f_cat(&layers, 1)?)
 }
@@ -123,9 +111,15 @@ fn is_joint(decoder: &Decoder) -> bool {
     decoder.config.query_key_norm == QueryKeyNorm::Projection
 }
 
-/// What the pattern of a layer changes by when the query or key of single positions is replaced, [head or 1, position,
-/// sample, head, query, key]: of all heads at once where they do not touch each other.
-fn changes(setup: &Setup, point: HookPoint, replacement: &Tensor, own: &ActivationCache) -> Result<Tensor> {
+/// The same of one layer, by runs in which the query or key of single positions is replaced: of all heads at once where they
+/// do not touch each other. `gradients` are those of the passes, [pass, sample, head, query, key].
+fn of_layer(
+    setup: &Setup,
+    (kind, point): (Kind, HookPoint),
+    replacement: &Tensor,
+    own: &ActivationCache,
+    gradients: &Tensor,
+) -> Result<Tensor> {
     let decoder = setup.decoder;
     let (samples, heads) = (replacement.size()[0], replacement.size()[2]);
     let parts: Vec<Option<i64>> = if is_joint(decoder) { (0..heads).map(Some).collect() } else { vec![None] };
@@ -154,21 +148,23 @@ fn changes(setup: &Setup, point: HookPoint, replacement: &Tensor, own: &Activati
         let layer = point.layer as usize;
         let _after = decoder.run_layers(Start::Residual(&rows, layer), layer + 1, &mut hooks, None)?;
         let changed = hooks.finish()?.at(pattern)?.f_unflatten(0, [-1, samples])?;
-        Ok(changed.f_to_kind(Dtype::Double)?.f_sub(&own.at(pattern)?.f_unsqueeze(0)?)?)
+        let changes = changed.f_to_kind(Dtype::Double)?.f_sub(&own.at(pattern)?.f_unsqueeze(0)?)?;
+        let products = Tensor::f_einsum("cshqk,gshqk->gcsh", &[&changes, gradients], None::<i64>)?;
+        Ok(in_heads(decoder, kind, &products)?.f_abs()?.f_sum_dim_intlist(0, false, None)?)
     })?;
-    Ok(Tensor::f_cat(&found, 0)?.f_unflatten(0, [parts.len() as i64, -1])?)
+    let found = Tensor::f_cat(&found, 0)?;
+    Ok(if is_joint(decoder) {
+        found.f_squeeze_dim(-1)?.f_unflatten(0, [heads, -1])?.f_permute([2, 0, 1])?
+    } else {
+        found.f_permute([1, 2, 0])?
+    })
 }
 
-/// Products of changes and gradients, [head or 1, position, sample, head, query, key], added up for each query or key head:
-/// [sample, head, position].
+/// Numbers of query heads, [.., head], added up for each query or key head; for all where one norm spans them.
 fn in_heads(decoder: &Decoder, kind: Kind, products: &Tensor) -> Result<Tensor> {
-    if is_joint(decoder) {
-        return Ok(products.f_sum_dim_intlist([3i64, 4, 5].as_slice(), false, None)?.f_permute([2, 0, 1])?);
-    }
-    let of_heads = products.f_sum_dim_intlist([4i64, 5].as_slice(), false, None)?.f_select(0, 0)?;
-    let of_heads = match kind {
-        Kind::Key => of_heads.f_unflatten(2, [decoder.config.n_kv_heads, -1])?.f_sum_dim_intlist(-1, false, None)?,
-        _ => of_heads,
-    };
-    Ok(of_heads.f_permute([1, 2, 0])?)
+    Ok(match kind {
+        _ if is_joint(decoder) => products.f_sum_dim_intlist(-1, true, None)?,
+        Kind::Key => products.f_unflatten(-1, [decoder.config.n_kv_heads, -1])?.f_sum_dim_intlist(-1, false, None)?,
+        _ => products.shallow_clone(),
+    })
 }

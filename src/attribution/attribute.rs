@@ -1,19 +1,29 @@
 //! Scores of nodes: what a metric changes by when a node's activation is replaced, estimated from gradients.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use tch::{Device, Kind as Dtype, Tensor};
 
 use super::node::Kind;
-use super::replacement::Batch;
+use super::replacement::{Batch, Sample};
 use super::{atp_star, integrated};
 use crate::error::{Error, Result};
 use crate::grid::objective::Objective;
 use crate::model::backward::Backward;
 use crate::model::cache::ActivationCache;
+use crate::model::config::Config;
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::forward::Start;
-use crate::model::gradient::Gradients;
+use crate::model::gradient::{Gradients, independent, is_anywhere};
 use crate::model::hook::{HookPoint, Site};
 use crate::model::run::Hooks;
+
+/// The most steps of a path.
+pub const MOST_STEPS: i64 = 10_000;
+
+/// Gradients on patterns that one batch keeps.
+const PATTERNS: usize = 1 << 26;
 
 /// How effects are estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +55,13 @@ impl Method {
     ///
     /// # Errors
     /// Queries and keys under rules that hold patterns constant; a path through the inputs of runs of different texts.
-    pub fn check(self, kinds: &[Kind], decoder: &Decoder, batches: &[Batch]) -> Result<()> {
+    pub fn check(self, kinds: &[Kind], decoder: &Decoder, samples: &[Sample]) -> Result<()> {
         let is_frozen = matches!(self, Self::Gradient(Backward::Relp | Backward::Frozen));
         if is_frozen && kinds.iter().any(|kind| matches!(kind, Kind::Query | Kind::Key)) {
             return Err(Error::new("queries and keys have no gradient where attention patterns are held constant")
                 .hint("method: \"atp*\" follows them through the softmax; \"atp\" and \"ig\" take its derivative"));
         }
-        let is_moved = batches.iter().any(|batch| batch.run.size()[1] != batch.positions.len() as i64);
+        let is_moved = samples.iter().any(|sample| sample.position.is_some());
         if matches!(self, Self::Integrated(Path::Inputs, _)) && is_moved {
             return Err(Error::new("a path through the inputs leads from one prompt to another of the same length")
                 .hint("path: \"activations\" for `source` and `target`"));
@@ -60,6 +70,41 @@ impl Method {
             return Err(Error::new("\"atp*\" drops the gradient of one layer at a time, and this model has one layer"));
         }
         Ok(())
+    }
+
+    /// The most samples of a batch whose runs have a length.
+    pub fn most_samples(self, kinds: &[Kind], config: &Config, length: usize) -> usize {
+        if self != Self::AtpStar || !kinds.iter().any(|kind| kind.is_softmax()) {
+            return usize::MAX;
+        }
+        let (passes, layers) = (config.n_layers as usize, config.n_layers as usize);
+        PATTERNS / (passes * layers * config.n_heads as usize * length.max(1).saturating_pow(2))
+    }
+}
+
+/// Where gradients were computed, and whether any was other than zero.
+#[derive(Debug, Default)]
+pub struct Reached(RefCell<BTreeMap<Site, bool>>);
+
+impl Reached {
+    fn take(&self, gradients: &ActivationCache) -> Result<()> {
+        let mut sites = self.0.borrow_mut();
+        for (point, gradient) in gradients.iter() {
+            let is_reached = sites.entry(point.site).or_default();
+            *is_reached = *is_reached || is_anywhere(gradient)?;
+        }
+        Ok(())
+    }
+
+    /// Fails where all gradients at a kind of place were zero.
+    ///
+    /// # Errors
+    /// The kind of place.
+    pub fn check(&self) -> Result<()> {
+        match self.0.borrow().iter().find(|(_, is_reached)| !**is_reached) {
+            Some((site, _)) => Err(independent(site.name())),
+            None => Ok(()),
+        }
     }
 }
 
@@ -91,6 +136,8 @@ pub struct Setup<'a> {
     pub kinds: &'a [Kind],
     /// The samples
     pub batch: &'a Batch,
+    /// Where the metric has gradients
+    pub reached: &'a Reached,
 }
 
 impl Setup<'_> {
@@ -125,7 +172,9 @@ impl Setup<'_> {
         samples: &[usize],
     ) -> Result<Gradients> {
         let metric = |logits: &Tensor| self.objective.of(&logits.f_squeeze_dim(1)?, samples);
-        self.decoder.gradients(start, Logits::Last, places, hooks, metric)
+        let found = self.decoder.gradients_or_zeros(start, Logits::Last, places, hooks, metric)?;
+        self.reached.take(&found.gradients)?;
+        Ok(found)
     }
 
     /// Replacements less the run's own activations, [sample, position, ..] at each of the nodes' hooks.
@@ -143,14 +192,19 @@ impl Setup<'_> {
     /// # Errors
     /// Too little memory.
     pub fn products(&self, differences: &ActivationCache, gradients: &ActivationCache) -> Result<Tensor> {
-        let product = |point: &HookPoint| -> Result<Tensor> {
-            let gradient = self.batch.patched(gradients.at(*point)?)?;
-            let product = differences.at(*point)?.f_to_kind(Dtype::Double)?.f_mul(&gradient)?;
-            in_nodes(*point, &product)
-        };
+        let product =
+            |point: &HookPoint| product(*point, differences.at(*point)?, &self.batch.patched(gradients.at(*point)?)?);
         let products = self.points()?.iter().map(product).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::f_cat(&products, 1)?)
     }
+}
+
+/// Differences at one hook times gradients, [sample, position, ..] both, added up in each node: [sample, node, position].
+///
+/// # Errors
+/// Too little memory.
+pub fn product(point: HookPoint, difference: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    in_nodes(point, &difference.f_to_kind(Dtype::Double)?.f_mul(gradient)?)
 }
 
 /// Numbers of a hook's activation, [sample, position, ..], added up in each node: [sample, node, position].

@@ -1,24 +1,24 @@
 //! Integrated gradients: the mean of gradients on a straight path to the replacement, by the midpoint rule.
 
-use tch::Tensor;
+use tch::{Kind as Dtype, Tensor};
 
-use super::attribute::Setup;
-use crate::error::Result;
+use super::attribute::{Setup, product};
+use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::model::cache::ActivationCache;
 use crate::model::forward::Start;
 use crate::model::hook::{HookPoint, Site};
 use crate::model::intervention::{At, Change, Intervention};
 use crate::model::run::Hooks;
-use crate::parts::in_parts;
+use crate::parts::for_parts;
 use crate::tensor::raw::Arithmetic;
 
 /// Tokens that run together.
 const TOKENS: usize = 2048;
 
 /// Where each of `steps` runs is on the way.
-fn places(steps: usize) -> Vec<f64> {
-    (0..steps).map(|step| (step as f64 + 0.5) / steps as f64).collect()
+fn places(steps: usize) -> impl Iterator<Item = f64> {
+    (0..steps).map(move |step| (step as f64 + 0.5) / steps as f64)
 }
 
 fn replaced(point: HookPoint, value: Tensor) -> Intervention {
@@ -36,19 +36,29 @@ pub fn by_inputs(setup: &Setup, steps: usize) -> Result<Tensor> {
     let from = own.at(embed)?;
     let replacement = setup.batch.replacements(setup.decoder, &[embed])?;
     let way = replacement.at(embed)?.f_sub(from)?;
-    let mut mean: Option<ActivationCache> = None;
+    let differences = setup.differences(&own)?;
+    let mut sum: Option<Tensor> = None;
     for place in places(steps) {
+        interrupt::check()?;
         let mut hooks = Hooks::none();
         hooks.intervene(&setup.decoder.config, replaced(embed, from.f_add(&way.times(place)?)?));
         let found = setup.gradients(Start::Tokens(&setup.batch.run), hooks)?.gradients;
-        let part = found.map(|_, gradient| gradient.times(1.0 / steps as f64))?;
-        mean = Some(match mean {
-            Some(mean) => mean.map(|point, sum| Ok(sum.f_add(part.at(point)?)?))?,
-            None => part,
-        });
+        add(&mut sum, setup.products(&differences, &found)?)?;
     }
-    let mean = mean.unwrap_or_default();
-    setup.products(&setup.differences(&own)?, &mean)
+    mean(sum, steps)
+}
+
+/// Adds a part to a sum.
+fn add(sum: &mut Option<Tensor>, part: Tensor) -> Result<()> {
+    *sum = Some(match sum.take() {
+        Some(sum) => sum.f_add(&part)?,
+        None => part,
+    });
+    Ok(())
+}
+
+fn mean(sum: Option<Tensor>, steps: usize) -> Result<Tensor> {
+    sum.ok_or_else(|| Error::new("a mean over no steps cannot be taken"))?.over(steps as f64)
 }
 
 /// The scores of each node on the path of its own hook's activations, at all patched positions, from the run's to their
@@ -63,16 +73,12 @@ pub fn by_activations(setup: &Setup, steps: usize) -> Result<Tensor> {
     let all: Vec<HookPoint> = points.iter().copied().chain(starts).collect();
     let own = setup.batch.own(setup.decoder, &all)?;
     let differences = setup.differences(&own)?;
-    let mut means = ActivationCache::default();
-    for point in points {
-        interrupt::check()?;
-        means.insert(point, mean_of(setup, point, &own, differences.at(point)?, steps)?);
-    }
-    setup.products(&differences, &means)
+    let of_point = |point: HookPoint| of_hook(setup, point, &own, differences.at(point)?, steps);
+    Ok(Tensor::f_cat(&points.into_iter().map(of_point).collect::<Result<Vec<_>>>()?, 1)?)
 }
 
-/// The mean gradient at one hook, [sample, pos, ..].
-fn mean_of(
+/// The scores at one hook, [sample, node, position].
+fn of_hook(
     setup: &Setup,
     point: HookPoint,
     own: &ActivationCache,
@@ -83,7 +89,9 @@ fn mean_of(
     let value = own.at(point)?;
     let index = Tensor::f_from_slice(&batch.positions)?.f_to(value.device())?;
     let tokens = batch.run.numel();
-    let parts = in_parts(&places(steps), (TOKENS / tokens.max(1)).max(1), |places| {
+    let places: Vec<f64> = places(steps).collect();
+    let mut sum = None;
+    let of_part = |places: &[f64]| {
         let count = places.len() as i64;
         let moved = |place: &f64| Ok(value.f_index_add(1, &index, &difference.times(*place)?)?);
         let moved = Tensor::f_cat(&places.iter().map(moved).collect::<Result<Vec<_>>>()?, 0)?;
@@ -99,8 +107,9 @@ fn mean_of(
             let start = Start::Residual(&start, point.layer as usize);
             setup.gradients_at(start, &watched, hooks, &samples)?
         };
-        let gradient = found.gradients.at(point)?;
-        Ok(gradient.f_unflatten(0, [count, -1])?.f_sum_dim_intlist(0, false, None)?)
-    })?;
-    Ok(Tensor::f_stack(&parts, 0)?.f_sum_dim_intlist(0, false, None)?.times(1.0 / steps as f64)?)
+        let gradient = batch.patched(found.gradients.at(point)?)?.f_unflatten(0, [count, -1])?;
+        product(point, difference, &gradient.f_sum_dim_intlist(0, false, Dtype::Double)?)
+    };
+    for_parts(&places, (TOKENS / tokens.max(1)).max(1), of_part, |_, part| add(&mut sum, part))?;
+    mean(sum, steps)
 }

@@ -75,6 +75,11 @@ impl Kind {
         matches!(self, Self::Embed | Self::ResidPre | Self::ResidMid | Self::ResidPost)
     }
 
+    /// Whether it has effects through the softmax only.
+    pub fn is_softmax(self) -> bool {
+        matches!(self, Self::Query | Self::Key)
+    }
+
     /// The points of all layers.
     ///
     /// # Errors

@@ -53,11 +53,9 @@ impl Pairs {
     /// Groups the prompts.
     ///
     /// # Errors
-    /// Different numbers of prompts; a pair of different lengths or of the same tokens; ids out of range.
+    /// No prompts, or different numbers of them; a pair of different lengths or of the same tokens; ids out of range.
     pub fn new(decoder: &Decoder, clean: &[Vec<i64>], corrupted: Option<&[Vec<i64>]>) -> Result<Self> {
-        if let Some(corrupted) = corrupted {
-            check(clean, corrupted)?;
-        }
+        check(clean, corrupted)?;
         let mut lengths: Vec<usize> = clean.iter().map(Vec::len).collect();
         lengths.sort_unstable();
         lengths.dedup();
@@ -82,7 +80,15 @@ impl Pairs {
     }
 }
 
-fn check(clean: &[Vec<i64>], corrupted: &[Vec<i64>]) -> Result<()> {
+/// Fails unless there are prompts, each with a corrupted one of the same length and other tokens, or all without one.
+///
+/// # Errors
+/// What is missing or does not fit.
+pub fn check(clean: &[Vec<i64>], corrupted: Option<&[Vec<i64>]>) -> Result<()> {
+    if clean.iter().all(Vec::is_empty) {
+        return Err(Error::new("there are no prompts"));
+    }
+    let Some(corrupted) = corrupted else { return Ok(()) };
     if clean.len() != corrupted.len() {
         return Err(Error::new(format!("there are {} clean and {} corrupted prompts", clean.len(), corrupted.len()))
             .hint("each clean prompt has a corrupted one"));

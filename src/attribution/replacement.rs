@@ -1,14 +1,17 @@
 //! Samples, each a run that is patched and one whose activations replace its own, in batches of one shape.
 
+use std::collections::BTreeSet;
+
 use tch::Tensor;
 
+use super::pairs;
 use crate::error::{Error, Result};
 use crate::model::cache::ActivationCache;
 use crate::model::decoder::{Decoder, Logits};
 use crate::model::hook::HookPoint;
 use crate::model::run::{Action, Hooks};
 
-/// Tokens of a batch.
+/// Tokens of a batch, of runs and of donors together.
 const TOKENS: usize = 2048;
 
 /// One sample.
@@ -35,8 +38,10 @@ pub struct Batch {
     pub samples: Vec<usize>,
     /// int64 [sample, pos]
     pub run: Tensor,
-    /// int64 [sample, pos]
-    pub donor: Tensor,
+    /// The donors, each once, int64 [donor, pos]
+    pub donors: Tensor,
+    /// The donor of each sample
+    donor_of: Vec<i64>,
     /// The positions that are patched
     pub positions: Vec<i64>,
     /// The donor's positions that replacements come from, one for each
@@ -45,9 +50,9 @@ pub struct Batch {
 
 impl Batch {
     fn new(decoder: &Decoder, all: &[Sample], samples: &[usize]) -> Result<Self> {
-        let rows = |of: fn(&Sample) -> &Vec<i64>| -> Result<Tensor> {
-            decoder.tokens(&samples.iter().map(|sample| of(&all[*sample]).clone()).collect::<Vec<_>>())
-        };
+        let of = |sample: &usize| &all[*sample].donor;
+        let distinct: Vec<&Vec<i64>> = samples.iter().map(of).collect::<BTreeSet<_>>().into_iter().collect();
+        let number = |sample: &usize| distinct.partition_point(|donor| *donor < of(sample)) as i64;
         let first = &all[samples[0]];
         let (positions, from) = match first.position {
             Some(position) => (vec![position], vec![first.donor.len() as i64 - 1]),
@@ -55,8 +60,9 @@ impl Batch {
         };
         Ok(Self {
             samples: samples.to_vec(),
-            run: rows(|sample| &sample.run)?,
-            donor: rows(|sample| &sample.donor)?,
+            run: decoder.tokens(&samples.iter().map(|sample| all[*sample].run.clone()).collect::<Vec<_>>())?,
+            donors: decoder.tokens(&distinct.iter().map(|donor| (*donor).clone()).collect::<Vec<_>>())?,
+            donor_of: samples.iter().map(number).collect(),
             positions,
             from,
         })
@@ -67,7 +73,8 @@ impl Batch {
     /// # Errors
     /// As for a run of the decoder.
     pub fn replacements(&self, decoder: &Decoder, points: &[HookPoint]) -> Result<ActivationCache> {
-        captured(decoder, &self.donor, points)?.map(|_, value| select(value, &self.from))
+        captured(decoder, &self.donors, points)?
+            .map(|_, value| select(&select(value, 1, &self.from)?, 0, &self.donor_of))
     }
 
     /// The run's activations at each point, [sample, pos, ..].
@@ -83,7 +90,7 @@ impl Batch {
     /// # Errors
     /// Too little memory.
     pub fn patched(&self, value: &Tensor) -> Result<Tensor> {
-        select(value, &self.positions)
+        select(value, 1, &self.positions)
     }
 }
 
@@ -94,52 +101,51 @@ fn captured(decoder: &Decoder, tokens: &Tensor, points: &[HookPoint]) -> Result<
     hooks.finish()
 }
 
-fn select(value: &Tensor, positions: &[i64]) -> Result<Tensor> {
-    let index = Tensor::f_from_slice(positions)?.f_to(value.device())?;
-    Ok(value.f_index_select(1, &index)?)
+fn select(value: &Tensor, dim: i64, places: &[i64]) -> Result<Tensor> {
+    let index = Tensor::f_from_slice(places)?.f_to(value.device())?;
+    Ok(value.f_index_select(dim, &index)?)
 }
 
-/// The samples in batches.
+/// The samples in batches, of at most `most` samples where runs have a length.
 ///
 /// # Errors
 /// Ids out of range.
-pub fn batches(decoder: &Decoder, samples: &[Sample]) -> Result<Vec<Batch>> {
+pub fn batches(decoder: &Decoder, samples: &[Sample], most: impl Fn(usize) -> usize) -> Result<Vec<Batch>> {
     let mut order: Vec<usize> = (0..samples.len()).collect();
     order.sort_by_key(|number| samples[*number].shape());
     let mut batches = Vec::new();
-    for same in order.chunk_by(|one, other| samples[*one].shape() == samples[*other].shape()) {
-        let at_once = (TOKENS / samples[same[0]].run.len().max(1)).max(1);
-        for part in same.chunks(at_once) {
+    for mut same in order.chunk_by(|one, other| samples[*one].shape() == samples[*other].shape()) {
+        let most = most(samples[same[0]].run.len());
+        while !same.is_empty() {
+            let (part, later) = same.split_at(fitting(samples, same).min(most).max(1));
             batches.push(Batch::new(decoder, samples, part)?);
+            same = later;
         }
     }
     Ok(batches)
 }
 
-/// Samples of clean and corrupted prompts: `run` is patched with the activations of `donor`.
+/// How many of the first samples of one shape run together.
+fn fitting(all: &[Sample], same: &[usize]) -> usize {
+    let mut donors = BTreeSet::new();
+    let fits = |(before, number): &(usize, &usize)| {
+        let Sample { run, donor, .. } = &all[**number];
+        donors.insert(donor);
+        (before + 1) * run.len() + donors.len() * donor.len() <= TOKENS
+    };
+    same.iter().enumerate().take_while(fits).count()
+}
+
+/// Samples of clean and corrupted prompts: the clean run is patched with the corrupted run's activations, or the corrupted
+/// run with the clean run's where it is denoised.
 ///
 /// # Errors
-/// Different numbers of prompts, a pair of different lengths.
-pub fn pairs(runs: &[Vec<i64>], donors: &[Vec<i64>]) -> Result<Vec<Sample>> {
-    if runs.len() != donors.len() {
-        return Err(Error::new(format!("there are {} clean and {} corrupted prompts", runs.len(), donors.len()))
-            .hint("each clean prompt has a corrupted one"));
-    }
-    let pair = |(number, (run, donor)): (usize, (&Vec<i64>, &Vec<i64>))| {
-        if run.len() != donor.len() {
-            return Err(Error::new(format!(
-                "the two prompts of sample {number} have {} and {} tokens",
-                run.len(),
-                donor.len()
-            ))
-            .hint(
-                "activations are exchanged position by position, so both must have one length: exchange words for words \
-                 of as many tokens (`model.to_str_tokens` shows them)",
-            ));
-        }
-        Ok(Sample { run: run.clone(), donor: donor.clone(), position: None })
-    };
-    runs.iter().zip(donors).enumerate().map(pair).collect()
+/// No prompts, or different numbers of them; a pair of different lengths or of the same tokens.
+pub fn pairs(clean: &[Vec<i64>], corrupted: &[Vec<i64>], is_denoised: bool) -> Result<Vec<Sample>> {
+    pairs::check(clean, Some(corrupted))?;
+    let (runs, donors) = if is_denoised { (corrupted, clean) } else { (clean, corrupted) };
+    let pair = |(run, donor): (&Vec<i64>, &Vec<i64>)| Sample { run: run.clone(), donor: donor.clone(), position: None };
+    Ok(runs.iter().zip(donors).map(pair).collect())
 }
 
 /// Samples of instruction vectors: the activations at the last token of each source (one, or one for each target) replace

@@ -1,10 +1,12 @@
 //! The scores of all nodes of all samples, and the exact effects of some or all of them.
 
+use std::collections::HashSet;
+
 use rand::seq::SliceRandom;
 use tch::{Kind as Dtype, Tensor};
 
 use super::agreement::{Agreement, agreement, descending};
-use super::attribute::{Method, Setup, scores};
+use super::attribute::{Method, Reached, Setup, scores};
 use super::effect::{self, Cell};
 use super::node::{Kind, Node, nodes};
 use super::replacement::{Batch, Sample, batches};
@@ -63,8 +65,8 @@ impl Scored {
     /// Scores the nodes of some kinds.
     ///
     /// # Errors
-    /// No kinds, one twice or one that the model does not have; a method that says nothing about them; as for runs of the
-    /// decoder and its gradients; Ctrl-C.
+    /// No kinds, one twice or one that the model does not have; a method that says nothing about them; a metric that depends
+    /// on none of a kind; as for runs of the decoder and its gradients; Ctrl-C.
     pub fn new(
         decoder: &Decoder,
         objective: &Objective,
@@ -78,18 +80,21 @@ impl Scored {
         if let Some(place) = (1..kinds.len()).find(|place| kinds[..*place].contains(&kinds[*place])) {
             return Err(Error::new(format!("the nodes `{}` are named twice", kinds[place].name())));
         }
-        let batches = batches(decoder, &samples)?;
-        method.check(kinds, decoder, &batches)?;
+        method.check(kinds, decoder, &samples)?;
+        let most = |length| method.most_samples(kinds, &decoder.config, length);
+        let batches = batches(decoder, &samples, most)?;
         let nodes = nodes(kinds, &decoder.config)?;
         let columns = batches.iter().map(|batch| batch.positions.len()).max().unwrap_or(0);
         let values = vec![f64::NAN; samples.len() * nodes.len() * columns];
         let is_causal = decoder.config.causal;
         let mut scored = Self { samples, nodes, method, values, columns, kinds: kinds.to_vec(), is_causal };
+        let reached = Reached::default();
         for batch in &batches {
             interrupt::check()?;
-            let setup = Setup { decoder, objective, kinds, batch };
+            let setup = Setup { decoder, objective, kinds, batch, reached: &reached };
             scored.fill(batch, &scores(&setup, method)?)?;
         }
+        reached.check()?;
         Ok(scored)
     }
 
@@ -165,7 +170,8 @@ impl Scored {
     pub fn exact(&self, decoder: &Decoder, objective: &Objective, places: &[Place]) -> Result<Vec<f64>> {
         let progress = Progress::new(places.len() as u64, "exact effects");
         let mut found = vec![f64::NAN; places.len()];
-        for batch in batches(decoder, &self.samples)? {
+        let reached = Reached::default();
+        for batch in batches(decoder, &self.samples, |_| usize::MAX)? {
             interrupt::check()?;
             let rows: Vec<Option<usize>> =
                 (0..self.samples.len()).map(|sample| batch.samples.iter().position(|own| *own == sample)).collect();
@@ -179,7 +185,7 @@ impl Scored {
                 })
                 .collect();
             let cells: Vec<Cell> = own.iter().map(|(_, cell)| *cell).collect();
-            let setup = Setup { decoder, objective, kinds: &self.kinds, batch: &batch };
+            let setup = Setup { decoder, objective, kinds: &self.kinds, batch: &batch, reached: &reached };
             let effects = effect::effects(&setup, &self.nodes, &cells, &mut |count| progress.tick(count as u64))?;
             own.iter().zip(effects).for_each(|((number, _), effect)| found[*number] = effect);
         }
@@ -198,6 +204,7 @@ impl Scored {
         let drawn = count.min(all.len());
         let (chosen, _) = all.partial_shuffle(&mut generator(seed), drawn);
         let mut places = chosen.to_vec();
+        let chosen: HashSet<Place> = places.iter().copied().collect();
         let others = largest.into_iter().filter(|place| !chosen.contains(place)).take(count);
         places.extend(others);
         let exact = self.exact(decoder, objective, &places)?;

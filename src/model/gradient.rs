@@ -28,9 +28,34 @@ impl Decoder {
     /// Hooks added before act first. Nothing before the first of the points is recorded.
     ///
     /// # Errors
-    /// As for [`Decoder::forward`]; a metric that does not depend on a place, or has a gradient there that is not
-    /// finite; what single heads read and what all read together after it.
+    /// As for [`Decoder::gradients_or_zeros`]; a metric that does not depend on a place.
     pub fn gradients(
+        &self,
+        start: Start,
+        logits: Logits,
+        places: &[(String, Vec<HookPoint>)],
+        hooks: Hooks,
+        metric: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<Gradients> {
+        let found = self.gradients_or_zeros(start, logits, places, hooks, metric)?;
+        for (name, points) in places {
+            let mut is_reached = false;
+            for gradient in points.iter().filter_map(|point| found.gradients.get(*point)) {
+                is_reached = is_reached || is_anywhere(gradient)?;
+            }
+            if !is_reached {
+                return Err(independent(name));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same, with zeros at places that the metric does not depend on.
+    ///
+    /// # Errors
+    /// As for [`Decoder::forward`]; a gradient that is not finite; what single heads read and what all read together after
+    /// it.
+    pub fn gradients_or_zeros(
         &self,
         start: Start,
         logits: Logits,
@@ -48,29 +73,27 @@ impl Decoder {
         })?;
         let padding = hooks.padding();
         let activations = hooks.finish()?;
-        let names: Vec<String> = places.iter().map(|(name, _)| name.clone()).collect();
-        if !value.requires_grad() {
-            return Err(independent(&names.join(", ")));
-        }
-        let sum = autograd::recorded(|| value.f_sum(value.kind()))?;
         let is_watched = |point: &HookPoint| places.iter().any(|(_, points)| points.contains(point));
         let watched: Vec<(&HookPoint, &Tensor)> = activations.iter().filter(|(point, _)| is_watched(point)).collect();
         let inputs: Vec<&Tensor> = watched.iter().map(|(_, value)| *value).collect();
-        let found = autograd::gradients(&sum, &inputs)?;
+        let found = if value.requires_grad() {
+            let sum = autograd::recorded(|| value.f_sum(value.kind()))?;
+            autograd::gradients(&sum, &inputs)?
+        } else {
+            inputs.iter().map(|_| None).collect()
+        };
         let mut gradients = ActivationCache::default();
         for ((point, value), gradient) in watched.into_iter().zip(found) {
             let gradient = match gradient {
                 Some(gradient) => gradient,
                 None => value.f_zeros_like()?,
             };
+            check_finite(*point, &gradient)?;
             gradients.insert(*point, gradient.f_detach()?);
         }
         let mut held = ActivationCache::default();
         for (point, value) in activations.iter() {
             held.insert(*point, value.f_detach()?);
-        }
-        for (name, points) in places {
-            check(name, points, &gradients)?;
         }
         Ok(Gradients {
             value: value.f_detach()?,
@@ -101,23 +124,28 @@ fn check_apart<'a>(points: impl Iterator<Item = &'a HookPoint> + Clone) -> Resul
     Ok(())
 }
 
-/// Fails where the gradients at a place are not finite, or all zero.
-fn check(name: &str, points: &[HookPoint], gradients: &ActivationCache) -> Result<()> {
-    let mut is_zero = true;
-    for (point, gradient) in points.iter().filter_map(|point| Some((point, gradients.get(*point)?))) {
-        let finite = gradient.f_isfinite()?;
-        if finite.f_all()?.f_int64_value(&[])? == 0 {
-            let place = finite.f_logical_not()?.f_nonzero()?.f_select(0, 0)?;
-            let place = Vec::<i64>::try_from(&place)?;
-            return Err(Error::new(format!("the gradient at `{}`{place:?} is not finite", point.name()))
-                .hint("look at the activations there; f16 numbers reach 65504, and bf16 and f32 further"));
-        }
-        is_zero &= gradient.f_ne_tensor(&gradient.f_zeros_like()?)?.f_any()?.f_int64_value(&[])? == 0;
+/// Fails where a gradient is not finite.
+fn check_finite(point: HookPoint, gradient: &Tensor) -> Result<()> {
+    let finite = gradient.f_isfinite()?;
+    if finite.f_all()?.f_int64_value(&[])? == 0 {
+        let place = finite.f_logical_not()?.f_nonzero()?.f_select(0, 0)?;
+        let place = Vec::<i64>::try_from(&place)?;
+        return Err(Error::new(format!("the gradient at `{}`{place:?} is not finite", point.name()))
+            .hint("look at the activations there; f16 numbers reach 65504, and bf16 and f32 further"));
     }
-    if is_zero { Err(independent(name)) } else { Ok(()) }
+    Ok(())
 }
 
-fn independent(name: &str) -> Error {
+/// Whether a gradient, NaN at filling, is other than zero anywhere.
+///
+/// # Errors
+/// Too little memory.
+pub fn is_anywhere(gradient: &Tensor) -> Result<bool> {
+    Ok(gradient.f_nan_to_num(0.0, None, None)?.f_any()?.f_int64_value(&[])? != 0)
+}
+
+/// A metric that does not depend on a place, under the user's name for it.
+pub fn independent(name: &str) -> Error {
     Error::new(format!("the metric does not depend on `{name}`: its gradient there is zero everywhere")).hint(
         "a metric must be computed from the logits, at a position that the activation reaches; a hook that replaces a \
          later activation cuts it off",

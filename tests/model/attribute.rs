@@ -1,18 +1,15 @@
-//! Scores of nodes: against exact effects where the two must agree, computations by hand from caches and gradients, single
-//! runs, and what scripts are refused.
+//! Scores of nodes: against exact effects where the two must agree, single runs and laws.
 
 use crate::support::checkpoint::Checkpoint;
-use crate::support::{
-    TINY, assert_contains, eval, eval_tensor, max_difference, run_script, script_failure, session, tiny_path,
-};
+use crate::support::{TINY, eval, eval_tensor, max_difference, run_script, session, tiny_path};
 use lancet::attribution::agreement::agreement;
 use lancet::session::Session;
 use tch::{Kind, Tensor};
 
 /// Grouped queries, norms after sublayers and around them, parallel blocks, learned positions, experts.
-const MODELS: [&str; 7] = ["llama3", "olmo2", "gemma2", "gpt_neox", "gpt2", "mixtral", "cohere"];
+pub const MODELS: [&str; 7] = ["llama3", "olmo2", "gemma2", "gpt_neox", "gpt2", "mixtral", "cohere"];
 
-const METHODS: [&str; 6] = [
+pub const METHODS: [&str; 6] = [
     "method: \"atp\"",
     "method: \"ig\", steps: 2",
     "method: \"ig\", steps: 2, path: \"activations\"",
@@ -30,7 +27,7 @@ fn load(session: &mut Session, folder: &str) {
     );
 }
 
-fn with_model(name: &str) -> Session {
+pub fn with_model(name: &str) -> Session {
     let mut session = session();
     load(&mut session, &tiny_path(name).display().to_string());
     session
@@ -49,7 +46,7 @@ fn kinds(session: &mut Session) -> String {
     format!("{kinds:?}")
 }
 
-fn largest(values: &Tensor) -> f64 {
+pub fn largest(values: &Tensor) -> f64 {
     values.nan_to_num(0.0, 0.0, 0.0).abs().max().double_value(&[])
 }
 
@@ -93,20 +90,13 @@ fn estimates_of_small_differences_are_exact_in_every_family() {
 }
 
 #[test]
-fn every_method_runs_on_every_family_and_gives_nothing_for_the_same_prompt() {
+fn every_method_runs_on_every_family() {
     for name in TINY {
         let mut session = with_model(name);
         let kinds = kinds(&mut session);
         let without_softmax = kinds.replace("\"q\", \"k\", ", "");
         for method in METHODS {
             let nodes = if method.contains("relp") || method.contains("frozen") { &without_softmax } else { &kinds };
-            let scores = eval_tensor(
-                &mut session,
-                &format!(
-                    "model.attribute(#{{ clean: clean, corrupted: clean, answer: 5, nodes: {nodes}, {method} }}).scores"
-                ),
-            );
-            assert!(largest(&scores) < 1e-13, "{name} {method}");
             let scores = eval_tensor(
                 &mut session,
                 &format!(
@@ -118,34 +108,6 @@ fn every_method_runs_on_every_family_and_gives_nothing_for_the_same_prompt() {
             // Before the prompts differ, so do no activations.
             assert!(largest(&scores.select(2, 0)) < 1e-13, "{name} {method}");
         }
-    }
-}
-
-#[test]
-fn attribution_patching_is_difference_times_gradient() {
-    for name in MODELS {
-        let mut session = with_model(name);
-        run_script(
-            &mut session,
-            "let metric = |logits| logits[0, -1].log_softmax(-1)[5];
-             let hooks = #{ head: \"z\", mlp_out: \"mlp_out\", attn_out: \"attn_out\", q: \"hook_q\", k: \"hook_k\", v: \"hook_v\",
-                            resid_pre: \"resid_pre\", resid_post: \"resid_post\" };
-             for rule in [[\"atp\", \"exact\"], [\"relp\", \"relp\"], [\"frozen\", \"frozen\"]] {
-                 for kind in hooks.keys() {
-                     if rule[0] != \"atp\" && kind in [\"q\", \"k\"] { continue; }
-                     let found = model.attribute(#{ clean: clean, corrupted: corrupted, answer: 5, nodes: [kind], method: rule[0] });
-                     let parts = [];
-                     for layer in 0..model.cfg.n_layers {
-                         let name = model.hook_name(hooks[kind], layer);
-                         let run = model.value_and_grad(clean, metric, name, #{ backward: rule[1] });
-                         let other = model.run_with_cache(corrupted, name).cache[name];
-                         let product = ((other - run.cache[name]) * run.grad[name]).sum(-1);
-                         parts.push(if product.shape.len() == 3 { product.transpose(1, 2) } else { product.unsqueeze(1) });
-                     }
-                     assert(allclose(found.scores, cat(parts, 1), #{ rtol: 0.0, atol: 1e-12 }), `${kind} ${rule[0]}`);
-                 }
-             }",
-        );
     }
 }
 
@@ -259,60 +221,6 @@ fn integrated_gradients_sum_to_what_the_whole_path_changes() {
     }
 }
 
-/// AtP* from its parts: patterns with one query or key replaced, gradients that miss a layer.
-#[test]
-fn scores_of_atp_star_are_computed_by_hand() {
-    for name in ["llama3", "olmo2", "gemma2", "gpt_oss"] {
-        let mut session = with_model(name);
-        run_script(
-            &mut session,
-            "let layers = model.cfg.n_layers;
-             let metric = |logits| logits[0, -1].log_softmax(-1)[5];
-             let dropped = [];
-             for layer in 0..layers {
-                 let hooks = [[`blocks.${layer}.hook_attn_out`, |x| x.detach()], [`blocks.${layer}.hook_mlp_out`, |x| x.detach()]];
-                 dropped.push(model.grad(clean, metric, [\"pattern\", \"z\", \"resid_pre\"], #{ hooks: hooks }));
-             }
-             let own = model.run_with_cache(clean).cache;
-             let other = model.run_with_cache(corrupted).cache;
-             let found = model.attribute(#{
-                 clean: clean, corrupted: corrupted, answer: 5, nodes: [\"k\", \"resid_pre\", \"head\", \"q\"], method: \"atp*\",
-             });
-             assert_eq(found.method, \"atp*\");
-             ",
-        );
-        run_script(
-            &mut session,
-            "for row in found.table.rows() {
-                 let pattern = `blocks.${row.layer}.attn.hook_pattern`;
-                 let is_softmax = row.hook.ends_with(\"hook_q\") || row.hook.ends_with(\"hook_k\");
-                 let sum = 0.0;
-                 let change = ();
-                 if is_softmax {
-                     let value = other[row.hook][0, row.position, row.head];
-                     let hooks = [patch(row.hook, row.position, value, #{ head: row.head })];
-                     change = model.run_with_cache(clean, pattern, #{ hooks: hooks }).cache[pattern] - own[pattern];
-                 }
-                 for missed in 0..layers {
-                     let grad = dropped[missed];
-                     let score = if is_softmax {
-                         (change * grad[pattern]).sum()
-                     } else if row.head != () && missed == row.layer {
-                         tensor(0.0)
-                     } else if row.head != () {
-                         ((other[row.hook] - own[row.hook]) * grad[row.hook])[0, row.position, row.head].sum()
-                     } else {
-                         ((other[row.hook] - own[row.hook]) * grad[row.hook])[0, row.position].sum()
-                     };
-                     sum += abs(score.item());
-                 }
-                 let passes = if row.head == () { layers } else { layers - 1 };
-                 assert(abs(row.score - sum / passes) < 1e-10, `${row.node} ${row.position} ${row.score} ${sum / passes}`);
-             }",
-        );
-    }
-}
-
 #[test]
 fn verified_places_and_tables_are_what_they_say() {
     let mut session = with_model("llama3");
@@ -379,73 +287,4 @@ fn agreement_counts_misses_and_the_largest() {
     assert_eq!(agreement(&exact, &signed, true).unwrap().pearson, 1.0);
     assert!(agreement(&exact, &signed, false).unwrap().pearson < 0.5);
     assert!(agreement(&exact, &[1.0; 20], false).unwrap().pearson.is_nan());
-}
-
-#[test]
-fn what_cannot_be_scored_is_refused() {
-    let mut session = with_model("llama3");
-    run_script(&mut session, "let pair = #{ clean: clean, corrupted: corrupted, answer: 5 };");
-    let cases = [
-        ("model.attribute(#{ answer: 5 })", ["needs the runs to compare", "corrupted"]),
-        ("model.attribute(#{ clean: clean, answer: 5 })", ["`clean` and `corrupted`, or `source`", ""]),
-        ("model.attribute(#{ clean: clean, corrupted: [1, 2], answer: 5 })", ["5 and 2 tokens", "as many tokens"]),
-        (
-            "model.attribute(#{ clean: [clean, clean], corrupted: [corrupted], answer: 5 })",
-            ["2 clean and 1 corrupted", ""],
-        ),
-        ("model.attribute(#{ clean: clean, corrupted: [3, 4, 15, 9, 99], answer: 5 })", ["99", "0 to 96"]),
-        ("model.attribute(pair + #{ position: 1 })", ["`position` goes with `source`", "every position"]),
-        (
-            "model.attribute(#{ source: [1], target: clean, answer: 5, direction: \"noise\" })",
-            ["`direction` goes with", ""],
-        ),
-        (
-            "model.attribute(#{ source: [1], target: clean, answer: 5, position: 7 })",
-            ["position 7 is out of range", "5 tokens"],
-        ),
-        (
-            "model.attribute(#{ source: [[1], [2]], target: [clean], answer: 5 })",
-            ["1 targets and 2 sources", "one for all"],
-        ),
-        ("model.attribute(#{ clean: clean, corrupted: corrupted })", ["`log_probability` needs `answer`", ""]),
-        ("model.attribute(pair + #{ metric: \"rr\" })", ["`rr` counts tokens", ""]),
-        ("model.attribute(pair + #{ metric: |logits| logits[:, 5] })", ["`answer`", "function of the logits"]),
-        ("model.attribute(pair + #{ nodes: [\"heads\"] })", ["cannot be `heads`", "head"]),
-        ("model.attribute(pair + #{ nodes: [] })", ["no nodes", ""]),
-        ("model.attribute(pair + #{ nodes: [\"q\", \"q\"] })", ["`q` are named twice", ""]),
-        ("model.attribute(pair + #{ method: \"eap\" })", ["cannot be `eap`", "atp"]),
-        ("model.attribute(pair + #{ steps: 4 })", ["go with `method: \"ig\"`", "atp"]),
-        ("model.attribute(pair + #{ method: \"ig\", steps: 0 })", ["0 steps", ""]),
-        (
-            "model.attribute(pair + #{ method: \"relp\", nodes: [\"head\", \"q\"] })",
-            ["patterns are held constant", "atp*"],
-        ),
-        (
-            "model.attribute(#{ source: [1], target: clean, answer: 5, method: \"ig\", path: \"inputs\" })",
-            ["path through the inputs", "activations"],
-        ),
-        ("model.attribute(pair + #{ seed: 1 })", ["`seed`", "`verify`"]),
-        ("model.attribute(pair + #{ verify: 1 })", ["1 places", ""]),
-        ("model.attribute(pair).verified", ["were not verified", "verify: 20"]),
-        ("model.attribute(pair).agreement(tensor([1.0]))", ["[1, 15, 5]", "[1]"]),
-        (
-            "model.attribute(#{ clean: clean, corrupted: corrupted, metric: |logits| logits[:, 5].detach() })",
-            ["does not depend", "hook_z"],
-        ),
-    ];
-    for (script, parts) in cases {
-        assert_contains(&script_failure(&mut session, script), &parts);
-    }
-    let mut experts = with_model("mixtral");
-    let script = "model.attribute(#{ clean: clean, corrupted: corrupted, answer: 5, nodes: [\"neuron\"] })";
-    assert_contains(&script_failure(&mut experts, script), &["experts", "mlp_out"]);
-    let mut without_mlps = with_model("toy_attn_only");
-    let nodes =
-        eval(&mut without_mlps, "model.attribute(#{ clean: clean, corrupted: corrupted, answer: 5 }).nodes.len()");
-    assert_eq!(
-        nodes.as_int().unwrap(),
-        eval(&mut without_mlps, "model.cfg.n_layers * model.cfg.n_heads").as_int().unwrap()
-    );
-    let script = "model.attribute(#{ clean: clean, corrupted: corrupted, answer: 5, nodes: [\"mlp_out\"] })";
-    assert_contains(&script_failure(&mut without_mlps, script), &["hook_mlp_out"]);
 }

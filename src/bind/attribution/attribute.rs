@@ -9,7 +9,7 @@ use rhai::{Array, Map, NativeCallContext};
 use super::measure::Measure;
 use super::request::names;
 use crate::attribution::agreement::{Agreement, descending};
-use crate::attribution::attribute::{Method, Path};
+use crate::attribution::attribute::{MOST_STEPS, Method, Path};
 use crate::attribution::node::Kind;
 use crate::attribution::replacement::{Sample, pairs, vectors};
 use crate::attribution::scored::{Place, Scored, Verified};
@@ -108,11 +108,7 @@ fn samples(model: &Model, options: &mut Options) -> Result<(Vec<Sample>, Vec<Vec
                                        every position is patched",
                 ));
             }
-            let samples = match denoises {
-                Some(true) => pairs(&corrupted, &clean)?,
-                _ => pairs(&clean, &corrupted)?,
-            };
-            Ok((samples, clean))
+            Ok((pairs(&clean, &corrupted, denoises == Some(true))?, clean))
         }
         (None, None, Some(source), Some(target)) => {
             if denoises.is_some() {
@@ -120,6 +116,9 @@ fn samples(model: &Model, options: &mut Options) -> Result<(Vec<Sample>, Vec<Vec
                     "option `direction` goes with `clean` and `corrupted`: of `source` and `target`, \
                                        the target's run is patched",
                 ));
+            }
+            if position.is_none() {
+                return Err(Error::new("`attribute` of `source` and `target` needs `position`").hint(HINT));
             }
             let samples = vectors(&source, &target, &positions(position)?)?;
             let together = |(sample, target): (&Sample, &Vec<i64>)| [&sample.donor[..], target].concat();
@@ -154,8 +153,10 @@ fn method(options: &mut Options, is_moved: bool) -> Result<(Method, String)> {
         return Ok((*method, name));
     };
     let steps = steps.unwrap_or(10);
-    if steps < 1 {
-        return Err(Error::new(format!("a mean over {steps} steps cannot be taken")).hint("steps: 10"));
+    if !(1..=MOST_STEPS).contains(&steps) {
+        return Err(
+            Error::new(format!("a mean over {steps} steps cannot be taken; 1 to {MOST_STEPS} can")).hint("steps: 10")
+        );
     }
     let path = path.unwrap_or(if is_moved { Path::Activations } else { Path::Inputs });
     let through = if path == Path::Inputs { "inputs" } else { "activations" };
@@ -336,9 +337,9 @@ pub mod functions {
     /// - `nodes`: an array of "head" (what a head mixes, `z`), "mlp_out", "attn_out", "neuron", "q", "k", "v", "resid_pre",
     ///   "resid_mid", "resid_post", "embed"; heads and MLPs by default
     /// - `method`: "atp" (default: the difference times the gradient in the run that is patched; two forward passes and one
-    ///   backward pass); "ig" (times the mean of gradients in `steps` runs, 10 by default, at t = (i + 1/2) / steps);
-    ///   "relp", "frozen" (as "atp", with the rules of `grad`'s option `backward`); "atp*" (arXiv 2403.00745: queries and keys
-    ///   through a recomputed softmax, and the mean size of scores over backward passes that each miss the contributions of
+    ///   backward pass); "ig" (times the mean of gradients in `steps` runs, 10 by default and 10000 at most, at
+    ///   t = (i + 1/2) / steps); "relp", "frozen" (as "atp", with the rules of `grad`'s option `backward`); "atp*"
+    ///   (arXiv 2403.00745: queries and keys through a recomputed softmax, and the mean size of scores over backward passes that each miss the contributions of
     ///   one layer: its scores are magnitudes)
     /// - `path`: of "ig": "inputs" (the embeddings move from the run's to the other's, one run per step; the default for
     ///   `clean` and `corrupted`) or "activations" (a hook's own activations move, at all patched positions, one run per step
@@ -395,7 +396,9 @@ pub mod functions {
     /// The `n` nodes and positions with the largest mean scores, as `table`.
     #[rhai_fn(return_raw, pure)]
     pub fn top(found: &mut Attribution, n: i64) -> ScriptResult<Table> {
-        Ok(found.0.top(n.max(0) as usize)?)
+        let count = usize::try_from(n);
+        let count = count.map_err(|_| Error::new(format!("a table cannot have {n} rows")).hint("top(10)"))?;
+        Ok(found.0.top(count)?)
     }
 
     /// The places of the option `verify`: which node, sample and position, `estimated`, `exact`, `drawn` (by chance, or for its
