@@ -159,7 +159,7 @@ fn exact_effects_are_those_of_single_patched_runs() {
                  let base = measure.call(model.forward(corrupted));
                  let donor = model.run_with_cache(clean).cache;
                  let own = model.run_with_cache(corrupted).cache;
-                 let rows = found.table.rows();
+                 let rows = found.table().rows();
                  assert_eq(rows.len(), found.scores.numel());
                  for row in rows {{
                      let value = donor[row.hook][0, row.position];
@@ -254,10 +254,14 @@ fn verified_places_and_tables_are_what_they_say() {
         "assert(abs(found.pearson - stats::pearsonr(x, y).r) < 1e-12);
          assert(abs(found.spearman - stats::spearmanr(x, y).r) < 1e-12);
          assert_eq(found.misses.len, table.column(\"miss\").filter(|miss| miss).len());
+         for miss in found.misses.rows() {
+             let same = rows.filter(|row| row.estimated == miss.estimated && row.exact == miss.exact)[0];
+             assert(same.miss && same.drawn == miss.drawn && same.node == miss.node);
+         }
          assert_eq(model.attribute(all + #{ verify: 12, seed: 3 }).verified.column(\"exact\"), y);
          assert(model.attribute(all + #{ verify: 12, seed: 4 }).verified.column(\"node\") != table.column(\"node\"));
          // The table holds means over samples, the largest first; lengths differ, so positions count from the end.
-         let means = found.table.rows();
+         let means = found.table().rows();
          assert_eq(means.len(), 15 * 5);
          assert_eq(found.top(3).column(\"node\"), means.map(|row| row.node).extract(0, 3));
          let both = means.filter(|row| row.position == -1 && row.node == \"m2\")[0];

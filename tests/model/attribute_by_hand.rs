@@ -55,7 +55,7 @@ fn scores_of_atp_star_are_computed_by_hand() {
         );
         run_script(
             &mut session,
-            "for row in found.table.rows() {
+            "for row in found.table().rows() {
                  let pattern = `blocks.${row.layer}.attn.hook_pattern`;
                  let is_softmax = row.hook.ends_with(\"hook_q\") || row.hook.ends_with(\"hook_k\");
                  let sum = 0.0;

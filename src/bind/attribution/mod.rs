@@ -1,6 +1,8 @@
 //! Components and edges in scripts: scores, circuits.
 
 mod attribute;
+mod attribute_request;
+mod attribute_table;
 mod circuit;
 mod circuit_table;
 mod curve;

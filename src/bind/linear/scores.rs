@@ -10,7 +10,7 @@ use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
 use crate::bind::option::Options;
-use crate::data::table::{Cell, Column, Table};
+use crate::data::table::{Cell, Table};
 use crate::error::{Error, Result};
 use crate::linear::attention::Side;
 use crate::linear::head_score::{HeadScore, Place};
@@ -36,13 +36,8 @@ impl ScoresHandle {
     }
 
     fn top(&self, count: usize) -> Result<Table> {
-        let column = |name: &str, format: Option<&str>| Column {
-            name: name.to_owned(),
-            header: name.to_owned(),
-            format: format.map(str::to_owned),
-        };
-        let columns = vec![column("query", None), column("key", None), column("part", Some("+.4"))];
-        let mut table = Table::new(format!("Largest parts of the {}", self.subject()), columns)?;
+        let mut table = Table::plain(&[("query", None), ("key", None), ("part", Some("+.4"))])?
+            .titled(format!("Largest parts of the {}", self.subject()));
         for (query, key, part) in self.score.top(count)? {
             let text = |side, place: usize| Cell::Text(self.score.labels(side)[place].clone());
             table.push(vec![

@@ -135,6 +135,12 @@ impl Table {
         Self::new(String::new(), columns.iter().map(column).collect())
     }
 
+    /// The table under a title.
+    #[must_use]
+    pub fn titled(self, title: String) -> Self {
+        Self { title, ..self }
+    }
+
     /// The title, empty if there is none.
     pub fn title(&self) -> &str {
         &self.title

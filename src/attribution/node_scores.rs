@@ -32,7 +32,7 @@ pub struct Place {
 
 /// Scores.
 #[derive(Debug)]
-pub struct Scored {
+pub struct NodeScores {
     /// The samples
     pub samples: Vec<Sample>,
     /// The nodes, kind by kind
@@ -61,7 +61,7 @@ pub struct Verified {
     pub agreement: Agreement,
 }
 
-impl Scored {
+impl NodeScores {
     /// Scores the nodes of some kinds.
     ///
     /// # Errors
@@ -142,12 +142,12 @@ impl Scored {
         (0..self.values.len()).map(|index| self.place(index)).filter(is_after).collect()
     }
 
-    /// The numbers at [`Scored::places`] of those of all places.
+    /// The numbers at [`NodeScores::places`] of those of all places.
     pub fn of_places(&self, all: &[f64]) -> Vec<f64> {
         self.places().into_iter().map(|place| all[self.index(place)]).collect()
     }
 
-    /// The numbers of all places from those at [`Scored::places`]: 0 at the others, NaN where a sample has no such position.
+    /// The numbers of all places from those at [`NodeScores::places`]: 0 at the others, NaN where a sample has no such position.
     pub fn everywhere(&self, of_places: &[f64]) -> Vec<f64> {
         let mut all: Vec<f64> = self.values.iter().map(|value| if value.is_nan() { f64::NAN } else { 0.0 }).collect();
         self.places().into_iter().zip(of_places).for_each(|(place, number)| all[self.index(place)] = *number);
@@ -196,7 +196,7 @@ impl Scored {
     /// The exact effects of `count` places drawn by a seed and of the `count` others with the largest scores.
     ///
     /// # Errors
-    /// As for [`Scored::exact`]; fewer than three places.
+    /// As for [`NodeScores::exact`]; fewer than three places.
     pub fn verify(&self, decoder: &Decoder, objective: &Objective, count: usize, seed: u64) -> Result<Verified> {
         let mut all = self.places();
         let sizes: Vec<f64> = all.iter().map(|place| self.score(*place).abs()).collect();
@@ -213,10 +213,10 @@ impl Scored {
         Ok(Verified { places, drawn, exact, agreement })
     }
 
-    /// What the scores say of the exact effects of [`Scored::places`].
+    /// What the scores say of the exact effects of [`NodeScores::places`].
     ///
     /// # Errors
-    /// Effects that are not those of [`Scored::places`].
+    /// Effects that are not those of [`NodeScores::places`].
     pub fn agreement(&self, exact: &[f64]) -> Result<Agreement> {
         agreement(&self.of_places(&self.values), exact, self.method.is_unsigned())
     }
