@@ -63,6 +63,7 @@ pub fn save(path: &Path, graph: &Graph, d_model: i64, scored: &Scored) -> Result
     if scored.circuit.is_empty() && !matches!(format, Format::Mib) {
         return Err(Error::new("the circuit keeps no edge, so there is nothing to draw"));
     }
+    mib::check_scores(graph, scored, |edge| scored.circuit.kept[edge])?;
     match format {
         Format::Drawing(format) => {
             let bytes = lattice(graph, scored)

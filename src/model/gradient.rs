@@ -44,13 +44,21 @@ impl Decoder {
         }
         let value = autograd::recorded(|| {
             let x = self.run_layers(start, self.blocks.len(), &mut hooks, None)?;
-            metric(&self.unembed(x, logits, &mut hooks)?)
+            let mut result = self.unembed(x, logits, &mut hooks)?;
+            if let (Logits::All, Some(padding)) = (logits, hooks.padding()) {
+                result = padding.marked(&result, 1)?;
+            }
+            metric(&result)
         })?;
         let padding = hooks.padding();
         let activations = hooks.finish()?;
         let names: Vec<String> = places.iter().map(|(name, _)| name.clone()).collect();
         if !value.requires_grad() {
             return Err(independent(&names.join(", ")));
+        }
+        if value.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+            return Err(Error::new("the metric is not finite")
+                .hint("logits at filling are NaN: a function of several prompts reads each at its own tokens"));
         }
         let sum = autograd::recorded(|| value.f_sum(value.kind()))?;
         let is_watched = |point: &HookPoint| places.iter().any(|(_, points)| points.contains(point));
