@@ -59,7 +59,7 @@ pub fn refuse_change<T: Handle>(
 /// Whether `after` is what `before` was, up to what reading it again makes anew.
 fn is_unchanged(before: &Dynamic, after: &Dynamic) -> bool {
     if let (Some(before), Some(after)) = (before.read_lock::<Tensor>(), after.read_lock::<Tensor>()) {
-        return before.holds_same_elements(&after);
+        return before.holds_same_elements(&after) && before.tch().requires_grad() == after.tch().requires_grad();
     }
     if let (Some(before), Some(after)) = (before.read_lock::<Array>(), after.read_lock::<Array>()) {
         let mut pairs = before.iter().zip(after.iter());

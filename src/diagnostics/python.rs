@@ -101,7 +101,8 @@ pub fn member(kind: &str, name: &str) -> Option<&'static str> {
 fn tensor_member(name: &str) -> Option<&'static str> {
     Some(match name {
         "tolist" | "numpy" => "write `x.to_array()`",
-        "detach" | "contiguous" | "requires_grad_" => "leave it out: a tensor is a plain value here",
+        "contiguous" => "leave it out: a tensor is a plain value here",
+        "requires_grad_" => "write `x.requires_grad = true`",
         "cpu" => "write `x.to(\"cpu\")`",
         "cuda" => "write `x.to(\"cuda:0\")`",
         "float" => "write `x.to(\"f32\")`",

@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use tch::{NoGradGuard, Tensor};
+use tch::{NoGradGuard, TchError, Tensor};
 
 use super::is_float;
 use crate::error::{Error, Result};
@@ -61,8 +61,19 @@ pub fn watched(value: &Tensor) -> Result<Tensor> {
 /// Several numbers; one that was not computed from tensors that require gradients; too little memory.
 pub fn gradients(of: &Tensor, inputs: &[impl Borrow<Tensor>]) -> Result<Vec<Option<Tensor>>> {
     check(of)?;
-    let found = Tensor::f_run_backward(&[of], inputs, false, false)?;
+    let found = Tensor::f_run_backward(&[of], inputs, false, false).map_err(used_up)?;
     Ok(found.into_iter().map(|gradient| gradient.defined().then_some(gradient)).collect())
+}
+
+/// What libtorch says of a record that another call went through, without an argument that only PyTorch has.
+fn used_up(error: TchError) -> Error {
+    match error {
+        TchError::Torch(text) if text.contains("backward through the graph a second time") => {
+            Error::new("gradients were already computed through some of these operations, and their record is gone")
+                .hint("compute the number again from the tensors, or add the numbers up and go back once")
+        }
+        other => other.into(),
+    }
 }
 
 /// Fails unless `of` is one number that gradients lead back from.
@@ -81,6 +92,18 @@ pub fn check(of: &Tensor) -> Result<()> {
 }
 
 impl super::Tensor {
+    /// Whether gradients of both, which hold the same elements, are those of the same tensors.
+    ///
+    /// # Errors
+    /// A libtorch error.
+    pub fn has_record_of(&self, other: &Self) -> Result<bool> {
+        let (a, b) = (self.tch(), other.tch());
+        Ok(match (a.requires_grad(), b.requires_grad()) {
+            (true, true) => a.data_ptr() == b.data_ptr() && a.f_is_leaf()? == b.f_is_leaf()?,
+            (a, b) => a == b,
+        })
+    }
+
     /// The same values as a tensor that gradients are computed for, or as a constant. Turns recording on.
     ///
     /// # Errors
@@ -116,6 +139,6 @@ impl super::Tensor {
     /// Several numbers; one that was not computed from tensors that require gradients.
     pub fn backward(&self) -> Result<()> {
         check(self.tch())?;
-        Ok(self.tch().f_backward()?)
+        Ok(self.tch().f_backward().map_err(used_up)?)
     }
 }

@@ -166,6 +166,15 @@ impl Tensor {
         named("cholesky", &[self], self.tch().f_linalg_cholesky(false))
     }
 
+    /// The exponential of a square matrix.
+    ///
+    /// # Errors
+    /// A tensor that is not a square matrix.
+    pub fn matrix_exp(&self) -> Result<Self> {
+        self.need_matrix("matrix_exp")?;
+        named("matrix_exp", &[self], self.tch().f_linalg_matrix_exp())
+    }
+
     /// The rank of a matrix, as i64.
     ///
     /// # Errors

@@ -188,11 +188,56 @@ fn a_script_differentiates_its_own_computations() {
             "let x = tensor([1.0]); x.requires_grad = true; let y = tensor([2.0]); y.requires_grad = true; grad(x.sum(), [x, y])",
             ["does not depend on tensor 1", ""],
         ),
-        ("grad(tensor([1.0]).sum(), [3])", ["with respect to tensors", ""]),
+        (
+            "let x = tensor([1.0]); x.requires_grad = true; let y = (x * x).sum(); y.backward(); y.backward()",
+            ["already computed", "add the numbers up"],
+        ),
+        (
+            "let x = tensor([1.0]); x.requires_grad = true; let y = (x * x).sum(); y.backward(); grad(y, #{ x: x })",
+            ["already computed", "compute the number again"],
+        ),
+        (
+            "let x = tensor([1.0]); x.requires_grad = true; grad(tensor([2.0]).sum() + x.sum(), #{ x: x, y: tensor([1.0]) })",
+            ["`y` does not require gradients", "requires_grad = true"],
+        ),
+        ("grad(tensor([1.0]).sum(), [3])", ["tensor 0 of the array must be a tensor, not integer", ""]),
     ];
     for (script, parts) in cases {
         assert_contains(&script_failure(&mut session, script), &parts);
     }
+}
+
+#[test]
+fn elements_that_are_replaced_by_equal_ones_have_the_new_ones_gradients() {
+    let mut session = with_model("llama3");
+    run_script(
+        &mut session,
+        "let zero = zeros([4]);
+         zero.requires_grad = true;
+         let x = ones([3, 4]);
+         x[1] = x[1] + zero;
+         assert(x.requires_grad);
+         (x * x).sum().backward();
+         assert_eq(zero.grad, ones([4]) * 2.0);
+         x = ones([3, 4]) + zero;
+         x[0] = x[0].detach();
+         x[1] = x[1] + zero * 3.0;
+         assert_eq(grad(x.sum(), [zero])[0], ones([4]) * 5.0);
+         // What is only read stays what gradients are computed for.
+         let leaf = ones([3, 4]);
+         leaf.requires_grad = true;
+         assert_eq(leaf[1].to_array().len() + leaf[..., 0].shape.len() + leaf.T.shape.len(), 7);
+         leaf.sum().backward();
+         assert_eq(leaf.grad, ones([3, 4]));
+         let row = leaf[1];
+         row.requires_grad = true;
+         leaf[1] = row;
+         assert_eq(grad((leaf * 5.0).sum(), [row])[0], ones([4]) * 5.0);",
+    );
+    assert_contains(
+        &script_failure(&mut session, "model.W_E.requires_grad = true;"),
+        &["property `W_E` of a model cannot be set", "with_weights"],
+    );
 }
 
 /// A vector that a hook adds has the gradient of the activation that it is added to, and descends by it.

@@ -53,4 +53,5 @@ mod sweep;
 mod tokenizer;
 mod toy;
 mod tracr;
+mod training;
 mod weights;

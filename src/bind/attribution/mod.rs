@@ -2,8 +2,11 @@
 
 mod attribute;
 mod circuit;
+mod circuit_table;
+mod curve;
 mod edges;
 mod measure;
+mod patch;
 mod request;
 
 pub use attribute::Attribution;
@@ -20,5 +23,8 @@ use crate::catalog::topic::Topic;
 pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Circuits, exported_manifest!(attribute::functions));
     module::register(engine, Topic::Circuits, exported_manifest!(edges::functions));
+    module::register(engine, Topic::Circuits, exported_manifest!(curve::functions));
     module::register(engine, Topic::Circuits, exported_manifest!(circuit::functions));
+    module::register(engine, Topic::Circuits, exported_manifest!(circuit_table::functions));
+    module::register(engine, Topic::Circuits, exported_manifest!(patch::functions));
 }

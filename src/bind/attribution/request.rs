@@ -22,7 +22,7 @@ pub struct Request {
     pub graph: Graph,
     /// The prompts
     pub pairs: Pairs,
-    /// The clean prompts' ids
+    /// The ids of the clean prompts and of the corrupted ones
     clean: Vec<Vec<i64>>,
     corrupted: Option<Vec<Vec<i64>>>,
     measure: Measure,
@@ -60,18 +60,13 @@ impl Request {
     /// # Errors
     /// No corrupted prompts.
     pub fn exchanged(self) -> Result<Self> {
-        let Some(corrupted) = self.corrupted else {
+        let Some(corrupted) = &self.corrupted else {
             return Err(Error::new("direction \"denoise\" runs the corrupted prompts, which are not given")
                 .hint("the option `corrupted`"));
         };
         let decoder = &self.model.get().decoder;
-        let pairs = Pairs::new(decoder, &corrupted, Some(&self.clean))?;
-        Ok(Self { pairs, clean: corrupted, corrupted: Some(self.clean), ..self })
-    }
-
-    /// Whether there are corrupted prompts.
-    pub fn has_corrupted(&self) -> bool {
-        self.corrupted.is_some()
+        let pairs = Pairs::new(decoder, corrupted, Some(&self.clean))?;
+        Ok(Self { pairs, ..self })
     }
 
     /// Does `work` with the metric.

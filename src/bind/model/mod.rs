@@ -224,8 +224,8 @@ mod loading {
     }
 
     /// The model's sizes and choices, by TransformerLens's names: `n_layers`, `d_model`, `n_heads`,
-    /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `d_vocab_out`, `outputs_are_tokens`, `n_ctx`, `act_fn`, `normalization_type` (() without
-    /// norms), `attention_dir`, `dtype`, `device`, ...
+    /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `d_vocab_out`, `outputs_are_tokens`, `n_ctx`, `act_fn`,
+    /// `normalization_type` (() without norms), `attention_dir`, `dtype`, `device`, ...
     #[rhai_fn(get = "cfg", pure)]
     pub fn cfg(model: &mut Model) -> Map {
         configuration(model.get())

@@ -1,8 +1,9 @@
 //! Gradients of a script's own computations.
 
 use rhai::plugin::*;
-use rhai::{Array, Dynamic, Engine, FnPtr, NativeCallContext};
+use rhai::{Array, Dynamic, Engine, FnPtr, Map, NativeCallContext};
 
+use crate::bind::convert::expected;
 use crate::bind::error::ScriptResult;
 use crate::bind::module;
 use crate::catalog::topic::Topic;
@@ -12,6 +13,32 @@ use crate::tensor::{Tensor, autograd};
 /// Registers the functions.
 pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Tensors, exported_manifest!(autograd_functions));
+}
+
+/// The gradients of `value` with respect to tensors that go by these names.
+fn gradients_of<'a>(
+    value: &Tensor,
+    inputs: impl Iterator<Item = (String, &'a Dynamic)>,
+) -> Result<impl Iterator<Item = Tensor>> {
+    let (mut names, mut tensors) = (Vec::new(), Vec::new());
+    for (name, input) in inputs {
+        let Some(tensor) = input.read_lock::<Tensor>() else {
+            return Err(expected(&name, "a tensor", input));
+        };
+        if !tensor.tch().requires_grad() {
+            return Err(
+                Error::new(format!("{name} does not require gradients")).hint("set `x.requires_grad = true` first")
+            );
+        }
+        tensors.push(tensor.share());
+        names.push(name);
+    }
+    let found = autograd::gradients(value.tch(), &tensors)?;
+    let one = |(name, gradient): (String, Option<tch::Tensor>)| match gradient {
+        Some(gradient) => Ok(Tensor::new(gradient)),
+        None => Err(Error::new(format!("the number does not depend on {name}"))),
+    };
+    Ok(names.into_iter().zip(found).map(one).collect::<Result<Vec<_>>>()?.into_iter())
 }
 
 #[export_module(manifest)]
@@ -61,23 +88,22 @@ mod autograd_functions {
     /// ```
     #[rhai_fn(name = "grad", return_raw)]
     pub fn gradients(value: Tensor, inputs: Array) -> ScriptResult<Array> {
-        let tensor = |input: &Dynamic| -> Result<tch::Tensor> {
-            let input = input.clone().try_cast::<Tensor>();
-            let tensor = input.ok_or_else(|| Error::new("gradients are those with respect to tensors"))?;
-            if !tensor.tch().requires_grad() {
-                return Err(
-                    Error::new("a tensor does not require gradients").hint("set `x.requires_grad = true` first")
-                );
-            }
-            Ok(tensor.share())
-        };
-        let inputs = inputs.iter().map(tensor).collect::<Result<Vec<_>>>()?;
-        let found = autograd::gradients(value.tch(), &inputs)?;
-        let one = |(place, gradient): (usize, Option<tch::Tensor>)| match gradient {
-            Some(gradient) => Ok(Dynamic::from(Tensor::new(gradient))),
-            None => Err(Error::new(format!("the number does not depend on tensor {place} of the array")).into()),
-        };
-        found.into_iter().enumerate().map(one).collect()
+        let named = inputs.iter().enumerate().map(|(place, input)| (format!("tensor {place} of the array"), input));
+        Ok(gradients_of(&value, named)?.map(Dynamic::from).collect())
+    }
+
+    /// The gradients of a tensor of one number with respect to those of a map, by their names.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let x = tensor([1.0, 2.0]);
+    /// x.requires_grad = true;
+    /// assert_eq(grad((x * x).sum(), #{ x: x }).x, tensor([2.0, 4.0]));
+    /// ```
+    #[rhai_fn(name = "grad", return_raw)]
+    pub fn gradients_by_name(value: Tensor, inputs: Map) -> ScriptResult<Map> {
+        let found = gradients_of(&value, inputs.iter().map(|(name, input)| (format!("`{name}`"), input)))?;
+        Ok(inputs.keys().cloned().zip(found.map(Dynamic::from)).collect())
     }
 
     /// The same values without the record of how they were computed: a constant for gradients.

@@ -191,10 +191,11 @@ mod index_functions {
         let indexes = indexes(&index)?;
         let value = operand("the value", &value)?;
         // Rhai writes back what a chain such as `t[0].to_array().map(..)` has read.
-        if let Operand::Tensor(value) = &value
-            && t.index(&indexes)?.holds_same_elements(value)
-        {
-            return Ok(());
+        if let Operand::Tensor(value) = &value {
+            let before = t.index(&indexes)?;
+            if before.holds_same_elements(value) && before.has_record_of(value)? {
+                return Ok(());
+            }
         }
         let changed = t.with_index(&indexes, &value)?;
         crate::bind::watch::note_change(t);

@@ -179,6 +179,20 @@ mod matrix_functions {
         Ok(t.cholesky()?)
     }
 
+    /// The exponential of a square matrix, the sum over k of its k-th power divided by k!. That of a matrix that changes
+    /// its sign when it is transposed is a rotation.
+    ///
+    /// # Example
+    /// ```rhai
+    /// let a = randn([3, 3], #{ seed: 1 });
+    /// let rotation = (a - a.T).matrix_exp();
+    /// assert(allclose(rotation.matmul(rotation.T), eye(3), #{ atol: 1e-5 }));
+    /// ```
+    #[rhai_fn(return_raw)]
+    pub fn matrix_exp(t: Tensor) -> ScriptResult<Tensor> {
+        Ok(t.matrix_exp()?)
+    }
+
     /// The rank of a matrix, i64: how many singular values are not zero up to rounding.
     ///
     /// # Example
