@@ -1,7 +1,6 @@
-"""What the comparisons of `make proof` share: running Lancet, true float64, and rows of the page."""
+"""What the comparisons of `make proof` share: running Lancet, and rows of the page."""
 
 import argparse
-import contextlib
 import datetime
 import json
 import os
@@ -13,37 +12,21 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 FIXTURES = ROOT / "tests" / "fixtures"
-IDS = [3, 1, 4, 1, 5, 9, 2]
 sys.path.insert(0, str(ROOT / "setup"))
 
 
 def lancet(script, *flags, folder=None, **options):
     """Runs a script of this folder and returns the tensors that it writes; they and other files stay in `folder`."""
-    from safetensors.torch import load_file
-
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(folder or scratch)
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         subprocess.run([ROOT / "target/release/lancet", "run", Path(__file__).parent / script, *flags, *words, "--out", out],
                        check=True, stdout=subprocess.DEVNULL)
         return load_file((out / script).with_suffix(".safetensors"))
-
-
-@contextlib.contextmanager
-def float64():
-    """transformers computes norms, softmax and angles in float32 whatever the weights are; in here, in float64."""
-    single, cast, default = torch.float32, torch.Tensor.float, torch.get_default_dtype()
-    torch.float32, torch.Tensor.float = torch.float64, torch.Tensor.double
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.float32, torch.Tensor.float = single, cast
-        torch.set_default_dtype(default)
 
 
 def difference(ours, theirs):

@@ -5,10 +5,11 @@ embeddings to the logits, of the tiny random models of tests/fixtures; in float3
 all logits, and the singular values of its Jacobian to the last hidden state.
 """
 
+import contextlib
 import importlib.util
 import sys
 
-from comparison import FIXTURES, IDS, difference, float64, lancet, run
+from comparison import FIXTURES, difference, lancet, run
 
 import torch
 import transformers
@@ -27,7 +28,21 @@ FAMILIES = {
     "OLMo 2": ("olmo_2/modeling_olmo", "olmo2", "olmo2"),
     "Phi 4": ("phi_4/modeling_phi", "phi3", "phi3"),
 }
+IDS = [3, 1, 4, 1, 5, 9, 2]
 SENTENCE = [504, 3575, 282, 4649, 314]  # "The capital of France is"
+
+
+@contextlib.contextmanager
+def float64():
+    """transformers computes norms, softmax and angles in float32 whatever the weights are; in here, in float64."""
+    single, cast, default = torch.float32, torch.Tensor.float, torch.get_default_dtype()
+    torch.float32, torch.Tensor.float = torch.float64, torch.Tensor.double
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.float32, torch.Tensor.float = single, cast
+        torch.set_default_dtype(default)
 
 
 def install(file, name):

@@ -1,32 +1,30 @@
 """Compares Lancet's activations with TransformerLens's at every hook of SmolLM2."""
 
 import json
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from comparison import lancet, run
+from comparison import FIXTURES, lancet, run
 
-import torch
-from tokenizers import Tokenizer, models
-from transformer_lens.model_bridge import TransformerBridge
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+sys.path.insert(0, str(FIXTURES))
+import torch  # noqa: E402
+from make_hook_name_fixtures import FLAGS, tokenizer  # noqa: E402
+from transformer_lens.model_bridge import TransformerBridge  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
 
-import smollm2
+import smollm2  # noqa: E402
 
 SENTENCE = [504, 3575, 282, 4649, 314]  # "The capital of France is"
 # Token ids, which are no activations, and tables of angles, which Lancet's layers have each (`attn.hook_cos`).
 LEFT_OUT = ["embed.hook_in", "rotary_emb.hook_in", "rotary_emb.hook_cos", "rotary_emb.hook_sin"]
-FLAGS = ["set_use_attn_result", "set_use_split_qkv_input", "set_use_hook_mlp_in"]
 
 
 def bridge(folder):
     """SmolLM2 in TransformerLens, which asks for a tokenizer; the prompts are ids."""
     model = AutoModelForCausalLM.from_pretrained(smollm2.models(), gguf_file=smollm2.FILE, dtype=torch.float32, attn_implementation="eager")
-    words = Tokenizer(models.WordLevel({f"t{i}": i for i in range(model.config.vocab_size)}, unk_token="t0"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="t0", eos_token="t1", pad_token="t2", unk_token="t0")
-    tokenizer.save_pretrained(folder)
-    lens = TransformerBridge.boot_transformers(folder, hf_model=model.eval(), tokenizer=PreTrainedTokenizerFast.from_pretrained(folder),
+    lens = TransformerBridge.boot_transformers(folder, hf_model=model.eval(), tokenizer=tokenizer(model.config.vocab_size, folder),
                                                device="cpu", dtype=torch.float32)
     for flag in FLAGS:
         getattr(lens, flag)(True)

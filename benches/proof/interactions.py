@@ -1,25 +1,15 @@
 """Compares Lancet's interactions of patched layers with shapiq's exact values for the same effects."""
 
-import itertools
+import sys
 from importlib.metadata import version
 
-from comparison import difference, lancet, run
+from comparison import FIXTURES, difference, lancet, run
 
-import numpy
-import shapiq
-import torch
+sys.path.insert(0, str(FIXTURES))
+import torch  # noqa: E402
+from make_interaction_fixtures import PLAYERS, interactions  # noqa: E402
 
-PLAYERS = 5
 INDEXES = {"mobius": "Moebius", "shapley": "SII", "shapley_taylor": "STII"}
-
-
-def interactions(values, index, order):
-    """shapiq's interactions of a game, whose value of each coalition is at its bits."""
-    def game(coalitions):
-        return values[(numpy.asarray(coalitions, dtype=int) * 2 ** numpy.arange(PLAYERS)).sum(axis=-1)]
-
-    found = shapiq.ExactComputer(game, PLAYERS)(index, order)
-    return [float(found[players]) for players in itertools.combinations(range(PLAYERS), order)]
 
 
 def compare():

@@ -23,8 +23,8 @@ HEAD = """\
 `make proof` fetches implementations that we did not write, in the versions below, runs them and Lancet on the same
 models and prompts, and writes this page. It fails if a difference is larger than allowed.
 
-A difference is the largest one of all entries, divided by the largest entry of the peer's result. Models without a name
-are the tiny random ones of `tests/fixtures/models`.
+A difference is the largest one of all entries, divided by the largest entry of the peer's result (of the same hook, the
+same singular value). Models without a name are the tiny random ones of `tests/fixtures/models`.
 
 | peer | version | what | difference | at most | command | date |
 | --- | --- | --- | --- | --- | --- | --- |

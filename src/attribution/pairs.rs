@@ -14,7 +14,7 @@ pub struct Group {
     pub clean: Tensor,
     /// int64 [sample, pos]
     pub corrupted: Option<Tensor>,
-    /// The first position where any sample's prompts differ; 0 without corrupted ones
+    /// The first position where any sample's prompts differ; 0 without corrupted ones, or where attention looks ahead
     pub first: i64,
 }
 
@@ -74,7 +74,7 @@ impl Pairs {
             groups.push(Group {
                 clean: rows(clean)?,
                 corrupted: corrupted.map(rows).transpose()?,
-                first: corrupted.and_then(first).map_or(0, |place| place as i64),
+                first: corrupted.filter(|_| decoder.config.causal).and_then(first).map_or(0, |place| place as i64),
                 samples,
             });
         }

@@ -14,6 +14,9 @@ use crate::model::run::{Action, Hooks};
 use crate::tensor::raw::wide;
 
 /// The norm of a layer's attention output, with the place where its divisor can be read; None in pre-norm blocks.
+///
+/// # Errors
+/// A bias of attention's output before that norm, which belongs to no head.
 pub fn norm_after(config: &Config, block: &Block) -> Result<Option<(Norm, Site)>> {
     let found = match (config.norm_placement, &block.ln1_post) {
         (NormPlacement::Post, _) => Some((block.ln1.shallow_clone(), Site::Ln1Scale)),

@@ -4,7 +4,7 @@ use std::any::type_name;
 
 use rhai::{Dynamic, Engine, FuncRegistration};
 
-use super::attribution::{CircuitHandle, Edges};
+use super::attribution::{Attribution, CircuitHandle, Edges};
 use super::file::TextsHandle;
 use super::linear::{Linear, PathGraphHandle, Paths, ScoresHandle};
 use super::model::{Cache, GridHandle, Model, Planned, Prefix, Weights};
@@ -78,7 +78,8 @@ impl HandleType {
 }
 
 /// Every type that Lancet adds.
-pub static HANDLES: [HandleType; 18] = [
+pub static HANDLES: [HandleType; 19] = [
+    HandleType::of::<Attribution>(),
     HandleType::of::<Cache>(),
     HandleType::of::<CircuitHandle>(),
     HandleType::of::<Edges>(),

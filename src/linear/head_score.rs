@@ -55,8 +55,8 @@ impl LinearMap {
     /// Refuses a score that the model does not have, or that is not linear in its parts.
     ///
     /// # Errors
-    /// A layer, head or position out of range; a key after the query of a causal model; a query or key that the model clips; an
-    /// intervention between the residual stream and the pattern.
+    /// A layer, head or position out of range; a key after the query of a causal model; a query or key that the model
+    /// clips; an intervention between the residual stream and the pattern.
     pub fn check_place(&self, place: Place) -> Result<()> {
         let layer = self.check_layer(place.layer as i64)?;
         let heads = self.config().n_heads;

@@ -26,13 +26,29 @@ impl ActivationCache {
         self.entries.iter().find(|(found, _)| *found == point).map(|(_, value)| value)
     }
 
+    /// The activation at `point`.
+    ///
+    /// # Errors
+    /// It was not captured.
+    pub fn at(&self, point: HookPoint) -> Result<&Tensor> {
+        self.get(point).ok_or_else(|| Error::new(format!("`{}` was not cached", point.name())))
+    }
+
+    /// What a function makes of every activation.
+    ///
+    /// # Errors
+    /// The function's own.
+    pub fn map(&self, mut change: impl FnMut(HookPoint, &Tensor) -> Result<Tensor>) -> Result<Self> {
+        let changed = |(point, value): &(HookPoint, Tensor)| Ok((*point, change(*point, value)?));
+        Ok(Self { entries: self.entries.iter().map(changed).collect::<Result<_>>()? })
+    }
+
     /// The activation named `name` (or an alias).
     ///
     /// # Errors
     /// An unknown hook, or one that was not captured.
     pub fn named(&self, name: &str, config: &Config) -> Result<&Tensor> {
-        let point = hook::parse(name, config)?;
-        self.get(point).ok_or_else(|| Error::new(format!("`{}` was not cached", point.name())))
+        self.at(hook::parse(name, config)?)
     }
 
     /// The same activations without the dimension of samples.

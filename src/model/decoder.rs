@@ -29,16 +29,6 @@ pub enum Logits {
     Last,
 }
 
-fn check_below(ids: &[i64], count: i64, what: &str) -> Result<()> {
-    match ids.iter().enumerate().find(|(_, id)| !(0..count).contains(*id)) {
-        None => Ok(()),
-        Some((position, id)) => {
-            Err(Error::new(format!("token id {id} at position {position} of {what} is out of range"))
-                .hint(format!("this model's ids are 0 to {}", count - 1)))
-        }
-    }
-}
-
 /// The hint for logits or activations that are not finite, in a model of this element type.
 pub fn not_finite_hint(kind: Kind) -> &'static str {
     match kind {
@@ -286,5 +276,15 @@ impl Decoder {
         }
         all.extend(&self.unembedding.bias);
         all
+    }
+}
+
+fn check_below(ids: &[i64], count: i64, what: &str) -> Result<()> {
+    match ids.iter().enumerate().find(|(_, id)| !(0..count).contains(*id)) {
+        None => Ok(()),
+        Some((position, id)) => {
+            Err(Error::new(format!("token id {id} at position {position} of {what} is out of range"))
+                .hint(format!("this model's ids are 0 to {}", count - 1)))
+        }
     }
 }

@@ -37,6 +37,22 @@ impl KeyValueCache {
         self.seen = 0;
     }
 
+    /// The first `length` positions of some texts, by their numbers, to go on from as in their own run, from layer `first` on.
+    ///
+    /// # Errors
+    /// A text or position that is not there.
+    pub fn narrowed(&self, texts: &Tensor, length: i64, first: usize) -> Result<Self> {
+        let some = |values: &Tensor| -> Result<Tensor> {
+            Ok(values.f_narrow(1, 0, length)?.f_index_select(0, &texts.f_to(values.device())?)?)
+        };
+        let narrowed = |(number, layer): (usize, &KeyValue)| match layer {
+            Some((key, value)) if number >= first => Ok(Some((some(key)?, some(value)?))),
+            _ => Ok(None),
+        };
+        let layers = self.layers.iter().enumerate().map(narrowed).collect::<Result<Vec<_>>>()?;
+        Ok(Self { layers, seen: length, prompt: self.prompt, padding: None })
+    }
+
     /// Whether keys of `decoder` are rotated differently from the next position on (long rope), so that the cached ones
     /// no longer fit.
     pub fn is_outgrown(&self, decoder: &Decoder) -> bool {

@@ -7,6 +7,7 @@ mod support;
 mod ablation;
 mod adapter;
 mod anova;
+mod attribute;
 mod chat_template;
 mod checkpoint;
 mod config;

@@ -96,7 +96,7 @@ fn tables_files_and_drawings_show_the_letter_of_each_hop() {
     run_script(
         &mut session,
         r#"
-        let paths = lin.paths(#{ answer: 7, from: [1, 2], through: "qkv", quiet: true });
+        let paths = lin.paths(#{ answer: 7, from: [1, 2], edges: "all", through: "qkv", quiet: true });
         let letters = [];
         for row in paths.rows() {
             assert_eq(row.hops.len(), row.heads.len());
@@ -115,6 +115,9 @@ fn tables_files_and_drawings_show_the_letter_of_each_hop() {
         graph.save(`${folder}/paths.svg`);
         graph.save(`${folder}/paths.dot`);
         for format in ["svg", "dot"] { assert(read_text(`${folder}/paths.${format}`).contains("0Q")); }
+        let totals = lin.totals(#{ answer: 7, through: "qkv" });
+        for start in paths.starts { assert((start.logit - totals[start.position].item()).abs() < 1e-9); }
+        assert((paths.explained - paths.value.sum().item() / totals[1..3].sum().item()).abs() < 1e-9);
         // Through values alone nothing has a letter.
         assert(!lin.paths(#{ answer: 7, from: 1, quiet: true }).rows()[0].contains("hops"));
         "#,

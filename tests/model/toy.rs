@@ -295,3 +295,51 @@ fn a_saved_toy_is_loaded_again() {
         );
     }
 }
+
+/// Exact effects of edges share what comes before the first difference, which a bidirectional model has nowhere.
+#[test]
+fn exact_edges_of_a_bidirectional_model_are_those_of_plain_runs() {
+    run_script(
+        &mut with_model("models/toy_bidirectional"),
+        r#"
+        let clean = [3, 7, 9, 5];
+        let corrupted = [3, 7, 9, 11];
+        let edges = model.edges(#{ clean: clean, corrupted: corrupted, answer: 4, metric: "logit", method: "exact" });
+        let score = |name| edges.scores[0, edges.names.index_of(name)].item();
+        let written = |tokens| model.run_with_cache(tokens, ["blocks.0.hook_mlp_out"]).cache["mlp_out", 0];
+        let difference = written.call(corrupted) - written.call(clean);
+        let logit = |hooks| model.run_with_hooks(clean, hooks)[0, -1, 4].item();
+        let head = |x, hook| { let y = x.clone(); y[:, :, 2] = y[:, :, 2] + difference; y };
+        for edge in [
+            ["m0->m1", "blocks.1.hook_mlp_in", |x, hook| x + difference],
+            ["m0->a1.h2<q>", "blocks.1.hook_q_input", head],
+            ["m0->a2.h2<k>", "blocks.2.hook_k_input", head],
+            ["m0->a1.h2<v>", "blocks.1.hook_v_input", head],
+        ] {
+            let plain = logit.call([[edge[1], edge[2]]]) - logit.call([]);
+            assert(plain.abs() > 1e-4 && (score.call(edge[0]) - plain).abs() < 1e-12);
+        }
+        "#,
+    );
+}
+
+/// Gradients pass where a norm would stand as they are: an edge into the logits of a model without norms has its exact effect.
+#[test]
+fn attribution_of_a_toy_without_norms_is_exact_at_the_logits() {
+    run_script(
+        &mut with_model("models/toy_plain"),
+        r#"
+        let of = |method| model.edges(#{ clean: [3, 7, 9, 5], corrupted: [3, 7, 9, 11], answer: 4, metric: "logit",
+            method: method });
+        let exact = of.call("exact");
+        let estimated = of.call("eap");
+        let last = exact.names.filter(|name| name.ends_with("->logits"));
+        assert_eq(last.len(), 16);
+        for name in last {
+            let at = exact.names.index_of(name);
+            let effect = exact.scores[0, at].item();
+            assert(effect.abs() > 1e-6 && (effect - estimated.scores[0, at].item()).abs() < 1e-10);
+        }
+        "#,
+    );
+}

@@ -66,6 +66,19 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     (
+        "attribution",
+        &["--task", "anim_color", "--samples", "2", "--steps", "2"],
+        &[
+            "report.html",
+            "agreement.csv",
+            "agreement.tex",
+            "misses.csv",
+            "summary.json",
+            "names_head_log_probability.svg",
+            "vectors_resid_post_logit.png",
+        ],
+    ),
+    (
         "audit",
         &[
             "--task",

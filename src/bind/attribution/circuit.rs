@@ -9,25 +9,18 @@ use rhai::{Array, Dynamic, Map, NativeCallContext};
 use super::edges::{Edges, SELECTIONS, Scores};
 use super::request::{Request, names};
 use crate::attribution::alternative::Ablation;
-use crate::attribution::circuit::{Circuit, Selection, stability};
+use crate::attribution::circuit::{Circuit, Selection};
 use crate::attribution::circuit_run::Evaluator;
 use crate::attribution::drawing;
 use crate::attribution::faithfulness::{Ends, mean};
 use crate::attribution::mib::Scored;
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
-use crate::bind::map::map;
-use crate::bind::model::Model;
 use crate::bind::model::hooks::with_hooks;
 use crate::bind::option::Options;
-use crate::data::table::{Cell, Column, Table};
 use crate::error::{Error, Result};
-use crate::interrupt;
-use crate::progress::Progress;
-use crate::stat::generator;
 use crate::stat::summary::mean_and_variance;
 use crate::tensor::Tensor;
-use rand::seq::SliceRandom;
 
 /// The script's handle of a circuit.
 #[derive(Debug, Clone)]
@@ -75,7 +68,8 @@ pub fn select(options: &mut Options, scores: &Scores) -> Result<(Vec<f64>, Selec
     Ok(((0..scores.means.len()).map(rank).collect(), selection))
 }
 
-fn size(is_absolute: bool, score: f64) -> f64 {
+/// The size of a score, or how much corrupting the edge lowers the metric.
+pub fn size(is_absolute: bool, score: f64) -> f64 {
     if is_absolute { score.abs() } else { -score }
 }
 
@@ -112,12 +106,21 @@ fn kept(options: &mut Options, scores: &Scores) -> Result<Circuit> {
 }
 
 impl CircuitHandle {
-    fn scores(&self) -> &Scores {
+    /// The scores that it was chosen by.
+    pub fn scores(&self) -> &Scores {
         self.edges.get()
     }
 
+    /// The edges.
+    pub fn circuit(&self) -> &Circuit {
+        &self.circuit
+    }
+
     /// Does `work` with what runs circuits.
-    fn evaluated<T>(
+    ///
+    /// # Errors
+    /// As for [`evaluated`].
+    pub fn evaluated<T>(
         &self,
         context: &NativeCallContext,
         ablation: Ablation,
@@ -125,20 +128,13 @@ impl CircuitHandle {
     ) -> ScriptResult<T> {
         evaluated(context, &self.scores().request, ablation, work)
     }
-
-    /// The faithfulness of circuits without some of this one's edges.
-    fn without(&self, dropped: &[usize]) -> Circuit {
-        let mut circuit = (*self.circuit).clone();
-        dropped.iter().for_each(|edge| circuit.kept[*edge] = false);
-        circuit
-    }
-
-    fn numbers(&self) -> Vec<usize> {
-        (0..self.circuit.kept.len()).filter(|edge| self.circuit.kept[*edge]).collect()
-    }
 }
 
-fn evaluated<T>(
+/// Does `work` with what runs circuits on a request's samples.
+///
+/// # Errors
+/// What running the ablated values, or `work`, raises.
+pub fn evaluated<T>(
     context: &NativeCallContext,
     request: &Request,
     ablation: Ablation,
@@ -152,56 +148,12 @@ fn evaluated<T>(
     })
 }
 
-fn tensor(values: &[f64]) -> Result<Tensor> {
+/// Numbers as a tensor, f64.
+///
+/// # Errors
+/// Too little memory.
+pub fn tensor(values: &[f64]) -> Result<Tensor> {
     Ok(Tensor::new(tch::Tensor::f_from_slice(values)?))
-}
-
-fn columns(names: &[(&str, Option<&str>)]) -> Vec<Column> {
-    let column = |(name, format): &(&str, Option<&str>)| Column {
-        name: (*name).to_owned(),
-        header: (*name).to_owned(),
-        format: format.map(str::to_owned),
-    };
-    names.iter().map(column).collect()
-}
-
-/// What a set of ablated edges does, in the clean or the corrupted run.
-fn ablated(
-    context: &NativeCallContext,
-    model: &Model,
-    (function, what): (&'static str, &'static str),
-    options: Map,
-    outside: impl Fn(&Request, &[String]) -> Result<Circuit>,
-) -> ScriptResult<Map> {
-    let (request, ablation, circuit) = Options::read(function, options, |options| {
-        let mut request = Request::read(model, options)?;
-        let ablation = request.ablation(options)?;
-        let chosen = options.needed(what, "an array of names")?;
-        let chosen = chosen
-            .read_lock::<Array>()
-            .map(|chosen| names(what, &chosen))
-            .ok_or_else(|| crate::bind::convert::expected(what, "an array of names", &chosen))??;
-        let is_noise = options.choice("direction", &[("noise", true), ("denoise", false)])?.unwrap_or(true);
-        if !is_noise {
-            if ablation != Ablation::Corrupted {
-                return Err(Error::new("direction \"denoise\" puts the clean run's values into the corrupted run")
-                    .hint("it goes with `ablation: \"corrupted\"`"));
-            }
-            request = request.exchanged()?;
-        }
-        let circuit = outside(&request, &chosen)?;
-        Ok((request, ablation, circuit))
-    })?;
-    let (metric, baseline) = evaluated(context, &request, ablation, |evaluator| {
-        Ok((evaluator.whole(&circuit)?, evaluator.whole(&Circuit::full(&request.graph))?))
-    })?;
-    let effect: Vec<f64> = metric.iter().zip(&baseline).map(|(metric, baseline)| metric - baseline).collect();
-    Ok(map! {
-        "metric" => tensor(&metric)?,
-        "baseline" => tensor(&baseline)?,
-        "effect" => tensor(&effect)?,
-        "mean" => mean(&effect),
-    })
 }
 
 #[export_module(manifest)]
@@ -293,133 +245,6 @@ pub mod functions {
         })
     }
 
-    /// What each edge of a circuit is needed for: the faithfulness that is lost without it, `lost`, largest first; an edge
-    /// that loses nothing makes the circuit larger than it must be (minimality, arXiv 2211.00593, with single edges).
-    ///
-    /// Options: `ablation`, `seed` as for `edges`.
-    #[rhai_fn(name = "minimality", return_raw, pure)]
-    pub fn circuit_minimality(
-        context: NativeCallContext,
-        circuit: &mut CircuitHandle,
-        options: Map,
-    ) -> ScriptResult<Table> {
-        let ablation = Options::read("minimality", options, |options| circuit.scores().request.ablation(options))?;
-        let graph = &circuit.scores().request.graph;
-        let rows = circuit.evaluated(&context, ablation, |evaluator| {
-            let ends = Ends::new(evaluator, graph)?;
-            let whole = ends.faithfulness(mean(&evaluator.metrics(&circuit.circuit)?));
-            let numbers = circuit.numbers();
-            let progress = Progress::new(numbers.len() as u64, "minimality");
-            let mut rows = Vec::new();
-            for edge in numbers {
-                interrupt::check()?;
-                let rest = ends.faithfulness(mean(&evaluator.metrics(&circuit.without(&[edge]))?));
-                rows.push((edge, rest, whole - rest));
-                progress.tick(1);
-            }
-            progress.finish();
-            Ok(rows)
-        })?;
-        let names = [("edge", None), ("faithfulness_without", Some("+.3")), ("lost", Some("+.4"))];
-        let mut table = Table::new(String::new(), columns(&names))?;
-        for (edge, rest, lost) in rows {
-            table.push(vec![
-                ("edge".to_owned(), Cell::Text(graph.name(graph.edges[edge]))),
-                ("faithfulness_without".to_owned(), Cell::Float(rest)),
-                ("lost".to_owned(), Cell::Float(lost)),
-            ])?;
-        }
-        Ok(table.sorted_by("lost", true)?)
-    }
-
-    /// Whether a circuit holds all that matters: for random sets K of its edges, the faithfulness of the circuit without K
-    /// and of the whole model without K, which a complete circuit has alike (completeness, arXiv 2211.00593). A row per
-    /// set: `size`, `circuit_without`, `model_without`, `difference`.
-    ///
-    /// Options: `sets` (10), `share` (0.5: an edge is in K by this chance), `draw_seed` (0), `ablation`, `seed` as for
-    /// `edges`.
-    #[rhai_fn(name = "completeness", return_raw, pure)]
-    pub fn circuit_completeness(
-        context: NativeCallContext,
-        circuit: &mut CircuitHandle,
-        options: Map,
-    ) -> ScriptResult<Table> {
-        let (ablation, sets, share, seed) = Options::read("completeness", options, |options| {
-            let share = options.number("share")?.unwrap_or(0.5);
-            if !(0.0..=1.0).contains(&share) {
-                return Err(Error::new(format!("option `share` is a chance from 0 to 1, not {share}")));
-            }
-            let sets = options.integer("sets")?.unwrap_or(10);
-            let seed = options.integer("draw_seed")?.unwrap_or(0);
-            Ok((circuit.scores().request.ablation(options)?, sets, share, seed))
-        })?;
-        let graph = &circuit.scores().request.graph;
-        let rows = circuit.evaluated(&context, ablation, |evaluator| {
-            let ends = Ends::new(evaluator, graph)?;
-            let mut generator = generator(seed as u64);
-            let mut rows = Vec::new();
-            for _ in 0..sets {
-                interrupt::check()?;
-                let mut dropped = circuit.numbers();
-                dropped.shuffle(&mut generator);
-                dropped.truncate((share * dropped.len() as f64).round() as usize);
-                let mut model = Circuit::full(graph);
-                dropped.iter().for_each(|edge| model.kept[*edge] = false);
-                let of = |circuit: &Circuit| Ok(ends.faithfulness(mean(&evaluator.metrics(circuit)?)));
-                let (own, whole): (Result<f64>, Result<f64>) = (of(&circuit.without(&dropped)), of(&model));
-                rows.push((dropped.len(), own?, whole?));
-            }
-            Ok(rows)
-        })?;
-        let names = [
-            ("size", None),
-            ("circuit_without", Some("+.3")),
-            ("model_without", Some("+.3")),
-            ("difference", Some("+.3")),
-        ];
-        let mut table = Table::new(String::new(), columns(&names))?;
-        for (size, own, whole) in rows {
-            table.push(vec![
-                ("size".to_owned(), Cell::Integer(size as i64)),
-                ("circuit_without".to_owned(), Cell::Float(own)),
-                ("model_without".to_owned(), Cell::Float(whole)),
-                ("difference".to_owned(), Cell::Float(own - whole)),
-            ])?;
-        }
-        Ok(table)
-    }
-
-    /// How often each edge of a circuit is among as many of the largest scores when the samples are drawn again with
-    /// replacement: a row per edge, `edge` and `share`, the least stable last.
-    ///
-    /// Options: `draws` (200), `rank` ("absolute" or "helpful"), `draw_seed` (0).
-    #[rhai_fn(name = "stability", return_raw, pure)]
-    pub fn circuit_stability(circuit: &mut CircuitHandle, options: Map) -> ScriptResult<Table> {
-        let (draws, is_absolute, seed) = Options::read("stability", options, |options| {
-            let draws = options.integer("draws")?.unwrap_or(200);
-            if draws < 1 {
-                return Err(Error::new("there must be at least one draw"));
-            }
-            let is_absolute = options.choice("rank", &[("absolute", true), ("helpful", false)])?.unwrap_or(true);
-            Ok((draws as usize, is_absolute, options.integer("draw_seed")?.unwrap_or(0) as u64))
-        })?;
-        let scores = circuit.scores();
-        let count = circuit.circuit.len();
-        if scores.scores.len() < 2 {
-            return Err(Error::new("stability over samples needs scores of several samples").into());
-        }
-        let shares = stability(&scores.scores, |score| size(is_absolute, score), count, draws, seed);
-        let mut table = Table::new(String::new(), columns(&[("edge", None), ("share", Some(".2"))]))?;
-        let graph = &scores.request.graph;
-        for edge in circuit.numbers() {
-            table.push(vec![
-                ("edge".to_owned(), Cell::Text(graph.name(graph.edges[edge]))),
-                ("share".to_owned(), Cell::Float(shares[edge])),
-            ])?;
-        }
-        Ok(table.sorted_by("share", true)?)
-    }
-
     /// Writes a circuit to a file, in the format that its name ends in:
     /// - `.svg`, `.png`: a drawing, layers from bottom to top, heads and MLP from left to right, edges as wide as their score
     /// - `.dot`: for Graphviz
@@ -431,62 +256,5 @@ pub mod functions {
         let (graph, d_model) = (&scores.request.graph, scores.request.model.get().config().d_model);
         let scored = Scored { scores: scores.means.clone(), circuit: (*circuit.circuit).clone() };
         Ok(drawing::save(Path::new(path), graph, d_model, &scored)?)
-    }
-
-    /// What several edges do together: in the clean run each of them carries the corrupted run's value, and all else follows:
-    /// `#{ metric, baseline, effect, mean }`, f64 [sample].
-    ///
-    /// Needed: `edges` (names), `clean`, `corrupted`, `answer`, as for `edges`.
-    ///
-    /// Options: `metric`, `ablation`, `seed` as for `edges`, `direction` ("noise"; "denoise": the clean run's values in the
-    /// corrupted run).
-    ///
-    /// # Example
-    /// ```rhai
-    /// let model = load_model("smollm2");
-    /// let patched = model.path_patch(#{
-    ///     clean: "The capital of France is", corrupted: "The capital of Japan is", answer: " Paris",
-    ///     edges: ["input->m0", "a9.h3->logits"],
-    /// });
-    /// print(patched.effect);
-    /// ```
-    #[rhai_fn(return_raw, pure)]
-    pub fn path_patch(context: NativeCallContext, model: &mut Model, options: Map) -> ScriptResult<Map> {
-        ablated(&context, model, ("path_patch", "edges"), options, |request, chosen| {
-            let graph = &request.graph;
-            let mut circuit = Circuit::full(graph);
-            for name in chosen {
-                let place = graph.edges.binary_search(&graph.edge(name)?);
-                circuit.kept[place.unwrap_or_else(|_| unreachable!("edges are in order"))] = false;
-            }
-            Ok(circuit)
-        })
-    }
-
-    /// What components do: everything that they add to the residual stream is replaced where others read it:
-    /// `#{ metric, baseline, effect, mean }`, f64 [sample].
-    ///
-    /// Needed: `nodes` (names such as "a3.h5", "m0", "input"), `clean`, `answer`, and `corrupted` for the ablation
-    /// "corrupted".
-    ///
-    /// Options: as for `path_patch`.
-    ///
-    /// # Example
-    /// ```rhai
-    /// let model = load_model("smollm2");
-    /// let clean = ["The capital of France is", "The capital of Japan is"];
-    /// print(model.ablate(#{ clean: clean, answer: [" Paris", " Tokyo"], nodes: ["m0"], ablation: "mean" }).effect);
-    /// ```
-    #[rhai_fn(return_raw, pure)]
-    pub fn ablate(context: NativeCallContext, model: &mut Model, options: Map) -> ScriptResult<Map> {
-        ablated(&context, model, ("ablate", "nodes"), options, |request, chosen| {
-            let graph = &request.graph;
-            let nodes = chosen.iter().map(|name| graph.node(name)).collect::<Result<Vec<_>>>()?;
-            let mut circuit = Circuit::full(graph);
-            for (kept, edge) in circuit.kept.iter_mut().zip(&graph.edges) {
-                *kept = !nodes.contains(&edge.source);
-            }
-            Ok(circuit)
-        })
     }
 }

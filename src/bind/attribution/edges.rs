@@ -7,24 +7,19 @@ use rhai::plugin::*;
 use rhai::{Array, Dynamic, Map, NativeCallContext};
 use tch::Kind;
 
-use super::circuit::select;
 use super::request::{Request, names};
 use crate::attribution::alternative::Ablation;
 use crate::attribution::circuit::{Circuit, Selection};
-use crate::attribution::circuit_run::Evaluator;
 use crate::attribution::edge_attribution::{self, Method, Rule};
-use crate::attribution::faithfulness::{Curve, SHARES};
 use crate::attribution::graph::Edge;
 use crate::attribution::mib::{self, Scored};
 use crate::attribution::{exact_edge, roc};
-use crate::bind::convert::numbers;
 use crate::bind::error::ScriptResult;
 use crate::bind::handle::Handle;
-use crate::bind::map::map;
 use crate::bind::model::Model;
 use crate::bind::model::hooks::{Caller, with_hooks};
 use crate::bind::option::Options;
-use crate::data::table::{Cell, Column, Table};
+use crate::data::table::{Cell, Table};
 use crate::error::{Error, Result};
 use crate::model::backward::Backward;
 use crate::stat::summary::mean_and_variance;
@@ -176,20 +171,15 @@ fn compute(
 impl Scores {
     /// Mean, standard error and names, of the edges in this order.
     fn table(&self, order: &[usize]) -> Result<Table> {
-        let column = |name: &str, format: Option<&str>| Column {
-            name: name.to_owned(),
-            header: name.to_owned(),
-            format: format.map(str::to_owned),
-        };
-        let columns = vec![
-            column("edge", None),
-            column("source", None),
-            column("destination", None),
-            column("score", Some("+.4")),
-            column("standard_error", Some(".4")),
+        let columns = [
+            ("edge", None),
+            ("source", None),
+            ("destination", None),
+            ("score", Some("+.4")),
+            ("standard_error", Some(".4")),
         ];
         let graph = &self.request.graph;
-        let mut table = Table::new(String::new(), columns)?;
+        let mut table = Table::plain(&columns)?;
         for number in order {
             let edge = graph.edges[*number];
             let own: Vec<f64> = self.scores.iter().map(|sample| sample[*number]).collect();
@@ -212,63 +202,6 @@ impl Scores {
         order.sort_by(|one, other| self.means[*other].abs().total_cmp(&self.means[*one].abs()));
         order
     }
-}
-
-/// The curve that the options ask for.
-fn curve(context: &NativeCallContext, edges: &Edges, options: Map) -> ScriptResult<Map> {
-    let scores = edges.get();
-    let mut found = None;
-    Options::read("curve", options, |options| {
-        let shares = match options.array("shares")? {
-            Some(shares) => numbers("option `shares`", &shares)?,
-            None => SHARES.to_vec(),
-        };
-        found = Some((shares, select(options, scores)?, scores.request.ablation(options)?));
-        Ok(())
-    })?;
-    let Some((shares, (ranks, selection), ablation)) = found else { unreachable!("options were read") };
-    let request = &scores.request;
-    let curve = with_hooks(context, |caller| {
-        request.measured(caller, |objective| {
-            let decoder = &request.model.get().decoder;
-            let evaluator = Evaluator::new(decoder, &request.graph, &request.pairs, objective, ablation)?;
-            Curve::new(&evaluator, &request.graph, &ranks, &shares, selection)
-        })
-    })?;
-    let column = |name: &str, format: Option<&str>| Column {
-        name: name.to_owned(),
-        header: name.to_owned(),
-        format: format.map(str::to_owned),
-    };
-    let mut table = Table::new(
-        String::new(),
-        vec![
-            column("share", None),
-            column("edges", None),
-            column("metric", Some("+.4")),
-            column("faithfulness", Some("+.3")),
-        ],
-    )?;
-    for place in 0..curve.shares.len() {
-        table.push(vec![
-            ("share".to_owned(), Cell::Float(curve.shares[place])),
-            ("edges".to_owned(), Cell::Integer(curve.edges[place] as i64)),
-            ("metric".to_owned(), Cell::Float(curve.metrics[place])),
-            ("faithfulness".to_owned(), Cell::Float(curve.faithfulness[place])),
-        ])?;
-    }
-    let array = |values: &[f64]| values.iter().map(|value| Dynamic::from(*value)).collect::<Array>();
-    Ok(map! {
-        "shares" => array(&curve.shares),
-        "faithfulness" => array(&curve.faithfulness),
-        "metric" => array(&curve.metrics),
-        "edges" => curve.edges.iter().map(|count| Dynamic::from(*count as i64)).collect::<Array>(),
-        "cpr" => curve.area_under(),
-        "cmd" => curve.area_from_one(),
-        "full" => curve.ends.full,
-        "empty" => curve.ends.empty,
-        "table" => table,
-    })
 }
 
 #[export_module(manifest)]
@@ -398,21 +331,6 @@ pub mod functions {
         let labels: Vec<bool> = graph.edges.iter().map(|edge| known.contains(edge)).collect();
         let sizes: Vec<f64> = scores.means.iter().map(|score| score.abs()).collect();
         Ok(roc::area(&sizes, &labels)?)
-    }
-
-    /// Faithfulness of circuits that keep growing shares of the edges: `#{ shares, edges, metric, faithfulness, cpr, cmd,
-    /// full, empty, table }`.
-    ///
-    /// A circuit's run carries, on every edge outside, what the ablation gives, and inside what the sources compute in this
-    /// very run. Faithfulness is (m(circuit) - m(no edge)) / (m(all edges) - m(no edge)), of means over the samples. `cpr` is
-    /// the area under it over the shares, `cmd` the area between it and 1, as the MIB track (arXiv 2504.13151) defines
-    /// them. Components that nothing in the circuit reaches, or that reach nothing, are dropped first.
-    ///
-    /// Options: `shares` (0.001, 0.002, 0.005, ... 0.5, 1), `select`, `rank`, `stability`, `draws`, `ablation`, `seed` as for
-    /// `circuit`.
-    #[rhai_fn(name = "curve", return_raw, pure)]
-    pub fn edge_curve(context: NativeCallContext, edges: &mut Edges, options: Map) -> ScriptResult<Map> {
-        curve(&context, edges, options)
     }
 }
 

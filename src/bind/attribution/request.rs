@@ -2,23 +2,17 @@
 
 use std::fmt::{self, Debug, Formatter};
 
-use rhai::{Dynamic, FnPtr};
-use tch::{Kind, Tensor};
+use rhai::Dynamic;
 
+use super::measure::Measure;
 use crate::attribution::alternative::Ablation;
 use crate::attribution::graph::Graph;
 use crate::attribution::pairs::Pairs;
 use crate::bind::model::hooks::Caller;
-use crate::bind::model::metric::{self, Metrics};
-use crate::bind::model::{Model, answers_by_sample, prompts};
+use crate::bind::model::{Model, prompts};
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
-use crate::grid::metric::Metric;
 use crate::grid::objective::Objective;
-use crate::grid::request::Reference;
-use crate::grid::target::{self, Target};
-use crate::model::decoder::Logits;
-use crate::model::run::Hooks;
 
 /// The prompts and the metric of a call.
 pub struct Request {
@@ -28,11 +22,10 @@ pub struct Request {
     pub graph: Graph,
     /// The prompts
     pub pairs: Pairs,
-    /// The clean prompts' ids
+    /// The ids of the clean prompts and of the corrupted ones
     clean: Vec<Vec<i64>>,
     corrupted: Option<Vec<Vec<i64>>>,
-    answers: Vec<Vec<i64>>,
-    asked: Metrics,
+    measure: Measure,
 }
 
 impl Debug for Request {
@@ -51,45 +44,14 @@ impl Request {
         let language_model = model.get();
         let clean = prompts(language_model, &options.needed("clean", HINT)?)?;
         let corrupted = options.any("corrupted").map(|value| prompts(language_model, &value)).transpose()?;
-        let mut answers = options.any("answer").map(|value| answers_by_sample(language_model, &value)).transpose()?;
-        let metric = options.any("metric").unwrap_or_else(|| "log_probability".into());
-        let asked = metric::metrics(language_model, Some(metric), clean.len())?;
-        let [one] = asked.asked.as_slice() else {
-            return Err(Error::new("effects are measured in one metric at a time"));
-        };
-        if one.normalised {
-            return Err(Error::new("effects here are not normalised; `faithfulness` is").hint("leave `normalised` out"));
-        }
-        if asked.reference == Some(Reference::Target) {
-            return Err(Error::new("`kl` compares with the clean run here").hint("reference: \"clean\""));
-        }
-        if let (Some(given), Metric::Closure) = (&answers, one.metric) {
-            return Err(Error::new(format!(
-                "option `answer` ({} of them) goes with a metric's name; a function of the logits has its own",
-                given.len()
-            )));
-        }
-        if one.metric == Metric::Kl || one.metric == Metric::Closure {
-            // Neither looks at an answer.
-            answers = Some(vec![vec![0]]);
-        }
-        let answers = answers
-            .ok_or_else(|| Error::new(format!("the metric `{}` needs `answer`", one.metric.name())).hint(HINT))?;
-        let answers = if answers.len() == 1 { vec![answers[0].clone(); clean.len()] } else { answers };
-        if answers.len() != clean.len() {
-            return Err(Error::new(format!("there are {} answers for {} prompts", answers.len(), clean.len())));
-        }
-        for id in answers.iter().chain(&asked.against).flatten() {
-            language_model.decoder.check_outputs(&[*id], "an answer")?;
-        }
+        let measure = Measure::read(model, options, clean.len(), HINT)?;
         Ok(Self {
             graph: Graph::new(language_model.config()),
             pairs: Pairs::new(&language_model.decoder, &clean, corrupted.as_deref())?,
             model: model.clone(),
             clean,
             corrupted,
-            answers,
-            asked,
+            measure,
         })
     }
 
@@ -98,18 +60,13 @@ impl Request {
     /// # Errors
     /// No corrupted prompts.
     pub fn exchanged(self) -> Result<Self> {
-        let Some(corrupted) = self.corrupted else {
+        let Some(corrupted) = &self.corrupted else {
             return Err(Error::new("direction \"denoise\" runs the corrupted prompts, which are not given")
                 .hint("the option `corrupted`"));
         };
         let decoder = &self.model.get().decoder;
-        let pairs = Pairs::new(decoder, &corrupted, Some(&self.clean))?;
-        Ok(Self { pairs, clean: corrupted, corrupted: Some(self.clean), ..self })
-    }
-
-    /// Whether there are corrupted prompts.
-    pub fn has_corrupted(&self) -> bool {
-        self.corrupted.is_some()
+        let pairs = Pairs::new(decoder, corrupted, Some(&self.clean))?;
+        Ok(Self { pairs, ..self })
     }
 
     /// Does `work` with the metric.
@@ -117,33 +74,7 @@ impl Request {
     /// # Errors
     /// A metric without gradients; what `work` raises.
     pub fn measured<T>(&self, caller: &Caller<'_>, work: impl FnOnce(&Objective<'_>) -> Result<T>) -> Result<T> {
-        let function: Option<&FnPtr> = self.asked.closure.as_ref();
-        let measure = |logits: &Tensor, samples: &[usize]| match function {
-            Some(function) => caller.measure(function, logits, samples),
-            None => Err(Error::new("the metric has no function")),
-        };
-        let mut target = Target::answers(&self.answers)?;
-        if function.is_some() {
-            target.closure = Some(&measure);
-        }
-        if !self.asked.against.is_empty() {
-            target.against = Some(target::against(&self.answers, &self.asked.against)?);
-        }
-        if self.asked.reference.is_some() {
-            target.reference = Some(self.reference()?);
-        }
-        work(&Objective::new(self.asked.asked[0].metric, target)?)
-    }
-
-    /// Log-probabilities of the clean runs, [sample, d_vocab].
-    fn reference(&self) -> Result<Tensor> {
-        let decoder = &self.model.get().decoder;
-        let one = |prompt: &Vec<i64>| -> Result<Tensor> {
-            let tokens = decoder.tokens(std::slice::from_ref(prompt))?;
-            let logits = decoder.forward(&tokens, Logits::Last, &mut Hooks::none())?;
-            Ok(logits.f_reshape([-1])?.f_log_softmax(-1, Kind::Double)?)
-        };
-        Ok(Tensor::f_stack(&self.clean.iter().map(one).collect::<Result<Vec<_>>>()?, 0)?)
+        self.measure.with(caller, &self.model, &self.clean, work)
     }
 
     /// Reads the options `ablation` and `seed`: what edges carry where they are ablated.

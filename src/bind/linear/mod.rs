@@ -103,7 +103,8 @@ fn totals(linear: &Linear, options: &mut Options) -> Result<tch::Tensor> {
         if ids.is_some() {
             return Err(Error::new("`totals` takes either `ids`, for logits, or `answer` and `metric`, or `root`"));
         }
-        return linear.map.totals_in(&linear.readout(options)?);
+        let readout = linear.readout(options)?;
+        return linear.map.totals_through(&readout, path_request::through(options)?);
     }
     let to = linear.to(options)?;
     match ids {
@@ -219,7 +220,9 @@ mod functions {
     /// Options: `to`, the position of the logits (-1); `ids`, the tokens to measure, which gives [source, id] for much
     /// less work; `answer` and `metric` (as in `flow`), which give what each token contributes to that metric,
     /// [source]. Tokens after `to` contribute nothing, unless attention is bidirectional. `root`, as in `paths`, gives
-    /// what each token contributes to a head's score by way of its query or key.
+    /// what each token contributes to a head's score by way of its query or key. With `through: "qkv"`, as in `paths`, it
+    /// is each token's part of the derivative of the metric or score by a common factor of all embeddings: what all
+    /// paths through queries, keys and values sum to, without their number mattering.
     ///
     /// # Example
     /// ```rhai

@@ -109,6 +109,12 @@ impl Call {
     }
 }
 
+/// Option `through`: what paths may pass of a head, its values by default.
+pub fn through(options: &mut Options) -> Result<Through> {
+    let given = options.choice("through", &[("v", Through::Values), ("qkv", Through::All)])?;
+    Ok(given.unwrap_or(Through::Values))
+}
+
 fn request(linear: &Linear, options: &mut Options, end: &End) -> Result<GraphRequest> {
     let (to, until) = match end {
         End::Answer(..) => (linear.to(options)?, None),
@@ -140,8 +146,7 @@ fn request(linear: &Linear, options: &mut Options, end: &End) -> Result<GraphReq
     };
     let mode = options.choice("mode", &[("eq3", Mode::Eq3), ("released", Mode::Released)])?;
     let granularity = options.choice("granularity", &[("token", Granularity::Token), ("head", Granularity::Head)])?;
-    let through = options.choice("through", &[("v", Through::Values), ("qkv", Through::All)])?;
-    let through = through.unwrap_or(Through::Values);
+    let through = through(options)?;
     let usual = match through {
         Through::Values => Granularity::Token,
         Through::All => Granularity::Head,

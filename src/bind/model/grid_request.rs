@@ -209,7 +209,11 @@ fn layer_vectors(vectors: &Array) -> Result<Rc<Vec<tch::Tensor>>> {
     Ok(Rc::new(vectors.iter().map(one).collect::<Result<_>>()?))
 }
 
-fn positions(value: Option<Dynamic>) -> Result<Vec<i64>> {
+/// The option `position`: positions, the first one by default.
+///
+/// # Errors
+/// Another value.
+pub fn positions(value: Option<Dynamic>) -> Result<Vec<i64>> {
     let one = |value: &Dynamic| -> Result<i64> {
         match (value.as_int(), value.clone().into_string().as_deref()) {
             (Ok(position), _) => Ok(position),

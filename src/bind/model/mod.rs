@@ -27,6 +27,7 @@ use std::rc::Rc;
 pub use answer::{ids as answers, ids_by_sample as answers_by_sample};
 pub use cache::Cache;
 pub use grid::GridHandle;
+pub use grid_request::positions;
 pub use intervention::Planned;
 pub use prefix::Prefix;
 pub use tokens::prompts;
@@ -223,8 +224,8 @@ mod loading {
     }
 
     /// The model's sizes and choices, by TransformerLens's names: `n_layers`, `d_model`, `n_heads`,
-    /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `d_vocab_out`, `outputs_are_tokens`, `n_ctx`, `act_fn`, `normalization_type` (() without
-    /// norms), `attention_dir`, `dtype`, `device`, ...
+    /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `d_vocab_out`, `outputs_are_tokens`, `n_ctx`, `act_fn`,
+    /// `normalization_type` (() without norms), `attention_dir`, `dtype`, `device`, ...
     #[rhai_fn(get = "cfg", pure)]
     pub fn cfg(model: &mut Model) -> Map {
         configuration(model.get())

@@ -122,6 +122,19 @@ impl Table {
         Ok(Self { title, columns, rows: Vec::new() })
     }
 
+    /// A table without rows and title, whose columns are headed by their names, from names and formats of numbers.
+    ///
+    /// # Errors
+    /// As for [`Table::new`].
+    pub fn plain(columns: &[(&str, Option<&str>)]) -> Result<Self> {
+        let column = |(name, format): &(&str, Option<&str>)| Column {
+            name: (*name).to_owned(),
+            header: (*name).to_owned(),
+            format: format.map(str::to_owned),
+        };
+        Self::new(String::new(), columns.iter().map(column).collect())
+    }
+
     /// The title, empty if there is none.
     pub fn title(&self) -> &str {
         &self.title

@@ -1,0 +1,106 @@
+//! Integrated gradients: the mean of gradients on a straight path to the replacement, by the midpoint rule.
+
+use tch::Tensor;
+
+use super::attribute::Setup;
+use crate::error::Result;
+use crate::interrupt;
+use crate::model::cache::ActivationCache;
+use crate::model::forward::Start;
+use crate::model::hook::{HookPoint, Site};
+use crate::model::intervention::{At, Change, Intervention};
+use crate::model::run::Hooks;
+use crate::parts::in_parts;
+use crate::tensor::raw::Arithmetic;
+
+/// Tokens that run together.
+const TOKENS: usize = 2048;
+
+/// Where each of `steps` runs is on the way.
+fn places(steps: usize) -> Vec<f64> {
+    (0..steps).map(|step| (step as f64 + 0.5) / steps as f64).collect()
+}
+
+fn replaced(point: HookPoint, value: Tensor) -> Intervention {
+    Intervention { point, positions: At::All, rows: None, head: None, change: Change::Patch(value) }
+}
+
+/// The scores of all nodes on the path of the embeddings from the run's to the donor's: one run for each step.
+///
+/// # Errors
+/// As for runs of the decoder and its gradients.
+pub fn by_inputs(setup: &Setup, steps: usize) -> Result<Tensor> {
+    let embed = HookPoint { site: Site::Embed, layer: 0 };
+    let points: Vec<HookPoint> = setup.points()?.into_iter().filter(|point| *point != embed).chain([embed]).collect();
+    let own = setup.batch.own(setup.decoder, &points)?;
+    let from = own.at(embed)?;
+    let replacement = setup.batch.replacements(setup.decoder, &[embed])?;
+    let way = replacement.at(embed)?.f_sub(from)?;
+    let mut mean: Option<ActivationCache> = None;
+    for place in places(steps) {
+        let mut hooks = Hooks::none();
+        hooks.intervene(&setup.decoder.config, replaced(embed, from.f_add(&way.times(place)?)?));
+        let found = setup.gradients(Start::Tokens(&setup.batch.run), hooks)?.gradients;
+        let part = found.map(|_, gradient| gradient.times(1.0 / steps as f64))?;
+        mean = Some(match mean {
+            Some(mean) => mean.map(|point, sum| Ok(sum.f_add(part.at(point)?)?))?,
+            None => part,
+        });
+    }
+    let mean = mean.unwrap_or_default();
+    setup.products(&setup.differences(&own)?, &mean)
+}
+
+/// The scores of each node on the path of its own hook's activations, at all patched positions, from the run's to their
+/// replacements: one run for each step and hook, from the hook's layer on.
+///
+/// # Errors
+/// As for runs of the decoder and its gradients.
+pub fn by_activations(setup: &Setup, steps: usize) -> Result<Tensor> {
+    let points = setup.points()?;
+    let layers = 0..setup.decoder.config.n_layers;
+    let starts = layers.map(|layer| HookPoint { site: Site::ResidPre, layer });
+    let all: Vec<HookPoint> = points.iter().copied().chain(starts).collect();
+    let own = setup.batch.own(setup.decoder, &all)?;
+    let differences = setup.differences(&own)?;
+    let mut means = ActivationCache::default();
+    for point in points {
+        interrupt::check()?;
+        means.insert(point, mean_of(setup, point, &own, differences.at(point)?, steps)?);
+    }
+    setup.products(&differences, &means)
+}
+
+/// The mean gradient at one hook, [sample, pos, ..].
+fn mean_of(
+    setup: &Setup,
+    point: HookPoint,
+    own: &ActivationCache,
+    difference: &Tensor,
+    steps: usize,
+) -> Result<Tensor> {
+    let batch = setup.batch;
+    let value = own.at(point)?;
+    let index = Tensor::f_from_slice(&batch.positions)?.f_to(value.device())?;
+    let tokens = batch.run.numel();
+    let parts = in_parts(&places(steps), (TOKENS / tokens.max(1)).max(1), |places| {
+        let count = places.len() as i64;
+        let moved = |place: &f64| Ok(value.f_index_add(1, &index, &difference.times(*place)?)?);
+        let moved = Tensor::f_cat(&places.iter().map(moved).collect::<Result<Vec<_>>>()?, 0)?;
+        let mut hooks = Hooks::none();
+        hooks.intervene(&setup.decoder.config, replaced(point, moved));
+        let samples = batch.samples.repeat(places.len());
+        let watched = [(point.name(), vec![point])];
+        let found = if point.site == Site::Embed {
+            let tokens = batch.run.f_repeat([count, 1])?;
+            setup.gradients_at(Start::Tokens(&tokens), &watched, hooks, &samples)?
+        } else {
+            let start = own.at(HookPoint { site: Site::ResidPre, layer: point.layer })?.f_repeat([count, 1, 1])?;
+            let start = Start::Residual(&start, point.layer as usize);
+            setup.gradients_at(start, &watched, hooks, &samples)?
+        };
+        let gradient = found.gradients.at(point)?;
+        Ok(gradient.f_unflatten(0, [count, -1])?.f_sum_dim_intlist(0, false, None)?)
+    })?;
+    Ok(Tensor::f_stack(&parts, 0)?.f_sum_dim_intlist(0, false, None)?.times(1.0 / steps as f64)?)
+}

@@ -1,0 +1,109 @@
+//! The metric of calls about components and edges: the options `metric` and `answer`.
+
+use rhai::FnPtr;
+use tch::{Kind, Tensor};
+
+use crate::bind::model::hooks::Caller;
+use crate::bind::model::metric::{self, Metrics};
+use crate::bind::model::{Model, answers_by_sample};
+use crate::bind::option::Options;
+use crate::error::{Error, Result};
+use crate::grid::metric::Metric;
+use crate::grid::objective::Objective;
+use crate::grid::request::Reference;
+use crate::grid::target::{self, Target};
+use crate::model::decoder::Logits;
+use crate::model::run::Hooks;
+
+/// One metric of some samples.
+pub struct Measure {
+    answers: Vec<Vec<i64>>,
+    asked: Metrics,
+}
+
+impl Measure {
+    /// Reads the options for `samples` samples; the metric is the log-probability by default. `hint` shows the call.
+    ///
+    /// # Errors
+    /// Options that are missing or are not what they must be.
+    pub fn read(model: &Model, options: &mut Options, samples: usize, hint: &'static str) -> Result<Self> {
+        let language_model = model.get();
+        let mut answers = options.any("answer").map(|value| answers_by_sample(language_model, &value)).transpose()?;
+        let metric = options.any("metric").unwrap_or_else(|| "log_probability".into());
+        let asked = metric::metrics(language_model, Some(metric), samples)?;
+        let [one] = asked.asked.as_slice() else {
+            return Err(Error::new("effects are measured in one metric at a time"));
+        };
+        if one.normalised {
+            return Err(Error::new("effects here are not normalised; `faithfulness` is").hint("leave `normalised` out"));
+        }
+        if asked.reference == Some(Reference::Target) {
+            return Err(Error::new("`kl` compares with the clean run here").hint("reference: \"clean\""));
+        }
+        if let (Some(given), Metric::Closure) = (&answers, one.metric) {
+            return Err(Error::new(format!(
+                "option `answer` ({} of them) goes with a metric's name; a function of the logits has its own",
+                given.len()
+            )));
+        }
+        if one.metric == Metric::Kl || one.metric == Metric::Closure {
+            // Neither looks at an answer.
+            answers = Some(vec![vec![0]]);
+        }
+        let answers = answers
+            .ok_or_else(|| Error::new(format!("the metric `{}` needs `answer`", one.metric.name())).hint(hint))?;
+        let answers = if answers.len() == 1 { vec![answers[0].clone(); samples] } else { answers };
+        if answers.len() != samples {
+            return Err(Error::new(format!("there are {} answers for {samples} prompts", answers.len())));
+        }
+        for id in answers.iter().chain(&asked.against).flatten() {
+            language_model.decoder.check_outputs(&[*id], "an answer")?;
+        }
+        Ok(Self { answers, asked })
+    }
+
+    /// Its name in scripts.
+    pub fn name(&self) -> &'static str {
+        self.asked.asked[0].metric.name()
+    }
+
+    /// Does `work` with the metric; `clean` are the prompts whose distributions it compares with, if it does.
+    ///
+    /// # Errors
+    /// A metric without gradients; what `work` raises.
+    pub fn with<T>(
+        &self,
+        caller: &Caller<'_>,
+        model: &Model,
+        clean: &[Vec<i64>],
+        work: impl FnOnce(&Objective<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let function: Option<&FnPtr> = self.asked.closure.as_ref();
+        let measure = |logits: &Tensor, samples: &[usize]| match function {
+            Some(function) => caller.measure(function, logits, samples),
+            None => Err(Error::new("the metric has no function")),
+        };
+        let mut target = Target::answers(&self.answers)?;
+        if function.is_some() {
+            target.closure = Some(&measure);
+        }
+        if !self.asked.against.is_empty() {
+            target.against = Some(target::against(&self.answers, &self.asked.against)?);
+        }
+        if self.asked.reference.is_some() {
+            target.reference = Some(log_probabilities(model, clean)?);
+        }
+        work(&Objective::new(self.asked.asked[0].metric, target)?)
+    }
+}
+
+/// Log-probabilities at the last position of each prompt, [sample, d_vocab].
+fn log_probabilities(model: &Model, prompts: &[Vec<i64>]) -> Result<Tensor> {
+    let decoder = &model.get().decoder;
+    let one = |prompt: &Vec<i64>| -> Result<Tensor> {
+        let tokens = decoder.tokens(std::slice::from_ref(prompt))?;
+        let logits = decoder.forward(&tokens, Logits::Last, &mut Hooks::none())?;
+        Ok(logits.f_reshape([-1])?.f_log_softmax(-1, Kind::Double)?)
+    };
+    Ok(Tensor::f_stack(&prompts.iter().map(one).collect::<Result<Vec<_>>>()?, 0)?)
+}
