@@ -21,6 +21,7 @@ enum Format {
 const FORMATS: &[(&str, Format)] = &[
     ("svg", Format::Drawing(Picture::Svg)),
     ("png", Format::Drawing(Picture::Png)),
+    ("pdf", Format::Drawing(Picture::Pdf)),
     ("dot", Format::Graphviz),
     ("json", Format::Mib),
 ];
@@ -53,7 +54,7 @@ impl Bundle {
     }
 }
 
-/// Writes a circuit and the scores of all edges, in the format of the file's extension: `.svg` and `.png` (a drawing), `.dot`
+/// Writes a circuit and the scores of all edges, in the format of the file's extension: `.svg`, `.png` and `.pdf` (a drawing), `.dot`
 /// (Graphviz) or `.json` (the MIB track's).
 ///
 /// # Errors

@@ -246,7 +246,7 @@ pub mod functions {
     }
 
     /// Writes a circuit to a file, in the format that its name ends in:
-    /// - `.svg`, `.png`: a drawing, layers from bottom to top, heads and MLP from left to right, edges as wide as their score
+    /// - `.svg`, `.png`, `.pdf`: a drawing, layers from bottom to top, heads and MLP from left to right, edges as wide as their score
     /// - `.dot`: for Graphviz
     /// - `.json`: a circuit file of the MIB track, with the scores of all edges. Of a model whose query heads share keys and
     ///   values it names those `a3.kv1<k>` and says so in `cfg`
