@@ -121,7 +121,7 @@ fn a_gradient_that_is_not_finite_is_refused_with_its_place() {
     let script = "model.grad(prompt, |logits| (logits[0, -1] * 0.0).sqrt().sum(), \"blocks.1.hook_mlp_out\")";
     assert_contains(&script_failure(&mut session, script), &["`blocks.1.hook_mlp_out`[0, ", "is not finite"]);
 
-    let script = "model.grad(prompt, metric, \"z\", #{ hooks: [[\"blocks.2.hook_mlp_out\", |x| x * (0.0 / 0.0)]] })";
+    let script = "model.grad(prompt, metric, \"z\", #{ hooks: [[\"blocks.1.hook_mlp_out\", |x| x * (0.0 / 0.0)]] })";
     assert_contains(
         &script_failure(&mut session, script),
         &["the metric is not finite, nor is the activation at `blocks.", ".attn.hook_z`[0, "],
