@@ -102,5 +102,5 @@ fn mean_of(
         let gradient = found.gradients.at(point)?;
         Ok(gradient.f_unflatten(0, [count, -1])?.f_sum_dim_intlist(0, false, None)?)
     })?;
-    Ok(Tensor::f_stack(&parts, 0)?.f_sum_dim_intlist(0, false, None)?.times(1.0 / steps as f64)?)
+    Tensor::f_stack(&parts, 0)?.f_sum_dim_intlist(0, false, None)?.times(1.0 / steps as f64)
 }
