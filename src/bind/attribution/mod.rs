@@ -1,6 +1,7 @@
 //! Components and edges in scripts: scores, circuits.
 
 mod attribute;
+mod attribute_request;
 mod circuit;
 mod circuit_table;
 mod curve;
