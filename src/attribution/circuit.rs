@@ -4,6 +4,7 @@ use std::collections::BinaryHeap;
 
 use super::graph::{Edge, Graph};
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::stat::generator;
 use rand::Rng;
 
@@ -23,7 +24,7 @@ pub enum Selection {
     Greedy,
 }
 
-/// A number that sorts as numbers do; NaN comes last.
+/// A number that sorts as numbers do.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Rank(f64);
 
@@ -145,11 +146,21 @@ impl Circuit {
 }
 
 /// For each edge, how often it is among the `count` largest of the mean scores of samples drawn with replacement.
-pub fn stability(scores: &[Vec<f64>], rank: impl Fn(f64) -> f64, count: usize, draws: usize, seed: u64) -> Vec<f64> {
+///
+/// # Errors
+/// Ctrl-C.
+pub fn stability(
+    scores: &[Vec<f64>],
+    rank: impl Fn(f64) -> f64,
+    count: usize,
+    draws: usize,
+    seed: u64,
+) -> Result<Vec<f64>> {
     let (samples, edges) = (scores.len(), scores.first().map_or(0, Vec::len));
     let mut generator = generator(seed);
     let mut found = vec![0_u32; edges];
     for _ in 0..draws {
+        interrupt::check()?;
         let mut sums = vec![0.0; edges];
         for _ in 0..samples {
             let sample = &scores[generator.gen_range(0..samples)];
@@ -159,5 +170,5 @@ pub fn stability(scores: &[Vec<f64>], rank: impl Fn(f64) -> f64, count: usize, d
         order.sort_by(|one, other| rank(sums[*other]).total_cmp(&rank(sums[*one])));
         order[..count.min(edges)].iter().for_each(|edge| found[*edge] += 1);
     }
-    found.into_iter().map(|count| f64::from(count) / draws as f64).collect()
+    Ok(found.into_iter().map(|count| f64::from(count) / draws as f64).collect())
 }

@@ -20,14 +20,17 @@ use crate::model::hook::{HookPoint, Site};
 use crate::model::layer::Norm;
 use crate::model::run::{Action, Callback, Hooks};
 
+/// Numbers of ablated values that are kept from one circuit to the next.
+const NUMBERS: usize = 1 << 28;
+
 /// Samples with what ablated edges carry, ready to run any circuit.
 pub struct Evaluator<'a> {
     decoder: &'a Decoder,
     graph: &'a Graph,
     objective: &'a Objective<'a>,
     samples: usize,
-    /// With what every source carries where it is ablated
-    parts: Vec<(Part, Tensor)>,
+    /// With what every source carries where it is ablated, as far as memory is set aside for it
+    parts: Vec<(Part, Option<Tensor>)>,
 }
 
 impl<'a> Evaluator<'a> {
@@ -42,11 +45,16 @@ impl<'a> Evaluator<'a> {
         objective: &'a Objective<'a>,
         ablation: Ablation,
     ) -> Result<Self> {
-        let with_values = |part: Part| -> Result<(Part, Tensor)> {
+        let mut left = NUMBERS;
+        let mut with_values = |part: Part| -> Result<(Part, Option<Tensor>)> {
+            if left == 0 {
+                return Ok((part, None));
+            }
             let values = part.alternative(decoder)?;
-            Ok((part, values))
+            left = left.saturating_sub(values.numel());
+            Ok((part, Some(values)))
         };
-        let parts = parts(decoder, graph, pairs, ablation)?.into_iter().map(with_values).collect::<Result<_>>()?;
+        let parts = parts(decoder, graph, pairs, ablation)?.into_iter().map(&mut with_values).collect::<Result<_>>()?;
         Ok(Self { decoder, graph, objective, samples: pairs.samples, parts })
     }
 
@@ -67,7 +75,11 @@ impl<'a> Evaluator<'a> {
         let mut found = vec![f64::NAN; self.samples];
         for (part, alternative) in &self.parts {
             interrupt::check()?;
-            let run = Run { decoder: self.decoder, graph: self.graph, alternative, outside: &outside };
+            let alternative = match alternative {
+                Some(values) => values.shallow_clone(),
+                None => part.alternative(self.decoder)?,
+            };
+            let run = Run { decoder: self.decoder, graph: self.graph, alternative: &alternative, outside: &outside };
             let mut hooks = run.hooks()?;
             let tokens = Start::Tokens(&part.group.clean);
             let x = self.decoder.run_layers(tokens, self.decoder.blocks.len(), &mut hooks, None)?;
@@ -94,8 +106,8 @@ impl<'a> Evaluator<'a> {
 /// What a run has computed so far.
 #[derive(Default)]
 struct State {
-    /// What each source would carry less what it carries, in order: parts of [source, batch, pos, d_model]
-    differences: Vec<Tensor>,
+    /// What each source so far would carry less what it carries, [source, batch, pos, d_model]
+    differences: Option<Tensor>,
     /// Results of the heads of a layer, which wait for the norm after them
     results: Option<Tensor>,
     /// What the layer reads, where its MLP reads it too
@@ -200,7 +212,13 @@ impl<'a> Run<'a> {
     /// Keeps what sources from `first` on would carry less what they carry, `parts`, [source, batch, pos, d_model].
     fn keep(self, state: &mut State, first: Source, parts: &Tensor) -> Result<Option<Tensor>> {
         let first = self.graph.source(first) as i64;
-        state.differences.push(self.alternative.f_narrow(0, first, parts.size()[0])?.f_sub(parts)?);
+        let differences = match &state.differences {
+            Some(differences) => differences,
+            None => state.differences.insert(self.alternative.f_empty_like()?),
+        };
+        let (start, count) = (first, parts.size()[0]);
+        let own = self.alternative.f_narrow(0, start, count)?.f_sub(parts)?;
+        differences.f_narrow(0, start, count)?.f_copy_(&own)?;
         Ok(None)
     }
 
@@ -212,7 +230,8 @@ impl<'a> Run<'a> {
         if outside.f_any()?.f_int64_value(&[])? == 0 {
             return Ok(None);
         }
-        let differences = Tensor::f_cat(&state.differences, 0)?.f_narrow(0, 0, reach)?;
+        let differences = state.differences.as_ref().ok_or_else(|| Error::new("nothing was embedded"))?;
+        let differences = differences.f_narrow(0, 0, reach)?;
         let change = Tensor::f_einsum("sbpm,sd->bpdm", &[&differences, &outside], None::<i64>)?;
         Ok(Some(value.f_add(&change)?))
     }

@@ -21,6 +21,7 @@ enum Format {
 const FORMATS: &[(&str, Format)] = &[
     ("svg", Format::Drawing(Picture::Svg)),
     ("png", Format::Drawing(Picture::Png)),
+    ("pdf", Format::Drawing(Picture::Pdf)),
     ("dot", Format::Graphviz),
     ("json", Format::Mib),
 ];
@@ -53,7 +54,7 @@ impl Bundle {
     }
 }
 
-/// Writes a circuit and the scores of all edges, in the format of the file's extension: `.svg` and `.png` (a drawing), `.dot`
+/// Writes a circuit and the scores of all edges, in the format of the file's extension: `.svg`, `.png` and `.pdf` (a drawing), `.dot`
 /// (Graphviz) or `.json` (the MIB track's).
 ///
 /// # Errors
@@ -63,6 +64,7 @@ pub fn save(path: &Path, graph: &Graph, d_model: i64, scored: &Scored) -> Result
     if scored.circuit.is_empty() && !matches!(format, Format::Mib) {
         return Err(Error::new("the circuit keeps no edge, so there is nothing to draw"));
     }
+    mib::check_scores(graph, scored, |edge| scored.circuit.kept[edge])?;
     match format {
         Format::Drawing(format) => {
             let bytes = lattice(graph, scored)

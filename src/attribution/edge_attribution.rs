@@ -6,7 +6,7 @@ use super::alternative::{Ablation, Part, parts};
 use super::graph::{Edge, Graph, Source};
 use super::pairs::Pairs;
 use super::{pull_back, written};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::grid::objective::Objective;
 use crate::interrupt;
 use crate::model::backward::Backward;
@@ -17,7 +17,7 @@ use crate::model::gradient::Gradients;
 use crate::model::hook::{HookPoint, Site};
 use crate::model::intervention::{At, Change, Intervention};
 use crate::model::run::{Action, Hooks};
-use crate::tensor::raw::Arithmetic;
+use crate::tensor::raw::{Arithmetic, wide};
 
 /// Where between two runs gradients are taken; t = 0 is the corrupted end, 1 the clean one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,8 +69,8 @@ impl Rule {
 /// times the gradient of the metric at what the destination reads.
 ///
 /// # Errors
-/// As for runs of the decoder; see [`parts`]; a metric that depends on no destination, gradients that are not finite;
-/// Ctrl-C.
+/// As for runs of the decoder; see [`parts`]; a mean over two runs where no run is the other one; a metric that depends on
+/// no destination, gradients that are not finite; Ctrl-C.
 pub fn scores(
     decoder: &Decoder,
     graph: &Graph,
@@ -78,6 +78,12 @@ pub fn scores(
     objective: &Objective,
     (method, ablation, backward): (Method, Ablation, Backward),
 ) -> Result<Tensor> {
+    if method == Method::CleanCorrupted && matches!(ablation, Ablation::Zero | Ablation::Mean) {
+        return Err(Error::new(format!(
+            "\"clean-corrupted\" is the mean over two runs, and with ablation \"{}\" there is one",
+            ablation.name()
+        )));
+    }
     let rows = Tensor::f_zeros([pairs.samples as i64, graph.edges.len() as i64], (Kind::Double, decoder.device))?;
     for part in parts(decoder, graph, pairs, ablation)? {
         let alternative = part.alternative(decoder)?;
@@ -105,6 +111,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn scores(&self, method: Method) -> Result<Tensor> {
         let difference = self.alternative.f_sub(&self.clean)?;
+        let difference = difference.f_to_kind(wide(difference.kind()))?;
         let mut sum: Option<Tensor> = None;
         let mut runs = 0;
         let mut add = |hooks: Hooks| -> Result<()> {
@@ -197,8 +204,11 @@ impl Run<'_> {
         for group in pull_back::groups(decoder, graph, &run, self.backward) {
             let pull_back::Group { first, gradient } = group?;
             let reach = graph.reach(first) as i64;
-            let own =
-                Tensor::f_einsum("sbpm,bpdm->sdb", &[&difference.f_narrow(0, 0, reach)?, &gradient], None::<i64>)?;
+            let own = Tensor::f_einsum(
+                "sbpm,bpdm->sdb",
+                &[&difference.f_narrow(0, 0, reach)?, &gradient.f_to_kind(difference.kind())?],
+                None::<i64>,
+            )?;
             let mut place = table.f_narrow(0, 0, reach)?.f_narrow(1, first as i64, own.size()[1])?;
             place.f_copy_(&own)?;
         }

@@ -6,7 +6,7 @@ use super::alternative::{Ablation, Part, parts};
 use super::graph::{Destination, Edge, Graph, Letter};
 use super::pairs::Pairs;
 use super::written;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::grid::objective::Objective;
 use crate::interrupt;
 use crate::model::block::Block;
@@ -48,6 +48,10 @@ pub fn effects(
     }
     progress.finish();
     Ok(Tensor::f_stack(&rows.into_iter().flatten().collect::<Vec<_>>(), 0)?)
+}
+
+fn not_finite(sample: usize, run: &str) -> Error {
+    Error::new(format!("the metric of sample {sample} is not finite {run}"))
 }
 
 /// One sample's clean run.
@@ -107,6 +111,9 @@ impl<'a> Sample<'a> {
         let x = decoder.run_layers(Start::Tokens(&rest), decoder.blocks.len(), &mut hooks, past.as_mut())?;
         let logits = decoder.unembed(x, Logits::Last, &mut Hooks::none())?;
         let metric = objective.of(&logits.f_squeeze_dim(1)?, &[number])?;
+        if !metric.f_double_value(&[0])?.is_finite() {
+            return Err(not_finite(number, "in the clean run"));
+        }
         let clean = hooks.finish()?;
         let own = written::collect(decoder, &clean)?;
         let other = alternative.f_narrow(1, row, 1)?.f_narrow(2, first, length - first)?;
@@ -135,6 +142,10 @@ impl<'a> Sample<'a> {
                 let sources = Tensor::f_from_slice(&sources)?.f_to(self.decoder.device)?;
                 let changed = self.metrics(destination, &self.difference.f_index_select(0, &sources)?)?;
                 let effects = Vec::<f64>::try_from(&changed.f_sub(&self.metric)?.f_to(Device::Cpu)?)?;
+                if let Some(wrong) = effects.iter().position(|effect| !effect.is_finite()) {
+                    let name = self.graph.name(edges[places[wrong]]);
+                    return Err(not_finite(self.number, &format!("with `{name}` replaced")));
+                }
                 for (place, effect) in places.iter().zip(effects) {
                     found[*place] = effect;
                 }

@@ -245,6 +245,15 @@ impl Graph {
         self.edges.iter().map(|edge| self.name(*edge)).collect()
     }
 
+    /// The number of an edge among all.
+    ///
+    /// # Panics
+    /// An edge of another graph.
+    pub fn number(&self, edge: Edge) -> usize {
+        let Ok(number) = self.edges.binary_search(&edge) else { unreachable!("the edge is one of the graph's") };
+        number
+    }
+
     /// The edge of that name.
     ///
     /// # Errors
@@ -254,15 +263,15 @@ impl Graph {
         let Some((from, to)) = name.split_once("->") else {
             return Err(unknown().hint("such as `input->a0.h0<q>`, `a0.h0->m0`, `m0->logits`"));
         };
-        let source = self.sources.iter().position(|source| source.to_string() == from).ok_or_else(|| {
+        let source = self.source_named(from).ok_or_else(|| {
             let names: Vec<String> = self.sources.iter().map(Source::to_string).collect();
             near(unknown(), "source", from, &names)
         })?;
-        let destination = self.destinations.iter().position(|known| known.to_string() == to).ok_or_else(|| {
+        let destination = self.destination_named(to).ok_or_else(|| {
             if self.n_kv_heads < self.n_heads && (to.ends_with("<k>") || to.ends_with("<v>")) && to.contains(".h") {
                 return unknown().hint(format!(
-                    "{} query heads share {} keys and values here, so those are named `a0.kv0<k>`; a file with a key per \
-                     query head is of an ungrouped model",
+                    "{} query heads share {} keys and values here, so those are named `a0.kv0<k>`; a file with a key \
+                     per query head is of an ungrouped model",
                     self.n_heads, self.n_kv_heads
                 ));
             }
@@ -280,10 +289,57 @@ impl Graph {
     /// # Errors
     /// No such component.
     pub fn node(&self, name: &str) -> Result<usize> {
-        self.sources.iter().position(|source| source.to_string() == name).ok_or_else(|| {
+        self.source_named(name).ok_or_else(|| {
             let names: Vec<String> = self.sources.iter().map(Source::to_string).collect();
             near(Error::new(format!("the model has no component `{name}`")), "component", name, &names)
         })
+    }
+
+    fn source_named(&self, name: &str) -> Option<usize> {
+        let (layer, head) = layer_and_head(name);
+        let source = match (name, layer, head) {
+            ("input", ..) => Source::Input,
+            (_, Some(layer), Some((head, false))) if self.has(layer, head) => Source::Head { layer, head },
+            (_, Some(layer), None) if self.has(layer, 0) => Source::Mlp { layer },
+            _ => return None,
+        };
+        let number = self.source(source);
+        self.sources.get(number).filter(|found| **found == source && found.to_string() == name).map(|_| number)
+    }
+
+    fn destination_named(&self, name: &str) -> Option<usize> {
+        let (component, letter) = match name.split_once('<') {
+            Some((component, letter)) => {
+                (component, Some(*Letter::ALL.iter().find(|known| letter == format!("{known}>"))?))
+            }
+            None => (name, None),
+        };
+        let number = match (component, letter, layer_and_head(component)) {
+            ("logits", ..) => self.logits(),
+            (_, Some(letter), (Some(layer), Some((head, _)))) if self.has(layer, head) => {
+                self.heads(layer, letter) + head as usize
+            }
+            (_, None, (Some(layer), None)) if self.has(layer, 0) => self.mlp(layer)?,
+            _ => return None,
+        };
+        self.destinations.get(number).filter(|found| found.to_string() == name).map(|_| number)
+    }
+
+    fn has(&self, layer: i64, head: i64) -> bool {
+        (0..self.n_layers).contains(&layer) && (0..self.n_heads).contains(&head)
+    }
+}
+
+/// The layer of `a3.h5`, `a3.kv1` or `m3`, and the head with whether it is one of keys and values.
+fn layer_and_head(name: &str) -> (Option<i64>, Option<(i64, bool)>) {
+    if let Some(layer) = name.strip_prefix('m') {
+        return (layer.parse().ok(), None);
+    }
+    let Some((layer, head)) = name.strip_prefix('a').and_then(|name| name.split_once('.')) else { return (None, None) };
+    let of = |prefix: &str, is_shared| Some((head.strip_prefix(prefix)?.parse().ok()?, is_shared));
+    match (layer.parse().ok(), of("kv", true).or_else(|| of("h", false))) {
+        (Some(layer), Some(head)) => (Some(layer), Some(head)),
+        _ => (None, None),
     }
 }
 

@@ -23,8 +23,9 @@ pub struct Scored {
 /// Writes the scores and the circuit.
 ///
 /// # Errors
-/// A graph whose query heads share keys and values, which the format cannot name; a file that cannot be written.
+/// An edge without a score; a file that cannot be written.
 pub fn write(path: &Path, graph: &Graph, d_model: i64, scored: &Scored) -> Result<()> {
+    check_scores(graph, scored, |_| true)?;
     let nodes = scored.circuit.nodes(graph);
     let mut node_map: Map<String, Value> = graph
         .sources
@@ -43,6 +44,18 @@ pub fn write(path: &Path, graph: &Graph, d_model: i64, scored: &Scored) -> Resul
         cfg.insert("n_key_value_heads".to_owned(), graph.n_kv_heads.into());
     }
     file::write_text(path, &json!({ "cfg": cfg, "nodes": node_map, "edges": edges }).to_string())
+}
+
+/// Fails where one of the edges chosen has no score.
+///
+/// # Errors
+/// An edge without a score; it is named.
+pub fn check_scores(graph: &Graph, scored: &Scored, chosen: impl Fn(usize) -> bool) -> Result<()> {
+    match (0..scored.scores.len()).find(|edge| chosen(*edge) && !scored.scores[*edge].is_finite()) {
+        None => Ok(()),
+        Some(edge) => Err(Error::new(format!("`{}` has no score", graph.name(graph.edges[edge])))
+            .hint("score all edges, without the option `edges`")),
+    }
 }
 
 fn config(graph: &Graph, d_model: i64) -> Map<String, Value> {
@@ -107,7 +120,7 @@ fn parse(whole: &Value, graph: &Graph, d_model: i64) -> Result<Scored> {
     let mut missing: BTreeSet<usize> = (0..graph.edges.len()).collect();
     for (name, value) in edges {
         let edge = graph.edge(name)?;
-        let Ok(number) = graph.edges.binary_search(&edge) else { unreachable!("edges are in order") };
+        let number = graph.number(edge);
         let score = value.get("score").and_then(Value::as_f64);
         let kept = value.get("in_graph").and_then(Value::as_bool);
         let (Some(score), Some(kept)) = (score, kept) else {

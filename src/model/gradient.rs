@@ -69,10 +69,26 @@ impl Decoder {
         }
         let value = autograd::recorded(|| {
             let x = self.run_layers(start, self.blocks.len(), &mut hooks, None)?;
-            metric(&self.unembed(x, logits, &mut hooks)?)
+            let mut result = self.unembed(x, logits, &mut hooks)?;
+            if let (Logits::All, Some(padding)) = (logits, hooks.padding()) {
+                result = padding.marked(&result, 1)?;
+            }
+            metric(&result)
         })?;
         let padding = hooks.padding();
         let activations = hooks.finish()?;
+        if value.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+            for (point, value) in activations.iter() {
+                if let Some(place) = not_finite(value)? {
+                    return Err(Error::new(format!(
+                        "the metric is not finite, nor is the activation at `{}`{place:?}",
+                        point.name()
+                    )));
+                }
+            }
+            return Err(Error::new("the metric is not finite")
+                .hint("logits at filling are NaN: a function of several prompts reads each at its own tokens"));
+        }
         let is_watched = |point: &HookPoint| places.iter().any(|(_, points)| points.contains(point));
         let watched: Vec<(&HookPoint, &Tensor)> = activations.iter().filter(|(point, _)| is_watched(point)).collect();
         let inputs: Vec<&Tensor> = watched.iter().map(|(_, value)| *value).collect();
@@ -124,12 +140,18 @@ fn check_apart<'a>(points: impl Iterator<Item = &'a HookPoint> + Clone) -> Resul
     Ok(())
 }
 
+/// The first place where a value is not finite, if there is one.
+fn not_finite(value: &Tensor) -> Result<Option<Vec<i64>>> {
+    let finite = value.f_isfinite()?;
+    if finite.f_all()?.f_int64_value(&[])? != 0 {
+        return Ok(None);
+    }
+    Ok(Some(Vec::try_from(&finite.f_logical_not()?.f_nonzero()?.f_select(0, 0)?)?))
+}
+
 /// Fails where a gradient is not finite.
 fn check_finite(point: HookPoint, gradient: &Tensor) -> Result<()> {
-    let finite = gradient.f_isfinite()?;
-    if finite.f_all()?.f_int64_value(&[])? == 0 {
-        let place = finite.f_logical_not()?.f_nonzero()?.f_select(0, 0)?;
-        let place = Vec::<i64>::try_from(&place)?;
+    if let Some(place) = not_finite(gradient)? {
         return Err(Error::new(format!("the gradient at `{}`{place:?} is not finite", point.name()))
             .hint("look at the activations there; f16 numbers reach 65504, and bf16 and f32 further"));
     }

@@ -1,43 +1,62 @@
 //! libtorch's automatic differentiation, which is off until something asks for gradients.
 
 use std::borrow::Borrow;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use tch::{NoGradGuard, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use super::is_float;
 use crate::error::{Error, Result};
 
 thread_local! {
-    /// Keeps this thread from recording operations; None once a script asked for gradients of its own
-    static OFF: RefCell<Option<NoGradGuard>> = const { RefCell::new(None) };
+    /// Whether this thread records where no scope says otherwise: once a script asked for gradients of its own
+    static RECORDS: Cell<bool> = const { Cell::new(false) };
+    /// What the innermost open scope says
+    static SCOPE: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// Makes libtorch record operations in this thread, or not.
+fn set(recording: bool) {
+    if recording {
+        // A guard restores the mode that it found.
+        drop(tch::with_grad(tch::no_grad_guard));
+    } else {
+        std::mem::forget(tch::no_grad_guard());
+    }
 }
 
 /// Records no operations in this thread from now on.
 pub fn turn_off() {
-    OFF.with_borrow_mut(|off| {
-        // In this order: a guard that is dropped restores the mode that it found.
-        *off = None;
-        *off = Some(tch::no_grad_guard());
-    });
+    RECORDS.set(false);
+    set(false);
 }
 
-/// Records operations in this thread from now on.
+/// Records operations in this thread from now on; in an open scope, from its end on.
 pub fn turn_on() {
-    OFF.with_borrow_mut(|off| *off = None);
+    RECORDS.set(true);
+    if SCOPE.get().is_none() {
+        set(true);
+    }
 }
 
 /// Does `work` while operations on tensors that require gradients are recorded.
 pub fn recorded<T>(work: impl FnOnce() -> T) -> T {
-    let result = tch::with_grad(|| catch_unwind(AssertUnwindSafe(work)));
-    result.unwrap_or_else(|panic| resume_unwind(panic))
+    scoped(true, work)
 }
 
 /// Does `work` while nothing is recorded.
 pub fn unrecorded<T>(work: impl FnOnce() -> T) -> T {
-    let _guard = tch::no_grad_guard();
-    work()
+    scoped(false, work)
+}
+
+fn scoped<T>(recording: bool, work: impl FnOnce() -> T) -> T {
+    let outer = SCOPE.replace(Some(recording));
+    set(recording);
+    let result = catch_unwind(AssertUnwindSafe(work));
+    SCOPE.set(outer);
+    set(outer.unwrap_or_else(|| RECORDS.get()));
+    result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 /// The same values as a tensor of their own that gradients can be computed for.
@@ -104,7 +123,8 @@ impl super::Tensor {
         })
     }
 
-    /// The same values as a tensor that gradients are computed for, or as a constant. Turns recording on.
+    /// The same values as a tensor that gradients are computed for, or as a constant. Turns recording on. A tensor that was
+    /// computed from others keeps its record.
     ///
     /// # Errors
     /// Numbers that are not floats.
@@ -113,6 +133,9 @@ impl super::Tensor {
             return self.detach();
         }
         turn_on();
+        if self.tch().requires_grad() {
+            return Ok(self.clone());
+        }
         watched(&self.tch().f_detach()?).map(Self::new)
     }
 
@@ -127,8 +150,14 @@ impl super::Tensor {
     /// The gradient that [`Self::backward`] left.
     ///
     /// # Errors
-    /// A libtorch error.
+    /// A tensor that was computed from others, which keeps none.
     pub fn gradient(&self) -> Result<Option<Self>> {
+        if self.tch().requires_grad() && !self.tch().f_is_leaf()? {
+            return Err(Error::new("this tensor was computed from others, so `backward` leaves no gradient in it")
+                .hint(
+                    "`grad(number, [tensor])` computes it; a tensor whose items were set is another one than before",
+                ));
+        }
         let gradient = self.tch().f_grad()?;
         Ok(gradient.defined().then(|| Self::new(gradient)))
     }
@@ -139,6 +168,6 @@ impl super::Tensor {
     /// Several numbers; one that was not computed from tensors that require gradients.
     pub fn backward(&self) -> Result<()> {
         check(self.tch())?;
-        Ok(self.tch().f_backward().map_err(used_up)?)
+        self.tch().f_backward().map_err(used_up)
     }
 }

@@ -132,6 +132,27 @@ fn tables_of_circuits_follow_their_definitions() {
 }
 
 #[test]
+fn circuits_are_ablated_as_the_scores_were_and_distances_are_from_the_clean_run() {
+    run_script(
+        &mut with_models(),
+        r#"
+        let zero = model.edges(request + #{ ablation: "zero" });
+        let found = circuit(zero, #{ keep: 60 });
+        assert_eq(found.metric(), found.metric(#{ ablation: "zero" }));
+        assert(!allclose(found.metric(), found.metric(#{ ablation: "corrupted" })));
+        assert_eq(zero.curve(#{ shares: [0.1, 1.0] }).empty, zero.curve(#{ shares: [0.1, 1.0], ablation: "zero" }).empty);
+        let kl = #{ clean: clean, corrupted: corrupted, metric: #{ kind: "kl", reference: "clean" }, edges: ["m0->m1"] };
+        let back = model.path_patch(kl + #{ direction: "denoise" });
+        for sample in 0..3 {
+            let logs = [clean, corrupted].map(|prompts| model.forward([prompts[sample]])[0, -1].log_softmax(0));
+            let expected = (logs[0].exp() * (logs[0] - logs[1])).sum();
+            assert(abs(back.baseline[sample] - expected).item() < 1e-10);
+        }
+        "#,
+    );
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     let mut session = with_models();
     for (script, expected) in [
@@ -187,6 +208,24 @@ fn what_cannot_be_meant_is_refused() {
             "direction \"denoise\"",
         ),
         ("model.ablate(request + #{ nodes: [\"a0.h9\"] })", "the model has no component `a0.h9`"),
+        ("model.edges(request + #{ method: \"exact\", edges: [] })", "option `edges` is empty"),
+        ("model.edges(request + #{ method: \"exact\", edges: [\"m0->m1\"] }).save(\"never.json\")", "has no score"),
+        (
+            "model.edges(#{ clean: clean, corrupted: corrupted, metric: #{ kind: \"kl\", reference: \"clean\" } })",
+            "its gradient there is zero",
+        ),
+        ("model.edges(request + #{ metric: #{ kind: \"kl\", reference: \"clean\" } })", "option `answer` is of no use"),
+        ("model.edges(request + #{ method: \"clean-corrupted\", ablation: \"zero\" })", "there is one"),
+        ("model.edges(request + #{ method: \"eap-ig-inputs\", steps: 4000000000000 })", "cannot be taken"),
+        (
+            "model.edges(#{ clean: clean, corrupted: corrupted, method: \"exact\", metric: |l| (l[.., 5] * 0.0 - 1.0).log() })",
+            "the metric of sample 0 is not finite in the clean run",
+        ),
+        ("circuit(model.edges(request), #{ keep: 5, stability: 0.0 / 0.0 })", "a number of standard errors"),
+        ("circuit(model.edges(request), #{ keep: 5 }).completeness(#{ sets: -5 })", "at least one set"),
+        ("model.edges(request).top(-1)", "there are no -1 first edges"),
+        ("model.edges(request)[\"a99999999999.h0->m1\"]", "the model has no edge"),
+        ("model.edges(request)[\"m-1->logits\"]", "the model has no edge"),
         ("model.edges(request).auroc([])", "all of one class"),
     ] {
         let failure = script_failure(&mut session, script);

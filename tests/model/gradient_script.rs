@@ -121,10 +121,10 @@ fn a_gradient_that_is_not_finite_is_refused_with_its_place() {
     let script = "model.grad(prompt, |logits| (logits[0, -1] * 0.0).sqrt().sum(), \"blocks.1.hook_mlp_out\")";
     assert_contains(&script_failure(&mut session, script), &["`blocks.1.hook_mlp_out`[0, ", "is not finite"]);
 
-    let script = "model.grad(prompt, metric, \"z\", #{ hooks: [[\"blocks.2.hook_mlp_out\", |x| x * (0.0 / 0.0)]] })";
+    let script = "model.grad(prompt, metric, \"z\", #{ hooks: [[\"blocks.1.hook_mlp_out\", |x| x * (0.0 / 0.0)]] })";
     assert_contains(
         &script_failure(&mut session, script),
-        &["the gradient at `blocks.0.attn.hook_z`[0, ", "is not finite"],
+        &["the metric is not finite, nor is the activation at `blocks.", ".attn.hook_z`[0, "],
     );
 }
 
@@ -229,7 +229,7 @@ fn elements_that_are_replaced_by_equal_ones_have_the_new_ones_gradients() {
          assert_eq(leaf[1].to_array().len() + leaf[..., 0].shape.len() + leaf.T.shape.len(), 7);
          leaf.sum().backward();
          assert_eq(leaf.grad, ones([3, 4]));
-         let row = leaf[1];
+         let row = leaf[1].detach();
          row.requires_grad = true;
          leaf[1] = row;
          assert_eq(grad((leaf * 5.0).sum(), [row])[0], ones([4]) * 5.0);",
@@ -262,4 +262,58 @@ fn a_vector_that_a_hook_adds_is_trained() {
          metric.call(steer.call(vector)).item() - first",
     );
     assert!(steps.as_float().unwrap() > 1e-3);
+}
+
+#[test]
+fn recording_goes_on_after_scopes_that_turned_it_off() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("llama3").display().to_string().into());
+    run_script(
+        &mut session,
+        r#"
+        no_grad(|| { let x = tensor([1.0]); x.requires_grad = true; assert(!(x * 2.0).requires_grad); });
+        let y = tensor([1.0, 2.0]);
+        y.requires_grad = true;
+        (y * y).sum().backward();
+        assert_eq(y.grad, tensor([2.0, 4.0]));
+        let model = load_model(path, #{ dtype: "f64", device: device });
+        model.grad([[1, 2, 3]], |logits| {
+            let w = tensor([2.0], #{ dtype: "f64", device: device });
+            w.requires_grad = true;
+            let inner = no_grad(|| (w * 3.0).requires_grad);
+            assert(!inner && (w * 3.0).requires_grad);
+            logits[0, -1, 5] * w[0]
+        }, "embed");
+        assert((y * y).requires_grad);
+        try { model.grad([[1, 2, 3]], |logits| throw "stop", "embed"); } catch { }
+        assert((y * y).requires_grad);
+        // A tensor that was computed from others keeps its record.
+        let z = y * 3.0;
+        z.requires_grad = true;
+        assert_eq(grad(z.sum(), [y]), [tensor([3.0, 3.0])]);
+        "#,
+    );
+    let failure = script_failure(&mut session, "let x = tensor([1.0]); x.requires_grad = true; x[0] = 5.0; x.grad");
+    assert!(failure.contains("this tensor was computed from others"), "{failure}");
+}
+
+#[test]
+fn a_function_of_padded_prompts_sees_no_numbers_at_filling() {
+    let mut session = session();
+    session.set_variable("path", tiny_path("llama3").display().to_string().into());
+    run_script(&mut session, "let model = load_model(path, #{ dtype: \"f64\", device: device });");
+    run_script(
+        &mut session,
+        r#"
+        let run = model.value_and_grad([[1, 2, 3], [4, 5]], |l| l[1, 1, 5] + l[0, 2, 5], "embed", #{ padding: "right" });
+        assert(abs(run.value - model.forward([[4, 5]])[0, -1, 5] - model.forward([[1, 2, 3]])[0, -1, 5]).item() < 1e-10);
+        assert(!run.grad["embed"][1, :2].isnan().any() && run.grad["embed"][1, 2].isnan().all());
+        "#,
+    );
+    for position in ["-1", "2"] {
+        let script =
+            format!("model.grad([[1, 2, 3], [4, 5]], |l| l[1, {position}, 5], \"embed\", #{{ padding: \"right\" }})");
+        let failure = script_failure(&mut session, &script);
+        assert!(failure.contains("the metric is not finite"), "{failure}");
+    }
 }

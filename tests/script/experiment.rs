@@ -209,6 +209,19 @@ const EXPERIMENTS: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     (
+        "edges",
+        &["--samples", "2", "--verify", "20", "--steps", "2", "--keep", "20", "--set", "capitals"],
+        &[
+            "report.html",
+            "agreement.csv",
+            "circuits.tex",
+            "edges.csv",
+            "capitals_log_probability_curve.svg",
+            "capitals_logit_circuit.svg",
+            "capitals_logit_circuit.json",
+        ],
+    ),
+    (
         "function_vectors",
         &["--task", "anim_color", "--samples", "8", "--prompts", "5", "--heads", "3", "--draws", "200"],
         &[

@@ -48,7 +48,7 @@ pub fn select(options: &mut Options, scores: &Scores) -> Result<(Vec<f64>, Selec
     let selection = options.choice("select", SELECTIONS)?.unwrap_or(Selection::Top);
     let is_absolute = options.choice("rank", &[("absolute", true), ("helpful", false)])?.unwrap_or(true);
     let penalty = options.number("stability")?.unwrap_or(0.0);
-    if penalty < 0.0 {
+    if !(penalty.is_finite() && penalty >= 0.0) {
         return Err(Error::new(format!("option `stability` is a number of standard errors, not {penalty}")));
     }
     if penalty > 0.0 && scores.scores.len() < 2 {
@@ -80,9 +80,7 @@ fn kept(options: &mut Options, scores: &Scores) -> Result<Circuit> {
     if let Some(chosen) = keep.read_lock::<Array>() {
         let mut circuit = Circuit::empty(graph);
         for name in names("keep", &chosen)? {
-            let edge = graph.edge(&name)?;
-            let place = graph.edges.binary_search(&edge);
-            circuit.kept[place.unwrap_or_else(|_| unreachable!("edges are in order"))] = true;
+            circuit.kept[graph.number(graph.edge(&name)?)] = true;
         }
         return Ok(circuit);
     }
@@ -216,14 +214,15 @@ pub mod functions {
 
     /// The metric of a circuit's runs, f64 [sample]; components that lead nowhere are dropped first.
     ///
-    /// Options: `ablation`, `seed` as for `edges`.
+    /// Options: `ablation` (that of the scores), `seed` as for `edges`.
     #[rhai_fn(name = "metric", return_raw, pure)]
     pub fn circuit_metric(
         context: NativeCallContext,
         circuit: &mut CircuitHandle,
         options: Map,
     ) -> ScriptResult<Tensor> {
-        let ablation = Options::read("metric", options, |options| circuit.scores().request.ablation(options))?;
+        let ablation =
+            Options::read("metric", options, |options| Request::ablation(options, circuit.scores().ablation))?;
         let values = circuit.evaluated(&context, ablation, |evaluator| evaluator.metrics(&circuit.circuit))?;
         Ok(tensor(&values)?)
     }
@@ -231,14 +230,15 @@ pub mod functions {
     /// The share of the way from no edge to all edges that a circuit keeps: (m(circuit) - m(none)) / (m(all) - m(none)), of
     /// means over the samples.
     ///
-    /// Options: `ablation`, `seed` as for `edges`.
+    /// Options: `ablation` (that of the scores), `seed` as for `edges`.
     #[rhai_fn(name = "faithfulness", return_raw, pure)]
     pub fn circuit_faithfulness(
         context: NativeCallContext,
         circuit: &mut CircuitHandle,
         options: Map,
     ) -> ScriptResult<f64> {
-        let ablation = Options::read("faithfulness", options, |options| circuit.scores().request.ablation(options))?;
+        let ablation =
+            Options::read("faithfulness", options, |options| Request::ablation(options, circuit.scores().ablation))?;
         circuit.evaluated(&context, ablation, |evaluator| {
             let ends = Ends::new(evaluator, &circuit.scores().request.graph)?;
             Ok(ends.faithfulness(mean(&evaluator.metrics(&circuit.circuit)?)))
@@ -246,7 +246,7 @@ pub mod functions {
     }
 
     /// Writes a circuit to a file, in the format that its name ends in:
-    /// - `.svg`, `.png`: a drawing, layers from bottom to top, heads and MLP from left to right, edges as wide as their score
+    /// - `.svg`, `.png`, `.pdf`: a drawing, layers from bottom to top, heads and MLP from left to right, edges as wide as their score
     /// - `.dot`: for Graphviz
     /// - `.json`: a circuit file of the MIB track, with the scores of all edges. Of a model whose query heads share keys and
     ///   values it names those `a3.kv1<k>` and says so in `cfg`

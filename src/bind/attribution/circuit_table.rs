@@ -5,6 +5,7 @@ use rhai::plugin::*;
 use rhai::{Map, NativeCallContext};
 
 use super::circuit::{CircuitHandle, size};
+use super::request::Request;
 use crate::attribution::circuit::{Circuit, stability};
 use crate::attribution::faithfulness::{Ends, mean};
 use crate::bind::error::ScriptResult;
@@ -33,14 +34,15 @@ pub mod functions {
     /// What each edge of a circuit is needed for: the faithfulness that is lost without it, `lost`, largest first; an edge
     /// that loses nothing makes the circuit larger than it must be (minimality, arXiv 2211.00593, with single edges).
     ///
-    /// Options: `ablation`, `seed` as for `edges`.
+    /// Options: `ablation` (that of the scores), `seed` as for `edges`.
     #[rhai_fn(name = "minimality", return_raw, pure)]
     pub fn circuit_minimality(
         context: NativeCallContext,
         circuit: &mut CircuitHandle,
         options: Map,
     ) -> ScriptResult<Table> {
-        let ablation = Options::read("minimality", options, |options| circuit.scores().request.ablation(options))?;
+        let ablation =
+            Options::read("minimality", options, |options| Request::ablation(options, circuit.scores().ablation))?;
         let graph = &circuit.scores().request.graph;
         let rows = circuit.evaluated(&context, ablation, |evaluator| {
             let ends = Ends::new(evaluator, graph)?;
@@ -73,7 +75,7 @@ pub mod functions {
     /// and of the whole model without K, which a complete circuit has alike (completeness, arXiv 2211.00593). A row per
     /// set: `size`, `circuit_without`, `model_without`, `difference`.
     ///
-    /// Options: `sets` (10), `share` (0.5: an edge is in K by this chance), `draw_seed` (0), `ablation`, `seed` as for
+    /// Options: `sets` (10), `share` (0.5: the share of the circuit's edges that is in K), `draw_seed` (0), `ablation`, `seed` as for
     /// `edges`.
     #[rhai_fn(name = "completeness", return_raw, pure)]
     pub fn circuit_completeness(
@@ -84,11 +86,14 @@ pub mod functions {
         let (ablation, sets, share, seed) = Options::read("completeness", options, |options| {
             let share = options.number("share")?.unwrap_or(0.5);
             if !(0.0..=1.0).contains(&share) {
-                return Err(Error::new(format!("option `share` is a chance from 0 to 1, not {share}")));
+                return Err(Error::new(format!("option `share` is a number from 0 to 1, not {share}")));
             }
             let sets = options.integer("sets")?.unwrap_or(10);
+            if sets < 1 {
+                return Err(Error::new(format!("completeness needs at least one set, not {sets}")));
+            }
             let seed = options.integer("draw_seed")?.unwrap_or(0);
-            Ok((circuit.scores().request.ablation(options)?, sets, share, seed))
+            Ok((Request::ablation(options, circuit.scores().ablation)?, sets, share, seed))
         })?;
         let graph = &circuit.scores().request.graph;
         let rows = circuit.evaluated(&context, ablation, |evaluator| {
@@ -145,7 +150,7 @@ pub mod functions {
         if scores.scores.len() < 2 {
             return Err(Error::new("stability over samples needs scores of several samples").into());
         }
-        let shares = stability(&scores.scores, |score| size(is_absolute, score), count, draws, seed);
+        let shares = stability(&scores.scores, |score| size(is_absolute, score), count, draws, seed)?;
         let mut table = Table::plain(&[("edge", None), ("share", Some(".2"))])?;
         let graph = &scores.request.graph;
         for edge in circuit.numbers() {

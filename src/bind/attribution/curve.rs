@@ -5,6 +5,7 @@ use rhai::{Array, Dynamic, Map, NativeCallContext};
 
 use super::circuit::{evaluated, select};
 use super::edges::Edges;
+use super::request::Request;
 use crate::attribution::faithfulness::{Curve, SHARES};
 use crate::bind::convert::numbers;
 use crate::bind::error::ScriptResult;
@@ -20,7 +21,7 @@ fn curve(context: &NativeCallContext, edges: &Edges, options: Map) -> ScriptResu
             Some(shares) => numbers("option `shares`", &shares)?,
             None => SHARES.to_vec(),
         };
-        Ok((shares, select(options, scores)?, scores.request.ablation(options)?))
+        Ok((shares, select(options, scores)?, Request::ablation(options, scores.ablation)?))
     })?;
     let graph = &scores.request.graph;
     let curve = evaluated(context, &scores.request, ablation, |evaluator| {
@@ -60,8 +61,8 @@ pub mod functions {
     /// the area under it over the shares, `cmd` the area between it and 1, as the MIB track (arXiv 2504.13151) defines
     /// them. Components that nothing in the circuit reaches, or that reach nothing, are dropped first.
     ///
-    /// Options: `shares` (0.001, 0.002, 0.005, ... 0.5, 1), `select`, `rank`, `stability`, `draws`, `ablation`, `seed` as for
-    /// `circuit`.
+    /// Options: `shares` (0.001, 0.002, 0.005, ... 0.5, 1), `select`, `rank`, `stability` as for `circuit`, `ablation` (that of
+    /// the scores) and `seed` as for `edges`.
     #[rhai_fn(name = "curve", return_raw, pure)]
     pub fn edge_curve(context: NativeCallContext, edges: &mut Edges, options: Map) -> ScriptResult<Map> {
         curve(&context, edges, options)

@@ -11,7 +11,7 @@ use super::request::{Request, names};
 use crate::attribution::alternative::Ablation;
 use crate::attribution::circuit::{Circuit, Selection};
 use crate::attribution::edge_attribution::{self, Method, Rule};
-use crate::attribution::graph::Edge;
+use crate::attribution::graph::{Edge, Graph};
 use crate::attribution::mib::{self, Scored};
 use crate::attribution::{exact_edge, roc};
 use crate::bind::error::ScriptResult;
@@ -20,10 +20,13 @@ use crate::bind::model::Model;
 use crate::bind::model::hooks::{Caller, with_hooks};
 use crate::bind::option::Options;
 use crate::data::table::{Cell, Table};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, unknown};
 use crate::model::backward::Backward;
 use crate::stat::summary::mean_and_variance;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, raw};
+
+/// The most steps of integrated gradients.
+const MOST_STEPS: i64 = 10_000;
 
 /// The script's handle of scored edges.
 #[derive(Debug, Clone)]
@@ -40,6 +43,8 @@ pub struct Scores {
     pub means: Vec<f64>,
     /// The method, in words
     pub method: String,
+    /// What edges carry where they are ablated
+    pub ablation: Ablation,
     /// The circuit of a file
     pub read: Option<Circuit>,
 }
@@ -64,22 +69,36 @@ impl Edges {
 /// How edges are scored.
 enum How {
     Estimated(Method, Backward),
-    Exact,
+    /// All edges, or these
+    Exact(Option<Vec<Edge>>),
+    Read(Scored),
 }
 
 /// The method that the options name, with what it is called.
-fn how(options: &mut Options) -> Result<(How, String)> {
+fn how(options: &mut Options, request: &Request) -> Result<(How, String)> {
+    let graph = &request.graph;
+    if let Some(path) = options.string("scores")? {
+        let d_model = request.model.get().config().d_model;
+        return Ok((How::Read(mib::read(Path::new(&path), graph, d_model)?), format!("scores of {path}")));
+    }
     let name = options.string("method")?.unwrap_or_else(|| "eap".to_owned());
     let steps = options.integer("steps")?;
     let rules = [("midpoint", Rule::Midpoint), ("left", Rule::Left), ("right", Rule::Right)];
     let rule = options.choice("rule", &rules)?;
     let is_integrated = name.starts_with("eap-ig");
     if !is_integrated && (steps.is_some() || rule.is_some()) {
-        return Err(Error::new(format!("options `steps` and `rule` go with \"eap-ig-inputs\", not \"{name}\"")));
+        return Err(Error::new(format!(
+            "options `steps` and `rule` go with \"eap-ig-inputs\" and \"eap-ig-activations\", not \"{name}\""
+        )));
     }
     let steps = steps.unwrap_or(5);
-    if steps < 1 {
-        return Err(Error::new(format!("a mean over {steps} steps cannot be taken")).hint("steps: 5"));
+    if !(1..=MOST_STEPS).contains(&steps) {
+        return Err(Error::new(format!("a mean over {steps} steps cannot be taken"))
+            .hint(format!("steps: 5, and at most {MOST_STEPS}")));
+    }
+    let chosen = options.array("edges")?;
+    if chosen.is_some() && name != "exact" {
+        return Err(Error::new("option `edges` goes with `method: \"exact\"`; the others score all at once"));
     }
     let rule = rule.unwrap_or(Rule::Midpoint);
     let how = match name.as_str() {
@@ -89,78 +108,64 @@ fn how(options: &mut Options) -> Result<(How, String)> {
         "eap-ig-activations" => How::Estimated(Method::Activations { steps, rule }, Backward::Exact),
         "relp" => How::Estimated(Method::Clean, Backward::Relp),
         "frozen" => How::Estimated(Method::Clean, Backward::Frozen),
-        "exact" => How::Exact,
+        "exact" => {
+            let chosen = chosen.map(|chosen| edges_named(graph, &chosen)).transpose()?;
+            if chosen.as_ref().is_some_and(Vec::is_empty) {
+                return Err(Error::new("option `edges` is empty").hint("leave it out for all edges"));
+            }
+            How::Exact(chosen)
+        }
         other => {
             let known = ["eap", "eap-ig-inputs", "eap-ig-activations", "clean-corrupted", "relp", "frozen", "exact"];
-            return Err(crate::error::unknown("method", other, &known));
+            return Err(unknown("method", other, &known));
         }
     };
+    if matches!(how, How::Estimated(Method::Clean, _)) {
+        request.measure().check_slope(&name)?;
+    }
     let words = if is_integrated { format!("{name} in {steps} steps") } else { name };
     Ok((how, words))
 }
 
-fn make(context: &NativeCallContext, model: &Model, options: Map) -> ScriptResult<Edges> {
-    let mut chosen = None;
-    let (request, how, method, ablation) = Options::read("edges", options, |options| {
-        let request = Request::read(model, options)?;
-        let ablation = request.ablation(options)?;
-        if let Some(path) = options.string("scores")? {
-            let d_model = model.get().config().d_model;
-            let scored = mib::read(Path::new(&path), &request.graph, d_model)?;
-            return Ok((request, Err(scored), format!("scores of {path}"), ablation));
-        }
-        let (how, method) = how(options)?;
-        chosen = options.array("edges")?;
-        if chosen.is_some() && !matches!(how, How::Exact) {
-            return Err(Error::new("option `edges` goes with `method: \"exact\"`; the others score all at once"));
-        }
-        Ok((request, Ok(how), method, ablation))
-    })?;
-    let how = match how {
-        Ok(how) => how,
-        Err(Scored { scores, circuit }) => {
-            let read = Some(circuit);
-            return Ok(Edges(Rc::new(Scores { request, means: scores.clone(), scores: vec![scores], method, read })));
-        }
-    };
-    let scores = with_hooks(context, |caller| compute(caller, &request, &how, ablation, chosen.as_ref()))?;
-    let count = scores.len() as f64;
-    let means = (0..request.graph.edges.len())
-        .map(|edge| scores.iter().map(|sample| sample[edge]).sum::<f64>() / count)
-        .collect();
-    Ok(Edges(Rc::new(Scores { request, scores, means, method, read: None })))
+/// The edges of these names.
+fn edges_named(graph: &Graph, chosen: &Array) -> Result<Vec<Edge>> {
+    names("edges", chosen)?.iter().map(|name| graph.edge(name)).collect()
 }
 
-fn compute(
-    caller: &Caller<'_>,
-    request: &Request,
-    how: &How,
-    ablation: Ablation,
-    chosen: Option<&Array>,
-) -> Result<Vec<Vec<f64>>> {
+fn make(context: &NativeCallContext, model: &Model, options: Map) -> ScriptResult<Edges> {
+    let (request, how, method, ablation) = Options::read("edges", options, |options| {
+        let request = Request::read(model, options)?;
+        let ablation = Request::ablation(options, Ablation::Corrupted)?;
+        let (how, method) = how(options, &request)?;
+        Ok((request, how, method, ablation))
+    })?;
+    let (scores, read) = match how {
+        How::Read(Scored { scores, circuit }) => (vec![scores], Some(circuit)),
+        how => (with_hooks(context, |caller| compute(caller, &request, how, ablation))?, None),
+    };
+    let count = scores.len() as f64;
+    let mean = |edge: usize| scores.iter().map(|sample| sample[edge]).sum::<f64>() / count;
+    let means = (0..request.graph.edges.len()).map(mean).collect();
+    Ok(Edges(Rc::new(Scores { request, scores, means, method, ablation, read })))
+}
+
+fn compute(caller: &Caller<'_>, request: &Request, how: How, ablation: Ablation) -> Result<Vec<Vec<f64>>> {
     let (decoder, graph, pairs) = (&request.model.get().decoder, &request.graph, &request.pairs);
     let rows = |scores: tch::Tensor| -> Result<Vec<Vec<f64>>> {
         let width = scores.size()[1] as usize;
-        let flat = crate::tensor::raw::numbers(&scores)?;
-        Ok(flat.chunks(width.max(1)).map(<[f64]>::to_vec).collect())
+        Ok(raw::numbers(&scores)?.chunks(width.max(1)).map(<[f64]>::to_vec).collect())
     };
     request.measured(caller, |objective| match how {
+        How::Read(scored) => Ok(vec![scored.scores]),
         How::Estimated(method, backward) => {
-            rows(edge_attribution::scores(decoder, graph, pairs, objective, (*method, ablation, *backward))?)
+            rows(edge_attribution::scores(decoder, graph, pairs, objective, (method, ablation, backward))?)
         }
-        How::Exact => {
-            let edges: Vec<Edge> = match chosen {
-                None => graph.edges.clone(),
-                Some(chosen) => names("edges", chosen)?.iter().map(|name| graph.edge(name)).collect::<Result<_>>()?,
-            };
+        How::Exact(None) => rows(exact_edge::effects(decoder, graph, pairs, objective, ablation, &graph.edges)?),
+        How::Exact(Some(edges)) => {
             let found = rows(exact_edge::effects(decoder, graph, pairs, objective, ablation, &edges)?)?;
-            let places: Vec<usize> = edges
-                .iter()
-                .map(|edge| graph.edges.binary_search(edge).unwrap_or_else(|_| unreachable!("edges are in order")))
-                .collect();
             let spread = |found: Vec<f64>| {
                 let mut row = vec![f64::NAN; graph.edges.len()];
-                places.iter().zip(found).for_each(|(place, effect)| row[*place] = effect);
+                edges.iter().zip(found).for_each(|(edge, effect)| row[graph.number(*edge)] = effect);
                 row
             };
             Ok(found.into_iter().map(spread).collect())
@@ -282,9 +287,8 @@ pub mod functions {
     #[rhai_fn(index_get, return_raw, pure)]
     pub fn edge_score(edges: &mut Edges, name: &str) -> ScriptResult<f64> {
         let scores = edges.get();
-        let edge = scores.request.graph.edge(name)?;
-        let place = scores.request.graph.edges.binary_search(&edge);
-        Ok(scores.means[place.unwrap_or_else(|_| unreachable!("edges are in order"))])
+        let graph = &scores.request.graph;
+        Ok(scores.means[graph.number(graph.edge(name)?)])
     }
 
     /// The edges with a score, largest magnitude first: `edge`, `source`, `destination`, `score` (the mean over samples)
@@ -300,7 +304,8 @@ pub mod functions {
     pub fn edge_top(edges: &mut Edges, count: i64) -> ScriptResult<Table> {
         let scores = edges.get();
         let mut order = scores.order();
-        order.truncate(count.max(0) as usize);
+        let count = usize::try_from(count).map_err(|_| Error::new(format!("there are no {count} first edges")))?;
+        order.truncate(count);
         Ok(scores.table(&order)?)
     }
 
@@ -327,8 +332,8 @@ pub mod functions {
     pub fn edge_auroc(edges: &mut Edges, known: Array) -> ScriptResult<f64> {
         let scores = edges.get();
         let graph = &scores.request.graph;
-        let known = names("edges", &known)?.iter().map(|name| graph.edge(name)).collect::<Result<Vec<_>>>()?;
-        let labels: Vec<bool> = graph.edges.iter().map(|edge| known.contains(edge)).collect();
+        let mut labels = vec![false; graph.edges.len()];
+        edges_named(graph, &known)?.into_iter().for_each(|edge| labels[graph.number(edge)] = true);
         let sizes: Vec<f64> = scores.means.iter().map(|score| score.abs()).collect();
         Ok(roc::area(&sizes, &labels)?)
     }

@@ -40,15 +40,14 @@ impl Measure {
         if asked.reference == Some(Reference::Target) {
             return Err(Error::new("`kl` compares with the clean run here").hint("reference: \"clean\""));
         }
-        if let (Some(given), Metric::Closure) = (&answers, one.metric) {
-            return Err(Error::new(format!(
-                "option `answer` ({} of them) goes with a metric's name; a function of the logits has its own",
-                given.len()
-            )));
-        }
-        if one.metric == Metric::Kl || one.metric == Metric::Closure {
+        if matches!(one.metric, Metric::Kl | Metric::Closure) {
             // Neither looks at an answer.
-            answers = Some(vec![vec![0]]);
+            if answers.replace(vec![vec![0]]).is_some() {
+                return Err(Error::new(match one.metric {
+                    Metric::Kl => "option `answer` is of no use: `kl` compares whole distributions",
+                    _ => "option `answer` goes with a metric's name; a function of the logits has its own",
+                }));
+            }
         }
         let answers = answers
             .ok_or_else(|| Error::new(format!("the metric `{}` needs `answer`", one.metric.name())).hint(hint))?;
@@ -60,6 +59,20 @@ impl Measure {
             language_model.decoder.check_outputs(&[*id], "an answer")?;
         }
         Ok(Self { answers, asked })
+    }
+
+    /// Fails for the divergence from the clean run, which has no slope there; `method` looks at that run alone.
+    ///
+    /// # Errors
+    /// The metric "kl".
+    pub fn check_slope(&self, method: &str) -> Result<()> {
+        if self.asked.asked[0].metric != Metric::Kl {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "`kl` is smallest in the clean run, so its gradient there is zero and \"{method}\" says nothing"
+        ))
+        .hint("use integrated gradients or exact effects, or another metric"))
     }
 
     /// Its name in scripts.

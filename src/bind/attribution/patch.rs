@@ -25,7 +25,7 @@ fn ablated(
 ) -> ScriptResult<Map> {
     let (request, ablation, circuit) = Options::read(function, options, |options| {
         let mut request = Request::read(model, options)?;
-        let ablation = request.ablation(options)?;
+        let ablation = Request::ablation(options, Ablation::Corrupted)?;
         let chosen = options.needed(what, "an array of names")?;
         let chosen = chosen
             .read_lock::<Array>()
@@ -79,8 +79,7 @@ pub mod functions {
             let graph = &request.graph;
             let mut circuit = Circuit::full(graph);
             for name in chosen {
-                let place = graph.edges.binary_search(&graph.edge(name)?);
-                circuit.kept[place.unwrap_or_else(|_| unreachable!("edges are in order"))] = false;
+                circuit.kept[graph.number(graph.edge(name)?)] = false;
             }
             Ok(circuit)
         })

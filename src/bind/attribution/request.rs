@@ -69,6 +69,11 @@ impl Request {
         Ok(Self { pairs, ..self })
     }
 
+    /// The metric.
+    pub fn measure(&self) -> &Measure {
+        &self.measure
+    }
+
     /// Does `work` with the metric.
     ///
     /// # Errors
@@ -77,22 +82,22 @@ impl Request {
         self.measure.with(caller, &self.model, &self.clean, work)
     }
 
-    /// Reads the options `ablation` and `seed`: what edges carry where they are ablated.
+    /// Reads the options `ablation` and `seed`: what edges carry where they are ablated; `usual` where they do not say.
     ///
     /// # Errors
     /// Another value; a seed without use.
-    pub fn ablation(&self, options: &mut Options) -> Result<Ablation> {
+    pub fn ablation(options: &mut Options, usual: Ablation) -> Result<Ablation> {
         let words = [
             ("corrupted", Ablation::Corrupted),
             ("zero", Ablation::Zero),
             ("mean", Ablation::Mean),
             ("resample", Ablation::Resample(0)),
         ];
-        let ablation = options.choice("ablation", &words)?.unwrap_or(Ablation::Corrupted);
+        let ablation = options.choice("ablation", &words)?.unwrap_or(usual);
         let seed = options.integer("seed")?;
         match (ablation, seed) {
-            (Ablation::Resample(_), seed) => Ok(Ablation::Resample(seed.unwrap_or(0) as u64)),
             (_, None) => Ok(ablation),
+            (Ablation::Resample(_), Some(seed)) => Ok(Ablation::Resample(seed as u64)),
             (_, Some(_)) => Err(Error::new("option `seed` goes with `ablation: \"resample\"`")),
         }
     }
