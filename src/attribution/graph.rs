@@ -250,10 +250,8 @@ impl Graph {
     /// # Panics
     /// An edge of another graph.
     pub fn number(&self, edge: Edge) -> usize {
-        match self.edges.binary_search(&edge) {
-            Ok(number) => number,
-            Err(_) => panic!("the edge is one of the graph's"),
-        }
+        let Ok(number) = self.edges.binary_search(&edge) else { unreachable!("the edge is one of the graph's") };
+        number
     }
 
     /// The edge of that name.
