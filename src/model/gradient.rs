@@ -40,7 +40,7 @@ impl Decoder {
         let found = self.gradients_or_zeros(start, logits, places, hooks, metric)?;
         for (name, points) in places {
             let mut is_reached = false;
-            for gradient in points.iter().filter_map(|point| found.gradients.get(*point)) {
+            for (_, gradient) in found.gradients.iter().filter(|(point, _)| points.contains(point)) {
                 is_reached = is_reached || is_anywhere(gradient)?;
             }
             if !is_reached {
