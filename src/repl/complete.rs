@@ -232,6 +232,11 @@ mod tests {
             let the_grid = the_model.patch_grid(
                 #{{ source: [1, 2], target: [[3, 4]], answer: [5], sizes: [1], store: false, quiet: true }});
             let the_linear_map = the_model.linearize([1, 2]);
+            let the_scores = the_linear_map.scores(#{{ layer: 1, head: 0, query: 1, key: 0 }});
+            let runs = #{{ clean: [[1, 2]], corrupted: [[3, 2]], answer: 5 }};
+            let the_attribution = the_model.attribute(runs);
+            let the_edges = the_model.edges(runs);
+            let the_circuit = circuit(the_edges, #{{ keep: 9 }});
             let the_paths = the_linear_map.paths(#{{ answer: 5, quiet: true }});
             let the_path_graph = path_graph(the_paths, #{{ high_ranking_only: false }});
             let the_figure = heatmap([[1.0]]);
@@ -254,7 +259,10 @@ mod tests {
     fn each_type_offers_its_members() {
         let session = handles();
         let first = [
+            ("attribution", "top("),
             ("cache", "keys()"),
+            ("circuit", "minimality("),
+            ("edges", "curve("),
             ("figure", "svg()"),
             ("grid", "rank"),
             ("intervention", "to_string()"),
@@ -265,6 +273,7 @@ mod tests {
             ("prefix", "len()"),
             ("progress", "tick("),
             ("sae", "encode("),
+            ("scores", "by_query"),
             ("table", "row("),
             ("tensor", "shape"),
             ("texts", "to_array()"),
