@@ -326,7 +326,7 @@ pub mod functions {
     /// ```rhai
     /// let model = load_model("smollm2", #{ init: "random" });
     /// let edges = model.edges(#{ clean: [[1, 2]], corrupted: [[3, 2]], answer: 5 });
-    /// print(edges.auroc(["input->a0.h0<v>", "a0.h0->logits"]));
+    /// print(edges.auroc(["input->a0.kv0<v>", "a0.h0->logits"]));
     /// ```
     #[rhai_fn(name = "auroc", return_raw, pure)]
     pub fn edge_auroc(edges: &mut Edges, known: Array) -> ScriptResult<f64> {
