@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 use super::alternative::{Ablation, Part, parts};
 use super::graph::{Edge, Graph, Source};
 use super::pairs::Pairs;
+use super::rule::Rule;
 use super::{pull_back, written};
 use crate::error::{Error, Result};
 use crate::grid::objective::Objective;
@@ -18,17 +19,6 @@ use crate::model::hook::{HookPoint, Site};
 use crate::model::intervention::{At, Change, Intervention};
 use crate::model::run::{Action, Hooks};
 use crate::tensor::raw::{Arithmetic, wide};
-
-/// Where between two runs gradients are taken; t = 0 is the corrupted end, 1 the clean one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
-    /// t = (i + 1/2) / steps
-    Midpoint,
-    /// t = i / steps
-    Left,
-    /// t = (i + 1) / steps
-    Right,
-}
 
 /// How edges are estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,17 +42,6 @@ pub enum Method {
         /// Where
         rule: Rule,
     },
-}
-
-impl Rule {
-    fn places(self, steps: i64) -> impl Iterator<Item = f64> {
-        let offset = match self {
-            Self::Midpoint => 0.5,
-            Self::Left => 0.0,
-            Self::Right => 1.0,
-        };
-        (0..steps).map(move |step| (step as f64 + offset) / steps as f64)
-    }
 }
 
 /// Estimates of m(edge corrupted) - m(clean), float64 [sample, edge]: what the source would carry less what it carries,

@@ -158,7 +158,6 @@ impl<'a> Sample<'a> {
     /// The metric where a destination reads `difference`, [row, pos, d_model], more than in the clean run, float64 [row].
     fn metrics(&self, destination: usize, difference: &Tensor) -> Result<Tensor> {
         let (decoder, rows) = (self.decoder, difference.size()[0]);
-        let mut hooks = Hooks::none();
         let x = match self.graph.destinations[destination] {
             Destination::Logits => self.at(Site::ResidPost, decoder.config.n_layers - 1)?.f_add(difference)?,
             Destination::Mlp { layer } => {
@@ -179,7 +178,7 @@ impl<'a> Sample<'a> {
                 self.finish_from(layer, rows, site, replace)?
             }
         };
-        let logits = decoder.unembed(x, Logits::Last, &mut hooks)?;
+        let logits = decoder.unembed(x, Logits::Last, &mut Hooks::none())?;
         self.objective.of(&logits.f_squeeze_dim(1)?, &vec![self.number; rows as usize])
     }
 

@@ -3,6 +3,7 @@
 use tch::{Kind as Dtype, Tensor};
 
 use super::attribute::{Setup, product};
+use super::rule::Rule;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::model::cache::ActivationCache;
@@ -15,11 +16,6 @@ use crate::tensor::raw::Arithmetic;
 
 /// Tokens that run together.
 const TOKENS: usize = 2048;
-
-/// Where each of `steps` runs is on the way.
-fn places(steps: usize) -> impl Iterator<Item = f64> {
-    (0..steps).map(move |step| (step as f64 + 0.5) / steps as f64)
-}
 
 fn replaced(point: HookPoint, value: Tensor) -> Intervention {
     Intervention { point, positions: At::All, rows: None, head: None, change: Change::Patch(value) }
@@ -38,7 +34,7 @@ pub fn by_inputs(setup: &Setup, steps: usize) -> Result<Tensor> {
     let way = replacement.at(embed)?.f_sub(from)?;
     let differences = setup.differences(&own)?;
     let mut sum: Option<Tensor> = None;
-    for place in places(steps) {
+    for place in Rule::Midpoint.places(steps as i64) {
         interrupt::check()?;
         let mut hooks = Hooks::none();
         hooks.intervene(&setup.decoder.config, replaced(embed, from.f_add(&way.times(place)?)?));
@@ -89,7 +85,7 @@ fn of_hook(
     let value = own.at(point)?;
     let index = Tensor::f_from_slice(&batch.positions)?.f_to(value.device())?;
     let tokens = batch.run.numel();
-    let places: Vec<f64> = places(steps).collect();
+    let places: Vec<f64> = Rule::Midpoint.places(steps as i64).collect();
     let mut sum = None;
     let of_part = |places: &[f64]| {
         let count = places.len() as i64;

@@ -21,4 +21,5 @@ pub mod pull_back;
 pub mod replacement;
 pub mod roc;
 pub mod row_patch;
+pub mod rule;
 pub mod written;

@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::grid::metric::Metric;
 use crate::grid::objective::Objective;
 use crate::grid::request::Reference;
-use crate::grid::target::{self, Target};
 use crate::model::decoder::Logits;
 use crate::model::run::Hooks;
 
@@ -51,13 +50,7 @@ impl Measure {
         }
         let answers = answers
             .ok_or_else(|| Error::new(format!("the metric `{}` needs `answer`", one.metric.name())).hint(hint))?;
-        let answers = if answers.len() == 1 { vec![answers[0].clone(); samples] } else { answers };
-        if answers.len() != samples {
-            return Err(Error::new(format!("there are {} answers for {samples} prompts", answers.len())));
-        }
-        for id in answers.iter().chain(&asked.against).flatten() {
-            language_model.decoder.check_outputs(&[*id], "an answer")?;
-        }
+        let answers = asked.answers(language_model, answers, samples)?;
         Ok(Self { answers, asked })
     }
 
@@ -96,12 +89,9 @@ impl Measure {
             Some(function) => caller.measure(function, logits, samples),
             None => Err(Error::new("the metric has no function")),
         };
-        let mut target = Target::answers(&self.answers)?;
+        let mut target = self.asked.target(&self.answers)?;
         if function.is_some() {
             target.closure = Some(&measure);
-        }
-        if !self.asked.against.is_empty() {
-            target.against = Some(target::against(&self.answers, &self.asked.against)?);
         }
         if self.asked.reference.is_some() {
             target.reference = Some(log_probabilities(model, clean)?);

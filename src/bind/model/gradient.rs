@@ -15,7 +15,6 @@ use crate::bind::map::map;
 use crate::bind::option::Options;
 use crate::error::{Error, Result};
 use crate::grid::objective::Objective;
-use crate::grid::target::{self, Target};
 use crate::model::backward::Backward;
 use crate::model::decoder::Logits;
 use crate::model::forward::Start;
@@ -69,18 +68,8 @@ fn objective(
     let answers = answers.ok_or_else(|| {
         Error::new(format!("the metric `{}` needs the option `answer`", one.metric.name())).hint("answer: \" Paris\"")
     })?;
-    let answers = if answers.len() == 1 { vec![answers[0].clone(); samples] } else { answers.clone() };
-    if answers.len() != samples {
-        return Err(Error::new(format!("there are {} answers for {samples} prompts", answers.len())));
-    }
-    for id in answers.iter().chain(&asked.against).flatten() {
-        model.decoder.check_outputs(&[*id], "an answer")?;
-    }
-    let mut target = Target::answers(&answers)?;
-    if !asked.against.is_empty() {
-        target.against = Some(target::against(&answers, &asked.against)?);
-    }
-    Objective::new(one.metric, target)
+    let answers = asked.answers(model, answers.clone(), samples)?;
+    Objective::new(one.metric, asked.target(&answers)?)
 }
 
 /// Runs the prompts and computes gradients; `names` are all activations where there are none.

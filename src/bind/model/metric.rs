@@ -8,6 +8,7 @@ use crate::bind::option::Options;
 use crate::error::{Error, Result, unknown};
 use crate::grid::metric::{Asked, Metric};
 use crate::grid::request::Reference;
+use crate::grid::target::{self, Target};
 use crate::model::language_model::LanguageModel;
 use crate::tensor::Tensor;
 
@@ -88,6 +89,33 @@ pub fn asked(value: &Dynamic) -> Result<Asked> {
 }
 
 impl Metrics {
+    /// The answers' ids of `samples` samples, of which one may stand for all.
+    ///
+    /// # Errors
+    /// Another number of answers; an id that no logit belongs to.
+    pub fn answers(&self, model: &LanguageModel, given: Vec<Vec<i64>>, samples: usize) -> Result<Vec<Vec<i64>>> {
+        let answers = if given.len() == 1 { vec![given[0].clone(); samples] } else { given };
+        if answers.len() != samples {
+            return Err(Error::new(format!("there are {} answers for {samples} prompts", answers.len())));
+        }
+        for id in answers.iter().chain(&self.against).flatten() {
+            model.decoder.check_outputs(&[*id], "an answer")?;
+        }
+        Ok(answers)
+    }
+
+    /// What these answers are measured by, with the tokens that they are compared with.
+    ///
+    /// # Errors
+    /// As for [`Target::answers`] and [`target::against`].
+    pub fn target<'a>(&self, answers: &[Vec<i64>]) -> Result<Target<'a>> {
+        let mut target = Target::answers(answers)?;
+        if !self.against.is_empty() {
+            target.against = Some(target::against(answers, &self.against)?);
+        }
+        Ok(target)
+    }
+
     fn read(&mut self, model: &LanguageModel, value: &Dynamic, samples: usize) -> Result<()> {
         if let Some(function) = value.clone().try_cast::<FnPtr>() {
             if self.closure.is_some() {
