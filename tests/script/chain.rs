@@ -28,6 +28,10 @@ const VALUES: &[(&str, &str)] = &[
     ("figure", "heatmap(x)"),
     ("table", "table([\"a\", \"b\"])"),
     ("progress", "progress(3)"),
+    ("attribution", "nodes"),
+    ("edges", "edges"),
+    ("circuit", "circuit"),
+    ("scores", "scores"),
     ("sae", "own"),
     ("texts", "read_texts(\"README.md\")"),
 ];
@@ -38,6 +42,11 @@ const PREPARE: &str = r#"
     let linear = model.linearize("The dog");
     let paths = linear.paths(#{ answer: 7, edges: "argmax", quiet: true });
     let graph = path_graph(paths, #{ high_ranking_only: false });
+    let pair = #{ clean: [[1, 2, 3]], corrupted: [[1, 4, 3]], answer: [7], metric: "logit" };
+    let nodes = model.attribute(pair + #{ method: "atp" });
+    let edges = model.edges(pair + #{ method: "eap" });
+    let circuit = circuit(edges, #{ keep: 3 });
+    let scores = linear.scores(#{ layer: 0, head: 0, query: -1, key: 0 });
     let weights = #{ W_enc: eye(32), b_enc: zeros([32]), W_dec: eye(32), b_dec: zeros([32]) };
     let own = new_sae(weights, #{ apply_b_dec_to_input: true, hook_name: "blocks.0.hook_resid_post" });
 "#;
@@ -91,7 +100,8 @@ fn chains_of_two_and_three_steps_mean_what_their_steps_mean() {
     let mut session = session();
     let load = format!("let model = load_model({:?}, #{{ init: \"random\", seed: 1 }});", folder.path().join("small"));
     for part in [load.as_str(), PREPARE] {
-        assert!(session.eval("prepare", part).is_ok());
+        let outcome = session.eval("prepare", part);
+        assert!(outcome.is_ok(), "{:?}", outcome.err());
     }
     let entries: Vec<Entry> = session.catalog().entries().cloned().collect();
     let covered = |name: &str| VALUES.iter().any(|(kind, _)| *kind == name);
