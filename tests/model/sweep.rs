@@ -264,7 +264,7 @@ fn grids_of_given_vectors_are_stored() {
     let model = double("llama3");
     let vectors = |last: f64| {
         let vector = |layer: i64| Tensor::ones([model.config().d_model], (Kind::Double, Device::Cpu)) * (layer + 1);
-        let mut vectors: Vec<Tensor> = (0..model.config().n_layers).map(vector).collect();
+        let vectors: Vec<Tensor> = (0..model.config().n_layers).map(vector).collect();
         let _ = vectors[0].get(0).fill_(last);
         Origin::Vectors(Rc::new(vectors))
     };
