@@ -109,7 +109,7 @@ fn no_two_folders_import_each_other() {
 }
 
 /// The files that touch the disk themselves: those that do so for every script, and Lancet's own settings and caches.
-const DISK: [&str; 9] = [
+const DISK: [&str; 10] = [
     "src/access/path.rs",
     "src/cli.rs",
     "src/data/fetch",
@@ -117,6 +117,7 @@ const DISK: [&str; 9] = [
     "src/doctor.rs",
     "src/file.rs",
     "src/hub",
+    "src/libtorch.rs",
     "src/memory.rs",
     "src/repl",
 ];
