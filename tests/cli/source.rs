@@ -118,6 +118,7 @@ const DISK: [&str; 10] = [
     "src/doctor.rs",
     "src/file.rs",
     "src/hub",
+    "src/libtorch.rs",
     "src/memory.rs",
     "src/repl",
 ];
