@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    // Its files are embedded, which the compiler does not notice by itself.
-    println!("cargo:rerun-if-changed=stdlib");
+    // Their files are embedded, which the compiler does not notice by itself.
+    for folder in ["stdlib", "scripts", "examples/study"] {
+        println!("cargo:rerun-if-changed={folder}");
+    }
     let Some(linked) = std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else { return };
     let vendor = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("vendor");
     // Beside the fetched CPU libraries, the same version for GPUs may appear later; the loader skips it until then.

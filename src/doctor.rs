@@ -12,6 +12,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::http::shown;
 use crate::hub::{self, BUILT_IN, Hub, Origin};
+use crate::threads;
 
 /// Writes the report to `out`. Returns whether nothing essential is broken: libtorch multiplies matrices correctly on
 /// every device, and no checkpoint is damaged. An absent one is reported only. With `verify` every file of the hub's
@@ -74,7 +75,10 @@ impl Report<'_> {
         }
         let version = library.as_deref().and_then(libtorch_version);
         self.line("version", version.as_deref().unwrap_or("not recorded beside the library"))?;
-        self.line("threads", tch::get_num_threads())
+        match threads::describe() {
+            Ok(threads) => self.line("threads", threads),
+            Err(problem) => self.failure("threads", &problem),
+        }
     }
 
     fn devices(&mut self) -> io::Result<()> {

@@ -14,5 +14,8 @@ mod hub;
 mod limits;
 mod repl;
 mod setup;
+mod shipped;
 mod source;
+mod study;
+mod threads;
 mod transfer;
