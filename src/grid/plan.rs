@@ -22,13 +22,12 @@ use super::group::Group;
 use super::request::Request;
 use super::set::{Element, Set};
 use super::tree::Tree;
-use crate::device;
 use crate::model::decoder::Decoder;
 use crate::model::hook::Site;
 
 /// Tokens that pass through a block at once: enough for full speed, few enough to stay in the processor's caches.
-const TOKENS_AT_ONCE_CPU: i64 = 1024;
-const TOKENS_AT_ONCE_GPU: i64 = 1 << 16;
+pub(super) const TOKENS_AT_ONCE_CPU: i64 = 1024;
+pub(super) const TOKENS_AT_ONCE_GPU: i64 = 1 << 16;
 /// The share of free memory that the suffixes of one part may take.
 const MEMORY_SHARE: f64 = 0.3;
 /// Assumed free memory if the system does not report it, in bytes.
@@ -94,7 +93,7 @@ pub struct Planner<'a> {
 impl<'a> Planner<'a> {
     /// A planner for the given sets.
     pub fn new(decoder: &'a Decoder, request: &'a Request, sets: &'a [Set]) -> Self {
-        let default = if decoder.device == Device::Cpu { TOKENS_AT_ONCE_CPU } else { TOKENS_AT_ONCE_GPU };
+        let default = if decoder.output_device() == Device::Cpu { TOKENS_AT_ONCE_CPU } else { TOKENS_AT_ONCE_GPU };
         let n_layers = decoder.config.n_layers;
         let seen = |set: &Set| seen_by_suffix(set, request.site, n_layers);
         // At the last position a residual stream remembers its last patch only.
@@ -144,7 +143,7 @@ impl<'a> Planner<'a> {
 
     /// The group in parts whose nodes fit into memory together.
     pub fn parts(&self, group: &Group) -> Vec<Group> {
-        let free = device::free_memory(self.decoder.device).unwrap_or(MEMORY_DEFAULT);
+        let free = self.decoder.free_memory().unwrap_or(MEMORY_DEFAULT);
         let fit = ((free as f64 * MEMORY_SHARE) as u64 / self.sample_bytes(group)).max(1) as usize;
         let count = group.samples.len();
         // Parts of one size: the store then grows evenly.
@@ -201,7 +200,7 @@ impl<'a> Planner<'a> {
 }
 
 /// The part of a set that reaches the suffix.
-fn seen_by_suffix(set: &Set, site: Site, n_layers: i64) -> Set {
+pub(super) fn seen_by_suffix(set: &Set, site: Site, n_layers: i64) -> Set {
     let reaches = |element: &Element| element.layer + 1 < n_layers || reaches_suffix_at_once(site);
     set.iter().copied().filter(reaches).collect()
 }
