@@ -32,12 +32,13 @@ impl Size {
     /// A model without the site; more sets than can be counted.
     pub fn tokens(&self, config: &Config) -> Result<f64> {
         let elements = set::elements(config, self.site)?;
-        let sets: f64 = self.sizes.iter().map(|size| set::binomial(elements.len(), *size)).sum();
-        if !(sets <= SETS) {
+        let possible = || self.sizes.iter().filter(|size| **size <= elements.len());
+        let sets: f64 = possible().map(|size| set::binomial(elements.len(), *size)).sum();
+        if sets > SETS {
             return Err(Error::new(format!("there are {sets:.1e} sets of these sizes")).hint("take smaller ones"));
         }
         let seen = |set: &Set| seen_by_suffix(set, self.site, config.n_layers);
-        let sets: Vec<Set> = set::all(&elements, &self.sizes).iter().map(seen).collect();
+        let sets: Vec<Set> = set::all(&elements, &possible().copied().collect::<Vec<_>>()).iter().map(seen).collect();
         Ok(Tree::new(&sets, config.n_layers).size() as f64 * (self.samples * self.suffix.max(1)) as f64)
     }
 }

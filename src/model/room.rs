@@ -19,6 +19,9 @@ pub enum Places {
     Split,
 }
 
+/// The bytes that are taken on each device, for a placement and a dtype.
+pub type Bytes<'a> = dyn Fn(&Placement, Kind) -> Vec<(Device, f64)> + 'a;
+
 /// The devices of this machine, or of one that is planned for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
@@ -99,13 +102,8 @@ impl Machine {
     }
 
     /// What would fit instead, each as options of `load_model`: another dtype in the same place, other places in the same
-    /// dtype, or else both. `bytes` are those on each device, for a placement and a dtype.
-    pub fn fitting(
-        &self,
-        counts: &Counts,
-        (kind, places): (Kind, Places),
-        bytes: &dyn Fn(&Placement, Kind) -> Vec<(Device, f64)>,
-    ) -> Vec<String> {
+    /// dtype, or else both.
+    pub fn fitting(&self, counts: &Counts, (kind, places): (Kind, Places), bytes: &Bytes) -> Vec<String> {
         let words = |(other_kind, other): (Kind, Places)| -> Option<String> {
             let placement = self.placement(counts, other);
             let taken = bytes(&placement, other_kind);

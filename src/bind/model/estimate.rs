@@ -56,7 +56,7 @@ fn work(options: &mut Options) -> Result<Work> {
 /// The machine that is planned for, and whether what does not fit there is refused.
 fn machine(options: &mut Options) -> Result<(Machine, bool)> {
     let limit = options.number("limit")?;
-    if let Some(limit) = limit.filter(|limit| !(*limit > 0.0)) {
+    if let Some(limit) = limit.filter(|limit| limit.is_nan() || *limit <= 0.0) {
         return Err(Error::new(format!("option `limit` is {limit}")).hint("bytes of one device, such as 80e9"));
     }
     match (positive(options, "gpus")?, limit) {
