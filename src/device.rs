@@ -3,7 +3,6 @@
 //! never `tch::Cuda`.
 
 use std::ffi::{CStr, c_char, c_int};
-use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use indicatif::HumanBytes;
@@ -11,7 +10,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::memory;
+use crate::{libtorch, memory};
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
@@ -36,12 +35,12 @@ impl Cuda {
             Self::Ready(_) => None,
             Self::NoLibrary => Some(
                 Error::new(format!("there is no CUDA: the libtorch in use has no `{CUDA_LIBRARY}`"))
-                    .hint("`make libtorch-cuda` fetches the libraries for GPUs"),
+                    .hint(libtorch::reason().gpu_hint()),
             ),
             Self::NoDevice(reason) => Some(Error::new(format!("there is no CUDA device: {reason}")).hint(nvidia_smi)),
             Self::Broken(reason) => Some(
                 Error::new(format!("`{CUDA_LIBRARY}` could not be opened: {reason}"))
-                    .hint("the libtorch in use is incomplete; `make libtorch-cuda` fetches a complete one"),
+                    .hint(format!("the libtorch in use is incomplete; {}", libtorch::reason().gpu_hint())),
             ),
         }
     }
@@ -100,6 +99,22 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
+/// What this process computes on: the models of the GPUs that the driver shows, or the processor's model.
+pub fn processors() -> String {
+    let named = |text: &str, label: &str| {
+        let line = text.lines().find(|line| line.starts_with(label))?;
+        line.split_once(':').map(|(_, value)| value.trim().to_owned())
+    };
+    let gpus = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
+    let models = gpus.filter_map(|gpu| named(&std::fs::read_to_string(gpu.path().join("information")).ok()?, "Model"));
+    let models: std::collections::BTreeSet<String> = models.collect();
+    if models.is_empty() {
+        let processor = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| named(&text, "model name"));
+        return processor.unwrap_or_else(|| "an unknown processor".to_owned());
+    }
+    models.into_iter().collect::<Vec<_>>().join(", ")
+}
+
 /// The free memory of a device in bytes; `None` if the system does not report it.
 pub fn free_memory(device: Device) -> Option<u64> {
     match device {
@@ -143,22 +158,12 @@ pub fn check_memory(what: &str, bytes: f64, device: Device) -> Result<()> {
     }
 }
 
-/// The `libtorch_cpu.so` that this process runs on.
-pub fn libtorch() -> Option<PathBuf> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    maps.lines().find_map(|line| {
-        let path = line.get(line.find('/')?..)?;
-        let path = Path::new(path.strip_suffix(" (deleted)").unwrap_or(path));
-        (path.file_name()? == "libtorch_cpu.so").then(|| path.to_path_buf())
-    })
-}
-
 /// Opens the CUDA library beside the loaded CPU library, never one from elsewhere: two builds of libtorch in one
 /// process corrupt each other. This has to come before libtorch itself is asked about CUDA, since it remembers its
 /// answer.
 fn open_cuda() -> Cuda {
-    let Some(library) = libtorch().and_then(|cpu| Some(cpu.parent()?.join(CUDA_LIBRARY))).filter(|path| path.exists())
-    else {
+    let beside = libtorch::library().and_then(|cpu| Some(cpu.parent()?.join(CUDA_LIBRARY)));
+    let Some(library) = beside.filter(|path| path.exists()) else {
         return Cuda::NoLibrary;
     };
     // The driver is asked first: without a device, opening gigabytes of libraries would only cost time.
@@ -238,12 +243,6 @@ impl Runtime {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_loaded_libtorch_is_found() {
-        let path = libtorch().expect("libtorch_cpu.so is mapped");
-        assert!(path.is_file(), "{}", path.display());
-    }
 
     #[test]
     fn automatic_choice_agrees_with_availability() {

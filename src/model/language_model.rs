@@ -1,6 +1,7 @@
 //! A model as users load it: a decoder, its tokenizer if there is one, and its name.
 
 use std::cell::OnceCell;
+use std::path::PathBuf;
 
 use serde_json::Value as Json;
 use tch::Kind;
@@ -14,9 +15,9 @@ use super::placement::Placement;
 use super::room::{self, Machine};
 use super::size::Counts;
 use super::source::{GgufSource, RandomWeights, WeightSource};
-use super::{load, save};
+use super::{built_in, load, save};
 use crate::error::{Error, Result};
-use crate::hub;
+use crate::hub::{self, Located};
 use crate::output::error_line;
 use crate::text::tokenizer::Tokenizer;
 
@@ -129,6 +130,22 @@ impl LanguageModel {
             tokenizer,
             fingerprint: OnceCell::new(),
         })
+    }
+
+    /// The files that [`LanguageModel::load`] reads; those missing from the hub's cache are downloaded.
+    ///
+    /// # Errors
+    /// No such model or adapter.
+    pub fn files(id: &str, options: &LoadOptions) -> Result<Vec<PathBuf>> {
+        let is_random = options.random_seed.is_some();
+        if is_random && built_in::config(id).is_some() {
+            return Ok(Vec::new());
+        }
+        let mut files = hub::locate(id, options.revision.as_deref(), options.offline, !is_random)?.files()?;
+        if let Some(adapter) = &options.adapter {
+            files.extend(Located::Directory(hub::adapter::locate(adapter, options.offline)?).files()?);
+        }
+        Ok(files)
     }
 
     /// The config of a model. Its weights are neither read nor fetched.

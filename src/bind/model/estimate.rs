@@ -14,11 +14,9 @@ use crate::device::device_name;
 use crate::error::{Error, Result};
 use crate::estimate::{Estimate, Share, Work};
 use crate::grid::memory::Size;
+use crate::grid::plan::SAMPLES_AT_ONCE;
 use crate::model::room::Machine;
 use crate::tensor::kind_name;
-
-/// Samples that a grid computes together, where none are given.
-const SAMPLES: i64 = 8;
 
 fn positive(options: &mut Options, key: &'static str) -> Result<Option<i64>> {
     match options.integer(key)? {
@@ -40,7 +38,7 @@ fn work(options: &mut Options) -> Result<Work> {
         (Some(sizes), Some(length)) => Some(Size {
             site: site(options)?,
             sizes: sizes.into_iter().map(|size| size.max(0) as usize).collect(),
-            samples: positive(options, "samples")?.unwrap_or(SAMPLES),
+            samples: positive(options, "samples")?.unwrap_or(SAMPLES_AT_ONCE as i64),
             suffix: length - 1,
         }),
     };
@@ -125,7 +123,7 @@ pub mod functions {
     /// `id` and the options `device`, `device_map`, `dtype`, `revision`, `offline` are those of `load_model`. The work:
     /// `length` (tokens of a prompt; without it nothing runs), `batch` (prompts at once), `cache` (true: of every
     /// activation, as `run_with_cache(tokens)` keeps them), `new_tokens` (that are generated), `sizes` and `site` (of a
-    /// `patch_grid`) with `samples` (that run together). With `limit`, the bytes of one device, what takes more is an error
+    /// `patch_grid`) with `samples` (that run together; as many as a grid takes). With `limit`, the bytes of one device, what takes more is an error
     /// that says what would fit; `gpus` plans for a machine with so many GPUs.
     ///
     /// # Errors
