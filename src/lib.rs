@@ -18,6 +18,7 @@ pub mod device;
 pub mod diagnostics;
 pub mod doctor;
 pub mod error;
+pub mod estimate;
 pub mod file;
 pub mod format;
 pub mod gguf;
