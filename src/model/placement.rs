@@ -146,7 +146,7 @@ mod tests {
         // A large embedding counts where it is.
         assert_eq!(split(&counts(16.0, &[4.0; 8], 16.0, false), &[1, 1]), "cuda:0 (layers 0-3), cuda:1 (layers 4-7)");
         assert_eq!(split(&counts(16.0, &[4.0; 8], 0.0, true), &[1, 1]), "cuda:0 (layers 0-1), cuda:1 (layers 2-7)");
-        assert_eq!(split(&even, &[1; 3]), "cuda:0 (layers 0-2), cuda:1 (layers 3-5), cuda:2 (layers 6-7)");
+        assert_eq!(split(&even, &[1; 3]), "cuda:0 (layers 0-1), cuda:1 (layers 2-4), cuda:2 (layers 5-7)");
         assert_eq!(split(&counts(900.0, &[1.0, 1.0], 900.0, false), &[1, 1]), "cuda:0 (layer 0), cuda:1 (layer 1)");
         assert_eq!(split(&counts(1.0, &[1.0], 1.0, false), &[1, 1]), "cuda:0");
     }
