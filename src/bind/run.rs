@@ -104,11 +104,12 @@ fn describe(status: Status) -> Map {
         Shard::Done => ("done", String::new()),
         Shard::Running(nodes) => ("running", nodes.join(" ")),
         Shard::Waiting(why) => ("waiting", why.clone()),
+        Shard::Elsewhere(host) => ("elsewhere", host.clone()),
         Shard::Failed(why) => ("failed", why.clone()),
         Shard::Missing => ("missing", String::new()),
     };
     let mut counts = Map::new();
-    for name in ["done", "running", "waiting", "failed", "missing"] {
+    for name in ["done", "running", "waiting", "elsewhere", "failed", "missing"] {
         let shards = status.shards_that(|state| named(state).0 == name);
         let shards: Array = shards.into_iter().map(|shard| Dynamic::from(shard as i64)).collect();
         counts.insert(name.into(), shards.into());
@@ -205,8 +206,8 @@ mod functions {
         paths(run.0.results().unwrap_or_default())
     }
 
-    /// How far the run is: a map with the numbers of shards that are `done`, `running`, `waiting`, `failed` and `missing`
-    /// (nobody does them), `about` (for each shard the nodes that run it, or why it waits or failed), `merge` (`"done"`,
+    /// How far the run is: a map with the numbers of shards that are `done`, `running`, `waiting`, `elsewhere`
+    /// (begun on machines that cannot be asked), `failed` and `missing` (nobody does them), `about` (for each shard the nodes that run it, or why it waits or failed), `merge` (`"done"`,
     /// `"missing"`, or what its job does), `is_done`, `is_live` (whether somebody works for it) and `text`, the same in
     /// words.
     #[rhai_fn(return_raw, pure)]

@@ -84,13 +84,12 @@ impl Live {
         }
     }
 
-    /// The processes that no job of Slurm runs. Those of other hosts cannot be asked, and count as alive.
+    /// The processes of this host that no job of Slurm runs. Those of other hosts cannot be asked.
     fn processes(&mut self, run: &Run) {
         let here = host();
         let open = |attempt: &Attempt| {
-            attempt.job == LOCAL
-                && attempt.ended.is_none()
-                && (attempt.host != here || is_alive(attempt.process, attempt.started))
+            let is_open = attempt.job == LOCAL && attempt.ended.is_none();
+            is_open && attempt.host == here && is_alive(attempt.process, attempt.started)
         };
         for attempt in run.attempts().into_iter().filter(open) {
             let worker = Worker { is_waiting: false, place: attempt.host, job: None };

@@ -3,15 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::fs::NFS_SUPER_MAGIC;
+
 use crate::error::Result;
 use crate::interrupt;
 
 /// The longest that NFS keeps to itself that a file is there now, with its usual settings.
 const LAG: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(2);
-
-/// What `statfs` says of NFS.
-const NFS: i64 = 0x6969;
 
 /// Looks until `look` finds everything, once on disks that show a file at once.
 ///
@@ -23,7 +22,7 @@ pub fn wait_for(folder: &Path, look: &mut dyn FnMut() -> bool) -> Result<()> {
 }
 
 fn is_nfs(folder: &Path) -> bool {
-    rustix::fs::statfs(folder).is_ok_and(|found| i64::from(found.f_type) == NFS)
+    rustix::fs::statfs(folder).is_ok_and(|found| found.f_type == NFS_SUPER_MAGIC)
 }
 
 fn look_for(lag: Duration, pause: Duration, look: &mut dyn FnMut() -> bool) -> Result<()> {

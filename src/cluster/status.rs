@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::Code;
-use super::attempt::Attempt;
+use super::attempt::{Attempt, LOCAL, host};
 use super::live::{Live, Worker};
 use super::log;
 use super::print::quoted;
@@ -21,6 +21,8 @@ pub enum Shard {
     Running(Vec<String>),
     /// It waits, for this reason.
     Waiting(String),
+    /// It was begun on this host, which cannot be asked whether it goes on.
+    Elsewhere(String),
     /// It failed, and nobody tries it again.
     Failed(String),
     /// Nobody does it.
@@ -65,16 +67,24 @@ impl Status {
         for attempt in run.attempts() {
             attempts.entry(attempt.shard).or_default().push(attempt);
         }
+        let here = host();
         let shards: Vec<Shard> = (0..run.plan().shards)
             .map(|shard| {
                 if run.is_noted(shard) {
                     return Shard::Done;
                 }
                 let tried = attempts.get(&shard).map_or(&[][..], Vec::as_slice);
-                of_workers(live.workers(shard)).unwrap_or_else(|| match failure(run, shard, tried) {
-                    Some(why) => Shard::Failed(why),
-                    None => Shard::Missing,
-                })
+                let last = tried.iter().max_by_key(|attempt| attempt.started);
+                let open = last.filter(|attempt| attempt.ended.is_none());
+                match (of_workers(live.workers(shard)), open) {
+                    (Some(works), _) => works,
+                    // Its job may run, for all that is known.
+                    (None, Some(attempt)) if attempt.job != LOCAL && live.unknown.is_some() => Shard::Missing,
+                    (None, Some(attempt)) if attempt.job == LOCAL && attempt.host != here => {
+                        Shard::Elsewhere(attempt.host.clone())
+                    }
+                    (None, _) => failure(run, shard, last).map_or(Shard::Missing, Shard::Failed),
+                }
             })
             .collect();
         let merge = match (run.results(), live.merges.first()) {
@@ -192,7 +202,13 @@ impl Status {
         }
         let missing = self.shards_that(|state| *state == Shard::Missing);
         if !missing.is_empty() {
-            parts.push(format!("{} with nobody ({})", missing.len(), ranges(&missing)));
+            let words = if self.unknown.is_some() { "not done" } else { "with nobody" };
+            parts.push(format!("{} {words} ({})", missing.len(), ranges(&missing)));
+        }
+        let elsewhere = self.shards_that(|state| matches!(state, Shard::Elsewhere(_)));
+        if !elsewhere.is_empty() {
+            let count = elsewhere.len();
+            parts.push(format!("{count} begun on other machines ({}), which cannot be asked", ranges(&elsewhere)));
         }
         parts.join(", ")
     }
@@ -209,7 +225,7 @@ fn of_workers(workers: &[Worker]) -> Option<Shard> {
 const FINAL: &str = "the script's own error";
 
 /// Why a shard failed that nobody does: by the file of failures, or by attempts that did not say how they ended.
-fn failure(run: &Run, shard: usize, attempts: &[Attempt]) -> Option<String> {
+fn failure(run: &Run, shard: usize, last: Option<&Attempt>) -> Option<String> {
     let text = fs::read_to_string(run.failures(shard)).unwrap_or_default();
     let entry = |line: &str| {
         let mut words = line.split_whitespace();
@@ -217,7 +233,6 @@ fn failure(run: &Run, shard: usize, attempts: &[Attempt]) -> Option<String> {
         Some((code, words.collect::<Vec<_>>().join(" ")))
     };
     let entries: Vec<(String, String)> = text.lines().filter_map(entry).collect();
-    let last = attempts.iter().max_by_key(|attempt| attempt.started);
     if last.is_some_and(|attempt| attempt.code == Some(Code::FINAL)) {
         let host = last.map_or("", |attempt| attempt.host.as_str());
         return Some(format!("{FINAL}, on {host}"));
