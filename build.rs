@@ -7,6 +7,8 @@ fn main() {
     // Its files are embedded, which the compiler does not notice by itself.
     println!("cargo:rerun-if-changed=stdlib");
     let Some(linked) = std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else { return };
+    // Where an installed program finds the libraries installed with it: see setup/dist.py, which keeps this entry only.
+    println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/lancet");
     let vendor = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default()).join("vendor");
     // Beside the fetched CPU libraries, the same version for GPUs may appear later; the loader skips it until then.
     // A libtorch of the user's own choice is not overruled.

@@ -3,7 +3,6 @@
 //! never `tch::Cuda`.
 
 use std::ffi::{CStr, c_char, c_int};
-use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use indicatif::HumanBytes;
@@ -11,7 +10,7 @@ use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::Device;
 
 use crate::error::{Error, Result};
-use crate::memory;
+use crate::{libtorch, memory};
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
@@ -36,12 +35,12 @@ impl Cuda {
             Self::Ready(_) => None,
             Self::NoLibrary => Some(
                 Error::new(format!("there is no CUDA: the libtorch in use has no `{CUDA_LIBRARY}`"))
-                    .hint("`make libtorch-cuda` fetches the libraries for GPUs"),
+                    .hint(libtorch::reason().gpu_hint()),
             ),
             Self::NoDevice(reason) => Some(Error::new(format!("there is no CUDA device: {reason}")).hint(nvidia_smi)),
             Self::Broken(reason) => Some(
                 Error::new(format!("`{CUDA_LIBRARY}` could not be opened: {reason}"))
-                    .hint("the libtorch in use is incomplete; `make libtorch-cuda` fetches a complete one"),
+                    .hint(format!("the libtorch in use is incomplete; {}", libtorch::reason().gpu_hint())),
             ),
         }
     }
@@ -143,22 +142,12 @@ pub fn check_memory(what: &str, bytes: f64, device: Device) -> Result<()> {
     }
 }
 
-/// The `libtorch_cpu.so` that this process runs on.
-pub fn libtorch() -> Option<PathBuf> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    maps.lines().find_map(|line| {
-        let path = line.get(line.find('/')?..)?;
-        let path = Path::new(path.strip_suffix(" (deleted)").unwrap_or(path));
-        (path.file_name()? == "libtorch_cpu.so").then(|| path.to_path_buf())
-    })
-}
-
 /// Opens the CUDA library beside the loaded CPU library, never one from elsewhere: two builds of libtorch in one
 /// process corrupt each other. This has to come before libtorch itself is asked about CUDA, since it remembers its
 /// answer.
 fn open_cuda() -> Cuda {
-    let Some(library) = libtorch().and_then(|cpu| Some(cpu.parent()?.join(CUDA_LIBRARY))).filter(|path| path.exists())
-    else {
+    let beside = libtorch::library().and_then(|cpu| Some(cpu.parent()?.join(CUDA_LIBRARY)));
+    let Some(library) = beside.filter(|path| path.exists()) else {
         return Cuda::NoLibrary;
     };
     // The driver is asked first: without a device, opening gigabytes of libraries would only cost time.
@@ -238,12 +227,6 @@ impl Runtime {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_loaded_libtorch_is_found() {
-        let path = libtorch().expect("libtorch_cpu.so is mapped");
-        assert!(path.is_file(), "{}", path.display());
-    }
 
     #[test]
     fn automatic_choice_agrees_with_availability() {

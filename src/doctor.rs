@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::device;
 use crate::error::{Error, Result};
 use crate::http::shown;
 use crate::hub::{self, BUILT_IN, Hub, Origin};
+use crate::{device, libtorch};
 
 /// Writes the report to `out`. Returns whether nothing essential is broken: libtorch multiplies matrices correctly on
 /// every device, and no checkpoint is damaged. An absent one is reported only. With `verify` every file of the hub's
@@ -67,13 +67,23 @@ impl Report<'_> {
 
     fn libtorch(&mut self) -> io::Result<()> {
         self.heading("libtorch")?;
-        let library = device::libtorch();
+        let library = libtorch::library();
         match &library {
             Some(path) => self.line("library", path.display())?,
             None => self.line("library", "its path is unknown on this system")?,
         }
-        let version = library.as_deref().and_then(libtorch_version);
-        self.line("version", version.as_deref().unwrap_or("not recorded beside the library"))?;
+        self.line("because", libtorch::reason().words())?;
+        if let Some(problem) = libtorch::passed_over() {
+            self.problem("passed over", &problem)?;
+        }
+        match library.as_deref().and_then(libtorch::version) {
+            Some(version) if libtorch::is_right(&version) => self.line("version", version)?,
+            Some(version) => {
+                let release = libtorch::RELEASE;
+                self.failure("version", &Error::new(format!("{version}, and Lancet is built for {release}")))?;
+            }
+            None => self.line("version", "not recorded beside the library")?,
+        }
         self.line("threads", tch::get_num_threads())
     }
 
@@ -157,18 +167,6 @@ impl Report<'_> {
     }
 }
 
-/// The version that a libtorch's folder (`build-version`) or PyTorch's (`version.py`) records.
-fn libtorch_version(library: &Path) -> Option<String> {
-    let folder = library.parent()?.parent()?;
-    let recorded = |folder: &Path| std::fs::read_to_string(folder.join("build-version")).ok();
-    if let Some(version) = recorded(folder).or_else(|| recorded(folder.parent()?)) {
-        return Some(version.trim().to_owned());
-    }
-    let python = std::fs::read_to_string(folder.join("version.py")).ok()?;
-    let line = python.lines().find_map(|line| line.strip_prefix("__version__ = "))?;
-    Some(line.trim_matches(['\'', '"']).to_owned())
-}
-
 /// Compares a product of two small matrices with the sum that defines it.
 fn check(device: Device) -> Result<()> {
     const ROWS: usize = 48;
@@ -198,7 +196,7 @@ fn check(device: Device) -> Result<()> {
         Ok(())
     } else {
         Err(Error::new("a matrix product is wrong")
-            .hint("this libtorch does not work here: see `make setup` and `make libtorch-cuda`"))
+            .hint("this libtorch does not work here: install another one"))
     }
 }
 

@@ -27,6 +27,7 @@ pub mod http;
 pub mod hub;
 pub mod identity;
 pub mod interrupt;
+pub mod libtorch;
 pub mod limits;
 pub mod linear;
 pub mod memory;

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::session::{self, Options, ScriptError, Session};
-use crate::{bind, doctor, interrupt, output, repl, shipped};
+use crate::{bind, doctor, interrupt, libtorch, output, repl, shipped};
 
 /// A scripting environment for mechanistic interpretability of language models.
 ///
@@ -180,6 +180,9 @@ impl Command {
 /// Reads the command line, does what it asks, and returns the exit code: 0 success, 1 the script failed, 2 the command
 /// line is wrong, 130 interrupted, otherwise the script's argument of `exit`.
 pub fn main() -> ExitCode {
+    if let Err(problem) = libtorch::settle() {
+        return ExitCode::from(complain(&problem));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {

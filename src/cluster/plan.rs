@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::input::Input;
 use crate::error::{Error, Result};
-use crate::{device, file};
+use crate::{file, libtorch};
 
 /// Changed whenever the fields or their meaning do.
 const FORMAT: u32 = 1;
@@ -69,7 +69,7 @@ impl Plan {
                 Error::new(format!("a run of {shards} shards cannot be")).hint(format!("1 to {MOST_SHARDS} shards"))
             );
         }
-        let libtorch = device::libtorch().and_then(|library| library.parent().map(Path::to_path_buf));
+        let libtorch = libtorch::library().and_then(|library| library.parent().map(Path::to_path_buf));
         Ok(Self { format: FORMAT, lancet: version(), work, shards, inputs, libtorch })
     }
 

@@ -31,8 +31,7 @@ const TOKENS_AT_ONCE_CPU: i64 = 1024;
 const TOKENS_AT_ONCE_GPU: i64 = 1 << 16;
 /// Samples that are computed together. The number is fixed, since the last bits of a result depend on it: more samples
 /// later, or a machine with more memory, change no number of those before.
-const SAMPLES_AT_ONCE_CPU: usize = 8;
-const SAMPLES_AT_ONCE_GPU: usize = 32;
+const SAMPLES_AT_ONCE: usize = 16;
 /// The share of free memory that the suffixes of one batch may take.
 const MEMORY_SHARE: f64 = 0.3;
 /// Assumed free memory if the system does not report it, in bytes.
@@ -148,9 +147,9 @@ impl<'a> Planner<'a> {
 
     /// The batches of a group: at most a fixed number of samples each.
     pub fn batches(&self, group: &Group) -> Vec<Group> {
-        let size = if self.decoder.device == Device::Cpu { SAMPLES_AT_ONCE_CPU } else { SAMPLES_AT_ONCE_GPU };
         let count = group.samples.len();
-        (0..count).step_by(size).map(|start| group.slice(start..(start + size).min(count))).collect()
+        let batch = |start: usize| group.slice(start..(start + SAMPLES_AT_ONCE).min(count));
+        (0..count).step_by(SAMPLES_AT_ONCE).map(batch).collect()
     }
 
     /// Whether the nodes of a batch fit into memory together.

@@ -51,6 +51,7 @@ impl Store {
         }
         let names = |elements: &Vec<Element>| set::name(elements);
         common.optional("elements", request.elements.as_ref().map(names));
+        common.optional("tokens_at_once", request.tokens_at_once);
         common.field("origin", request.origin.name());
         match &request.origin {
             Origin::Mean => samples.iter().for_each(|sample| common.list("mean", &sample.source)),

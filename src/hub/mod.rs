@@ -222,7 +222,9 @@ impl Hub {
             Ok(size) => Err(Error::new(format!("`{}` has {size} bytes instead of {bytes}", path.display()))
                 .hint("run `make setup` to fetch it again")),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::new(format!("`{}` is missing", path.display())).hint("run `make setup` to fetch it"))
+                let missing = Error::new(format!("`{}` is missing", path.display()));
+                let original = "its original is `HuggingFaceTB/SmolLM2-135M-Instruct` of the hub";
+                Err(missing.hint(format!("run `make setup` in a checkout to fetch it; {original}")))
             }
             Err(error) => Err(Error::io(&path, &error)),
         }

@@ -9,6 +9,7 @@ mod adapter;
 mod audit;
 mod command_line;
 mod dataset;
+mod dist;
 mod doctor;
 mod hub;
 mod limits;

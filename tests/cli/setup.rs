@@ -48,6 +48,12 @@ fn the_model_cache_is_the_same_for_both() {
 }
 
 #[test]
+fn the_release_of_libtorch_is_the_same_for_both() {
+    let fetched = python("import libtorch; print(libtorch.VERSION)", &[]);
+    assert!(lancet::libtorch::is_right(&fetched), "{fetched}");
+}
+
+#[test]
 fn a_folder_is_replaced_as_a_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let replace = |failure: &str| {

@@ -20,7 +20,7 @@ fn libraries() -> &'static Path {
     FOLDER.get_or_init(|| {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("simulated_cuda");
         std::fs::create_dir_all(&folder).expect("folder");
-        let libtorch = lancet::device::libtorch().expect("libtorch is loaded");
+        let libtorch = lancet::libtorch::library().expect("libtorch is loaded");
         let original = libtorch.parent().expect("a folder");
         for file in std::fs::read_dir(original).expect("libraries") {
             let file = file.expect("a file");
