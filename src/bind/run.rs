@@ -151,11 +151,11 @@ mod functions {
     ///
     /// # Example
     /// ```rhai
-    /// write_text("squares.rhai", "
-    ///     let keys = [0, 1, 2].map(|n| #{ computation: `squares 1`, number: n });
+    /// write_text("squares.rhai", `
+    ///     let keys = [0, 1, 2].map(|n| #{ computation: "squares 1", number: n });
     ///     let squares = kept::values(keys, |n| n * n);
-    ///     write_text(`squares.json`, json_encode(squares));
-    /// ");
+    ///     write_text("squares.json", json_encode(squares));
+    /// `);
     /// let r = submit("squares.rhai", [], #{ shards: 2, engine: "local" });
     /// assert(r.status().is_done);
     /// assert_eq(read_text(r.files[0]), "[0,1,4]");

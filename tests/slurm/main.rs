@@ -12,7 +12,7 @@ mod wait;
 use libtest_mimic::{Arguments, Trial};
 
 /// How many tests run at once: most of them wait most of the time.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 8;
 
 fn main() {
     let mut arguments = Arguments::from_args();
