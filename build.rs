@@ -4,8 +4,10 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    // Its files are embedded, which the compiler does not notice by itself.
-    println!("cargo:rerun-if-changed=stdlib");
+    // Their files are embedded, which the compiler does not notice by itself.
+    for folder in ["stdlib", "scripts", "examples/study"] {
+        println!("cargo:rerun-if-changed={folder}");
+    }
     let Some(linked) = std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else { return };
     // Where an installed program finds the libraries installed with it: see setup/dist.py, which keeps this entry only.
     println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/lancet");

@@ -73,9 +73,9 @@ fn main() -> Result<(), lancet::error::Error> {
         let nodes =
             1 + sets.iter().filter(|set| set.iter().all(|place| place.layer + 1 < decoder.config.n_layers)).count();
         let rows = (nodes * SAMPLES) as i64;
-        let residuals = Tensor::randn([rows, decoder.config.d_model], (Kind::Float, decoder.device));
+        let residuals = Tensor::randn([rows, decoder.config.d_model], (Kind::Float, decoder.output_device()));
         let target = Target::answers(&request.answers)?;
-        let samples = Tensor::arange(rows, (Kind::Int64, decoder.device)).remainder(SAMPLES as i64);
+        let samples = Tensor::arange(rows, (Kind::Int64, decoder.output_device())).remainder(SAMPLES as i64);
         let answers = target.answers.squeeze_dim(1).index_select(0, &samples);
         let (mut all, mut alone, mut whole) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
         for _ in 0..3 {

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use indicatif::HumanBytes;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::{libtorch, memory};
@@ -123,6 +123,22 @@ pub fn free_memory(device: Device) -> Option<u64> {
             Runtime::find()?.free_memory(c_int::try_from(index).ok()?)
         }
         _ => None,
+    }
+}
+
+/// The CUDA devices that can be used.
+pub fn gpus() -> Vec<Device> {
+    (0..cuda_device_count()).map(Device::Cuda).collect()
+}
+
+/// Whether a device has room for so many `bytes`, as far as the system reports it. libtorch keeps memory of a GPU that
+/// tensors no longer need, which does not count as free but gives way to a request; so a request is what tells.
+pub fn has_room(device: Device, bytes: f64) -> bool {
+    match free_memory(device) {
+        Some(free) if bytes > free as f64 => {
+            device.is_cuda() && Tensor::f_empty([bytes as i64], (Kind::Uint8, device)).is_ok()
+        }
+        _ => true,
     }
 }
 

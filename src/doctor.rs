@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::http::shown;
 use crate::hub::{self, BUILT_IN, Hub, Origin};
-use crate::{device, libtorch};
+use crate::{device, libtorch, threads};
 
 /// Writes the report to `out`. Returns whether nothing essential is broken: libtorch multiplies matrices correctly on
 /// every device, and no checkpoint is damaged. An absent one is reported only. With `verify` every file of the hub's
@@ -84,7 +84,10 @@ impl Report<'_> {
             }
             None => self.line("version", "not recorded beside the library")?,
         }
-        self.line("threads", tch::get_num_threads())
+        match threads::describe() {
+            Ok(threads) => self.line("threads", threads),
+            Err(problem) => self.failure("threads", &problem),
+        }
     }
 
     fn devices(&mut self) -> io::Result<()> {
@@ -195,8 +198,7 @@ fn check(device: Device) -> Result<()> {
     if right {
         Ok(())
     } else {
-        Err(Error::new("a matrix product is wrong")
-            .hint("this libtorch does not work here: install another one"))
+        Err(Error::new("a matrix product is wrong").hint("this libtorch does not work here: install another one"))
     }
 }
 

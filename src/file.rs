@@ -76,17 +76,10 @@ impl Draft {
     fn beside(target: &Path) -> io::Result<Self> {
         let folder = folder_of(target);
         fs::create_dir_all(&folder)?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".lancet-").suffix(".tmp");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(Permissions::from_mode(0o666));
-        }
         Ok(Self {
             target: target.to_path_buf(),
             permissions: fs::metadata(target).ok().map(|metadata| metadata.permissions()),
-            buffer: BufWriter::new(builder.tempfile_in(&folder)?),
+            buffer: BufWriter::new(usual(0o666).tempfile_in(&folder)?),
             unsaved: 0,
         })
     }
@@ -124,6 +117,18 @@ impl Write for Draft {
     fn flush(&mut self) -> io::Result<()> {
         self.buffer.flush()
     }
+}
+
+/// Makes temporary files or folders with the permissions `mode` that new ones usually have, less the user's mask.
+fn usual(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".lancet-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(Permissions::from_mode(mode));
+    }
+    builder
 }
 
 fn folder_of(path: &Path) -> PathBuf {
@@ -205,6 +210,34 @@ pub fn create_text(path: &Path, text: &str) -> Result<bool> {
         }
     };
     create().map_err(|error| failure(path, error))
+}
+
+/// Makes a folder of these files, with their paths in it: all of them or nothing.
+///
+/// # Errors
+/// A file of that name, or a folder that holds something; a failure to write; the message names the path.
+pub fn write_folder<'a>(path: &Path, files: impl IntoIterator<Item = (&'a Path, &'a [u8])>) -> Result<()> {
+    access::check_write(path)?;
+    let make = || {
+        let parent = folder_of(path);
+        fs::create_dir_all(&parent)?;
+        let draft = usual(0o777).tempdir_in(&parent)?;
+        for (name, contents) in files {
+            let file = draft.path().join(name);
+            fs::create_dir_all(folder_of(&file))?;
+            fs::write(file, contents)?;
+        }
+        // It replaces an empty folder, and nothing else.
+        fs::rename(draft.path(), path)
+    };
+    make().map_err(|error| match error.kind() {
+        io::ErrorKind::DirectoryNotEmpty => Error::new(format!("`{}` is there already and not empty", path.display()))
+            .hint("choose another name, or empty it first"),
+        io::ErrorKind::NotADirectory if path.is_file() => {
+            Error::new(format!("`{}` is a file", path.display())).hint("choose another name")
+        }
+        _ => failure(path, error),
+    })
 }
 
 /// Opens a file for reading.

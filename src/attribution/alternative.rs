@@ -95,7 +95,7 @@ pub fn parts(decoder: &Decoder, graph: &Graph, pairs: &Pairs, ablation: Ablation
             }
             Ablation::Zero => {
                 let size = [graph.sources.len() as i64, 1, length, decoder.config.d_model];
-                fixed = Some(Tensor::f_zeros(size, (decoder.kind, decoder.device))?);
+                fixed = Some(Tensor::f_zeros(size, (decoder.kind, decoder.output_device()))?);
                 first = 0;
             }
             Ablation::Mean => {

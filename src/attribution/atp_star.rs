@@ -14,7 +14,7 @@ use crate::model::forward::Start;
 use crate::model::hook::{HookPoint, Site};
 use crate::model::run::{Action, Callback, Hooks};
 use crate::parts::in_parts;
-use crate::tensor::raw::Arithmetic;
+use crate::tensor::raw::{Arithmetic, gathered};
 
 /// Tokens that run together.
 const TOKENS: i64 = 2048;
@@ -103,7 +103,7 @@ fn by_pattern(setup: &Setup, kind: Kind, own: &ActivationCache, gradients: &[Vec
         let passes = Tensor::f_stack(&passes, 0)?.f_to_kind(Dtype::Double)?;
         layers.push(of_layer(setup, (kind, point), replacements.at(point)?, own, &passes)?);
     }
-    Ok(Tensor::f_cat(&layers, 1)?)
+    Ok(Tensor::f_cat(&gathered(&layers, setup.decoder.output_device())?, 1)?)
 }
 
 /// Whether replacing one head's query or key changes others' too: one norm spans them.

@@ -18,6 +18,7 @@ use crate::model::forward::Start;
 use crate::model::gradient::{Gradients, independent, is_anywhere};
 use crate::model::hook::{HookPoint, Site};
 use crate::model::run::Hooks;
+use crate::tensor::raw::gathered;
 
 /// The most steps of a path.
 pub const MOST_STEPS: i64 = 10_000;
@@ -195,7 +196,7 @@ impl Setup<'_> {
         let product =
             |point: &HookPoint| product(*point, differences.at(*point)?, &self.batch.patched(gradients.at(*point)?)?);
         let products = self.points()?.iter().map(product).collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::f_cat(&products, 1)?)
+        Ok(Tensor::f_cat(&gathered(&products, self.decoder.output_device())?, 1)?)
     }
 }
 

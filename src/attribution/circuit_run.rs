@@ -99,7 +99,7 @@ impl<'a> Evaluator<'a> {
             outside[edge.source * width + edge.destination] = f64::from(u8::from(!kept));
         }
         let outside = Tensor::f_from_slice(&outside)?.f_view([-1, width as i64])?;
-        Ok(outside.f_to_device_(self.decoder.device, self.decoder.kind, false, false)?)
+        Ok(outside.f_to_device_(self.decoder.output_device(), self.decoder.kind, false, false)?)
     }
 }
 
@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
             None => state.differences.insert(self.alternative.f_empty_like()?),
         };
         let (start, count) = (first, parts.size()[0]);
-        let own = self.alternative.f_narrow(0, start, count)?.f_sub(parts)?;
+        let own = self.alternative.f_narrow(0, start, count)?.f_sub(&parts.f_to(self.alternative.device())?)?;
         differences.f_narrow(0, start, count)?.f_copy_(&own)?;
         Ok(None)
     }
@@ -233,7 +233,7 @@ impl<'a> Run<'a> {
         let differences = state.differences.as_ref().ok_or_else(|| Error::new("nothing was embedded"))?;
         let differences = differences.f_narrow(0, 0, reach)?;
         let change = Tensor::f_einsum("sbpm,sd->bpdm", &[&differences, &outside], None::<i64>)?;
-        Ok(Some(value.f_add(&change)?))
+        Ok(Some(value.f_add(&change.f_to(value.device())?)?))
     }
 
     /// The same for one destination, [batch, pos, d_model].

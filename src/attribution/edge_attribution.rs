@@ -63,13 +63,14 @@ pub fn scores(
             ablation.name()
         )));
     }
-    let rows = Tensor::f_zeros([pairs.samples as i64, graph.edges.len() as i64], (Kind::Double, decoder.device))?;
+    let rows =
+        Tensor::f_zeros([pairs.samples as i64, graph.edges.len() as i64], (Kind::Double, decoder.output_device()))?;
     for part in parts(decoder, graph, pairs, ablation)? {
         let alternative = part.alternative(decoder)?;
         let clean = written::of_run(decoder, &part.group.clean)?;
         let run = Run { decoder, graph, objective, part: &part, clean, alternative, backward };
         let samples: Vec<i64> = part.group.samples.iter().map(|sample| *sample as i64).collect();
-        let samples = Tensor::f_from_slice(&samples)?.f_to(decoder.device)?;
+        let samples = Tensor::f_from_slice(&samples)?.f_to(decoder.output_device())?;
         let _ = rows.shallow_clone().f_index_copy_(0, &samples, &run.scores(method)?)?;
     }
     Ok(rows)
@@ -179,13 +180,16 @@ impl Run<'_> {
         })?;
         let batch = self.part.group.samples.len() as i64;
         let size = [graph.sources.len() as i64, graph.destinations.len() as i64, batch];
-        let table = Tensor::f_zeros(size, (Kind::Double, decoder.device))?;
+        let table = Tensor::f_zeros(size, (Kind::Double, decoder.output_device()))?;
         for group in pull_back::groups(decoder, graph, &run, self.backward) {
             let pull_back::Group { first, gradient } = group?;
             let reach = graph.reach(first) as i64;
             let own = Tensor::f_einsum(
                 "sbpm,bpdm->sdb",
-                &[&difference.f_narrow(0, 0, reach)?, &gradient.f_to_kind(difference.kind())?],
+                &[
+                    &difference.f_narrow(0, 0, reach)?,
+                    &gradient.f_to_device_(difference.device(), difference.kind(), false, false)?,
+                ],
                 None::<i64>,
             )?;
             let mut place = table.f_narrow(0, 0, reach)?.f_narrow(1, first as i64, own.size()[1])?;

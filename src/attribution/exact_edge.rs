@@ -133,13 +133,13 @@ impl<'a> Sample<'a> {
             by_destination[edge.destination].push(place);
         }
         let length = self.difference.size()[1];
-        let tokens = if self.decoder.device == Device::Cpu { TOKENS_CPU } else { TOKENS_GPU };
+        let tokens = if self.decoder.output_device() == Device::Cpu { TOKENS_CPU } else { TOKENS_GPU };
         let step = (tokens / length).max(1) as usize;
         for (destination, places) in by_destination.iter().enumerate() {
             for places in places.chunks(step) {
                 interrupt::check()?;
                 let sources: Vec<i64> = places.iter().map(|place| edges[*place].source as i64).collect();
-                let sources = Tensor::f_from_slice(&sources)?.f_to(self.decoder.device)?;
+                let sources = Tensor::f_from_slice(&sources)?.f_to(self.difference.device())?;
                 let changed = self.metrics(destination, &self.difference.f_index_select(0, &sources)?)?;
                 let effects = Vec::<f64>::try_from(&changed.f_sub(&self.metric)?.f_to(Device::Cpu)?)?;
                 if let Some(wrong) = effects.iter().position(|effect| !effect.is_finite()) {
@@ -159,7 +159,10 @@ impl<'a> Sample<'a> {
     fn metrics(&self, destination: usize, difference: &Tensor) -> Result<Tensor> {
         let (decoder, rows) = (self.decoder, difference.size()[0]);
         let x = match self.graph.destinations[destination] {
-            Destination::Logits => self.at(Site::ResidPost, decoder.config.n_layers - 1)?.f_add(difference)?,
+            Destination::Logits => {
+                let last = self.at(Site::ResidPost, decoder.config.n_layers - 1)?;
+                last.f_add(&difference.f_to(last.device())?)?
+            }
             Destination::Mlp { layer } => {
                 let block = &decoder.blocks[layer as usize];
                 let site = if decoder.config.parallel { Site::ResidPre } else { Site::ResidMid };
@@ -184,7 +187,8 @@ impl<'a> Sample<'a> {
 
     /// What a component reads, after the norm if one comes first, [row, pos, d_model].
     fn read(&self, norm: Option<&Norm>, site: Site, layer: i64, difference: &Tensor) -> Result<Tensor> {
-        let read = self.at(site, layer)?.f_add(difference)?;
+        let clean = self.at(site, layer)?;
+        let read = clean.f_add(&difference.f_to(clean.device())?)?;
         match norm.filter(|_| self.decoder.config.norm_placement != NormPlacement::Post) {
             Some(norm) => norm.forward_plain(&read),
             None => Ok(read),

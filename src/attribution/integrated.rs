@@ -12,7 +12,7 @@ use crate::model::hook::{HookPoint, Site};
 use crate::model::intervention::{At, Change, Intervention};
 use crate::model::run::Hooks;
 use crate::parts::for_parts;
-use crate::tensor::raw::Arithmetic;
+use crate::tensor::raw::{Arithmetic, gathered};
 
 /// Tokens that run together.
 const TOKENS: usize = 2048;
@@ -70,7 +70,8 @@ pub fn by_activations(setup: &Setup, steps: usize) -> Result<Tensor> {
     let own = setup.batch.own(setup.decoder, &all)?;
     let differences = setup.differences(&own)?;
     let of_point = |point: HookPoint| of_hook(setup, point, &own, differences.at(point)?, steps);
-    Ok(Tensor::f_cat(&points.into_iter().map(of_point).collect::<Result<Vec<_>>>()?, 1)?)
+    let scores = points.into_iter().map(of_point).collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::f_cat(&gathered(&scores, setup.decoder.output_device())?, 1)?)
 }
 
 /// The scores at one hook, [sample, node, position].

@@ -11,7 +11,7 @@ use crate::model::forward::Start;
 use crate::model::hook::{HookPoint, Site};
 use crate::model::layer::Norm;
 use crate::model::run::{Action, Hooks};
-use crate::tensor::raw::wide;
+use crate::tensor::raw::{gathered, wide};
 
 /// The norm of a layer's attention output, with the place where its divisor can be read; None in pre-norm blocks.
 ///
@@ -63,7 +63,7 @@ pub fn points(decoder: &Decoder) -> Result<Vec<HookPoint>> {
     Ok(points)
 }
 
-/// What every source of a run adds, [source, batch, pos, d_model], from its activations.
+/// What every source of a run adds, [source, batch, pos, d_model], on the device of the logits, from its activations.
 ///
 /// # Errors
 /// An activation that was not captured; too little memory.
@@ -83,7 +83,7 @@ pub fn collect(decoder: &Decoder, cache: &ActivationCache) -> Result<Tensor> {
             parts.push(at(Site::MlpOut, layer)?.f_unsqueeze(0)?);
         }
     }
-    Ok(Tensor::f_cat(&parts, 0)?)
+    Ok(Tensor::f_cat(&gathered(&parts, decoder.output_device())?, 0)?)
 }
 
 /// What every source adds in a run of `tokens`, [source, batch, pos, d_model].

@@ -1,8 +1,9 @@
 //! The command line: runs what it asks for and returns the exit code.
 
 mod cluster;
+mod script;
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -11,13 +12,12 @@ use clap::{Parser, Subcommand};
 
 use crate::access::Access;
 use crate::access::permission::{self, Permission};
-use crate::cache::Cache;
 use crate::data::fetch::dataset::{self, Datasets};
 use crate::error::Error;
-use crate::hub::Hub;
 use crate::limits::Limits;
 use crate::session::{self, Options, ScriptError, Session};
-use crate::{bind, doctor, interrupt, libtorch, output, repl, shipped};
+use crate::{bind, doctor, interrupt, libtorch, output, repl, shipped, study, threads};
+use script::Script;
 
 /// A scripting environment for mechanistic interpretability of language models.
 ///
@@ -69,7 +69,7 @@ fn in_a_line(error: &Error) -> String {
 enum Command {
     /// Run a script; everything after FILE belongs to it
     Run {
-        /// The script, or - for standard input
+        /// The script, the name of one that `lancet scripts` lists, or - for standard input
         #[arg(value_names = ["FILE", "ARGS"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         file: Vec<String>,
     },
@@ -79,6 +79,22 @@ enum Command {
         /// The model, the task and the options; `lancet audit --help` explains them
         #[arg(value_names = ["MODEL", "TASK", "OPTIONS"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
+    },
+    /// Make a folder with a small study of your own to start from: a script, a task and a README
+    New {
+        /// The folder
+        name: PathBuf,
+    },
+    /// List the scripts that come with Lancet, or copy one with its tasks and modules
+    Scripts {
+        /// The script to copy
+        name: Option<String>,
+        /// The folder to copy into
+        #[arg(default_value = "scripts")]
+        folder: PathBuf,
+        /// Copy all of them, into the folder `scripts`
+        #[arg(long, exclusive = true)]
+        all: bool,
     },
     /// Divide SCRIPT's work into shards and hand them to Slurm, or run them here
     #[command(disable_help_flag = true)]
@@ -269,6 +285,9 @@ fn run(cli: Cli) -> u8 {
         output::error_line("error: `--allow` is for scripts; the prompt and `-e` may do what you may");
         return Code::USAGE;
     }
+    if let Err(error) = threads::choose() {
+        return complain(&error);
+    }
     let bounds = Bounds {
         permissions: cli.allow.iter().flat_map(|allowed| allowed.meaning.iter().cloned()).collect(),
         typed: (
@@ -296,6 +315,10 @@ fn run_command(command: Command, bounds: Bounds) -> Result<u8, u8> {
             None => Err(Code::USAGE),
         },
         Command::Audit { words } => audit(words, bounds),
+        Command::New { name } => study::begin(&name).map_or_else(|error| stopped(&error), |()| Ok(Code::SUCCESS)),
+        Command::Scripts { name, folder, all } => {
+            scripts(name.as_deref(), &folder, all).map_or_else(|error| stopped(&error), |()| Ok(Code::SUCCESS))
+        }
         Command::Submit { words } => cluster::submit(words, bounds),
         Command::Shard { run, shard } => cluster::shard(&run, &shard),
         Command::Status { run, watch } => cluster::status(&run, watch),
@@ -366,6 +389,16 @@ fn data(name: Option<&str>) -> Result<(), Error> {
     datasets.list(&mut output::Stdout).map_err(|error| Error::new(format!("the list cannot be written: {error}")))
 }
 
+/// Copies one of the shipped scripts, or all, or lists them.
+fn scripts(name: Option<&str>, folder: &Path, all: bool) -> Result<(), Error> {
+    if name.is_some() || all {
+        let copied = shipped::copy(name, folder)?;
+        output::line(&format!("{copied} files are in {}", folder.display()));
+        return Ok(());
+    }
+    shipped::list(&mut output::Stdout).map_err(|error| Error::new(format!("the list cannot be written: {error}")))
+}
+
 fn run_file(file: &str, arguments: Vec<String>, bounds: Bounds) -> Result<u8, u8> {
     let script = Script::read(file)?;
     let mut session = start(script.options(arguments, bounds)?)?;
@@ -388,11 +421,8 @@ fn audit(words: Vec<String>, bounds: Bounds) -> Result<u8, u8> {
             return Err(Code::USAGE);
         }
     };
-    let path = Cache::from_env().and_then(|cache| shipped::script(&cache, "audit.rhai"));
-    let script = Script::read(&path.map_err(|error| complain(&error))?.display().to_string())?;
-    let mut options = script.options(arguments, bounds)?;
-    options.command = "audit MODEL TASK".to_owned();
-    let mut session = start(options)?;
+    let script = Script { command: "audit MODEL TASK".to_owned(), ..Script::shipped("audit")? };
+    let mut session = start(script.options(arguments, bounds)?)?;
     let result = session.eval(&script.name, &script.text);
     finish(&session, result.map(|_| ()))
 }
@@ -462,48 +492,4 @@ fn complain(error: &Error) -> u8 {
 fn split_first(words: Vec<String>) -> Option<(String, Vec<String>)> {
     let mut words = words.into_iter();
     words.next().map(|first| (first, words.collect()))
-}
-
-/// The folders of Lancet's own files and of the hub's models; without a home folder there are none.
-fn caches() -> Vec<PathBuf> {
-    let own = Cache::from_env().map(|cache| [cache.folder().to_path_buf(), cache.store().to_path_buf()]);
-    own.into_iter().flatten().chain(Hub::from_env().map(|hub| hub.cache)).collect()
-}
-
-/// A script's text and its name in errors.
-struct Script {
-    name: String,
-    path: Option<PathBuf>,
-    text: String,
-}
-
-impl Script {
-    fn read(file: &str) -> Result<Self, u8> {
-        let (name, path, text) = if file == "-" {
-            let mut text = String::new();
-            let read = std::io::stdin().read_to_string(&mut text).map(|_| text);
-            ("<standard input>".to_owned(), None, read)
-        } else {
-            (file.to_owned(), Some(PathBuf::from(file)), std::fs::read_to_string(file))
-        };
-        match text {
-            Ok(text) => Ok(Self { name, path, text }),
-            Err(error) => {
-                output::error_line(&format!("error: `{name}`: {error}"));
-                Err(Code::FAILURE)
-            }
-        }
-    }
-
-    fn options(&self, arguments: Vec<String>, bounds: Bounds) -> Result<Options, u8> {
-        let access = Access::of_script(self.path.as_deref(), &arguments, caches(), &bounds.permissions);
-        Ok(Options {
-            script: self.path.clone(),
-            arguments,
-            text: self.text.clone(),
-            command: String::new(),
-            access: access.map_err(|error| complain(&error))?,
-            limits: bounds.limits,
-        })
-    }
 }

@@ -10,6 +10,7 @@ use super::sample::Sample;
 use super::set;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::model::block::Block;
 use crate::model::decoder::{Decoder, Logits, not_finite_hint};
 use crate::model::hook::{HookPoint, Site};
 use crate::model::run::{Action, Hooks};
@@ -74,13 +75,18 @@ impl<'a> Digests<'a> {
         let decoder = self.decoder;
         let (vectors, what) = match &self.request.origin {
             Origin::Vectors(vectors) => {
-                let own = |vector: &Tensor| Ok(vector.f_to_device_(decoder.device, decoder.kind, false, false)?);
-                (vectors.iter().map(own).collect::<Result<Vec<_>>>()?, "the given vector".to_owned())
+                let own = |(block, vector): (&Block, &Tensor)| {
+                    Ok(vector.f_to_device_(block.device(), decoder.kind, false, false)?)
+                };
+                (
+                    decoder.blocks.iter().zip(vectors.iter()).map(own).collect::<Result<Vec<_>>>()?,
+                    "the given vector".to_owned(),
+                )
             }
             Origin::Zero => {
                 let zeros = set::shape(&decoder.config, self.request.site);
-                let zeros = |_| Ok(Tensor::f_zeros(zeros.as_slice(), (decoder.kind, decoder.device))?);
-                ((0..decoder.config.n_layers).map(zeros).collect::<Result<Vec<_>>>()?, "zero".to_owned())
+                let zeros = |block: &Block| Ok(Tensor::f_zeros(zeros.as_slice(), (decoder.kind, block.device()))?);
+                (decoder.blocks.iter().map(zeros).collect::<Result<Vec<_>>>()?, "zero".to_owned())
             }
             Origin::Source(_) | Origin::Mean | Origin::Resample(_) => {
                 (digest(decoder, source, self.request.site)?, format!("the source of sample {sample}"))

@@ -72,7 +72,7 @@ pub fn predicted(model: &Rc<LanguageModel>, request: &Request, closure: Option<&
                 let vectors = digests.get(number)?;
                 let map = LinearMap::freeze(Rc::clone(model), &sample.prompt)?;
                 let to = map.length() - 1;
-                let own = target.select(&[number], model.decoder.device)?;
+                let own = target.select(&[number], model.decoder.output_device())?;
                 let (mut cells, run) = cells(&map, &sets, &vectors, sample.position, to, &own)?;
                 if let Some(set) = cells.iter().position(|cell| !cell.is_measured()) {
                     return Err(Error::new(format!(

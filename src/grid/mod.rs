@@ -16,6 +16,7 @@ pub mod frozen;
 pub mod group;
 pub mod interaction;
 pub mod measured;
+pub mod memory;
 pub mod metric;
 pub mod objective;
 pub mod outcome;

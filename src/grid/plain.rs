@@ -32,7 +32,7 @@ pub fn measure(decoder: &Decoder, prompts: &[Vec<i64>], target: &Target) -> Resu
         let measure = |some: &[usize]| {
             let rows: Vec<Vec<i64>> = some.iter().map(|number| prompts[*number].clone()).collect();
             let logits = decoder.forward(&decoder.tokens(&rows)?, Logits::Last, &mut Hooks::none())?.f_select(1, -1)?;
-            Measured::of_logits(&logits, &target.select(some, decoder.device)?)?.cells()
+            Measured::of_logits(&logits, &target.select(some, decoder.output_device())?)?.cells()
         };
         for_parts(same, TOGETHER, measure, |some, measured| {
             for (number, cell) in some.iter().zip(measured) {
@@ -109,7 +109,7 @@ pub fn verify(
         let (places, sample) = (&grid.sets[set], &samples[number]);
         let digest = digests.get(number)?;
         let logits = patched_logits(decoder, &sample.prompt, sample.position, request.site, places, &digest)?;
-        let target = target.select(&[number], decoder.device)?;
+        let target = target.select(&[number], decoder.output_device())?;
         let own = Measured::of_logits(&logits.f_unsqueeze(0)?, &target)?.cells()?;
         verified.compare(places, number, grid.cell(set, number)?, own[0])?;
     }

@@ -22,16 +22,15 @@ use super::group::Group;
 use super::request::Request;
 use super::set::{Element, Set};
 use super::tree::Tree;
-use crate::device;
 use crate::model::decoder::Decoder;
 use crate::model::hook::Site;
 
 /// Tokens that pass through a block at once: enough for full speed, few enough to stay in the processor's caches.
-const TOKENS_AT_ONCE_CPU: i64 = 1024;
-const TOKENS_AT_ONCE_GPU: i64 = 1 << 16;
+pub(super) const TOKENS_AT_ONCE_CPU: i64 = 1024;
+pub(super) const TOKENS_AT_ONCE_GPU: i64 = 1 << 16;
 /// Samples that are computed together. The number is fixed, since the last bits of a result depend on it: more samples
 /// later, or a machine with more memory, change no number of those before.
-const SAMPLES_AT_ONCE: usize = 16;
+pub const SAMPLES_AT_ONCE: usize = 16;
 /// The share of free memory that the suffixes of one batch may take.
 const MEMORY_SHARE: f64 = 0.3;
 /// Assumed free memory if the system does not report it, in bytes.
@@ -97,7 +96,7 @@ pub struct Planner<'a> {
 impl<'a> Planner<'a> {
     /// A planner for the given sets.
     pub fn new(decoder: &'a Decoder, request: &'a Request, sets: &'a [Set]) -> Self {
-        let default = if decoder.device == Device::Cpu { TOKENS_AT_ONCE_CPU } else { TOKENS_AT_ONCE_GPU };
+        let default = if decoder.output_device() == Device::Cpu { TOKENS_AT_ONCE_CPU } else { TOKENS_AT_ONCE_GPU };
         let n_layers = decoder.config.n_layers;
         let seen = |set: &Set| seen_by_suffix(set, request.site, n_layers);
         // At the last position a residual stream remembers its last patch only.
@@ -154,7 +153,7 @@ impl<'a> Planner<'a> {
 
     /// Whether the nodes of a batch fit into memory together.
     pub fn fits(&self, batch: &Group) -> bool {
-        let free = device::free_memory(self.decoder.device).unwrap_or(MEMORY_DEFAULT);
+        let free = self.decoder.free_memory().unwrap_or(MEMORY_DEFAULT);
         self.bytes(batch) as f64 <= free as f64 * MEMORY_SHARE
     }
 
@@ -207,7 +206,7 @@ impl<'a> Planner<'a> {
 }
 
 /// The part of a set that reaches the suffix.
-fn seen_by_suffix(set: &Set, site: Site, n_layers: i64) -> Set {
+pub(super) fn seen_by_suffix(set: &Set, site: Site, n_layers: i64) -> Set {
     let reaches = |element: &Element| element.layer + 1 < n_layers || reaches_suffix_at_once(site);
     set.iter().copied().filter(reaches).collect()
 }

@@ -1,6 +1,6 @@
 //! Runs one part of a grid: its prefix once, its column and suffix layer by layer for all nodes (see `plan`).
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::digest::Digests;
 use super::group::Group;
@@ -88,7 +88,7 @@ impl<'a> Run<'a> {
         let suffix = if suffix > 0 {
             let x = decoder.embed(&tokens.f_narrow(1, position + 1, suffix)?, position + 1, none)?;
             let room = [planner.tree(part).size() as i64, samples, suffix, decoder.config.d_model];
-            let buffer = Tensor::f_empty(room, (decoder.kind, decoder.device))?;
+            let buffer = Tensor::f_empty(room, (decoder.kind, x.device()))?;
             buffer.f_select(0, 0)?.f_copy_(&x)?;
             Some(buffer)
         } else {
@@ -108,6 +108,7 @@ impl<'a> Run<'a> {
         };
         for layer in 0..decoder.blocks.len() {
             interrupt::check()?;
+            self.move_to(decoder.blocks[layer].device())?;
             let before = self.columns.shallow_clone();
             let kept = self.column_step(layer, &before, &column_pass, &[])?;
             let added = self.added(layer, &before, &kept, &column_pass)?;
@@ -128,6 +129,13 @@ impl<'a> Run<'a> {
         self.measure(target)
     }
 
+    /// Brings what goes on through the layers to the device of the next.
+    fn move_to(&mut self, device: Device) -> Result<()> {
+        self.columns = self.columns.f_to(device)?;
+        self.suffix = self.suffix.as_ref().map(|suffix| suffix.f_to(device)).transpose()?;
+        Ok(())
+    }
+
     fn measure(&self, target: &Target) -> Result<Measured> {
         let decoder = self.planner.decoder;
         let d_model = decoder.config.d_model;
@@ -135,11 +143,11 @@ impl<'a> Run<'a> {
         let residuals = match &self.suffix {
             Some(suffix) => suffix.f_narrow(0, 0, self.nodes)?.f_select(2, -1)?,
             None => {
-                let index = Tensor::f_from_slice(&self.column_of)?.f_to(decoder.device)?;
+                let index = Tensor::f_from_slice(&self.column_of)?.f_to(self.columns.device())?;
                 self.columns.f_index_select(0, &index)?.f_expand([self.nodes, samples, d_model], false)?
             }
         };
-        let target = target.select(&self.part.samples, decoder.device)?;
+        let target = target.select(&self.part.samples, decoder.output_device())?;
         Measured::of_residuals(decoder, &residuals.f_reshape([-1, d_model])?, &target)
     }
 
@@ -201,7 +209,7 @@ impl<'a> Run<'a> {
             let some = step.min(self.nodes - start);
             let rows = some * samples;
             let columns = &self.column_of[start as usize..(start + some) as usize];
-            let index = Tensor::f_from_slice(columns)?.f_to(decoder.device)?;
+            let index = Tensor::f_from_slice(columns)?.f_to(column.key.device())?;
             let own = |x: &Tensor| -> Result<Tensor> {
                 let picked = x.f_index_select(0, &index)?.f_expand([some, samples, kv_heads, d_head], false)?;
                 Ok(picked.f_reshape([rows, 1, kv_heads, d_head])?)
@@ -239,7 +247,7 @@ impl<'a> Run<'a> {
         let mut grown = Vec::new();
         for same in nodes.chunk_by(|left, right| left.added == right.added) {
             let parents: Vec<i64> = same.iter().map(|node| node.parent as i64).collect();
-            let parents = before.f_index_select(0, &Tensor::f_from_slice(&parents)?.f_to(planner.decoder.device)?)?;
+            let parents = before.f_index_select(0, &Tensor::f_from_slice(&parents)?.f_to(before.device())?)?;
             let patch = |element: &Element| Ok((*element, element.part(site, source)?));
             let patches = same[0].added.iter().map(patch).collect::<Result<Vec<_>>>()?;
             grown.push(self.column_step(layer, &parents, pass, &patches)?);
@@ -256,7 +264,7 @@ impl<'a> Run<'a> {
         }
         if let Some(suffix) = &self.suffix {
             let parents: Vec<i64> = added.iter().map(|node| node.parent as i64).collect();
-            let index = Tensor::f_from_slice(&parents)?.f_to(planner.decoder.device)?;
+            let index = Tensor::f_from_slice(&parents)?.f_to(suffix.device())?;
             suffix.f_narrow(0, self.nodes, added.len() as i64)?.f_copy_(&suffix.f_index_select(0, &index)?)?;
         }
         let next = self.columns.size()[0];

@@ -139,7 +139,7 @@ impl Measured {
     /// Too little memory; an error of the caller's function; Ctrl-C.
     pub fn of_residuals(decoder: &Decoder, residuals: &Tensor, target: &Target) -> Result<Self> {
         let (rows, samples, d_vocab) = (residuals.size()[0], target.samples.len() as i64, decoder.config.d_vocab_out);
-        let (step, width) = match decoder.device {
+        let (step, width) = match decoder.output_device() {
             // A function of the logits gets all of them.
             Device::Cpu if target.closure.is_none() => (ROWS_CPU, TOKENS_CPU.min(d_vocab)),
             _ => ((LOGITS_GPU / d_vocab).max(1), d_vocab),
@@ -150,8 +150,10 @@ impl Measured {
             interrupt::check()?;
             let length = step.min(rows - start);
             let own: Vec<usize> = (start..start + length).map(|row| (row % samples) as usize).collect();
-            let target = target.select(&own, decoder.device)?;
-            let normed = decoder.final_norm.forward_plain(&residuals.f_narrow(0, start, length)?)?;
+            let target = target.select(&own, decoder.output_device())?;
+            let normed = decoder
+                .final_norm
+                .forward_plain(&residuals.f_narrow(0, start, length)?.f_to(decoder.output_device())?)?;
             parts.push(if width == d_vocab {
                 Self::of_logits(&decoder.unembed_part(&decoder.unembedding, &normed)?, &target)?
             } else {
@@ -170,7 +172,7 @@ impl Measured {
         };
         let ids = target.ids()?;
         let known = logits_of(decoder.unembedding.select(&ids)?)?;
-        let sorted = Tensor::f_from_slice(&ids)?.f_to(decoder.device)?;
+        let sorted = Tensor::f_from_slice(&ids)?.f_to(decoder.output_device())?;
         let place_of = |own: &Tensor| -> Result<Tensor> {
             Ok(own.f_searchsorted(&sorted, false, false, "left", None::<&Tensor>)?)
         };
@@ -189,6 +191,6 @@ impl Measured {
             tally.add(&logits, start)?;
             start += length;
         }
-        tally.finish(d_vocab, Tensor::f_zeros([normed.size()[0]], (Kind::Double, decoder.device))?)
+        tally.finish(d_vocab, Tensor::f_zeros([normed.size()[0]], (Kind::Double, decoder.output_device()))?)
     }
 }

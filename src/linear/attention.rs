@@ -96,18 +96,20 @@ impl Layer<'_> {
     /// # Errors
     /// A libtorch error.
     pub fn projected(&self, side: Side, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
-        let config = self.config();
-        let out = self.unrotated(side, x, at, with_bias)?;
-        let out = match &self.side(side).rotation {
-            Some(rotation) => at.rotation(rotation)?.apply(&out)?,
-            None => out,
-        };
-        match side {
-            Side::Key if config.n_kv_heads != config.n_heads => {
-                Ok(out.f_repeat_interleave_self_int(config.n_heads / config.n_kv_heads, -2, None)?)
+        self.here(x, at, |x, at| {
+            let config = self.config();
+            let out = self.unrotated(side, x, at, with_bias)?;
+            let out = match &self.side(side).rotation {
+                Some(rotation) => at.rotation(rotation)?.apply(&out)?,
+                None => out,
+            };
+            match side {
+                Side::Key if config.n_kv_heads != config.n_heads => {
+                    Ok(out.f_repeat_interleave_self_int(config.n_heads / config.n_kv_heads, -2, None)?)
+                }
+                _ => Ok(out),
             }
-            _ => Ok(out),
-        }
+        })
     }
 
     /// Transpose of the linear part of [`Layer::projected`].
@@ -115,26 +117,28 @@ impl Layer<'_> {
     /// # Errors
     /// A libtorch error.
     pub fn projected_transposed(&self, side: Side, covector: &Tensor, at: At) -> Result<Tensor> {
-        let config = self.config();
-        let attention = &self.block().attention;
-        let (linear, covector) = match side {
-            Side::Query => (&attention.query, covector.shallow_clone()),
-            Side::Key => {
-                let group = config.n_heads / config.n_kv_heads;
-                let by_key = covector.f_unflatten(-2, [config.n_kv_heads, group])?;
-                (&attention.key, by_key.f_sum_dim_intlist(-2, false, None)?)
-            }
-        };
-        let covector = match &self.side(side).rotation {
-            Some(rotation) => at.rotation(rotation)?.transposed()?.apply(&covector)?,
-            None => covector,
-        };
-        let norm = self.side(side).norm.as_ref();
-        let covector = match config.query_key_norm {
-            QueryKeyNorm::Projection => transposed(norm, &covector.f_flatten(-2, -1)?, at)?,
-            _ => transposed(norm, &covector, at)?.f_flatten(-2, -1)?,
-        };
-        transposed(self.attention_norms().0, &covector.f_matmul(&linear.weight)?, at)
+        self.here(covector, at, |covector, at| {
+            let config = self.config();
+            let attention = &self.block().attention;
+            let (linear, covector) = match side {
+                Side::Query => (&attention.query, covector.shallow_clone()),
+                Side::Key => {
+                    let group = config.n_heads / config.n_kv_heads;
+                    let by_key = covector.f_unflatten(-2, [config.n_kv_heads, group])?;
+                    (&attention.key, by_key.f_sum_dim_intlist(-2, false, None)?)
+                }
+            };
+            let covector = match &self.side(side).rotation {
+                Some(rotation) => at.rotation(rotation)?.transposed()?.apply(&covector)?,
+                None => covector,
+            };
+            let norm = self.side(side).norm.as_ref();
+            let covector = match config.query_key_norm {
+                QueryKeyNorm::Projection => transposed(norm, &covector.f_flatten(-2, -1)?, at)?,
+                _ => transposed(norm, &covector, at)?.f_flatten(-2, -1)?,
+            };
+            transposed(self.attention_norms().0, &covector.f_matmul(&linear.weight)?, at)
+        })
     }
 
     /// The factor of the layer's scores.
@@ -149,7 +153,7 @@ impl Layer<'_> {
     /// A libtorch error.
     pub fn clips(&self, side: Side, x: &Tensor) -> Result<Option<Tensor>> {
         let Some(bound) = self.config().query_key_value_clip else { return Ok(None) };
-        let before = self.unrotated(side, x, At::Prompt, true)?;
+        let before = self.here(x, At::Prompt, |x, at| self.unrotated(side, x, at, true))?;
         Ok(Some(before.f_abs()?.f_gt_tensor(&constant(bound)?)?.f_any_dim(-1, false)?))
     }
 

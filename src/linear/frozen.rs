@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::attention::FrozenSide;
 use super::frozen_mlp::FrozenMlp;
@@ -61,7 +61,8 @@ pub struct FrozenLayer {
     pub mlp: Option<FrozenMlp>,
 }
 
-/// A decoder's factors frozen at one prompt.
+/// A decoder's factors frozen at one prompt. Patterns and residual streams are on the device of the logits, a layer's other
+/// factors on its own.
 #[derive(Debug)]
 pub struct Frozen {
     /// The prompt's token ids
@@ -99,16 +100,17 @@ impl Frozen {
 
         let length = tokens.len() as i64;
         let pass = decoder.pass(Window { start: 0, length, prompt: length }, None)?;
-        let rotations: Vec<Rc<Rotation>> = pass.rotations.into_iter().map(Rc::new).collect();
+        let home = decoder.output_device();
         let mut layers = Vec::with_capacity(decoder.blocks.len());
         let mut residuals = Vec::with_capacity(decoder.blocks.len() + 1);
         for (layer, block) in (0..).zip(&decoder.blocks) {
             let at = |site| captured(&cache, site, layer);
-            residuals.push(at(Site::ResidPre)?);
-            let rotation = block.attention.rope.map(|index| rotations[index].clone());
-            layers.push(FrozenLayer::new(config, block, decoder.kind, &at, rotation)?);
+            residuals.push(at(Site::ResidPre)?.f_to(home)?);
+            let rotations = &pass.on(block.device())?.rotations;
+            let rotation = block.attention.rope.map(|index| Rc::new(rotations[index].shallow_clone()));
+            layers.push(FrozenLayer::new(config, block, (decoder.kind, home), &at, rotation)?);
         }
-        residuals.push(captured(&cache, Site::ResidPost, config.n_layers - 1)?);
+        residuals.push(captured(&cache, Site::ResidPost, config.n_layers - 1)?.f_to(home)?);
         for (layer, residual) in residuals.iter().enumerate() {
             if !residual.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
                 return Err(Error::new(format!(
@@ -121,17 +123,18 @@ impl Frozen {
             true => FrozenNorm::new(&decoder.final_norm, &captured(&cache, Site::LnFinalScale, 0)?, decoder.kind)?,
             false => FrozenNorm::absent(),
         };
-        let positions = decoder.position_embedding.as_ref().map(|_| captured(&cache, Site::PosEmbed, 0)).transpose()?;
+        let positions = |_| Ok::<_, Error>(captured(&cache, Site::PosEmbed, 0)?.f_to(home)?);
+        let positions = decoder.position_embedding.as_ref().map(positions).transpose()?;
         Ok(Self { tokens: tokens.to_vec(), layers, final_norm, residuals, positions, rescored, intervened })
     }
 }
 
 impl FrozenLayer {
-    /// Freezes a block at its activations; `at` looks one up by its place.
+    /// Freezes a block at its activations; `at` looks one up by its place. The pattern goes to the device `home`.
     fn new(
         config: &Config,
         block: &Block,
-        kind: Kind,
+        (kind, home): (Kind, Device),
         at: &dyn Fn(Site) -> Result<Tensor>,
         rotation: Option<Rc<Rotation>>,
     ) -> Result<Self> {
@@ -159,7 +162,7 @@ impl FrozenLayer {
             query: side(&block.attention.query_norm, Site::QueryNormScale)?,
             key: side(&block.attention.key_norm, Site::KeyNormScale)?,
             value_slope,
-            pattern: at(Site::Pattern)?.f_contiguous()?,
+            pattern: at(Site::Pattern)?.f_to(home)?.f_contiguous()?,
             ln1,
             ln1_post: optional(&block.ln1_post, Site::Ln1PostScale)?,
             ln2: optional(&block.ln2, if config.shared_norm { Site::Ln1Scale } else { Site::Ln2Scale })?,

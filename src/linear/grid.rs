@@ -125,7 +125,7 @@ impl LinearMap {
             return Err(Error::new(format!("there must be {depth} vectors of {size} numbers, one per layer")));
         }
         let change = |(layer, vector): (usize, &Tensor)| {
-            let vector = vector.f_to_device_(decoder.device, decoder.kind, false, false)?;
+            let vector = vector.f_to_device_(decoder.output_device(), decoder.kind, false, false)?;
             Ok(vector.f_sub(&self.residual(layer + 1).f_select(0, position)?)?)
         };
         vectors.iter().enumerate().map(change).collect()

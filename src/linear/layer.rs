@@ -91,6 +91,16 @@ impl<'a> Layer<'a> {
         if self.config.norm_placement == NormPlacement::Post { (None, first) } else { (first, second) }
     }
 
+    /// What `work`, on the layer's device, makes of vectors of any other, which the result is brought back to.
+    pub(super) fn here(&self, x: &Tensor, at: At, work: impl FnOnce(&Tensor, At) -> Result<Tensor>) -> Result<Tensor> {
+        let (own, x_there) = (self.block.device(), x.f_to(self.block.device())?);
+        let done = match at {
+            At::Prompt => work(&x_there, at)?,
+            At::Rows(positions) => work(&x_there, At::Rows(&positions.f_to(own)?))?,
+        };
+        Ok(done.f_to(x.device())?)
+    }
+
     /// Values, [.., kv_head · d_head], times the clip's frozen slopes.
     fn clipped(&self, values: Tensor, at: At) -> Result<Tensor> {
         match &self.frozen.value_slope {
@@ -104,14 +114,16 @@ impl<'a> Layer<'a> {
     /// # Errors
     /// A libtorch error.
     pub fn values(&self, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
-        let config = self.config;
-        let input = normed(self.attention_norms().0, x, at, with_bias)?;
-        let values = self.clipped(project(&self.block.attention.value, &input, with_bias)?, at)?;
-        let values = values.f_unflatten(-1, [config.n_kv_heads, config.d_head])?;
-        if config.n_kv_heads == config.n_heads {
-            return Ok(values);
-        }
-        Ok(values.f_repeat_interleave_self_int(config.n_heads / config.n_kv_heads, -2, None)?)
+        self.here(x, at, |x, at| {
+            let config = self.config;
+            let input = normed(self.attention_norms().0, x, at, with_bias)?;
+            let values = self.clipped(project(&self.block.attention.value, &input, with_bias)?, at)?;
+            let values = values.f_unflatten(-1, [config.n_kv_heads, config.d_head])?;
+            if config.n_kv_heads == config.n_heads {
+                return Ok(values);
+            }
+            Ok(values.f_repeat_interleave_self_int(config.n_heads / config.n_kv_heads, -2, None)?)
+        })
     }
 
     /// What attention adds to the residual stream, [.., d_model], from mixed values, [.., head, d_head].
@@ -119,9 +131,11 @@ impl<'a> Layer<'a> {
     /// # Errors
     /// A libtorch error.
     pub fn attention_out(&self, mixed: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
-        let config = self.config;
-        let out = project(&self.block.attention.output, &mixed.f_flatten(-2, -1)?, with_bias)?;
-        scaled(normed(self.attention_norms().1, &out, at, with_bias)?, config.residual_scale)
+        self.here(mixed, at, |mixed, at| {
+            let config = self.config;
+            let out = project(&self.block.attention.output, &mixed.f_flatten(-2, -1)?, with_bias)?;
+            scaled(normed(self.attention_norms().1, &out, at, with_bias)?, config.residual_scale)
+        })
     }
 
     /// What the MLP adds to the residual stream, from its input `x`, both [.., d_model].
@@ -129,22 +143,24 @@ impl<'a> Layer<'a> {
     /// # Errors
     /// A libtorch error.
     pub fn mlp_out(&self, x: &Tensor, at: At, with_bias: bool) -> Result<Tensor> {
-        let (Some(mlp), Some(frozen)) = (&self.block.mlp, &self.frozen.mlp) else { return Ok(x.f_zeros_like()?) };
-        let (before, after) = self.mlp_norms();
-        let input = normed(before, x, at, with_bias)?;
-        let out = match &frozen.expert_weights {
-            Some(weights) => experts::out(mlp, frozen, weights, &input, at, with_bias)?,
-            None => {
-                let mut hidden = project(&mlp.up, &input, with_bias)?.f_mul(&at.of(&frozen.slope)?)?;
-                if let Some(offset) = frozen.offset.as_ref().filter(|_| with_bias) {
-                    hidden = hidden.f_add(&at.of(offset)?)?;
+        self.here(x, at, |x, at| {
+            let (Some(mlp), Some(frozen)) = (&self.block.mlp, &self.frozen.mlp) else { return Ok(x.f_zeros_like()?) };
+            let (before, after) = self.mlp_norms();
+            let input = normed(before, x, at, with_bias)?;
+            let out = match &frozen.expert_weights {
+                Some(weights) => experts::out(mlp, frozen, weights, &input, at, with_bias)?,
+                None => {
+                    let mut hidden = project(&mlp.up, &input, with_bias)?.f_mul(&at.of(&frozen.slope)?)?;
+                    if let Some(offset) = frozen.offset.as_ref().filter(|_| with_bias) {
+                        hidden = hidden.f_add(&at.of(offset)?)?;
+                    }
+                    let hidden = normed(frozen.norm.as_ref(), &hidden, at, with_bias)?;
+                    project(&mlp.down, &hidden, with_bias)?
                 }
-                let hidden = normed(frozen.norm.as_ref(), &hidden, at, with_bias)?;
-                project(&mlp.down, &hidden, with_bias)?
-            }
-        };
-        let out = normed(after, &out, at, with_bias)?;
-        scaled(out, self.config.residual_scale)
+            };
+            let out = normed(after, &out, at, with_bias)?;
+            scaled(out, self.config.residual_scale)
+        })
     }
 
     /// Transpose of the linear part of [`Layer::values`].
@@ -152,11 +168,13 @@ impl<'a> Layer<'a> {
     /// # Errors
     /// A libtorch error.
     pub fn values_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
-        let config = self.config;
-        let group = config.n_heads / config.n_kv_heads;
-        let summed = covector.f_unflatten(-2, [config.n_kv_heads, group])?.f_sum_dim_intlist(-2, false, None)?;
-        let out = self.clipped(summed.f_flatten(-2, -1)?, at)?.f_matmul(&self.block.attention.value.weight)?;
-        transposed(self.attention_norms().0, &out, at)
+        self.here(covector, at, |covector, at| {
+            let config = self.config;
+            let group = config.n_heads / config.n_kv_heads;
+            let summed = covector.f_unflatten(-2, [config.n_kv_heads, group])?.f_sum_dim_intlist(-2, false, None)?;
+            let out = self.clipped(summed.f_flatten(-2, -1)?, at)?.f_matmul(&self.block.attention.value.weight)?;
+            transposed(self.attention_norms().0, &out, at)
+        })
     }
 
     /// Transpose of the linear part of [`Layer::attention_out`].
@@ -164,10 +182,14 @@ impl<'a> Layer<'a> {
     /// # Errors
     /// A libtorch error.
     pub fn attention_out_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
-        let config = self.config;
-        let before = transposed(self.attention_norms().1, covector, at)?;
-        let before = scaled(before, config.residual_scale)?;
-        Ok(before.f_matmul(&self.block.attention.output.weight)?.f_unflatten(-1, [config.n_heads, config.d_head])?)
+        self.here(covector, at, |covector, at| {
+            let config = self.config;
+            let before = transposed(self.attention_norms().1, covector, at)?;
+            let before = scaled(before, config.residual_scale)?;
+            Ok(before
+                .f_matmul(&self.block.attention.output.weight)?
+                .f_unflatten(-1, [config.n_heads, config.d_head])?)
+        })
     }
 
     /// Transpose of the linear part of [`Layer::mlp_out`].
@@ -175,19 +197,21 @@ impl<'a> Layer<'a> {
     /// # Errors
     /// A libtorch error.
     pub fn mlp_out_transposed(&self, covector: &Tensor, at: At) -> Result<Tensor> {
-        let (Some(mlp), Some(frozen)) = (&self.block.mlp, &self.frozen.mlp) else {
-            return Ok(covector.f_zeros_like()?);
-        };
-        let (before, after) = self.mlp_norms();
-        let out = scaled(transposed(after, covector, at)?, self.config.residual_scale)?;
-        let input = match &frozen.expert_weights {
-            Some(weights) => experts::out_transposed(mlp, frozen, weights, &out, at)?,
-            None => {
-                let hidden = transposed(frozen.norm.as_ref(), &out.f_matmul(&mlp.down.weight)?, at)?;
-                hidden.f_mul(&at.of(&frozen.slope)?)?.f_matmul(&mlp.up.weight)?
-            }
-        };
-        transposed(before, &input, at)
+        self.here(covector, at, |covector, at| {
+            let (Some(mlp), Some(frozen)) = (&self.block.mlp, &self.frozen.mlp) else {
+                return Ok(covector.f_zeros_like()?);
+            };
+            let (before, after) = self.mlp_norms();
+            let out = scaled(transposed(after, covector, at)?, self.config.residual_scale)?;
+            let input = match &frozen.expert_weights {
+                Some(weights) => experts::out_transposed(mlp, frozen, weights, &out, at)?,
+                None => {
+                    let hidden = transposed(frozen.norm.as_ref(), &out.f_matmul(&mlp.down.weight)?, at)?;
+                    hidden.f_mul(&at.of(&frozen.slope)?)?.f_matmul(&mlp.up.weight)?
+                }
+            };
+            transposed(before, &input, at)
+        })
     }
 }
 

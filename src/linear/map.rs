@@ -198,7 +198,7 @@ impl LinearMap {
     /// A libtorch error.
     pub fn zeros(&self, shape: &[i64]) -> Result<Tensor> {
         let decoder = self.decoder();
-        Ok(Tensor::f_zeros(shape, (decoder.kind, decoder.device))?)
+        Ok(Tensor::f_zeros(shape, (decoder.kind, decoder.output_device()))?)
     }
 
     /// An int64 tensor on the map's device.
@@ -206,7 +206,7 @@ impl LinearMap {
     /// # Errors
     /// A libtorch error.
     pub fn index(&self, numbers: &[i64]) -> Result<Tensor> {
-        Ok(Tensor::f_from_slice(numbers)?.f_to(self.decoder().device)?)
+        Ok(Tensor::f_from_slice(numbers)?.f_to(self.decoder().output_device())?)
     }
 }
 
@@ -271,7 +271,7 @@ impl LinearMap {
         let decoder = self.decoder();
         let (scale, cap) = (decoder.config.logit_scale, decoder.config.logit_soft_cap);
         let Some(cap) = cap else {
-            let ones = Tensor::f_ones([decoder.config.d_vocab_out], (decoder.kind, decoder.device))?;
+            let ones = Tensor::f_ones([decoder.config.d_vocab_out], (decoder.kind, decoder.output_device()))?;
             return scale.map(|scale| ones.times(scale)).transpose();
         };
         let last = self.residual(self.depth()).f_narrow(0, to, 1)?;

@@ -166,7 +166,7 @@ impl<'a> Operator<'a> {
     /// Interruption.
     pub fn matrix(&self) -> Result<Tensor> {
         let decoder = self.map.decoder();
-        let unit = Tensor::f_eye(decoder.config.d_model, (decoder.kind, decoder.device))?;
+        let unit = Tensor::f_eye(decoder.config.d_model, (decoder.kind, decoder.output_device()))?;
         Ok(self.apply(&unit)?.f_transpose(0, 1)?.f_contiguous()?)
     }
 
@@ -215,8 +215,9 @@ fn crossing(map: &LinearMap, layer: usize, (source, target): (i64, i64), step: &
         weights[*head as usize] = pattern.f_double_value(&[*head, target, source])?;
     }
     let residual = f64::from(u8::from(step.residual.unwrap_or(source == target)));
-    let floats =
-        |values: &[f64]| Tensor::f_from_slice(values)?.f_to_device_(decoder.device, decoder.kind, false, false);
+    let floats = |values: &[f64]| {
+        Tensor::f_from_slice(values)?.f_to_device_(decoder.output_device(), decoder.kind, false, false)
+    };
     Ok(Crossing {
         target: map.index(&[target])?,
         weight: floats(&weights)?.f_view([1, heads, 1])?,
@@ -245,7 +246,10 @@ fn hops(map: &LinearMap, layer: usize, (source, target): (i64, i64), step: &Step
 
 /// The rows of `weight`, [token, d_model], with the largest products with each direction, [d_model, k].
 fn top_tokens(weight: &Tensor, directions: &Tensor, count: i64) -> Result<Vec<Vec<i64>>> {
-    let scores = directions.f_to_kind(weight.kind())?.f_transpose(0, 1)?.f_matmul(&weight.f_transpose(0, 1)?)?;
+    let scores = directions
+        .f_to_device_(weight.device(), weight.kind(), false, false)?
+        .f_transpose(0, 1)?
+        .f_matmul(&weight.f_transpose(0, 1)?)?;
     let (_, ids) = scores.f_topk(count.min(weight.size()[0]), 1, true, true)?;
     Ok(Vec::<Vec<i64>>::try_from(&ids.f_to(Device::Cpu)?)?)
 }

@@ -114,7 +114,7 @@ impl LinearMap {
         if own == 0.0 || !own.is_finite() {
             return Err(Error::new("the direction is zero or not finite"));
         }
-        let direction = direction.f_to_device_(decoder.device, decoder.kind, false, false)?;
+        let direction = direction.f_to_device_(decoder.output_device(), decoder.kind, false, false)?;
         let unit = direction.times(length(&here)? / own)?;
         let carried = self.carry(&unit, node, (self.depth(), to))?;
         let carried = self.unembed(&carried.f_unsqueeze(0)?, to, false)?.f_view([-1])?;

@@ -147,7 +147,7 @@ impl LinearMap {
         };
         // Single weights can be too small for half precision.
         let kind = wide(decoder.kind);
-        let mut covector = Tensor::f_zeros([1, decoder.config.d_model], (kind, decoder.device))?;
+        let mut covector = Tensor::f_zeros([1, decoder.config.d_model], (kind, decoder.output_device()))?;
         let vocabulary = weights.numel() as i64;
         for start in (0..vocabulary).step_by(TOKENS as usize) {
             interrupt::check()?;

@@ -55,7 +55,7 @@ impl Bidiagonal {
     fn start(operator: &Operator) -> Result<Self> {
         let decoder = operator.map().decoder();
         // Any start works unless it is orthogonal to a singular vector; this one is the same every time.
-        let places = range(1, decoder.config.d_model + 1, decoder.device)?.f_to_kind(Kind::Double)?;
+        let places = range(1, decoder.config.d_model + 1, decoder.output_device())?.f_to_kind(Kind::Double)?;
         let start = places.f_square()?.f_sin()?;
         let length = start.f_norm()?.f_double_value(&[])?;
         let start = start.over(length)?.f_to_kind(decoder.kind)?;

@@ -78,6 +78,6 @@ impl LinearMap {
 
     fn identity(&self, size: i64) -> Result<Tensor> {
         let decoder = self.decoder();
-        Ok(Tensor::f_eye(size, (decoder.kind, decoder.device))?)
+        Ok(Tensor::f_eye(size, (decoder.kind, decoder.output_device()))?)
     }
 }

@@ -13,7 +13,8 @@ use super::layer::{Linear, Norm, clip, soft_cap};
 use super::rope::Rotation;
 use super::run::Hooks;
 use super::window::Window;
-use crate::error::Result;
+use crate::device::device_name;
+use crate::error::{Error, Result};
 use crate::tensor::raw::{Arithmetic, constant, range, wide};
 
 /// The shortest text for which fused attention is used.
@@ -40,16 +41,35 @@ pub struct Attention {
     pub window: Option<i64>,
 }
 
-/// The rotations and masks of one pass, which all layers share.
+/// What the layers of one pass share.
 #[derive(Debug)]
 pub struct Pass {
     /// The positions computed
     pub window: Window,
+    /// One per device that has layers
+    pub(super) tables: Vec<(Device, Tables)>,
+}
+
+/// The rotations and masks of one pass, on one device.
+#[derive(Debug)]
+pub struct Tables {
     /// One per rotary embedding of the decoder
     pub rotations: Vec<Rotation>,
     /// By the size of a layer's sliding window: the keys that are hidden, [query, key] or [batch, 1, query, key]; None
     /// where no key is
-    pub masks: BTreeMap<Option<i64>, Option<Tensor>>,
+    pub(super) masks: BTreeMap<Option<i64>, Option<Tensor>>,
+}
+
+impl Pass {
+    /// The rotations and masks on a device.
+    ///
+    /// # Errors
+    /// A device on which the decoder has no layer.
+    pub fn on(&self, device: Device) -> Result<&Tables> {
+        let own = self.tables.iter().find(|(own, _)| *own == device);
+        own.map(|(_, tables)| tables)
+            .ok_or_else(|| Error::new(format!("the model has no layer on {}", device_name(device))))
+    }
 }
 
 /// True where query position `window.start + i` must not see key position `j`; None if it sees everything.
@@ -99,6 +119,7 @@ impl Attention {
         hooks: &mut Hooks,
     ) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer };
+        let tables = pass.on(self.output.weight.device())?;
         let (heads, kv_heads) = (config.n_heads, config.n_kv_heads);
         let (_, length, _) = input.normed.size3()?;
 
@@ -117,7 +138,7 @@ impl Attention {
         };
         let query = clip(norm(query, &self.query_norm, QUERY_NORM)?, bound)?;
         let key = clip(norm(key, &self.key_norm, KEY_NORM)?, bound)?;
-        let (query, key) = match self.rope.map(|index| &pass.rotations[index]) {
+        let (query, key) = match self.rope.map(|index| &tables.rotations[index]) {
             Some(rotation) => {
                 let rotation = &rotation.hooked(layer, hooks)?;
                 (
@@ -142,9 +163,9 @@ impl Attention {
         };
 
         let mixed = if self.is_fused(config, length, layer, hooks) {
-            self.mix_fused(config, layer, (&query, &key, &value), pass)?
+            self.mix_fused(config, layer, (&query, &key, &value), (pass.window, tables))?
         } else {
-            self.mix(config, layer, (&query, &key, &value), pass, hooks)?
+            self.mix(config, layer, (&query, &key, &value), tables, hooks)?
         };
         let mixed = hooks.pass(at(Site::Z), mixed)?;
         let out = head::output(config, &self.output, &mixed, layer, hooks)?;
@@ -166,15 +187,15 @@ impl Attention {
         config: &Config,
         layer: i64,
         (query, key, value): (&Tensor, &Tensor, &Tensor),
-        pass: &Pass,
+        (window, tables): (Window, &Tables),
     ) -> Result<Tensor> {
         let [query, key, value] = [query, key, value].map(|x| x.f_transpose(1, 2));
         let (query, key, value) = (query?, key?, value?);
-        let hidden = pass.masks[&self.window].as_ref();
+        let hidden = tables.masks[&self.window].as_ref();
         let is_plain = config.causal
-            && pass.window.start == 0
+            && window.start == 0
             && hidden.is_none_or(|hidden| hidden.dim() == 2)
-            && self.window.is_none_or(|size| pass.window.length <= size);
+            && self.window.is_none_or(|size| window.length <= size);
         let mask = hidden.filter(|_| !is_plain).map(Tensor::f_logical_not).transpose()?;
         let mixed = Tensor::f_scaled_dot_product_attention(
             &query,
@@ -195,7 +216,7 @@ impl Attention {
         config: &Config,
         layer: i64,
         (query, key, value): (&Tensor, &Tensor, &Tensor),
-        pass: &Pass,
+        tables: &Tables,
         hooks: &mut Hooks,
     ) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer };
@@ -210,7 +231,7 @@ impl Attention {
             .f_reshape([batch, kv_heads, group * length, d_head])?;
         let scores = query.f_matmul(&key.f_permute([0, 2, 3, 1])?)?.times(config.attention_scale_at(layer))?;
         let scores = soft_cap(scores.f_view([batch, heads, length, keys])?, config.attention_soft_cap)?;
-        let scores = match &pass.masks[&self.window] {
+        let scores = match &tables.masks[&self.window] {
             Some(hidden) => scores.f_masked_fill_tensor(hidden, &constant(f64::NEG_INFINITY)?)?,
             None => scores,
         };

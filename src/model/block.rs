@@ -1,6 +1,6 @@
 //! One layer: attention and MLP, and what they add to the residual stream.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::attention::{Attention, KeyValue, Pass};
 use super::config::{Config, NormPlacement};
@@ -108,7 +108,12 @@ impl Block {
         }
     }
 
-    /// The residual stream after the layer, from the one before it, both [batch, pos, d_model].
+    /// The device of its weights.
+    pub fn device(&self) -> Device {
+        self.attention.output.weight.device()
+    }
+
+    /// The residual stream after the layer, on its device, from the one before it, both [batch, pos, d_model].
     ///
     /// # Errors
     /// An error raised by a hook.
@@ -124,7 +129,7 @@ impl Block {
         let at = |site| HookPoint { site, layer };
         let post = config.norm_placement == NormPlacement::Post;
 
-        let before = hooks.pass(at(Site::ResidPre), x)?;
+        let before = hooks.pass(at(Site::ResidPre), x.f_to(self.device())?)?;
         let (normed, norm) = if post {
             (before.shallow_clone(), None)
         } else {

@@ -6,7 +6,7 @@ use std::collections::btree_map::Entry;
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{Pass, hidden_keys};
+use super::attention::{Pass, Tables, hidden_keys};
 use super::backward::Backward;
 use super::block::{Block, Mlp};
 use super::config::{Config, PositionEmbedding, Rope};
@@ -14,8 +14,10 @@ use super::hook::{HookPoint, Site};
 use super::key_value::KeyValueCache;
 use super::layer::{Linear, Norm, scaled};
 use super::padding::{Batch, Padding, Side};
+use super::placement::Placement;
 use super::run::Hooks;
 use super::window::Window;
+use crate::device;
 use crate::error::{Error, Result};
 use crate::output::error_line;
 use crate::tensor::raw::constant;
@@ -44,7 +46,6 @@ pub struct Decoder {
     pub config: Config,
     /// Element type of weights and activations
     pub kind: Kind,
-    pub device: Device,
     /// [d_vocab, d_model]
     pub embedding: Tensor,
     /// [n_ctx, d_model], learned positions only
@@ -60,27 +61,66 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Rotations and masks for the positions of `window`.
+    /// The device where runs begin: that of the embedding.
+    pub fn input_device(&self) -> Device {
+        self.embedding.device()
+    }
+
+    /// The device of the logits: that of the unembedding.
+    pub fn output_device(&self) -> Device {
+        self.unembedding.weight.device()
+    }
+
+    /// The device of the residual stream before a layer; after the last, that of the final norm.
+    pub fn device_before(&self, layer: usize) -> Device {
+        self.blocks.get(layer).map_or_else(|| self.output_device(), Block::device)
+    }
+
+    /// Where the embedding, the layers and the unembedding are.
+    pub fn placement(&self) -> Placement {
+        Placement {
+            input: self.input_device(),
+            layers: self.blocks.iter().map(Block::device).collect(),
+            output: self.output_device(),
+        }
+    }
+
+    /// The free memory, in bytes, of the device that has least; `None` if the system does not report it.
+    pub fn free_memory(&self) -> Option<u64> {
+        self.placement().devices().into_iter().map(device::free_memory).min().flatten()
+    }
+
+    /// Rotations and masks for the positions of `window`, on every device with layers.
     ///
     /// # Errors
     /// A libtorch error, such as too little memory.
     pub fn pass(&self, window: Window, padding: Option<&Padding>) -> Result<Pass> {
+        let mut tables: Vec<(Device, Tables)> = Vec::new();
+        for device in self.blocks.iter().map(Block::device) {
+            if tables.iter().all(|(known, _)| *known != device) {
+                tables.push((device, self.tables(window, padding, device)?));
+            }
+        }
+        Ok(Pass { window, tables })
+    }
+
+    fn tables(&self, window: Window, padding: Option<&Padding>, device: Device) -> Result<Tables> {
         let total = window.prompt.max(window.start + window.length);
         let rotation = |rope: &Rope| match padding {
-            Some(padding) => padding.rotation(rope, window, self.kind, self.device),
-            None => rope.rotation(window.start, window.length, total, self.kind, self.device),
+            Some(padding) => padding.rotation(rope, window, self.kind, device),
+            None => rope.rotation(window.start, window.length, total, self.kind, device),
         };
         let rotations = self.ropes.iter().map(rotation).collect::<Result<Vec<_>>>()?;
         let mut masks = BTreeMap::new();
         for layer in &self.config.layers {
             if let Entry::Vacant(entry) = masks.entry(layer.window) {
                 entry.insert(match padding {
-                    Some(padding) => padding.hidden(&self.config, window, layer.window, self.device)?,
-                    None => hidden_keys(&self.config, window, layer.window, self.device)?,
+                    Some(padding) => padding.hidden(&self.config, window, layer.window, device)?,
+                    None => hidden_keys(&self.config, window, layer.window, device)?,
                 });
             }
         }
-        Ok(Pass { window, rotations, masks })
+        Ok(Tables { rotations, masks })
     }
 
     /// The residual stream before the first block, [batch, pos, d_model].
@@ -89,7 +129,7 @@ impl Decoder {
     /// A text longer than learned positions allow; an error raised by a hook.
     pub fn embed(&self, tokens: &Tensor, start: i64, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer: 0 };
-        let tokens = tokens.f_to(self.device)?;
+        let tokens = tokens.f_to(self.input_device())?;
         let mut x = Tensor::f_embedding(&self.embedding, &tokens, -1, false, false)?;
         if let Some(factor) = self.config.embedding_scale {
             // The factor is rounded to the model's own precision first, as the reference does.
@@ -100,7 +140,7 @@ impl Decoder {
         let length = x.size()[1];
         let positions = match hooks.padding() {
             Some(padding) => {
-                let numbers = padding.positions((start, length), self.device)?;
+                let numbers = padding.positions((start, length), self.input_device())?;
                 Tensor::f_embedding(positions, &numbers, -1, false, false)?
             }
             None => positions.f_narrow(0, start, length)?.f_unsqueeze(0)?.f_expand(x.size(), false)?,
@@ -115,6 +155,7 @@ impl Decoder {
     pub fn unembed(&self, x: Tensor, logits: Logits, hooks: &mut Hooks) -> Result<Tensor> {
         let at = |site| HookPoint { site, layer: 0 };
         let sites = (Site::LnFinalScale, Site::LnFinalNormalized);
+        let x = x.f_to(self.output_device())?;
         let normed = self.final_norm.forward(&x, sites, 0, hooks)?;
         let normed = hooks.pass(at(Site::LnFinalOut), normed)?;
         let padding = hooks.padding();
@@ -231,7 +272,6 @@ impl Decoder {
         Self {
             config: self.config.clone(),
             kind: self.kind,
-            device: self.device,
             embedding: self.embedding.shallow_clone(),
             position_embedding: self.position_embedding.as_ref().map(Tensor::shallow_clone),
             blocks: self.blocks.iter().map(Block::shallow_clone).collect(),

@@ -107,7 +107,7 @@ impl Decoder {
         let pass = self.pass(window, padding)?;
         let mut x = match start {
             Start::Tokens(tokens) | Start::Batch(Batch { tokens, .. }) => self.embed(tokens, seen, hooks)?,
-            Start::Residual(x, _) => x.f_to_device_(self.device, self.kind, false, false)?,
+            Start::Residual(x, _) => x.f_to_device_(self.device_before(first), self.kind, false, false)?,
         };
         for (index, block) in self.blocks.iter().enumerate().take(end).skip(first) {
             interrupt::check()?;

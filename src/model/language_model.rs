@@ -1,26 +1,22 @@
 //! A model as users load it: a decoder, its tokenizer if there is one, and its name.
 
 use std::cell::OnceCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde_json::Value as Json;
-use tch::{Device, Kind};
+use tch::Kind;
 
 use super::adapter::{Adapted, Adapter, Held};
-use super::config::{Config, RopeScaling};
+use super::config::Config;
 use super::decoder::Decoder;
-use super::family::gguf::ROTARY_DIVISORS;
-use super::family::gguf_keys;
-use super::family::multimodal;
 use super::fingerprint::fingerprint;
-use super::lens_checkpoint::LensCheckpoint;
-use super::source::{Checkpoint, GgufSource, RandomWeights, WeightSource};
-use super::text_part::TextPart;
-use super::{built_in, family, load, save};
-use crate::device;
+use super::opened::{Opened, Weights};
+use super::placement::Placement;
+use super::room::{self, Machine};
+use super::size::Counts;
+use super::source::{GgufSource, RandomWeights, WeightSource};
+use super::{built_in, load, save};
 use crate::error::{Error, Result};
-use crate::file;
-use crate::gguf::Gguf;
 use crate::hub::{self, Located};
 use crate::output::error_line;
 use crate::text::tokenizer::Tokenizer;
@@ -30,6 +26,8 @@ use crate::text::tokenizer::Tokenizer;
 pub struct LoadOptions {
     /// `auto`, `cpu`, `cuda:N`
     pub device: String,
+    /// Consecutive layers go to all GPUs, where the device is `auto`
+    pub split: bool,
     /// Element type of weights and activations
     pub kind: Kind,
     /// Branch, tag or commit of a hub repository
@@ -46,6 +44,7 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             device: "auto".into(),
+            split: false,
             kind: Kind::Float,
             revision: None,
             random_seed: None,
@@ -77,104 +76,36 @@ impl LanguageModel {
     /// No such model, a config that is not supported, weights that are missing, damaged or do not fit; an unknown
     /// device.
     pub fn load(id: &str, options: &LoadOptions) -> Result<Self> {
-        let device = device::parse_device(&options.device)?;
+        let places = Machine::this(None).places(options)?;
         check_kind(options.kind)?;
         if options.adapter.is_some() && options.random_seed.is_some() {
             return Err(not_random());
         }
-        let built_in = built_in::config(id).filter(|_| options.random_seed.is_some());
-        if let Some(config) = built_in {
-            return Self::build(id, (family::parse(&config)?, config), None, Weights::Absent, options, device);
-        }
-        let want_weights = options.random_seed.is_none();
-        match hub::locate(id, options.revision.as_deref(), options.offline, want_weights)? {
-            Located::Gguf(path) => {
-                let gguf = Gguf::open(&path)?;
-                let in_file = |error: Error| error.context(format!("`{}`", path.display()));
-                let json = family::gguf::config_json(&gguf).map_err(in_file)?;
-                let config = gguf_config(&gguf, &json).map_err(in_file)?;
-                let (tokenizer, is_own) = gguf_tokenizer(&gguf)?;
-                gguf_keys::check(&gguf, is_own)?;
-                Self::build(id, (config, json), tokenizer, Weights::Gguf(&gguf), options, device)
-            }
-            Located::Directory(directory) => {
-                let path = directory.join("config.json");
-                let json = read_json(&path)?;
-                let tokenizer = Tokenizer::from_directory(&directory)?;
-                let in_config = |error: Error| error.context(format!("`{}`", path.display()));
-                let (config, json, weights) = match multimodal::find(&json) {
-                    None => {
-                        let config = family::parse(&json).map_err(in_config)?;
-                        let open = || -> Result<Box<dyn WeightSource>> {
-                            Ok(match family::has_lens_names(&config) {
-                                true => Box::new(LensCheckpoint::open(&directory, &config)?),
-                                false => Box::new(Checkpoint::open(&directory)?),
-                            })
-                        };
-                        let checkpoint = want_weights.then(open).transpose()?;
-                        (config, json, checkpoint)
-                    }
-                    Some(kind) => {
-                        let part = want_weights.then(|| TextPart::open(&directory, kind)).transpose()?;
-                        let stores_unembedding = part.as_ref().map(|part| part.contains("lm_head.weight"));
-                        let text = kind.text_config(&json, stores_unembedding).map_err(in_config)?;
-                        let config = family::parse(&text).map_err(in_config)?;
-                        let left_out = part.as_ref().map_or("its other parts".into(), TextPart::left_out);
-                        error_line(&format!("note: of `{id}`, only the text part is loaded, without {left_out}"));
-                        (config, text, part.map(|part| Box::new(part) as Box<dyn WeightSource>))
-                    }
-                };
-                let weights = weights.map_or(Weights::Absent, |source| Weights::Checkpoint(&directory, source));
-                Self::build(id, (config, json), tokenizer, weights, options, device)
-            }
-        }
-    }
-
-    /// The files that [`LanguageModel::load`] reads; those missing from the hub's cache are downloaded.
-    ///
-    /// # Errors
-    /// No such model or adapter.
-    pub fn files(id: &str, options: &LoadOptions) -> Result<Vec<PathBuf>> {
-        let is_random = options.random_seed.is_some();
-        if is_random && built_in::config(id).is_some() {
-            return Ok(Vec::new());
-        }
-        let mut files = hub::locate(id, options.revision.as_deref(), options.offline, !is_random)?.files()?;
-        if let Some(adapter) = &options.adapter {
-            files.extend(Located::Directory(hub::adapter::locate(adapter, options.offline)?).files()?);
-        }
-        Ok(files)
-    }
-
-    fn build(
-        id: &str,
-        (config, config_json): (Config, Json),
-        tokenizer: Option<Tokenizer>,
-        weights: Weights,
-        options: &LoadOptions,
-        device: Device,
-    ) -> Result<Self> {
+        let opened = Opened::new(id, options, options.random_seed.is_none())?;
+        let tokenizer = opened.tokenizer()?;
+        let Opened { config, json: config_json, weights } = opened;
+        let placement = room::placement(id, &Counts::new(&config), options.kind, places)?;
         let adapter = match &options.adapter {
             Some(adapter) => Some(Adapter::open(&hub::adapter::locate(adapter, options.offline)?)?),
             None => None,
         };
         let loaded = |config: Config, source: &dyn WeightSource| match &adapter {
-            None => load::decoder(config, source, options.kind, device),
-            Some(adapter) => adapted(id, config, source, adapter, (options.kind, device)),
+            None => load::decoder(config, source, options.kind, &placement),
+            Some(adapter) => adapted(id, config, source, adapter, (options.kind, &placement)),
         };
-        let decoder = match (options.random_seed, weights) {
+        let decoder = match (options.random_seed, &weights) {
             (Some(seed), _) => {
                 let source = RandomWeights::new(&config, seed);
-                load::decoder(config, &source, options.kind, device)?
+                load::decoder(config, &source, options.kind, &placement)?
             }
             (None, Weights::Gguf(gguf)) => {
                 let described = config.clone();
                 loaded(config, &GgufSource::new(gguf, &described)?)?
             }
-            (None, Weights::Checkpoint(directory, source)) => {
+            (None, Weights::Checkpoint(directory, Some(source))) => {
                 loaded(config, source.as_ref()).map_err(|error| error.context(format!("`{}`", directory.display())))?
             }
-            (None, Weights::Absent) => {
+            (None, Weights::Checkpoint(_, None) | Weights::Absent) => {
                 return Err(Error::new(format!("`{id}` has no weights")).hint("load it with `init: \"random\"`"));
             }
         };
@@ -201,6 +132,33 @@ impl LanguageModel {
         })
     }
 
+    /// The files that [`LanguageModel::load`] reads; those missing from the hub's cache are downloaded.
+    ///
+    /// # Errors
+    /// No such model or adapter.
+    pub fn files(id: &str, options: &LoadOptions) -> Result<Vec<PathBuf>> {
+        let is_random = options.random_seed.is_some();
+        if is_random && built_in::config(id).is_some() {
+            return Ok(Vec::new());
+        }
+        let mut files = hub::locate(id, options.revision.as_deref(), options.offline, !is_random)?.files()?;
+        if let Some(adapter) = &options.adapter {
+            files.extend(Located::Directory(hub::adapter::locate(adapter, options.offline)?).files()?);
+        }
+        Ok(files)
+    }
+
+    /// The config of a model. Its weights are neither read nor fetched.
+    ///
+    /// # Errors
+    /// No such model; a config that is not supported; a GGUF file of the hub that is not in the cache.
+    pub fn config_of(id: &str, options: &LoadOptions) -> Result<Config> {
+        // A GGUF file holds config and weights, and comes as a whole.
+        let is_whole = id.ends_with(".gguf");
+        let options = LoadOptions { offline: options.offline || is_whole, ..options.clone() };
+        Ok(Opened::new(id, &options, false)?.config)
+    }
+
     /// The same model around another decoder, such as one with other weights.
     pub fn with_decoder(&self, decoder: Decoder) -> Self {
         Self {
@@ -225,7 +183,8 @@ impl LanguageModel {
         }
         let read = Adapter::open(&hub::adapter::locate(adapter, offline)?)?;
         let held = Held(save::weights(&self.decoder)?);
-        let place = (self.decoder.kind, self.decoder.device);
+        let placement = self.decoder.placement();
+        let place = (self.decoder.kind, &placement);
         let decoder = adapted(&self.name, self.config().clone(), &held, &read, place)?;
         Ok(Self { name: format!("{} with {adapter}", self.name), ..self.with_decoder(decoder) })
     }
@@ -337,21 +296,15 @@ fn adapted(
     mut config: Config,
     source: &dyn WeightSource,
     adapter: &Adapter,
-    (kind, device): (Kind, Device),
+    (kind, placement): (Kind, &Placement),
 ) -> Result<Decoder> {
     let source = Adapted::new(source, adapter, &mut config)?;
-    let decoder = load::decoder(config, &source, kind, device)?;
+    let decoder = load::decoder(config, &source, kind, placement)?;
     source.check_used()?;
     if let Some(base) = adapter.base.as_ref().filter(|_| !adapter.fits(id)) {
         error_line(&format!("note: the adapter was trained on `{base}`, and this is `{id}`"));
     }
     Ok(decoder)
-}
-
-enum Weights<'a> {
-    Gguf(&'a Gguf),
-    Checkpoint(&'a Path, Box<dyn WeightSource>),
-    Absent,
 }
 
 fn check_kind(kind: Kind) -> Result<()> {
@@ -360,37 +313,4 @@ fn check_kind(kind: Kind) -> Result<()> {
         other => Err(Error::new(format!("a model cannot be loaded as {}", crate::tensor::kind_name(other)))
             .hint("one of f32, bf16, f16, f64")),
     }
-}
-
-fn read_json(path: &Path) -> Result<Json> {
-    let text = file::read_text(path)?;
-    serde_json::from_str(&text).map_err(|error| Error::new(format!("`{}` is not valid JSON: {error}", path.display())))
-}
-
-/// A GGUF file's tokenizer, and whether it is the file's own. Where the file has none or one that is not understood, it is
-/// the `tokenizer.json` beside it.
-fn gguf_tokenizer(gguf: &Gguf) -> Result<(Option<Tokenizer>, bool)> {
-    let own = Tokenizer::from_gguf(gguf);
-    if matches!(own, Ok(Some(_))) {
-        return Ok((own?, true));
-    }
-    let folder = gguf.path().parent().unwrap_or(Path::new(""));
-    match Tokenizer::from_directory(folder)? {
-        Some(beside) => Ok((Some(beside), false)),
-        None => Ok((own?, true)),
-    }
-}
-
-/// The config in a GGUF file's metadata, with the rotary divisors that newer Llama files store as a tensor.
-fn gguf_config(gguf: &Gguf, json: &Json) -> Result<Config> {
-    let mut config = family::parse(json)?;
-    if gguf.contains(ROTARY_DIVISORS) {
-        let divisors = Vec::<f64>::try_from(&gguf.load(ROTARY_DIVISORS)?.f_to_kind(Kind::Double)?)?;
-        for rope in config.layers.iter_mut().filter_map(|layer| layer.rope.as_mut()) {
-            if matches!(rope.scaling, RopeScaling::Divisors(_)) {
-                rope.scaling = RopeScaling::Divisors(divisors.clone());
-            }
-        }
-    }
-    Ok(config)
 }

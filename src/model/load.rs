@@ -13,17 +13,22 @@ use super::family;
 use super::layer::{Linear, Norm};
 use super::leftover;
 use super::naming::{AttentionNaming, MlpNaming, Naming, NormNaming};
+use super::placement::Placement;
 use super::source::WeightSource;
 use crate::error::{Error, Result};
 use crate::interrupt;
 
-/// Builds the decoder that `config` describes.
+/// Numbers that are looked at together.
+const NUMBERS: i64 = 1 << 18;
+
+/// Builds the decoder that `config` describes, each part on its device.
 ///
 /// # Errors
 /// A tensor that is missing, has another shape, or holds NaN or infinity; a tensor in the checkpoint that the decoder
 /// does not use (it would not compute what the checkpoint's own code does).
-pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: Device) -> Result<Decoder> {
+pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, placement: &Placement) -> Result<Decoder> {
     let naming = family::find(&config.model_type)?.naming;
+    let device = placement.input;
     let mut loader = Loader { config: &config, source, naming, kind, device, used: BTreeSet::new() };
     let embedding =
         loader.tensor(&format!("{}{}.weight", naming.root, naming.embedding), &[config.d_vocab, config.d_model])?;
@@ -39,10 +44,12 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
     let (ropes, rope_of_layer) = distinct_ropes(&config);
     check_divisors(&ropes)?;
     let mut blocks = Vec::new();
-    for layer in 0..config.n_layers {
+    for (layer, device) in (0..).zip(&placement.layers) {
         interrupt::check()?;
+        loader.device = *device;
         blocks.push(loader.block(layer, rope_of_layer[layer as usize])?);
     }
+    loader.device = placement.output;
     let final_norm = loader.norm(&format!("{}{}", naming.root, naming.final_norm), &[config.d_model])?;
     let unembedding_name = format!("{}.weight", naming.unembedding);
     let size = [config.d_vocab_out, config.d_model];
@@ -67,7 +74,6 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
         unembedding: Linear { weight: unembedding, bias },
         config,
         kind,
-        device,
         embedding,
         position_embedding,
         blocks,
@@ -75,6 +81,16 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, device: De
         ropes,
         outran: Cell::new(false),
     })
+}
+
+/// Whether all numbers of a loaded tensor are finite. libtorch adds up a copy in float64, so that they are taken in parts.
+fn is_finite(tensor: &Tensor) -> Result<bool> {
+    for part in tensor.f_contiguous()?.f_view([-1])?.f_split(NUMBERS, 0)? {
+        if !part.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The distinct rotary embeddings, and for each layer the number of its own.
@@ -112,6 +128,7 @@ struct Loader<'a> {
     source: &'a dyn WeightSource,
     naming: Naming,
     kind: Kind,
+    /// Where the next weights go
     device: Device,
     used: BTreeSet<String>,
 }
@@ -120,7 +137,7 @@ impl Loader<'_> {
     fn tensor(&mut self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let stored = self.stored_name(name);
         let tensor = self.source.load(stored, shape, self.kind, self.device)?;
-        if !tensor.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
+        if !is_finite(&tensor)? {
             return Err(Error::new(format!("tensor `{stored}` holds NaN or infinity"))
                 .hint("the checkpoint is damaged, or too large for this dtype"));
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::block::{Block, Mlp};
 use super::config::Config;
@@ -50,8 +50,8 @@ impl Layout {
 /// Where a weight is kept.
 enum Place<'a> {
     Always(&'a mut Tensor),
-    /// A bias that the model may lack, and its stored shape
-    Optional(&'a mut Option<Tensor>, Vec<i64>),
+    /// A bias that the model may lack, its stored shape and its device
+    Optional(&'a mut Option<Tensor>, Vec<i64>, Device),
 }
 
 struct Slot<'a> {
@@ -84,7 +84,7 @@ impl<'a> Slots<'a> {
         let held = self.0.into_iter().filter_map(|Slot { name, layout, place }| {
             let stored = match place {
                 Place::Always(tensor) => Some(&*tensor),
-                Place::Optional(bias, _) => bias.as_ref(),
+                Place::Optional(bias, ..) => bias.as_ref(),
             };
             Some((name, layout, stored?))
         });
@@ -155,8 +155,9 @@ impl<'a> Slots<'a> {
     fn linear(&mut self, weight: &str, bias: &str, (layout, bias_layout): (Layout, Layout), linear: &'a mut Linear) {
         let mut shape = linear.weight.size();
         shape.pop();
+        let device = linear.weight.device();
         self.always(weight, layout, &mut linear.weight);
-        let place = Place::Optional(&mut linear.bias, shape);
+        let place = Place::Optional(&mut linear.bias, shape, device);
         self.0.push(Slot { name: bias.to_owned(), layout: bias_layout, place });
     }
 
@@ -198,15 +199,15 @@ impl Decoder {
         let mut known = Vec::new();
         for Slot { name, layout, place } in Slots::of(&mut copy).0 {
             if let Some(value) = changed.remove(&name).or_else(|| changed.remove(short(&name))) {
-                let stored = match &place {
-                    Place::Always(tensor) => tensor.size(),
-                    Place::Optional(_, shape) => shape.clone(),
+                let (stored, device) = match &place {
+                    Place::Always(tensor) => (tensor.size(), tensor.device()),
+                    Place::Optional(_, shape, device) => (shape.clone(), *device),
                 };
-                let wanted = layout.shown(&Tensor::f_zeros(&stored, (self.kind, tch::Device::Cpu))?)?.size();
-                let value = layout.stored(&self.fitting(&name, &value, &wanted)?)?;
+                let wanted = layout.shown(&Tensor::f_zeros(&stored, (self.kind, Device::Cpu))?)?.size();
+                let value = layout.stored(&self.fitting(&name, &value, &wanted, device)?)?;
                 match place {
                     Place::Always(tensor) => *tensor = value,
-                    Place::Optional(bias, _) => *bias = Some(value),
+                    Place::Optional(bias, ..) => *bias = Some(value),
                 }
             }
             known.push(name);
@@ -222,8 +223,8 @@ impl Decoder {
         Ok(copy)
     }
 
-    /// `value` in this decoder's dtype and on its device, if its shape is `wanted`.
-    fn fitting(&self, name: &str, value: &Tensor, wanted: &[i64]) -> Result<Tensor> {
+    /// `value` in this decoder's dtype and on `device`, if its shape is `wanted`.
+    fn fitting(&self, name: &str, value: &Tensor, wanted: &[i64], device: Device) -> Result<Tensor> {
         if value.size() != wanted {
             return Err(Error::new(format!("`{name}` has the shape {wanted:?}, not {:?}", value.size())));
         }
@@ -231,7 +232,7 @@ impl Decoder {
             return Err(Error::new(format!("`{name}` holds floats, not {}", crate::tensor::kind_name(value.kind())))
                 .hint("convert the tensor first, as in `t.to(\"f32\")`"));
         }
-        Ok(value.f_to_device(self.device)?.f_to_kind(self.kind)?)
+        Ok(value.f_to_device(device)?.f_to_kind(self.kind)?)
     }
 
     /// Makes the config say which weights there are, after some were replaced.

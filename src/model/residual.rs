@@ -12,6 +12,7 @@ use super::hook::{HookPoint, Site};
 use super::intervention::{At, resolve};
 use super::layer::{Norm, scaled};
 use crate::error::{Error, Result};
+use crate::tensor::raw::gathered;
 
 /// Which layers' outputs a decomposition has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +113,11 @@ impl Residual<'_> {
         self.at(Site::ResidPre, layer, 2)
     }
 
+    /// The parts on the device of the logits.
+    fn gathered(&self, parts: Parts) -> Result<Parts> {
+        Ok(Parts { values: gathered(&parts.values, self.decoder.output_device())?, ..parts })
+    }
+
     /// The residual stream before every layer up to `layer`, with the one between attention and MLP where `middle` says
     /// so; `mlp_input`: up to the MLP of that layer.
     ///
@@ -129,7 +135,7 @@ impl Residual<'_> {
                 parts.push(format!("{current}_mid"), self.at(Site::ResidMid, current, 2)?);
             }
         }
-        Ok(parts)
+        self.gathered(parts)
     }
 
     /// What the embedding, if `embeddings`, and the sublayers before `layer` add to the residual stream.
@@ -156,7 +162,7 @@ impl Residual<'_> {
         if mlp_input && which != Sublayers::Mlp {
             parts.push(format!("{layer}_attn_out"), self.at(Site::AttentionOut, layer, 2)?);
         }
-        Ok(parts)
+        self.gathered(parts)
     }
 
     fn check_mlp_input(&self, layer: i64, mlp_input: bool) -> Result<()> {
@@ -212,7 +218,7 @@ impl Residual<'_> {
         }
         let count = self.config().d_mlp;
         let neurons = neurons.iter().map(|neuron| resolve("neuron", *neuron, count)).collect::<Result<Vec<_>>>()?;
-        let index = Tensor::f_from_slice(&neurons)?.f_to(self.decoder.device)?;
+        let index = Tensor::f_from_slice(&neurons)?.f_to(block.device())?;
         let active = self.at(Site::MlpPost, layer, 2)?;
         let active = active.f_index_select(-1, &index.f_to(active.device())?)?.f_unsqueeze(-1)?;
         let Some(mlp) = &block.mlp else { return Err(without_mlps()) };
@@ -237,9 +243,10 @@ impl Residual<'_> {
         scaled(parts, self.config().residual_scale)
     }
 
-    fn with_remainder(&self, mut parts: Parts, layer: i64, remainder: bool) -> Result<Parts> {
+    fn with_remainder(&self, parts: Parts, layer: i64, remainder: bool) -> Result<Parts> {
+        let mut parts = self.gathered(parts)?;
         if remainder {
-            let mut rest = self.stream(layer)?;
+            let mut rest = self.stream(layer)?.f_to(self.decoder.output_device())?;
             for value in &parts.values {
                 rest = rest.f_sub(value)?;
             }
@@ -270,7 +277,7 @@ impl Residual<'_> {
             return Ok(stack.shallow_clone());
         }
         let place = if site.in_block() { layer } else { 0 };
-        fits(divided(norm, stack, &self.at(site, place, 2)?), stack)
+        fits(divided(norm, stack, &self.at(site, place, 2)?.f_to(stack.device())?), stack)
     }
 
     /// How much of a logit each part is, [part, ..]: its product with the unembedding's `directions`, [.., d_model], after
@@ -279,6 +286,7 @@ impl Residual<'_> {
     /// # Errors
     /// The final norm's scale was not cached; shapes that do not fit.
     pub fn logit_attributions(&self, stack: &Tensor, directions: &Tensor) -> Result<Tensor> {
+        let stack = &stack.f_to(self.decoder.output_device())?;
         let normed = self.normed(stack, self.config().n_layers, false)?;
         let read = weighted(&self.decoder.final_norm, &normed)?;
         let directions = directions.f_to_device_(read.device(), read.kind(), false, false)?;

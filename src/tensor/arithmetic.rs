@@ -119,7 +119,7 @@ impl Operator {
 
     fn between(self, left: &Tensor, right: &Tensor) -> Result<Tensor> {
         check_broadcast(self.symbol(), left, right)?;
-        let [left, right] = &together(self.symbol(), [left, right])?;
+        let [left, right] = &together([left, right])?;
         let (a, b) = (left.tch(), right.tch());
         let result = match self {
             Self::Add => a.f_add(b),
@@ -213,7 +213,7 @@ impl Tensor {
     pub fn maximum(&self, other: &Operand) -> Result<Self> {
         let other = other.beside(self)?;
         check_broadcast("maximum", self, &other)?;
-        let [left, right] = &together("maximum", [self, &other])?;
+        let [left, right] = &together([self, &other])?;
         named("maximum", &[left, right], left.tch().f_maximum(right.tch()))
     }
 
@@ -224,7 +224,7 @@ impl Tensor {
     pub fn minimum(&self, other: &Operand) -> Result<Self> {
         let other = other.beside(self)?;
         check_broadcast("minimum", self, &other)?;
-        let [left, right] = &together("minimum", [self, &other])?;
+        let [left, right] = &together([self, &other])?;
         named("minimum", &[left, right], left.tch().f_minimum(right.tch()))
     }
 
@@ -259,7 +259,7 @@ impl Tensor {
         };
         check_broadcast("where", self, &yes)?;
         check_broadcast("where", self, &no)?;
-        let [condition, yes, no] = &together("where", [self, &yes, &no])?;
+        let [condition, yes, no] = &together([self, &yes, &no])?;
         named("where", &[condition, yes, no], yes.tch().f_where_self(condition.tch(), no.tch()))
     }
 
@@ -281,7 +281,7 @@ impl Tensor {
     pub fn allclose(&self, other: &Self, tolerance: Tolerance) -> Result<bool> {
         check_broadcast("allclose", self, other)?;
         let kind = if self.kind() == other.kind() && self.kind() != Kind::Bool { None } else { Some(Kind::Double) };
-        let [left, right] = together("allclose", [&self.to(kind, None)?, &other.to(kind, None)?])?;
+        let [left, right] = together([&self.to(kind, None)?, &other.to(kind, None)?])?;
         left.tch()
             .f_allclose(right.tch(), tolerance.relative, tolerance.absolute, tolerance.equal_nan)
             .map_err(|error| refusal("allclose", &[self, other], error))

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// An invalid equation, or shapes that do not fit it.
 pub fn einsum(equation: &str, tensors: &[Tensor]) -> Result<Tensor> {
-    let tensors = all_together("einsum", tensors)?;
+    let tensors = all_together(tensors)?;
     let parts: Vec<&tch::Tensor> = tensors.iter().map(Tensor::tch).collect();
     let operands: Vec<&Tensor> = tensors.iter().collect();
     named(&format!("einsum {equation}"), &operands, tch::Tensor::f_einsum(equation, &parts, None::<&[i64]>))
@@ -20,7 +20,7 @@ pub fn einsum(equation: &str, tensors: &[Tensor]) -> Result<Tensor> {
 /// # Errors
 /// Shapes that do not broadcast.
 pub fn cosine_similarity(left: &Tensor, right: &Tensor, dim: i64) -> Result<Tensor> {
-    let [first, second] = together("cosine_similarity", [&left.as_float()?, &right.as_float()?])?;
+    let [first, second] = together([&left.as_float()?, &right.as_float()?])?;
     named("cosine_similarity", &[left, right], tch::Tensor::f_cosine_similarity(first.tch(), second.tch(), dim, 1e-8))
 }
 
@@ -30,7 +30,7 @@ impl Tensor {
     /// # Errors
     /// Shapes that do not fit.
     pub fn matmul(&self, other: &Self) -> Result<Self> {
-        let [left, right] = &together("matmul", [self, other])?;
+        let [left, right] = &together([self, other])?;
         named("matmul", &[left, right], left.tch().f_matmul(right.tch()))
     }
 
@@ -39,7 +39,7 @@ impl Tensor {
     /// # Errors
     /// Tensors that are not vectors of one length.
     pub fn dot(&self, other: &Self) -> Result<Self> {
-        let [left, right] = &together("dot", [self, other])?;
+        let [left, right] = &together([self, other])?;
         named("dot", &[left, right], left.tch().f_dot(right.tch()))
     }
 
@@ -48,7 +48,7 @@ impl Tensor {
     /// # Errors
     /// Tensors that are not vectors.
     pub fn outer(&self, other: &Self) -> Result<Self> {
-        let [left, right] = &together("outer", [self, other])?;
+        let [left, right] = &together([self, other])?;
         named("outer", &[left, right], left.tch().f_outer(right.tch()))
     }
 
@@ -110,7 +110,7 @@ impl Tensor {
     /// # Errors
     /// A matrix that is not square or is singular, shapes that do not fit.
     pub fn solve(&self, right: &Self) -> Result<Self> {
-        let [left, right] = &together("solve", [self, right])?;
+        let [left, right] = &together([self, right])?;
         named("solve", &[left, right], tch::Tensor::f_linalg_solve(left.tch(), right.tch(), true))
     }
 
@@ -120,7 +120,7 @@ impl Tensor {
     /// Shapes that do not fit.
     pub fn lstsq(&self, right: &Self) -> Result<Self> {
         self.need_matrix("lstsq")?;
-        let [left, right] = &together("lstsq", [self, right])?;
+        let [left, right] = &together([self, right])?;
         let driver = if left.device() == tch::Device::Cpu { "gelsd" } else { "gels" };
         let column = right.ndim() == 1;
         let target = if column { right.unsqueeze(1)? } else { right.clone() };

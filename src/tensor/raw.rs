@@ -3,6 +3,8 @@
 //! A call that takes a libtorch scalar panics where it should fail, because tch frees the scalar before it looks for
 //! the error. So a number enters every computation as a tensor without dimensions.
 
+use std::borrow::Borrow;
+
 use tch::kind::Element;
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -43,6 +45,14 @@ pub fn copy(tensor: &Tensor) -> Result<Tensor> {
     let mut new = tensor.f_empty_like()?;
     new.f_copy_(tensor)?;
     Ok(new)
+}
+
+/// Tensors of several devices on one.
+///
+/// # Errors
+/// Too little memory there.
+pub fn gathered<T: Borrow<Tensor>>(tensors: &[T], device: Device) -> Result<Vec<Tensor>> {
+    tensors.iter().map(|tensor| Ok(tensor.borrow().f_to(device)?)).collect()
 }
 
 /// All numbers of a tensor as float64, the last dimension fastest.

@@ -40,7 +40,7 @@ fn join(
     tensors: &[Tensor],
     apply: impl FnOnce(&[&tch::Tensor]) -> std::result::Result<tch::Tensor, tch::TchError>,
 ) -> Result<Tensor> {
-    let tensors = all_together(operation, tensors)?;
+    let tensors = all_together(tensors)?;
     let Some(first) = tensors.first() else {
         return Err(Error::new(format!("`{operation}` needs at least one tensor")));
     };

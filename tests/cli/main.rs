@@ -15,5 +15,8 @@ mod hub;
 mod limits;
 mod repl;
 mod setup;
+mod shipped;
 mod source;
+mod study;
+mod threads;
 mod transfer;

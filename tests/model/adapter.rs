@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::support::{
-    Expected, assert_contains, device, failure, fixture, logits, max_difference, one_thread, run_script,
+    Expected, assert_contains, failure, fixture, logits, max_difference, on_device, one_thread, run_script,
     script_failure, session,
 };
 use lancet::error::Result;
@@ -32,8 +32,7 @@ const ADAPTERS: &[(&str, &str)] = &[
 
 fn load(model: &str, adapter: &Path, kind: Kind) -> Result<LanguageModel> {
     one_thread();
-    let options =
-        LoadOptions { device: device(), kind, adapter: Some(adapter.display().to_string()), ..LoadOptions::default() };
+    let options = LoadOptions { kind, adapter: Some(adapter.display().to_string()), ..on_device() };
     LanguageModel::load(&fixture(model).display().to_string(), &options)
 }
 
@@ -67,11 +66,8 @@ fn a_gguf_file_takes_the_adapter_of_its_checkpoint() {
         ["gguf/tiny_llama", "gguf/tiny_llama.gguf"].map(|model| load(model, &adapter, Kind::Double).unwrap());
     // The file's own weights are rounded.
     let plain = |id: &str| {
-        LanguageModel::load(
-            &fixture(id).display().to_string(),
-            &LoadOptions { kind: Kind::Double, device: device(), ..LoadOptions::default() },
-        )
-        .unwrap()
+        LanguageModel::load(&fixture(id).display().to_string(), &LoadOptions { kind: Kind::Double, ..on_device() })
+            .unwrap()
     };
     let rounding =
         max_difference(&logits(&plain("gguf/tiny_llama"), &ids()), &logits(&plain("gguf/tiny_llama.gguf"), &ids()));
@@ -83,7 +79,7 @@ fn a_gguf_file_takes_the_adapter_of_its_checkpoint() {
 fn a_loaded_model_takes_an_adapter_as_its_checkpoint_does() {
     for (name, model) in ADAPTERS {
         let adapter = fixture(&format!("adapters/{name}")).display().to_string();
-        let options = LoadOptions { device: device(), kind: Kind::Double, ..LoadOptions::default() };
+        let options = LoadOptions { kind: Kind::Double, ..on_device() };
         let plain = LanguageModel::load(&fixture(model).display().to_string(), &options).unwrap();
         let before = logits(&plain, &ids());
         let changed = plain.with_adapter(&adapter, true).unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -178,8 +178,8 @@ fn estimates_are_differences_times_gradients_in_every_family() {
                         continue;
                     }
                     let Some(gradient) = gradient_at(&setting, sample, *destination, backward) else { continue };
-                    let expected =
-                        (&difference * gradient.unsqueeze(0)).sum_dim_intlist([1, 2].as_slice(), false, None);
+                    let expected = (&difference * gradient.unsqueeze(0).to_device(difference.device()))
+                        .sum_dim_intlist([1, 2].as_slice(), false, None);
                     for (place, edge) in graph.edges.iter().enumerate().filter(|(_, edge)| edge.destination == number) {
                         let (one, other) = (
                             ours.double_value(&[sample as i64, place as i64]),
@@ -204,9 +204,9 @@ fn what_sources_add_is_the_residual_stream() {
         let parts = written::of_run(decoder, &tokens).unwrap().sum_dim_intlist(0, false, None);
         let biases = decoder.blocks.iter().filter_map(|block| block.attention.output.bias.as_ref());
         let factor = config.residual_scale.unwrap_or(1.0);
-        let mut sum = biases.fold(parts, |sum, bias| sum + bias * factor);
+        let mut sum = biases.fold(parts, |sum, bias| (bias * factor).to_device(sum.device()) + sum);
         if let Some(positions) = &decoder.position_embedding {
-            sum += positions.narrow(0, 0, tokens.size()[1]);
+            sum += positions.narrow(0, 0, tokens.size()[1]).to_device(sum.device());
         }
         let last = decoder.run_layers(Start::Tokens(&tokens), decoder.blocks.len(), &mut Hooks::none(), None).unwrap();
         let difference = max_difference(&sum, &last);

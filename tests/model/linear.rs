@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::support::checkpoint::Checkpoint;
-use crate::support::{TINY, device, generator, load, max_difference, tiny_path};
+use crate::support::{TINY, generator, load, max_difference, on_device, tiny_path};
 use lancet::linear::live::Through;
 use lancet::linear::map::LinearMap;
 use lancet::linear::operator::{Operator, Step};
@@ -252,7 +252,7 @@ fn giving_low_ranking_paths_up_early_changes_no_other() {
 
 fn wide_model(family: &str) -> LanguageModel {
     let _turn = generator();
-    let options = LoadOptions { device: device(), kind: Kind::Double, random_seed: Some(3), ..LoadOptions::default() };
+    let options = LoadOptions { kind: Kind::Double, random_seed: Some(3), ..on_device() };
     let checkpoint = Checkpoint::of(family).with("vocab_size", 1200.into());
     checkpoint.write().load_with(options).expect("a model")
 }
@@ -338,7 +338,8 @@ fn a_path_that_overflows_is_an_error() {
     let graph = Graph::new(&map, request(Edges::Argmax)).expect("a graph");
     let readout = map.readout(5, Scale::Logit, graph.request.to).expect("a readout");
     let scorer = Scorer { map: &map, graph: &graph, readout: &readout, max_rank: None };
-    let vectors = Tensor::full([2, model.config().d_model], f64::INFINITY, (Kind::Double, model.decoder.device));
+    let vectors =
+        Tensor::full([2, model.config().d_model], f64::INFINITY, (Kind::Double, model.decoder.output_device()));
     let error = scorer.read_out(&vectors).expect_err("refused");
     assert!(error.to_string().contains("overflows the model"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::support::checkpoint::Checkpoint;
 use crate::support::{
-    assert_contains, device, generator, load, max_difference, run_script, script_failure, session, tiny_path,
+    assert_contains, generator, load, max_difference, on_device, run_script, script_failure, session, tiny_path,
 };
 use lancet::grid::frozen::{self, Frozen};
 use lancet::grid::measured::Measured;
@@ -124,7 +124,8 @@ fn in_the_map_a_pair_interacts_by_overwriting_only() {
             }
             // The interaction is minus the effect of what the second patch overwrites.
             for (i, vector) in vectors.iter().enumerate() {
-                let own = vector - map.residual(i + 1).select(0, position);
+                let run = map.residual(i + 1).select(0, position);
+                let own = vector.to_device(run.device()) - run;
                 for j in i + 1..depth {
                     let there = map.carry(&own, (i + 1, position), (j + 1, position)).expect("carried");
                     let end = map.carry(&there, (j + 1, position), (depth, to)).expect("carried");
@@ -142,7 +143,7 @@ fn in_the_map_a_pair_interacts_by_overwriting_only() {
 fn sets_are_predicted_in_parts_and_after_the_read_position_change_nothing() {
     let _guard = tch::no_grad_guard();
     let turn = generator();
-    let options = LoadOptions { device: device(), kind: Kind::Double, random_seed: Some(3), ..LoadOptions::default() };
+    let options = LoadOptions { kind: Kind::Double, random_seed: Some(3), ..on_device() };
     let checkpoint = Checkpoint::of("llama3").with("num_hidden_layers", 5.into());
     let model = Rc::new(checkpoint.write().load_with(options).expect("a model"));
     drop(turn);

@@ -254,7 +254,7 @@ impl Held {
             layer => HookPoint { site: Site::ResidPost, layer: layer - 1 },
         };
         let x = cache.get(point).expect("a residual stream").select(0, 0).get(position);
-        readout.covector.get(0).dot(&x).double_value(&[])
+        readout.covector.get(0).dot(&x.to_device(readout.covector.device())).double_value(&[])
     }
 
     /// The derivative of a readout by the factor of the values that `scaled` selects, by central differences.

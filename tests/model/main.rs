@@ -18,6 +18,7 @@ mod corpus;
 mod direction;
 mod edges;
 mod edges_script;
+mod estimate;
 mod experts;
 mod fused;
 mod generate;

@@ -58,8 +58,9 @@ fn vectors(case: &Case) -> Tensor {
     let _guard = tch::no_grad_guard();
     let _ = case.model.decoder.forward(&case.source, Logits::Last, &mut hooks).unwrap();
     let cache = hooks.finish().unwrap();
-    let rows: Vec<Tensor> =
-        (0..config.n_layers).map(|l| cache.get(after_layer(l, config)).unwrap().select(0, 0).select(0, -1)).collect();
+    let device = case.model.decoder.output_device();
+    let row = |l| cache.get(after_layer(l, config)).unwrap().select(0, 0).select(0, -1).to_device(device);
+    let rows: Vec<Tensor> = (0..config.n_layers).map(row).collect();
     Tensor::stack(&rows, 0)
 }
 

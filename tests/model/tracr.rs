@@ -175,7 +175,7 @@ fn check_places(program: &str, model: &LanguageModel, parts: &[String], places: 
         let is_read = json(program, "expected.json").as_array().unwrap().iter().any(|text| {
             let written = added(model, part, &ids(text)).abs().amax([0, 1].as_slice(), false);
             let read = reader(model, place).abs().amax([0].as_slice(), false);
-            written.minimum(&read).max().double_value(&[]) > 1e-6
+            written.minimum(&read.to_device(written.device())).max().double_value(&[]) > 1e-6
         });
         let is_known = known.contains(&(part.clone(), place.clone()));
         // The fixture's few texts show no edge that is not known.

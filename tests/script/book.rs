@@ -369,7 +369,7 @@ fn lancet_complaint(arguments: &[&str], workplace: &Path) -> Option<String> {
             if file.chars().all(|character| character.is_ascii_uppercase()) {
                 return None;
             }
-            if !workplace.join(file).exists() {
+            if !workplace.join(file).exists() && !workplace.join(format!("scripts/{file}.rhai")).exists() {
                 return Some(format!("there is no script `{file}`"));
             }
             unknown_option(&["run", file, "--help"], options, workplace)

@@ -19,5 +19,6 @@ mod plot_cells;
 mod plot_panels;
 mod plot_views;
 mod small_model;
+mod study;
 mod task;
 mod tensor;

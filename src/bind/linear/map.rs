@@ -25,7 +25,7 @@ impl Linear {
             return Err(Error::new(format!("{what} has the shape {:?}", value.shape()))
                 .hint(format!("it must be [d_model], here [{}]", decoder.config.d_model)));
         }
-        Ok(value.tch().f_to_device_(decoder.device, decoder.kind, false, false)?)
+        Ok(value.tch().f_to_device_(decoder.output_device(), decoder.kind, false, false)?)
     }
 
     /// The tokens' texts, or their ids where there is no tokenizer, or where they are numbers of outputs that are not

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::cache::ActivationCache;
 use crate::model::hook;
 use crate::tensor::Tensor;
+use crate::tensor::raw::gathered;
 
 /// The script's handle of cached activations.
 #[derive(Debug, Clone)]
@@ -140,6 +141,7 @@ pub mod functions {
         let points = hook::matching(kind, cache.model.get().config())?;
         let values = points.iter().map(|point| cache.get(&point.name()).map(|value| value.share()));
         let values = values.collect::<Result<Vec<_>>>()?;
+        let values = gathered(&values, cache.model.get().decoder.output_device())?;
         Ok(tch::Tensor::f_stack(&values, 0).map(Tensor::new).map_err(Error::from)?)
     }
 

@@ -4,6 +4,7 @@ mod answer;
 mod cache;
 mod chat;
 mod concatenation;
+mod estimate;
 mod generation;
 mod gradient;
 mod grid;
@@ -42,6 +43,7 @@ use super::map::map;
 use super::module;
 use super::option::Options;
 use crate::catalog::topic::Topic;
+use crate::device::device_name;
 use crate::error::{Error, Result};
 use crate::model::hook;
 use crate::model::language_model::{LanguageModel, LoadOptions};
@@ -68,6 +70,7 @@ impl Model {
 /// Registers everything about models.
 pub fn register(engine: &mut Engine) {
     module::register(engine, Topic::Models, exported_manifest!(loading));
+    module::register(engine, Topic::Models, exported_manifest!(estimate::functions));
     module::register(engine, Topic::Hooks, exported_manifest!(hook_naming));
     module::register(engine, Topic::Models, exported_manifest!(tokens::functions));
     module::register(engine, Topic::Models, exported_manifest!(concatenation::functions));
@@ -110,7 +113,7 @@ impl Handle for Model {
             model.parameter_count() as f64 / 1e6,
             if model.random { ", random weights" } else { "" },
             kind_name(model.decoder.kind),
-            crate::device::device_name(model.decoder.device)
+            model.decoder.placement()
         )
     }
 }
@@ -141,6 +144,7 @@ fn load_options(options: &mut Options) -> Result<LoadOptions> {
     if let Some(device) = options.string("device")? {
         load.device = device;
     }
+    load.split = options.choice("device_map", &[("split", true)])?.unwrap_or(false);
     if let Some(dtype) = options.string("dtype")? {
         load.kind = parse_kind(&dtype)?;
     }
@@ -159,6 +163,7 @@ fn load_options(options: &mut Options) -> Result<LoadOptions> {
 fn configuration(model: &LanguageModel) -> Map {
     let config = model.config();
     let decoder = &model.decoder;
+    let placement = decoder.placement();
     let rope = config.layers.iter().find(|layer| layer.window.is_none()).or(config.layers.first());
     let rope = rope.and_then(|layer| layer.rope.as_ref());
     let windows = config.layers.iter().map(|layer| layer.window.map_or(Dynamic::UNIT, Dynamic::from));
@@ -201,7 +206,8 @@ fn configuration(model: &LanguageModel) -> Map {
         "init_weights" => model.random,
         "has_tokenizer" => model.has_tokenizer(),
         "dtype" => kind_name(decoder.kind),
-        "device" => crate::device::device_name(decoder.device),
+        "device" => device_name(placement.input),
+        "layer_devices" => placement.layers.iter().map(|device| Dynamic::from(device_name(*device))).collect::<rhai::Array>(),
     }
 }
 
@@ -213,8 +219,8 @@ mod loading {
     /// Face repository (`allenai/OLMo-2-0425-1B`; `owner/name@v1` for a revision), a folder with `config.json` and
     /// `model.safetensors`, or a `.gguf` file.
     ///
-    /// Options: `device` ("auto", "cpu", "cuda:0"; "auto" takes a GPU if there is one), `dtype` ("f32", "bf16", "f16",
-    /// "f64"), `revision` (of a repository), `init` ("random" draws the weights instead of reading them) with `seed`,
+    /// Options: `device` ("auto", "cpu", "cuda:0"; "auto" takes a GPU if there is one), `device_map` ("split" puts
+    /// consecutive layers on all GPUs), `dtype` ("f32", "bf16", "f16", "f64"), `revision` (of a repository), `init` ("random" draws the weights instead of reading them) with `seed`,
     /// `offline` (true: never use the network), `adapter` (a LoRA adapter of PEFT, which is merged into the
     /// weights: a folder, or a repository of the hub).
     ///
@@ -231,7 +237,7 @@ mod loading {
 
     /// The model's sizes and choices, by TransformerLens's names: `n_layers`, `d_model`, `n_heads`,
     /// `n_key_value_heads`, `d_head`, `d_mlp`, `d_vocab`, `d_vocab_out`, `outputs_are_tokens`, `n_ctx`, `act_fn`,
-    /// `normalization_type` (() without norms), `attention_dir`, `dtype`, `device`, ...
+    /// `normalization_type` (() without norms), `attention_dir`, `dtype`, `device` (where runs begin), `layer_devices`, ...
     #[rhai_fn(get = "cfg", pure)]
     pub fn cfg(model: &mut Model) -> Map {
         configuration(model.get())

@@ -6,6 +6,7 @@ use super::Model;
 use crate::bind::error::ScriptResult;
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
+use crate::tensor::raw::gathered;
 
 /// One weight of all layers in one tensor, [layer, ..].
 fn stacked(model: &Model, name: &str) -> ScriptResult<Tensor> {
@@ -17,6 +18,7 @@ fn stacked(model: &Model, name: &str) -> ScriptResult<Tensor> {
         found.map(|(_, tensor)| tensor).ok_or_else(|| Error::new(format!("the model has no weight `{full}`")))
     };
     let layers = (0..decoder.config.n_layers).map(find).collect::<Result<Vec<_>>>()?;
+    let layers = gathered(&layers, decoder.output_device())?;
     Ok(tch::Tensor::f_stack(&layers, 0).map(Tensor::new).map_err(Error::from)?)
 }
 

@@ -290,8 +290,9 @@ pub mod functions {
     /// Applies the final norm to residual vectors, [batch, pos, d_model].
     #[rhai_fn(return_raw, pure)]
     pub fn ln_final(model: &mut Model, residual: Tensor) -> ScriptResult<Tensor> {
-        let normalized = model.get().decoder.final_norm.forward_plain(residual.tch());
-        Ok(normalized.map(Tensor::new)?)
+        let decoder = &model.get().decoder;
+        let residual = residual.tch().f_to(decoder.output_device()).map_err(Error::from)?;
+        Ok(decoder.final_norm.forward_plain(&residual).map(Tensor::new)?)
     }
 
     /// Reads residual vectors, [batch, pos, d_model], by the final norm and the unembedding (the logit lens).

@@ -31,7 +31,8 @@ type Ended = std::result::Result<u8, u8>;
 /// The script of a run, in the folder where it was submitted.
 fn script_of(work: &Work) -> std::result::Result<Script, u8> {
     std::env::set_current_dir(&work.folder).map_err(|error| complain(&Error::io(&work.folder, &error)))?;
-    Ok(Script { name: work.name.clone(), path: Some(PathBuf::from(&work.name)), text: work.text.clone() })
+    let path = Some(PathBuf::from(&work.name));
+    Ok(Script { name: work.name.clone(), path, text: work.text.clone(), command: String::new() })
 }
 
 /// What the script of a run may touch and take.

@@ -96,7 +96,7 @@ impl<'a> Composer<'a> {
 fn fold(scorer: &Scorer, from: usize, until: usize) -> Result<Segment> {
     let decoder = scorer.map.decoder();
     let size = decoder.config.d_model;
-    let basis = Tensor::f_eye(size, (decoder.kind, decoder.device))?;
+    let basis = Tensor::f_eye(size, (decoder.kind, decoder.output_device()))?;
     let all = Pieces::pulled_back(scorer, from..until, &basis)?;
     let folded = (0..scorer.map.length() as u32).map(|position| {
         let here: Vec<usize> = (0..all.starts.len()).filter(|piece| all.starts[*piece] == position).collect();

@@ -127,8 +127,8 @@ fn amount(count: f64) -> String {
 /// Floating-point operations per second in a product like those of a layer.
 fn rate(decoder: &Decoder) -> Result<f64> {
     let (rows, model, hidden) = (TOGETHER as i64 / 8, decoder.config.d_model, decoder.config.d_mlp);
-    let left = Tensor::f_ones([rows, model], (decoder.kind, decoder.device))?;
-    let right = Tensor::f_ones([model, hidden], (decoder.kind, decoder.device))?;
+    let left = Tensor::f_ones([rows, model], (decoder.kind, decoder.output_device()))?;
+    let right = Tensor::f_ones([model, hidden], (decoder.kind, decoder.output_device()))?;
     let mut best = f64::INFINITY;
     for _ in 0..3 {
         let start = Instant::now();

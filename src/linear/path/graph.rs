@@ -189,7 +189,9 @@ impl EdgeTensors {
             map.index(&edges.iter().map(|edge| i64::from(pick(edge))).collect::<Vec<_>>())
         };
         let floats = |values: &[f64], shape: &[i64]| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(values)?.f_to_device_(decoder.device, decoder.kind, false, false)?.f_view(shape)?)
+            Ok(Tensor::f_from_slice(values)?
+                .f_to_device_(decoder.output_device(), decoder.kind, false, false)?
+                .f_view(shape)?)
         };
         let mut weight = Vec::with_capacity(edges.len() * heads);
         for edge in edges {

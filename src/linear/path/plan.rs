@@ -98,7 +98,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// More memory would be needed.
     pub fn check_memory(&self) -> Result<()> {
-        self.estimate.check_memory(self.map.decoder().device)
+        self.estimate.check_memory(self.map.decoder().output_device())
     }
 
     /// Computes the paths. Hands the paths to keep to `sink` too, as soon as they are scored.

@@ -8,7 +8,7 @@ use lancet::model::language_model::{LanguageModel, LoadOptions};
 use serde_json::Value;
 use tch::Tensor;
 
-use super::{device, one_thread, tiny_path};
+use super::{device, is_split, one_thread, tiny_path};
 
 /// Config and tensors, and the folder to write them to.
 pub struct Checkpoint {
@@ -76,6 +76,9 @@ impl Checkpoint {
     /// The same with options, on the CPU.
     pub fn load_with(&self, options: LoadOptions) -> Result<LanguageModel> {
         one_thread();
-        LanguageModel::load(&self.path().display().to_string(), &LoadOptions { device: device(), ..options })
+        LanguageModel::load(
+            &self.path().display().to_string(),
+            &LoadOptions { device: device(), split: is_split(), ..options },
+        )
     }
 }

@@ -31,6 +31,7 @@ use lancet::session::{ScriptError, Session};
 use tch::{Device, Kind, Tensor};
 
 pub use device::device;
+use device::{is_split, placed};
 pub use fixture::fixture;
 pub use generator::generator;
 pub use text::{assert_contains, failure};
@@ -89,10 +90,15 @@ pub fn session() -> Session {
     session
 }
 
+/// Options that put a model on the tests' device.
+pub fn on_device() -> LoadOptions {
+    LoadOptions { device: device(), split: is_split(), ..LoadOptions::default() }
+}
+
 /// Loads a model on the tests' device.
 pub fn load(id: &str, kind: Kind) -> LanguageModel {
     one_thread();
-    let options = LoadOptions { device: device(), kind, ..LoadOptions::default() };
+    let options = LoadOptions { kind, ..on_device() };
     LanguageModel::load(id, &options).unwrap_or_else(|error| panic!("loading {id}: {error}"))
 }
 
@@ -143,7 +149,7 @@ pub fn logits(model: &LanguageModel, tokens: &Tensor) -> Tensor {
 
 /// The value of a script, which must succeed.
 pub fn eval(session: &mut Session, text: &str) -> rhai::Dynamic {
-    session.eval("test", text).unwrap_or_else(|error| panic!("{text}: {error:?}"))
+    session.eval("test", &placed(text)).unwrap_or_else(|error| panic!("{text}: {error:?}"))
 }
 
 /// Runs a script, which must succeed.
@@ -158,7 +164,7 @@ pub fn eval_tensor(session: &mut Session, text: &str) -> Tensor {
 
 /// The error and hint, in one line, of a script that must fail.
 pub fn script_failure(session: &mut Session, text: &str) -> String {
-    match session.eval("test", text) {
+    match session.eval("test", &placed(text)) {
         Ok(value) => panic!("{text}: no error but {value:?}"),
         Err(ScriptError::Failed(diagnostic)) => {
             format!("{} ({})", diagnostic.message, diagnostic.hint.unwrap_or_default())
