@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build dist demo test fuzz check docs docs-pictures bench bench-gpu bench-scale bench-jobs proof libtorch-cuda clean
+.PHONY: help setup slurm build dist demo test fuzz check docs docs-pictures bench bench-gpu bench-scale bench-jobs proof libtorch-cuda clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,6 +11,9 @@ setup: ## Fetch libtorch and the checkpoint smollm2 for the build (640 MB, once)
 	@$(PYTHON) setup/toolchain.py
 	@$(PYTHON) setup/libtorch.py
 	@$(PYTHON) setup/smollm2.py
+
+slurm: ## Install Slurm from Debian's packages, for the tests of runs on a cluster (as root)
+	@$(PYTHON) setup/slurm.py
 
 build: setup ## Build target/release/lancet
 	cargo build --release

@@ -193,6 +193,25 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
     write_atomic(path, |file| file.write_all(text.as_bytes()))
 }
 
+/// Writes a text file that does not exist yet; false if it does. Another process finds it whole or not at all.
+///
+/// # Errors
+/// A failure to write; the message names the path.
+pub fn create_text(path: &Path, text: &str) -> Result<bool> {
+    access::check_write(path)?;
+    let create = || {
+        let mut draft = NamedTempFile::new_in(folder_of(path))?;
+        draft.write_all(text.as_bytes())?;
+        draft.as_file().sync_all()?;
+        match draft.persist_noclobber(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error.error),
+        }
+    };
+    create().map_err(|error| failure(path, error))
+}
+
 /// Makes a folder of these files, with their paths in it: all of them or nothing.
 ///
 /// # Errors

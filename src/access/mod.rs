@@ -172,6 +172,15 @@ impl Access {
         Err(refusal(format!("this script may not connect to `{host}:{port}`"), &format!("net={host}:{port}")))
     }
 
+    fn check_everything(&self, what: &str) -> Result<()> {
+        let Self { read, linked: _, write, hosts, variables } = self;
+        let files = matches!((read, write), (Grant::All, Grant::All));
+        if files && matches!((hosts, variables), (Grant::All, Grant::All)) {
+            return Ok(());
+        }
+        Err(refusal(format!("this script may not {what}"), "all"))
+    }
+
     fn check_variable(&self, name: &str) -> Result<()> {
         if self.variables.allows(|allowed| allowed == name) {
             return Ok(());
@@ -239,6 +248,14 @@ pub fn check_write(path: &Path) -> Result<()> {
 /// A host or port that is not allowed; the hint names the permission.
 pub fn check_host(host: &str, port: u16) -> Result<()> {
     current(|access| access.check_host(host, port)).unwrap_or(Ok(()))
+}
+
+/// Fails unless the running script may touch everything, for what starts other programs.
+///
+/// # Errors
+/// A script that may not; `what` says in a verb what it would do, and the hint names the permission.
+pub fn check_everything(what: &str) -> Result<()> {
+    current(|access| access.check_everything(what)).unwrap_or(Ok(()))
 }
 
 /// The value of an environment variable, if it is set.
@@ -323,6 +340,7 @@ mod tests {
         assert!(none.check_host("example.org", 443).is_err() && none.check_variable("HF_TOKEN").is_err());
         assert!(none.check_variable("SLURM_ARRAY_TASK_ID").is_ok());
         let all = access(&[], "all");
+        assert!(all.check_everything("submit").is_ok() && some.check_everything("submit").is_err());
         assert!(writes(&all, "/etc/passwd") && all.check_host("a", 1).is_ok() && all.check_variable("X").is_ok());
         assert!(reads(&access(&[], "read"), "/etc/passwd") && !writes(&access(&[], "read"), "/etc/passwd"));
     }

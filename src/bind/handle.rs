@@ -8,6 +8,7 @@ use super::attribution::{Attribution, CircuitHandle, Edges};
 use super::file::TextsHandle;
 use super::linear::{Linear, PathGraphHandle, Paths, ScoresHandle};
 use super::model::{Cache, GridHandle, Model, Planned, Prefix, Weights};
+use super::run::RunHandle;
 use super::sae::SaeHandle;
 use super::write_back;
 use crate::catalog::topic::Topic;
@@ -78,7 +79,7 @@ impl HandleType {
 }
 
 /// Every type that Lancet adds.
-pub static HANDLES: [HandleType; 19] = [
+pub static HANDLES: [HandleType; 20] = [
     HandleType::of::<Attribution>(),
     HandleType::of::<Cache>(),
     HandleType::of::<CircuitHandle>(),
@@ -92,6 +93,7 @@ pub static HANDLES: [HandleType; 19] = [
     HandleType::of::<Planned>(),
     HandleType::of::<Prefix>(),
     HandleType::of::<Progress>(),
+    HandleType::of::<RunHandle>(),
     HandleType::of::<SaeHandle>(),
     HandleType::of::<ScoresHandle>(),
     HandleType::of::<Table>(),

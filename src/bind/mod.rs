@@ -22,6 +22,7 @@ pub mod module;
 pub mod option;
 pub mod plot;
 pub mod progress;
+pub mod run;
 pub mod sae;
 pub mod script;
 pub mod script_args;
@@ -53,5 +54,6 @@ pub fn register(engine: &mut rhai::Engine) {
     table::register(engine);
     tensor::register(engine);
     utility::register(engine);
+    run::register(engine);
     work::register(engine);
 }

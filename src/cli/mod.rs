@@ -2,7 +2,6 @@
 
 mod cluster;
 mod script;
-mod submit_words;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -110,6 +109,35 @@ enum Command {
         run: PathBuf,
         /// The number of the shard, or auto: the number that the scheduler's variable says
         shard: String,
+    },
+    /// Say how far a submitted run is
+    Status {
+        /// The run's folder
+        run: PathBuf,
+        /// Say it again whenever it changes, until nobody works for the run
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Show what a shard said, or without SHARD what the jobs said that merge
+    Logs {
+        /// The run's folder
+        run: PathBuf,
+        /// The number of the shard
+        shard: Option<usize>,
+    },
+    /// Submit the shards of a run that are missing and that nobody does, then merge
+    Resume {
+        /// The run's folder
+        run: PathBuf,
+        #[command(flatten)]
+        words: cluster::SchedulerWords,
+    },
+    /// Cancel the jobs of a submitted run
+    Cancel {
+        /// The run's folder
+        run: PathBuf,
+        /// Only those of these shards, such as 3 or 0-4,7
+        shards: Option<String>,
     },
     /// Write the results of a submitted run, once all its shards are done
     Merge {
@@ -293,6 +321,10 @@ fn run_command(command: Command, bounds: Bounds) -> Result<u8, u8> {
         }
         Command::Submit { words } => cluster::submit(words, bounds),
         Command::Shard { run, shard } => cluster::shard(&run, &shard),
+        Command::Status { run, watch } => cluster::status(&run, watch),
+        Command::Logs { run, shard } => cluster::logs(&run, shard),
+        Command::Resume { run, words } => cluster::resume(&run, &words),
+        Command::Cancel { run, shards } => cluster::cancel(&run, shards.as_deref()),
         Command::Merge { run } => cluster::merge(&run),
         Command::Check { file } => {
             let script = Script::read(&file)?;

@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 
 use crate::error::{Error, Result};
 use crate::file;
+
+/// The job of a process that no job of Slurm runs.
+pub const LOCAL: &str = "local";
 
 /// A process that does or did a shard.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -15,7 +19,7 @@ use crate::file;
 pub struct Attempt {
     /// The number of the shard
     pub shard: usize,
-    /// The scheduler's number of the job; `local` without one
+    /// Slurm's number of the job, as `ARRAY_INDEX`; without one, `local`
     pub job: String,
     /// How often the scheduler had started the job before
     pub restart: String,
@@ -31,6 +35,8 @@ pub struct Attempt {
     pub ended: Option<u64>,
     /// Its exit code
     pub code: Option<u8>,
+    /// How many results of the shard there were at its end
+    pub results: Option<usize>,
     #[serde(skip)]
     path: PathBuf,
 }
@@ -42,13 +48,17 @@ impl Attempt {
     /// The note cannot be written.
     pub fn start(folder: &Path, shard: usize, device: String) -> Result<Self> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let job = variable("SLURM_JOB_ID").unwrap_or_else(|| "local".to_owned());
+        let array = variable("SLURM_ARRAY_JOB_ID").zip(variable("SLURM_ARRAY_TASK_ID"));
+        let (job, host) = match array {
+            Some((array, index)) => (format!("{array}_{index}"), variable("SLURMD_NODENAME").unwrap_or_else(host)),
+            None => (LOCAL.to_owned(), host()),
+        };
         let restart = variable("SLURM_RESTART_COUNT").unwrap_or_else(|| "0".to_owned());
-        let host = variable("SLURMD_NODENAME").unwrap_or_else(host);
         let process = std::process::id();
         let path = folder.join(format!("{job}.{restart}.{host}.{process}.json"));
+        let started = now();
         let attempt =
-            Self { shard, job, restart, host, process, device, started: now(), ended: None, code: None, path };
+            Self { shard, job, restart, host, process, device, started, ended: None, code: None, results: None, path };
         attempt.write()?;
         Ok(attempt)
     }
@@ -57,9 +67,10 @@ impl Attempt {
     ///
     /// # Errors
     /// The note cannot be written.
-    pub fn end(mut self, code: u8) -> Result<()> {
+    pub fn end(mut self, code: u8, results: usize) -> Result<()> {
         self.ended = Some(now());
         self.code = Some(code);
+        self.results = Some(results);
         self.write()
     }
 
@@ -77,9 +88,18 @@ impl Attempt {
     }
 }
 
+/// Whether process `process` of this host is one that ran at `time`, in seconds since 1970: a later one may have its number.
+pub fn is_alive(process: u32, time: u64) -> bool {
+    let process = Pid::from_u32(process);
+    // What cannot be known counts as alive.
+    let Ok(mut system) = System::new() else { return true };
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[process]), true, ProcessRefreshKind::nothing());
+    system.process(process).is_some_and(|found| found.start_time() <= time && found.status() != ProcessStatus::Zombie)
+}
+
 /// This host's name.
 pub fn host() -> String {
-    sysinfo::System::host_name().unwrap_or_else(|_| "?".to_owned())
+    System::host_name().unwrap_or_else(|_| "?".to_owned())
 }
 
 /// Seconds since 1970.

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use super::Code;
 use super::attempt::{host, now};
 use super::run::Run;
+use super::submission::Submission;
 use crate::error::{Error, Result};
 use crate::interrupt::{self, GLANCE};
 
@@ -38,6 +39,9 @@ impl Local {
     /// The run's program cannot be started, its logs cannot be written; Ctrl-C, which the shards' processes get too: each
     /// stops after what it computes just then.
     pub fn run(self, run: &Run, shards: &[usize], tell: &mut dyn FnMut(usize, End)) -> Result<()> {
+        if !shards.is_empty() {
+            Submission::Process { host: host(), process: std::process::id(), started: now() }.note(run.folder())?;
+        }
         let mut waiting: Vec<(usize, usize)> = shards.iter().rev().map(|shard| (*shard, 0)).collect();
         let mut running: Vec<Running> = Vec::new();
         while !waiting.is_empty() || !running.is_empty() {

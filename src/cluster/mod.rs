@@ -3,11 +3,18 @@
 
 mod attempt;
 pub mod input;
+pub mod live;
 pub mod local;
+pub mod log;
 pub mod plan;
 pub mod print;
 mod record;
 pub mod run;
+pub mod settings;
+pub mod shared_disk;
+pub mod slurm;
+pub mod status;
+pub mod submission;
 
 /// The exit codes of a shard's process.
 pub struct Code;

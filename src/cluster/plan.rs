@@ -31,7 +31,7 @@ pub struct Plan {
 }
 
 /// A script with its arguments, as it was submitted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Work {
     /// The script's path as it was typed, which errors name
@@ -46,6 +46,16 @@ pub struct Work {
     pub allow: Vec<String>,
     /// What an evaluation may take, as typed after `--limit`
     pub limit: Option<String>,
+}
+
+impl Work {
+    /// The script's name without its folder and extension, in letters that every program takes.
+    pub fn stem(&self) -> String {
+        let stem = Path::new(&self.name).file_stem().unwrap_or_default().to_string_lossy();
+        let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '_' };
+        let stem: String = stem.chars().take(30).map(plain).collect();
+        if stem.is_empty() { "script".to_owned() } else { stem }
+    }
 }
 
 impl Plan {

@@ -3,13 +3,14 @@
 //!
 //! - `plan.json`: what to do; written once
 //! - `bin/lancet`: a copy of the program, so that it may be built anew meanwhile
+//! - `job.sbatch`, `merge.sbatch`: the scripts of Slurm's jobs; `slurm.json`: the settings that they were made with
+//! - `submitted.N.json`: who was asked to do shards or to merge
 //! - `store/`: results, one file per unit, as in the user's cache
 //! - `shards/K.json`: the record of a finished shard; `fails/K`: a line for each attempt that failed
 //! - `attempts/`, `log/`: who ran what where, and what it said
 //! - `merged.json`: the files that the merge wrote
 
 use std::fs;
-use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::attempt::Attempt;
 use super::plan::Plan;
 use super::record::Record;
+use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::file;
 
@@ -28,6 +30,9 @@ pub struct Run {
     plan: Plan,
     id: String,
 }
+
+/// Begins the line of `lancet submit` that names the folder.
+const ANNOUNCED: &str = "run: ";
 
 /// What a merge left.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,23 +48,28 @@ impl Run {
     /// # Errors
     /// A folder that holds another plan or cannot be written; the program cannot be copied.
     pub fn create(folder: &Path, plan: Plan) -> Result<Self> {
-        let folder = std::path::absolute(folder).map_err(|error| Error::io(folder, &error))?;
-        for name in ["store", "shards", "fails", "attempts", "log"] {
-            file::make_dir(&folder.join(name))?;
+        let run = Self::planned(folder, plan)?;
+        for name in ["bin", "store", "shards", "fails", "attempts", "log"] {
+            file::make_dir(&run.folder.join(name))?;
         }
-        let text = plan.text()?;
-        let path = folder.join("plan.json");
-        if !create(&path, &text).map_err(|error| Error::io(&path, &error))? {
-            let earlier = Self::open(&folder)?;
-            if earlier.plan != plan {
-                return Err(Error::new(format!("`{}` holds another run", folder.display()))
-                    .hint("choose another folder with `--run`, or go on with that one: lancet resume"));
-            }
-            return Ok(earlier);
+        let path = run.folder.join("plan.json");
+        if !path.exists() {
+            run.copy_program()?;
         }
-        let run = Self { id: plan.id()?, folder, plan };
-        run.copy_program()?;
+        if !file::create_text(&path, &run.plan.text()?)? && Self::open(folder)?.plan != run.plan {
+            return Err(Error::new(format!("`{}` holds another run", run.folder.display()))
+                .hint("choose another folder with `--run`, or go on with that one: lancet resume"));
+        }
         Ok(run)
+    }
+
+    /// A run whose folder may not exist.
+    ///
+    /// # Errors
+    /// No working folder; a path that is not UTF-8.
+    pub fn planned(folder: &Path, plan: Plan) -> Result<Self> {
+        let folder = std::path::absolute(folder).map_err(|error| Error::io(folder, &error))?;
+        Ok(Self { id: plan.id()?, folder, plan })
     }
 
     /// Opens a run.
@@ -82,6 +92,17 @@ impl Run {
         &self.folder
     }
 
+    /// What `lancet submit` says first.
+    pub fn announcement(&self) -> String {
+        format!("{ANNOUNCED}{}, {} shards", self.folder.display(), self.plan.shards)
+    }
+
+    /// The folder in what `lancet submit` says.
+    pub fn announced(text: &str) -> Option<PathBuf> {
+        let line = text.lines().find_map(|line| line.strip_prefix(ANNOUNCED))?;
+        line.rsplit_once(", ").map(|(folder, _)| PathBuf::from(folder))
+    }
+
     /// The plan.
     pub fn plan(&self) -> &Plan {
         &self.plan
@@ -90,6 +111,18 @@ impl Run {
     /// What identifies the run: the hash of its plan.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The name of its jobs: that of the script, and what tells the run from others, also of the same plan.
+    pub fn name(&self) -> String {
+        let stem = self.plan.work.stem();
+        let own = file::text_checksum(&format!("{} {}", self.id, self.folder.display()));
+        format!("{stem}-{}", &own[..8])
+    }
+
+    /// The name of the job that merges.
+    pub fn merge_name(&self) -> String {
+        format!("{}-merge", self.name())
     }
 
     /// The run's copy of the program.
@@ -134,6 +167,11 @@ impl Run {
     /// What a shard left, if it is done and its results are as it left them.
     pub fn done(&self, shard: usize) -> Option<Record> {
         Record::read(&self.record(shard), &self.id, shard, &self.store())
+    }
+
+    /// Whether a shard has said that it is done; unlike [`Run::done`] this reads no results.
+    pub fn is_noted(&self, shard: usize) -> bool {
+        self.record(shard).exists()
     }
 
     /// The shards that are not done, in order.
@@ -181,20 +219,26 @@ impl Run {
     fn copy_program(&self) -> Result<()> {
         let program = std::env::current_exe().map_err(|error| Error::new(format!("the program is gone: {error}")))?;
         let target = self.program();
-        let copied = fs::create_dir_all(self.folder.join("bin")).and_then(|()| fs::copy(&program, &target));
-        copied.map(|_| ()).map_err(|error| Error::io(&target, &error))
+        let draft = target.with_extension(std::process::id().to_string());
+        let copied = fs::copy(&program, &draft).and_then(|_| fs::rename(&draft, &target));
+        copied.map_err(|error| Error::io(&target, &error))
     }
-}
 
-/// Writes a file that does not exist yet; false if it does. Another process finds it whole or not at all.
-fn create(path: &Path, text: &str) -> std::io::Result<bool> {
-    let mut draft = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
-    draft.write_all(text.as_bytes())?;
-    draft.as_file().sync_all()?;
-    match draft.persist_noclobber(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error.error),
+    /// The settings of the run's jobs, if it was handed to Slurm.
+    ///
+    /// # Errors
+    /// Settings that cannot be read.
+    pub fn settings(&self) -> Result<Option<Settings>> {
+        let path = self.folder.join("slurm.json");
+        path.exists().then(|| Settings::parse(&file::read_text(&path)?)).transpose()
+    }
+
+    /// Keeps the settings of the run's jobs.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep_settings(&self, settings: &Settings) -> Result<()> {
+        file::write_text(&self.folder.join("slurm.json"), &settings.text()?)
     }
 }
 

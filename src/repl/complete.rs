@@ -194,6 +194,7 @@ fn matching(mut names: Vec<String>, word: &str) -> Vec<Pair> {
 mod tests {
     use super::*;
     use crate::bind::handle::HANDLES;
+    use crate::cluster::plan::{Plan, Work};
     use crate::session::{Options, ScriptError};
 
     fn complete(session: &Session, line: &str) -> Vec<String> {
@@ -225,6 +226,10 @@ mod tests {
     fn handles() -> Session {
         let mut session = session();
         let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models/llama2");
+        let run = tempfile::tempdir().expect("folder");
+        let plan = Plan::new(Work::default(), 2, Vec::new()).and_then(|plan| plan.text());
+        std::fs::write(run.path().join("plan.json"), plan.expect("a plan")).expect("written");
+        let run = run.path().display();
         let text = format!(
             "let the_model = load_model(`{model}`);
             let the_cache = the_model.run_with_cache([1, 2]).cache;
@@ -246,6 +251,7 @@ mod tests {
             let the_prefix = the_model.prefix([1, 2]);
             let the_weights = the_model.blocks[0];
             let ones = #{{ W_enc: ones([2, 3]), b_enc: ones([3]), W_dec: ones([3, 2]), b_dec: ones([2]) }};
+            let the_run = open_run(`{run}`);
             let the_texts = read_texts(`README.md`);
             let the_sae = new_sae(ones, #{{ apply_b_dec_to_input: true }});"
         );
@@ -272,6 +278,7 @@ mod tests {
             ("paths", "starts"),
             ("prefix", "len()"),
             ("progress", "tick("),
+            ("run", "status()"),
             ("sae", "encode("),
             ("scores", "by_query"),
             ("table", "row("),

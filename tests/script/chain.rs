@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use lancet::catalog::{Entry, Kind};
+use lancet::cluster::plan::{Plan, Work};
 use lancet::session::{ScriptError, Session};
 
 use crate::support::{generator, session, small_model};
@@ -33,6 +34,7 @@ const VALUES: &[(&str, &str)] = &[
     ("circuit", "circuit"),
     ("scores", "scores"),
     ("sae", "own"),
+    ("run", "submitted"),
     ("texts", "read_texts(\"README.md\")"),
 ];
 const PREPARE: &str = r#"
@@ -99,7 +101,10 @@ fn chains_of_two_and_three_steps_mean_what_their_steps_mean() {
     let folder = small_model();
     let mut session = session();
     let load = format!("let model = load_model({:?}, #{{ init: \"random\", seed: 1 }});", folder.path().join("small"));
-    for part in [load.as_str(), PREPARE] {
+    let plan = Plan::new(Work::default(), 2, Vec::new()).and_then(|plan| plan.text());
+    std::fs::write(folder.path().join("plan.json"), plan.expect("a plan")).expect("written");
+    let open = format!("let submitted = open_run({:?});", folder.path());
+    for part in [load.as_str(), open.as_str(), PREPARE] {
         let outcome = session.eval("prepare", part);
         assert!(outcome.is_ok(), "{:?}", outcome.err());
     }
