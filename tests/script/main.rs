@@ -18,6 +18,7 @@ mod plot;
 mod plot_cells;
 mod plot_panels;
 mod plot_views;
+mod shards;
 mod small_model;
 mod study;
 mod task;
