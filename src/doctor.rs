@@ -128,10 +128,10 @@ impl Report<'_> {
                     }
                     Ok(_) => {
                         let broken = Error::new(format!("`{}` has a wrong checksum", path.display()));
-                        self.failure(model.name, &broken.hint("`make setup` fetches it again"))?;
+                        self.failure(model.name, &broken.hint("`lancet data smollm2` fetches it again"))?;
                     }
                     Err(_) if !path.exists() => {
-                        self.problem(model.name, &absent.hint("`make setup` fetches it"))?;
+                        self.problem(model.name, &absent.hint("`lancet data smollm2` fetches it"))?;
                     }
                     Err(error) => self.failure(model.name, &error)?,
                 }

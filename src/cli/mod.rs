@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 use crate::access::Access;
 use crate::access::permission::{self, Permission};
+use crate::data::fetch::checkpoint;
 use crate::data::fetch::dataset::{self, Datasets};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -160,9 +161,9 @@ enum Command {
         #[arg(long, value_name = "FOLDER")]
         book: Option<PathBuf>,
     },
-    /// Fetch a data set; without NAME, list all
+    /// Fetch a data set, or the built-in model smollm2; without NAME, list the data sets
     Data {
-        /// The data set
+        /// The data set, or smollm2
         name: Option<String>,
     },
     /// Check this machine: libraries, devices, memory
@@ -380,11 +381,16 @@ fn stopped(error: &Error) -> Result<u8, u8> {
     }
 }
 
-/// Fetches a data set, if one is named, and lists all data sets.
+/// Fetches the built-in checkpoint, or a data set, if one is named, and lists all data sets.
 fn data(name: Option<&str>) -> Result<(), Error> {
     let datasets = Datasets::from_env()?;
-    if let Some(name) = name {
-        datasets.fetch(dataset::named(name)?)?;
+    match name {
+        Some(checkpoint::NAME) => {
+            output::line(&format!("{} is in {}", checkpoint::NAME, checkpoint::fetch()?.display()));
+            return Ok(());
+        }
+        Some(name) => drop(datasets.fetch(dataset::named(name)?)?),
+        None => {}
     }
     datasets.list(&mut output::Stdout).map_err(|error| Error::new(format!("the list cannot be written: {error}")))
 }

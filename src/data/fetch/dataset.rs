@@ -7,14 +7,13 @@ use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
 
 use super::index::Index;
+use super::metered::Metered;
 use super::pip;
 use crate::cache::{self, Cache};
 use crate::data::record;
 use crate::error::{Error, Result, nearest};
 use crate::file::{checksum, is_plain, write_atomic};
-use crate::http::Content;
 use crate::interrupt;
-use crate::progress::Progress;
 
 /// Files of a source archive of the Python package index.
 #[derive(Debug)]
@@ -191,11 +190,8 @@ impl Datasets {
         }
         let index = Index::new(&self.index.index_url()?)?;
         let download = index.open(&index.find(dataset.package, dataset.archive)?)?;
-        let bar = Progress::new(download.length.unwrap_or(dataset.bytes) / MEGABYTE, "MB");
-        let content = Metered { content: download.content, bar: bar.clone(), left_over: 0 };
-        let files = extract(content, dataset);
-        bar.finish();
-        for (file, bytes) in files? {
+        let content = Metered::new(download, dataset.bytes);
+        for (file, bytes) in extract(content, dataset)? {
             write_atomic(&folder.join(file.name), |out| out.write_all(&bytes))?;
         }
         Ok(folder)
@@ -233,24 +229,4 @@ fn extract(archive: impl Read, dataset: &Dataset) -> Result<Vec<(&DataFile, Vec<
     let missing = dataset.files.iter().find(|file| !found.iter().any(|(known, _)| known.name == file.name));
     let missing = missing.map_or("a file", |file| file.member);
     Err(Error::new(format!("`{}` has no `{missing}`; nothing was written", dataset.archive)))
-}
-
-const MEGABYTE: u64 = 1_000_000;
-
-/// Counts the bytes read, and stops after Ctrl-C.
-struct Metered {
-    content: Content,
-    bar: Progress,
-    left_over: u64,
-}
-
-impl Read for Metered {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        interrupt::check().map_err(io::Error::other)?;
-        let length = self.content.read(buffer)?;
-        self.left_over += length as u64;
-        self.bar.tick(self.left_over / MEGABYTE);
-        self.left_over %= MEGABYTE;
-        Ok(length)
-    }
 }
