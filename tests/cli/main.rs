@@ -7,6 +7,7 @@ mod support;
 mod access;
 mod adapter;
 mod audit;
+mod checkpoint;
 mod command_line;
 mod dataset;
 mod dist;
