@@ -7,7 +7,7 @@ sample, the rest is fixed. Processor time is counted, so that other work on the 
 rate of this processor's matrix product, a sample costs so many operations as the processor could have done; on another
 model it costs more by a ratio that depends on what the experiment does (see KINDS), and a GPU does them at the rate below.
 Only the first two columns of the first table are measured; all others are computed. Writes out/bench/scale/scale.json and
-prints the tables of docs/src/scale.md.
+prints the tables of docs/scale.md.
 """
 
 import argparse

@@ -200,7 +200,7 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 pub fn create_text(path: &Path, text: &str) -> Result<bool> {
     access::check_write(path)?;
     let create = || {
-        let mut draft = NamedTempFile::new_in(folder_of(path))?;
+        let mut draft = usual(0o666).tempfile_in(folder_of(path))?;
         draft.write_all(text.as_bytes())?;
         draft.as_file().sync_all()?;
         match draft.persist_noclobber(path) {

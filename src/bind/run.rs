@@ -220,7 +220,7 @@ mod functions {
     pub fn wait(run: &mut RunHandle) -> ScriptResult<Map> {
         loop {
             let status = Status::of(&run.0)?;
-            if status.unknown.is_none() && !status.is_live() {
+            if status.is_done() || (status.unknown.is_none() && !status.is_live()) {
                 return Ok(describe(status));
             }
             interrupt::sleep(PAUSE)?;

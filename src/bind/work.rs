@@ -64,6 +64,19 @@ mod functions {
         Ok(share::has_unit(index, count, Path::new(file)))
     }
 
+    /// Calls `work` and returns its result. In a shard of a submitted run nothing in it is left to other shards, as in a unit
+    /// of the work (see `has_unit`).
+    ///
+    /// # Example
+    /// ```rhai
+    /// assert_eq(undivided(|| 1 + 1), 2);
+    /// ```
+    #[rhai_fn(return_raw, volatile)]
+    pub fn undivided(context: NativeCallContext, work: FnPtr) -> ScriptResult<Dynamic> {
+        let _whole = (share::current() != Share::Nothing).then(|| share::enter(Share::Whole));
+        work.call_within_context::<Dynamic>(&context, ())
+    }
+
     /// Ends a shard of a submitted run: what follows is done once, when the results of all shards are merged. Elsewhere it
     /// does nothing.
     ///

@@ -227,6 +227,8 @@ pub fn main() -> ExitCode {
     if let Some(folder) = run_folder.and_then(|folder| std::path::absolute(folder).ok()) {
         // SAFETY: no other thread has been started.
         unsafe { std::env::set_var("LANCET_STORE", folder.join("store")) };
+        // SAFETY: as above.
+        unsafe { std::env::set_var("LANCET_RUN", folder) };
     }
     catch_interrupts();
     let thread = std::thread::Builder::new().name("script".into()).stack_size(session::engine::STACK_BYTES);

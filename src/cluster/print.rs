@@ -17,17 +17,19 @@ pub fn commands(run: &Run, shards: &[usize]) -> String {
          export HF_HUB_OFFLINE=1\n\
          {library}\n\
          # GNU parallel: as many at once as -j says\n\
-         parallel -j 2 --retries 3 {program} shard {folder} ::: {list}\n\n\
+         parallel -q -j 2 --retries 3 {program} shard {folder} ::: {list}\n\n\
          # HyperQueue\n\
          hq submit --array {spread} --resource gpus/nvidia=1 --crash-limit 3 {program} shard {folder} auto\n\n\
          # Kubernetes: the part of an indexed job that matters; the folder is on a volume that all pods mount\n\
          spec:\n  completionMode: Indexed\n  completions: {count}\n  parallelism: 8\n  backoffLimitPerIndex: 3\n  \
          podFailurePolicy:\n    rules:\n    - action: FailIndex\n      onExitCodes: {{ operator: In, values: [{final_code}] }}\n  \
          template:\n    spec:\n      restartPolicy: Never\n      containers:\n      - name: shard\n        \
-         command: [{program:?}, shard, {folder:?}, auto]\n\n\
+         command: [{plain_program:?}, shard, {plain_folder:?}, auto]\n\n\
          # At the end\n\
          {program} merge {folder}\n",
         list = list.join(" "),
+        plain_program = run.program().display().to_string(),
+        plain_folder = run.folder().display().to_string(),
         final_code = super::Code::FINAL,
     )
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::input::Input;
 use crate::error::{Error, Result};
 use crate::file;
 
@@ -17,6 +18,8 @@ pub struct Record {
     pub shard: usize,
     /// What computed it, such as the model of the GPU
     pub device: String,
+    /// The files that it read beside those of the plan
+    pub inputs: Vec<Input>,
     /// Its results
     pub results: Vec<Kept>,
 }
@@ -32,11 +35,18 @@ pub struct Kept {
 }
 
 impl Record {
-    /// The record of a shard whose results are `files` of `store`.
+    /// The record of a shard that read `inputs` and whose results are `files` of `store`.
     ///
     /// # Errors
     /// A file that cannot be read or is not in the store.
-    pub fn of(run: String, shard: usize, device: String, store: &Path, files: &[PathBuf]) -> Result<Self> {
+    pub fn of(
+        run: String,
+        shard: usize,
+        device: String,
+        inputs: Vec<Input>,
+        store: &Path,
+        files: &[PathBuf],
+    ) -> Result<Self> {
         let kept = |path: &PathBuf| {
             let within = path.strip_prefix(store).map_err(|_| {
                 Error::new(format!("`{}` is not in the run's store", path.display()))
@@ -44,7 +54,7 @@ impl Record {
             })?;
             Ok(Kept { path: within.to_path_buf(), sha256: file::checksum(path)? })
         };
-        Ok(Self { run, shard, device, results: files.iter().map(kept).collect::<Result<_>>()? })
+        Ok(Self { run, shard, device, inputs, results: files.iter().map(kept).collect::<Result<_>>()? })
     }
 
     /// The record in a file, if it is whole, of this run and shard, and all its results are as they were.

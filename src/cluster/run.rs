@@ -10,6 +10,7 @@
 //! - `attempts/`, `log/`: who ran what where, and what it said
 //! - `merged.json`: the files that the merge wrote
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +18,7 @@ use std::process::Command;
 use serde::{Deserialize, Serialize};
 
 use super::attempt::Attempt;
+use super::input::Input;
 use super::plan::Plan;
 use super::record::Record;
 use super::settings::Settings;
@@ -179,12 +181,15 @@ impl Run {
         (0..self.plan.shards).filter(|shard| self.done(*shard).is_none()).collect()
     }
 
-    /// Records that a shard is done with these results.
+    /// Records that a shard is done, which files it `read`, and its results.
     ///
     /// # Errors
     /// A result that cannot be read; the record cannot be written.
-    pub fn finish(&self, shard: usize, device: String, results: &[PathBuf]) -> Result<()> {
-        Record::of(self.id.clone(), shard, device, &self.store(), results)?.write(&self.record(shard))
+    pub fn finish(&self, shard: usize, device: String, read: &BTreeSet<PathBuf>, results: &[PathBuf]) -> Result<()> {
+        let is_planned = |path: &PathBuf| self.plan.inputs.iter().any(|input| input.path == *path);
+        let is_input = |path: &&PathBuf| path.is_file() && !path.starts_with(&self.folder) && !is_planned(path);
+        let inputs = read.iter().filter(is_input).map(|path| Input::of(path)).collect::<Result<_>>()?;
+        Record::of(self.id.clone(), shard, device, inputs, &self.store(), results)?.write(&self.record(shard))
     }
 
     /// Records the files that the merge wrote.

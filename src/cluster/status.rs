@@ -149,8 +149,7 @@ impl Status {
     /// What to do next, if it is for the user to do.
     fn next(&self) -> Option<String> {
         let folder = quoted(&self.folder.display().to_string());
-        let killed =
-            |state: &Shard| matches!(state, Shard::Failed(why) if why.contains("137") || why.contains("killed"));
+        let killed = |state: &Shard| matches!(state, Shard::Failed(why) if why.starts_with("exit 137") || why.contains("killed"));
         let is_final = |state: &Shard| matches!(state, Shard::Failed(why) if why.starts_with(FINAL));
         let lacks = |state: &Shard| matches!(state, Shard::Failed(_) | Shard::Missing);
         if self.unknown.is_some() || self.is_done() {

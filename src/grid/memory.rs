@@ -39,7 +39,7 @@ impl Size {
         }
         let seen = |set: &Set| seen_by_suffix(set, self.site, config.n_layers);
         let sets: Vec<Set> = set::all(&elements, &possible().copied().collect::<Vec<_>>()).iter().map(seen).collect();
-        Ok(Tree::new(&sets, config.n_layers).size() as f64 * (self.samples * self.suffix.max(1)) as f64)
+        Ok(Tree::new(&sets, config.n_layers).size() as f64 * self.samples as f64 * self.suffix.max(1) as f64)
     }
 }
 

@@ -57,9 +57,8 @@ impl Store {
             Origin::Mean => samples.iter().for_each(|sample| common.list("mean", &sample.source)),
             Origin::Vectors(vectors) => {
                 for vector in vectors.iter() {
-                    let own = vector.f_to_kind(model.decoder.kind)?;
-                    common.list("shape", own.size());
-                    common.list("vector", raw::bit_sums(&own)?);
+                    common.list("shape", vector.size());
+                    common.field("vector", format!("{:x}", Sha256::digest(raw::bytes(vector, model.decoder.kind)?)));
                 }
             }
             Origin::Source(_) | Origin::Zero | Origin::Resample(_) => {}
@@ -111,10 +110,14 @@ impl Store {
 
     /// Stores the batch's cells: the hash of the rest, then the numbers of each cell in order, but that of a function, 8
     /// bytes each, little-endian.
+    /// What another process has stored meanwhile stays.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn put(&self, batch: usize, cells: &[Vec<Cell>]) -> Result<()> {
+        if self.get(batch, cells.len(), cells.first().map_or(0, Vec::len)).is_some() {
+            return Ok(());
+        }
         let mut content = Vec::new();
         for Cell { logit, rank, log_sum_exp, mean, against, kl, closure: _ } in cells.iter().flatten() {
             content.extend(logit.to_le_bytes());

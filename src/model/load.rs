@@ -20,6 +20,8 @@ use crate::interrupt;
 
 /// Numbers that are looked at together.
 const NUMBERS: i64 = 1 << 18;
+/// On a GPU each part is waited for.
+const NUMBERS_ON_GPU: i64 = 1 << 24;
 
 /// Builds the decoder that `config` describes, each part on its device.
 ///
@@ -85,7 +87,8 @@ pub fn decoder(config: Config, source: &dyn WeightSource, kind: Kind, placement:
 
 /// Whether all numbers of a loaded tensor are finite. libtorch adds up a copy in float64, so that they are taken in parts.
 fn is_finite(tensor: &Tensor) -> Result<bool> {
-    for part in tensor.f_contiguous()?.f_view([-1])?.f_split(NUMBERS, 0)? {
+    let numbers = if tensor.device() == Device::Cpu { NUMBERS } else { NUMBERS_ON_GPU };
+    for part in tensor.f_contiguous()?.f_view([-1])?.f_split(numbers, 0)? {
         if !part.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
             return Ok(false);
         }

@@ -25,7 +25,8 @@ pub type Bytes<'a> = dyn Fn(&Placement, Kind) -> Vec<(Device, f64)> + 'a;
 /// The devices of this machine, or of one that is planned for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Machine {
-    gpus: Vec<Device>,
+    /// Its GPUs; None: those of this machine, which are looked for only when they are asked for
+    gpus: Option<Vec<Device>>,
     /// The bytes that a device may take at most; None: what is free there
     limit: Option<f64>,
 }
@@ -33,12 +34,16 @@ pub struct Machine {
 impl Machine {
     /// This machine, where a device may take `limit` bytes at most, or what is free.
     pub fn this(limit: Option<f64>) -> Self {
-        Self { gpus: device::gpus(), limit }
+        Self { gpus: None, limit }
     }
 
     /// A machine with so many GPUs of `bytes` each.
     pub fn with_gpus(count: usize, bytes: f64) -> Self {
-        Self { gpus: (0..count).map(Device::Cuda).collect(), limit: Some(bytes) }
+        Self { gpus: Some((0..count).map(Device::Cuda).collect()), limit: Some(bytes) }
+    }
+
+    fn gpus(&self) -> Vec<Device> {
+        self.gpus.clone().unwrap_or_else(device::gpus)
     }
 
     /// The bytes that a device can take, as far as they are known.
@@ -56,9 +61,18 @@ impl Machine {
     /// An unknown device, or one that the machine lacks; a split beside a named device, or over fewer than two GPUs.
     pub fn places(&self, options: &LoadOptions) -> Result<Places> {
         if !options.split {
-            return match (options.device.as_str(), self.gpus.first()) {
-                ("auto" | "cuda", Some(first)) => Ok(Places::One(*first)),
-                (name, _) => device::parse_device(name).map(Places::One),
+            let number = |name: &str| name.strip_prefix("cuda:").and_then(|digits| digits.parse::<usize>().ok());
+            return match (options.device.as_str(), &self.gpus) {
+                ("auto" | "cuda", Some(gpus)) if !gpus.is_empty() => Ok(Places::One(gpus[0])),
+                (name, Some(gpus)) => match number(name) {
+                    Some(number) if number < gpus.len() => Ok(Places::One(gpus[number])),
+                    Some(_) => Err(Error::new(format!(
+                        "device `{name}`: the machine that is planned for has {} GPUs",
+                        gpus.len()
+                    ))),
+                    None => device::parse_device(name).map(Places::One),
+                },
+                (name, None) => device::parse_device(name).map(Places::One),
             };
         }
         if options.device != "auto" {
@@ -68,7 +82,7 @@ impl Machine {
             ))
             .hint("leave `device` out; `CUDA_VISIBLE_DEVICES` chooses the GPUs that a process sees"));
         }
-        match (self.gpus.as_slice(), device::cuda().problem()) {
+        match (self.gpus().as_slice(), device::cuda().problem()) {
             ([], Some(problem)) => Err(problem.context("`device_map: \"split\"`")),
             ([] | [_], _) => Err(Error::new("`device_map: \"split\"` needs two GPUs at least, and there is only one")
                 .hint("leave it out: the whole model then goes to `cuda:0`")),
@@ -83,17 +97,18 @@ impl Machine {
             Places::Split => {
                 // Where the system does not report what is free, devices count as equal.
                 let room = |device: &Device| (*device, self.room(*device).unwrap_or(1.0));
-                Placement::split(counts, &self.gpus.iter().map(room).collect::<Vec<_>>())
+                Placement::split(counts, &self.gpus().iter().map(room).collect::<Vec<_>>())
             }
         }
     }
 
     /// All choices.
     fn choices(&self) -> Vec<Places> {
-        let split = (self.gpus.len() > 1).then_some(Places::Split);
+        let gpus = self.gpus();
+        let split = (gpus.len() > 1).then_some(Places::Split);
         // A limit is one of the devices asked for.
         let cpu = self.limit.is_none().then_some(Places::One(Device::Cpu));
-        self.gpus.iter().copied().map(Places::One).chain(split).chain(cpu).collect()
+        gpus.into_iter().map(Places::One).chain(split).chain(cpu).collect()
     }
 
     /// The first device without room, and the bytes that it would have to take.

@@ -121,6 +121,15 @@ impl Arithmetic for Tensor {
     }
 }
 
+/// The bytes of a tensor's numbers in the dtype `kind`, in order.
+///
+/// # Errors
+/// A libtorch error, such as too little memory.
+pub fn bytes(tensor: &Tensor, kind: Kind) -> Result<Vec<u8>> {
+    let flat = tensor.f_to_device(Device::Cpu)?.f_to_kind(kind)?.f_contiguous()?.f_view([-1])?;
+    Ok(Vec::try_from(flat.f_view_dtype(Kind::Uint8)?)?)
+}
+
 /// Sums over a tensor's bits, plain and weighted by place. Integers, so that neither the device nor the order matters.
 ///
 /// # Errors

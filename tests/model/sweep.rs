@@ -277,6 +277,17 @@ fn grids_of_given_vectors_are_stored() {
     assert_eq!(again.patched.logit, fresh.patched.logit);
     request.origin = vectors(1.0 + f64::EPSILON);
     assert_eq!(compute(&model, &request).plan.stored, 0);
+
+    // The same numbers at other places, whose sum weighted by place is the same too.
+    for places in [[0, 3], [1, 2]] {
+        let vector = Tensor::zeros([model.config().d_model], (Kind::Double, Device::Cpu));
+        for place in places {
+            let _ = vector.get(place).fill_(5.0);
+        }
+        let all = (0..model.config().n_layers).map(|_| vector.shallow_clone()).collect();
+        request.origin = Origin::Vectors(Rc::new(all));
+        assert_eq!(compute(&model, &request).plan.stored, 0, "{places:?}");
+    }
 }
 
 /// The keys of stored cells and of models are written out field by field, so that nothing but a version changes them.

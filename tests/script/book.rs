@@ -345,7 +345,7 @@ fn complaint(line: &str, workplace: &Path) -> Option<String> {
             let unknown = arguments.iter().find(|word| !is_assignment(word) && !exists(word));
             unknown.map(|target| format!("there is no target `{target}`"))
         }
-        "cargo" | "cd" | "git" | "export" | "source" => None,
+        "cargo" | "cd" | "git" | "export" | "source" | "uv" | "pip" | "tar" => None,
         _ => Some(format!("`{program}` is not a command that the pages use")),
     }
 }

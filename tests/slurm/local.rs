@@ -97,6 +97,40 @@ pub fn errors_of_the_script() {
     assert!(good(&run.call(None, "logs", &["2"])).contains("a wrong shape"));
 }
 
+/// What only a shard reads is compared when the shards are merged.
+pub fn changed_late_input() {
+    let run = Run::new(1);
+    let text = "let keys = [0, 1].map(|n| #{ computation: \"late 1\", number: n });
+        let found = kept::values(keys, |n| read_text(\"late.txt\"));
+        write_json(\"found.json\", found);";
+    fs::write(run.path().join("late.rhai"), text).unwrap();
+    let lancet = |words: &[&str]| run.lancet(None).args(words).output().unwrap();
+    good(&lancet(&["submit", "late.rhai", "--run", "run", "--shards", "2", "--engine", "print"]));
+    for (shard, text) in [("0", "one"), ("1", "two")] {
+        fs::write(run.path().join("late.txt"), text).unwrap();
+        good(&lancet(&["shard", "run", shard]));
+    }
+    let merged = lancet(&["merge", "run"]);
+    assert!(!merged.status.success() && said(&merged).contains("late.txt` has changed"), "{}", said(&merged));
+    assert!(!run.path().join("found.json").exists());
+}
+
+/// A value whose computation could itself be divided is one shard's as a whole.
+pub fn work_within_a_unit() {
+    let run = Run::new(1);
+    let text = "let keys = |name, count| (0..count).map(|n| #{ computation: name, number: n });
+        let found = kept::values(keys.call(\"outer 1\", 3), |outer| {
+            kept::values(keys.call(`inner ${outer}`, 4), |inner| outer * 10 + inner)
+        });
+        write_json(\"found.json\", found);";
+    fs::write(run.path().join("nested.rhai"), text).unwrap();
+    let options = ["submit", "nested.rhai", "--run", "run", "--shards", "3", "--engine", "local"];
+    good(&run.lancet(None).args(options).output().unwrap());
+    let found: Vec<Vec<i64>> =
+        serde_json::from_str(&fs::read_to_string(run.path().join("found.json")).unwrap()).unwrap();
+    assert_eq!(found, [[0, 1, 2, 3], [10, 11, 12, 13], [20, 21, 22, 23]]);
+}
+
 pub fn changed_input() {
     let run = Run::new(1);
     fs::write(run.path().join("data.txt"), "one").unwrap();

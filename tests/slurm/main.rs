@@ -52,6 +52,8 @@ fn main() {
         ("told_to_stop", local::told_to_stop),
         ("errors_of_the_script", local::errors_of_the_script),
         ("changed_input", local::changed_input),
+        ("changed_late_input", local::changed_late_input),
+        ("work_within_a_unit", local::work_within_a_unit),
         ("automatic_number", local::automatic_number),
         ("dry_run", local::dry_run),
         ("from_a_script", local::from_a_script),

@@ -37,7 +37,7 @@ fn work(options: &mut Options) -> Result<Work> {
         }
         (Some(sizes), Some(length)) => Some(Size {
             site: site(options)?,
-            sizes: sizes.into_iter().map(|size| size.max(0) as usize).collect(),
+            sizes: sizes.into_iter().map(whole).collect::<Result<_>>()?,
             samples: positive(options, "samples")?.unwrap_or(SAMPLES_AT_ONCE as i64),
             suffix: length - 1,
         }),
@@ -51,6 +51,14 @@ fn work(options: &mut Options) -> Result<Work> {
     })
 }
 
+fn whole(size: i64) -> Result<usize> {
+    usize::try_from(size)
+        .map_err(|_| Error::new(format!("option `sizes` has {size}")).hint("sizes of sets, such as [1, 2]"))
+}
+
+/// The most GPUs that a machine is planned with.
+const MOST_GPUS: i64 = 1024;
+
 /// The machine that is planned for, and whether what does not fit there is refused.
 fn machine(options: &mut Options) -> Result<(Machine, bool)> {
     let limit = options.number("limit")?;
@@ -59,6 +67,9 @@ fn machine(options: &mut Options) -> Result<(Machine, bool)> {
     }
     match (positive(options, "gpus")?, limit) {
         (None, limit) => Ok((Machine::this(limit), limit.is_some())),
+        (Some(gpus), _) if gpus > MOST_GPUS => {
+            Err(Error::new(format!("option `gpus` is {gpus}")).hint(format!("at most {MOST_GPUS}")))
+        }
         (Some(gpus), Some(limit)) => Ok((Machine::with_gpus(gpus as usize, limit), true)),
         (Some(_), None) => Err(Error::new("`gpus` plans for another machine, and the memory of its GPUs is not said")
             .hint("give `limit`, the bytes of each, such as 80e9")),

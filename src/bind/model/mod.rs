@@ -42,6 +42,7 @@ use super::handle::Handle;
 use super::map::map;
 use super::module;
 use super::option::Options;
+use crate::access;
 use crate::catalog::topic::Topic;
 use crate::device::device_name;
 use crate::error::{Error, Result};
@@ -133,7 +134,10 @@ pub fn complete_hook(receiver: &Dynamic, method: &str) -> Vec<String> {
 fn load(id: &str, options: Map) -> Result<Model> {
     let load = Options::read("load_model", options, load_options)?;
     if share::current() == Share::Nothing {
-        LanguageModel::files(id, &load)?.iter().for_each(|path| noted::read(path));
+        for path in LanguageModel::files(id, &load)? {
+            access::check_read(&path)?;
+            noted::read(&path);
+        }
         return Err(Error::Deferred);
     }
     Ok(Model(Rc::new(LanguageModel::load(id, &load)?)))

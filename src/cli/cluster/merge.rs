@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Ended, bounds_of, complain, finish, script_of, start, stopped};
 use crate::access::{self, Access};
 use crate::cli::Code as Exit;
+use crate::cluster::input::Input;
 use crate::cluster::print::quoted;
 use crate::cluster::run::{Run, ranges};
 use crate::cluster::{Code, shared_disk};
@@ -16,11 +17,13 @@ pub fn merge(folder: &Path) -> Ended {
     let run = Run::open(folder).map_err(|error| complain(&error))?;
     let plan = run.plan();
     let mut devices = BTreeSet::new();
+    let mut inputs = Vec::new();
     let mut missing: Vec<usize> = (0..plan.shards).collect();
     let mut look = || {
         missing.retain(|shard| match run.done(*shard) {
             Some(record) => {
                 devices.insert(record.device);
+                inputs.extend(record.inputs);
                 false
             }
             None => true,
@@ -41,7 +44,7 @@ pub fn merge(folder: &Path) -> Ended {
             "warning: the shards ran on different devices, whose numbers differ a little: {list}"
         ));
     }
-    plan.check_inputs().map_err(|error| complain(&error))?;
+    plan.inputs.iter().chain(&inputs).try_for_each(Input::check).map_err(|error| complain(&error))?;
     let script = script_of(&plan.work)?;
     let mut session = start(script.options(plan.work.arguments.clone(), bounds_of(&plan.work)?)?)?;
     noted::start();

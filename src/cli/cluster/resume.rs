@@ -21,7 +21,10 @@ pub fn resume(folder: &Path, words: &SchedulerWords) -> Ended {
         let engine = match (words.engine, &kept) {
             (Some(engine), _) => engine,
             (None, Some(_)) => Engine::Slurm,
-            (None, None) => Engine::Local,
+            (None, None) => {
+                output::error_line("the run was not given to Slurm: the shards run on this machine (--engine local)");
+                Engine::Local
+            }
         };
         let mut settings = kept.map_or_else(Settings::of_site, Ok)?;
         settings.change(changes);

@@ -1,5 +1,6 @@
 //! `lancet shard`: does one shard of a run, or the rest of it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::interrupt::{self, GLANCE};
 use crate::session::ScriptError;
 use crate::share::{self, Piece, Share};
-use crate::{device, output};
+use crate::{device, noted, output};
 
 /// The signal by which this process was told to stop; 0 if it was not.
 static TOLD: AtomicI32 = AtomicI32::new(0);
@@ -35,10 +36,12 @@ pub fn shard(folder: &Path, shard: &str) -> Ended {
         let before = before.filter_map(|attempt| attempt.results).max();
         let attempt = run.start(shard, device::processors())?;
         output::line(&format!("shard {shard}: process {} on {}", attempt.process, attempt.host));
+        noted::start();
         let outcome = evaluate(&run, shard);
+        let read = noted::take().read;
         let results: Vec<PathBuf> = share::take_results().into_iter().collect();
         let left = results.iter().filter(|path| path.exists()).count();
-        let outcome = outcome.and_then(|()| finish(&run, shard, &results));
+        let outcome = outcome.and_then(|()| finish(&run, shard, &read, &results));
         // One that gets nowhere in the time of its job would be started for ever.
         let outcome = match outcome {
             Err(Code::STOPPED) if TOLD.load(Ordering::Relaxed) == SIGUSR1 && left <= before.unwrap_or(0) => {
@@ -91,8 +94,8 @@ fn evaluate(run: &Run, shard: usize) -> std::result::Result<(), u8> {
 }
 
 /// Records that the shard is done.
-fn finish(run: &Run, shard: usize, results: &[PathBuf]) -> Ended {
-    match run.finish(shard, device::processors(), results) {
+fn finish(run: &Run, shard: usize, read: &BTreeSet<PathBuf>, results: &[PathBuf]) -> Ended {
+    match run.finish(shard, device::processors(), read, results) {
         Ok(()) => {
             output::line(&format!("shard {shard}: done, {} results", results.len()));
             Ok(Code::DONE)
@@ -102,9 +105,12 @@ fn finish(run: &Run, shard: usize, results: &[PathBuf]) -> Ended {
     }
 }
 
-/// Whether the cause of an error may be gone in another attempt, on another machine: memory, a device, a disk.
+/// Whether the cause of an error may be gone in another attempt, on another machine: memory, a device, a disk. What is
+/// not there, may not be touched or is no file or folder stays so.
 fn may_pass(message: &str) -> bool {
-    ["memory", "CUDA", "cuDNN", "CUBLAS", "os error"].iter().any(|word| message.contains(word))
+    let stays = ["(os error 2)", "(os error 13)", "(os error 20)", "(os error 21)"];
+    let passes = ["out of memory", "not enough free memory", "CUDA", "cuDNN", "CUBLAS", "os error"];
+    !stays.iter().any(|word| message.contains(word)) && passes.iter().any(|word| message.contains(word))
 }
 
 /// Asks the evaluation to stop once SIGUSR1 (the end of the job's time is near) or SIGTERM comes.
