@@ -102,6 +102,7 @@ pub fn changed_late_input() {
     let run = Run::new(1);
     let text = "let keys = [0, 1].map(|n| #{ computation: \"late 1\", number: n });
         let found = kept::values(keys, |n| read_text(\"late.txt\"));
+        leave_rest_to_merge();
         write_json(\"found.json\", found);";
     fs::write(run.path().join("late.rhai"), text).unwrap();
     let lancet = |words: &[&str]| run.lancet(None).args(words).output().unwrap();
