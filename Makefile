@@ -2,7 +2,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build dist demo test fuzz check docs docs-pictures bench bench-gpu bench-jobs proof libtorch-cuda clean
+.PHONY: help setup build dist demo test fuzz check docs docs-pictures bench bench-gpu bench-scale bench-jobs proof libtorch-cuda clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ bench-gpu: build libtorch-cuda ## The same on a GPU, on random weights in the sh
 bench-jobs: build ## Measure everyday jobs on smollm2 beside TransformerLens, nnsight and transformers, one thread each
 	@$(PYTHON) setup/peers.py
 	OMP_NUM_THREADS=1 vendor/peers/bin/python benches/job_peers.py --out out/bench/jobs
+
+bench-scale: build ## Measure a sample of each experiment on smollm2 and compute what larger models would cost (ten minutes)
+	@$(PYTHON) benches/scale.py
 
 # ONLY=hooks compares that alone: see benches/proof/page.py.
 proof: build ## Compare with outside implementations and write docs/proof.md (2.9 GB to download, once)

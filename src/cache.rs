@@ -8,10 +8,13 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct Cache {
     folder: PathBuf,
+    /// Where results are stored, if not in the folder itself.
+    store: Option<PathBuf>,
 }
 
 impl Cache {
-    /// Reads `LANCET_CACHE`, else `XDG_CACHE_HOME`, else takes `.cache` in the home folder.
+    /// Reads `LANCET_CACHE`, else `XDG_CACHE_HOME`, else takes `.cache` in the home folder; `LANCET_STORE` names another
+    /// folder for results.
     ///
     /// # Errors
     /// No variable and no home folder say where caches go.
@@ -28,7 +31,7 @@ impl Cache {
             Some(folder) => folder.into(),
             None => user_caches(&lookup)?.join("lancet"),
         };
-        Ok(Self { folder })
+        Ok(Self { folder, store: variable(&lookup, "LANCET_STORE").map(PathBuf::from) })
     }
 
     /// The folder itself.
@@ -41,14 +44,19 @@ impl Cache {
         self.folder.join("models")
     }
 
+    /// The folder of results that are stored across runs.
+    pub fn store(&self) -> &Path {
+        self.store.as_deref().unwrap_or(&self.folder)
+    }
+
     /// Finished cells of grids.
     pub fn cells(&self) -> PathBuf {
-        self.folder.join("cells")
+        self.store().join("cells")
     }
 
     /// Values that scripts store across runs.
     pub fn values(&self) -> PathBuf {
-        self.folder.join("values")
+        self.store().join("values")
     }
 
     /// Copies of the shipped scripts.

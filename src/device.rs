@@ -99,6 +99,22 @@ pub fn device_name(device: Device) -> String {
     }
 }
 
+/// What this process computes on: the models of the GPUs that the driver shows, or the processor's model.
+pub fn processors() -> String {
+    let named = |text: &str, label: &str| {
+        let line = text.lines().find(|line| line.starts_with(label))?;
+        line.split_once(':').map(|(_, value)| value.trim().to_owned())
+    };
+    let gpus = std::fs::read_dir("/proc/driver/nvidia/gpus").into_iter().flatten().flatten();
+    let models = gpus.filter_map(|gpu| named(&std::fs::read_to_string(gpu.path().join("information")).ok()?, "Model"));
+    let models: std::collections::BTreeSet<String> = models.collect();
+    if models.is_empty() {
+        let processor = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| named(&text, "model name"));
+        return processor.unwrap_or_else(|| "an unknown processor".to_owned());
+    }
+    models.into_iter().collect::<Vec<_>>().join(", ")
+}
+
 /// The free memory of a device in bytes; `None` if the system does not report it.
 pub fn free_memory(device: Device) -> Option<u64> {
     match device {

@@ -23,6 +23,9 @@ pub enum Error {
     /// Ctrl-C was pressed while native code ran.
     #[error("interrupted")]
     Interrupted,
+    /// Results of other shards are missing, so this part of a script's work ends here.
+    #[error("values of other shards are missing")]
+    Deferred,
     /// A callback (a script's closure) failed; its owner holds the cause.
     #[error("a callback failed")]
     Callback,

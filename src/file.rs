@@ -10,7 +10,7 @@ use tempfile::NamedTempFile;
 
 use crate::access;
 use crate::error::{Error, Result};
-use crate::{interrupt, limits};
+use crate::{interrupt, limits, noted};
 
 /// Bytes of a large file that are read or written from one look for Ctrl-C to the next.
 const PIECE: usize = 16 << 20;
@@ -32,7 +32,9 @@ pub fn write_atomic(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Resul
             draft.finish()
         }),
     };
-    outcome.map_err(|error| failure(path, error))
+    outcome.map_err(|error| failure(path, error))?;
+    noted::written(path);
+    Ok(())
 }
 
 /// A file that is written piece by piece to a temporary file in the same folder. [`commit`](Self::commit) gives it its
@@ -66,7 +68,9 @@ impl Draft {
     /// A failure to write; the message names the path.
     pub fn commit(self) -> Result<()> {
         let path = self.target.clone();
-        self.finish().map_err(|error| failure(&path, error))
+        self.finish().map_err(|error| failure(&path, error))?;
+        noted::written(&path);
+        Ok(())
     }
 
     fn beside(target: &Path) -> io::Result<Self> {
@@ -190,7 +194,9 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 /// A file that the running script may not read or that cannot be opened; the message names it.
 pub fn open(path: &Path) -> Result<File> {
     access::check_read(path)?;
-    File::open(path).map_err(|error| Error::io(path, &error))
+    let file = File::open(path).map_err(|error| Error::io(path, &error))?;
+    noted::read(path);
+    Ok(file)
 }
 
 /// The bytes of a file.

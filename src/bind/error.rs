@@ -1,6 +1,6 @@
 //! Errors on their way to scripts: what native functions return, and how a domain error is raised.
 
-use rhai::{Dynamic, EvalAltResult, Position};
+use rhai::{Dynamic, EvalAltResult, ImmutableString, Position};
 
 use super::map::map;
 use crate::error::Error;
@@ -13,6 +13,7 @@ impl From<Error> for Box<EvalAltResult> {
     fn from(error: Error) -> Self {
         match error {
             Error::Interrupted => EvalAltResult::ErrorTerminated(interruption(), Position::NONE).into(),
+            Error::Deferred => EvalAltResult::ErrorTerminated(DEFERRED.into(), Position::NONE).into(),
             error => EvalAltResult::ErrorRuntime(value(&error), Position::NONE).into(),
         }
     }
@@ -26,6 +27,15 @@ pub fn value(error: &Error) -> Dynamic {
         None => map! { "error" => text },
     };
     map.into()
+}
+
+/// What ends a part of a script's work that lacks results of other shards. No script can catch it.
+const DEFERRED: &str = "deferred to other shards";
+
+/// Whether an error is the end of a part that lacks results of other shards.
+pub fn is_deferral(error: &EvalAltResult) -> bool {
+    matches!(error.unwrap_inner(), EvalAltResult::ErrorTerminated(value, _)
+        if value.read_lock::<ImmutableString>().is_some_and(|text| text.as_str() == DEFERRED))
 }
 
 /// What ends an evaluation that was asked to stop.

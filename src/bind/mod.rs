@@ -30,6 +30,7 @@ pub mod table;
 pub mod tensor;
 pub mod utility;
 pub mod watch;
+mod work;
 pub mod write_back;
 
 /// Registers everything that scripts can call.
@@ -52,4 +53,5 @@ pub fn register(engine: &mut rhai::Engine) {
     table::register(engine);
     tensor::register(engine);
     utility::register(engine);
+    work::register(engine);
 }

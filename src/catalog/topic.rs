@@ -28,13 +28,15 @@ pub enum Topic {
     Tables,
     /// The type `figure`.
     Plots,
+    /// Runs in shards.
+    Cluster,
     /// Everything else.
     Utilities,
 }
 
 impl Topic {
     /// All topics, in the order of the reference.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Models,
         Self::Hooks,
         Self::Grids,
@@ -45,6 +47,7 @@ impl Topic {
         Self::Files,
         Self::Tables,
         Self::Plots,
+        Self::Cluster,
         Self::Utilities,
     ];
 
@@ -61,6 +64,7 @@ impl Topic {
             Self::Files => "Files",
             Self::Tables => "Tables and reports",
             Self::Plots => "Plots",
+            Self::Cluster => "Runs on a cluster",
             Self::Utilities => "Utilities",
         }
     }

@@ -1,4 +1,5 @@
-//! Runs a whole grid: takes finished samples from the store and computes the rest part by part.
+//! Runs a whole grid: takes finished batches of samples from the store and computes the rest, or this shard's share of
+//! it, batch by batch.
 
 use super::digest::Digests;
 use super::group::{self, Group};
@@ -13,20 +14,21 @@ use super::store::Store;
 use super::target::{self, Closure, Target};
 use super::{plain, run};
 use crate::error::{Error, Result};
-use crate::interrupt;
 use crate::model::decoder::not_finite_hint;
 use crate::model::language_model::LanguageModel;
 use crate::progress::Progress;
+use crate::{interrupt, share};
 
 /// Changed whenever the numbers or what they depend on change: see [`Store`].
-const VERSION: &str = "lancet cells 5";
+const VERSION: &str = "lancet cells 6";
 
 /// Computes a grid, with a metric of the caller's own if there is one. Calls `announce` with the plan before the work
 /// begins.
 ///
 /// # Errors
 /// A request that does not fit the model (see [`Request::samples`]), logits that are not finite, cells that cannot be
-/// verified, too little memory even for one sample at a time; Ctrl-C (finished samples are in the store).
+/// verified, too little memory even for one sample at a time; Ctrl-C (finished batches are in the store); batches that
+/// other shards compute.
 pub fn compute(
     model: &LanguageModel,
     request: &Request,
@@ -37,31 +39,43 @@ pub fn compute(
     let samples = request.samples(decoder)?;
     let sets = request.sets(model.config())?;
 
-    let store = Store::open(VERSION, model, request, &samples, closure.is_some())?;
-    let stored = |sample| store.as_ref().and_then(|store| store.get(sample, sets.len() + 1));
-    let mut cells: Vec<Option<Vec<Cell>>> = (0..samples.len()).map(stored).collect();
-
-    let groups = group::groups(request, &samples, |sample| cells[sample].is_none());
     let mut planner = Planner::new(decoder, request, &sets);
-    let plan = planner.plan(&groups, cells.iter().flatten().count());
+    let groups = group::groups(request, &samples);
+    let batches: Vec<Group> = groups.iter().flat_map(|group| planner.batches(group)).collect();
+    let members: Vec<&[usize]> = batches.iter().map(|batch| batch.samples.as_slice()).collect();
+    let store = Store::open(VERSION, model, request, &samples, &members, closure.is_some())?;
+    let mut cells: Vec<Option<Vec<Cell>>> = vec![None; samples.len()];
+    let mut todo = Vec::new();
+    let mut is_missing = false;
+    for (number, batch) in batches.iter().enumerate() {
+        let is_own = store.as_ref().is_none_or(|store| store.has_batch(number));
+        match store.as_ref().and_then(|store| store.get(number, batch.samples.len(), sets.len() + 1)) {
+            Some(found) => batch.samples.iter().zip(found).for_each(|(sample, found)| cells[*sample] = Some(found)),
+            None if is_own => todo.push(number),
+            None => is_missing = true,
+        }
+    }
+    let planned: Vec<&Group> = todo.iter().map(|number| &batches[*number]).collect();
+    let plan = planner.plan(&planned, cells.iter().flatten().count());
     announce(&plan);
     let target = Target { closure, ..measured_by(model, request, &samples)? };
     let mut digests = Digests::new(decoder, request, &samples);
     let progress = Progress::new(plan.passes, "patch_grid");
-    for group in &groups {
-        for part in planner.parts(group) {
-            interrupt::check()?;
-            run_part(&mut planner, &mut digests, &target, &part, &progress, &mut |sample, values| {
-                check(&values, sample, &sets, model)?;
-                if let Some(store) = &store {
-                    store.put(sample, &values)?;
-                }
-                cells[sample] = Some(values);
-                Ok(())
-            })?;
+    for number in todo {
+        interrupt::check()?;
+        let batch = &batches[number];
+        let mut computed = Vec::with_capacity(batch.samples.len());
+        run_part(&mut planner, &mut digests, &target, batch, &progress, &mut computed)?;
+        for (sample, values) in batch.samples.iter().zip(&computed) {
+            check(values, *sample, &sets, model)?;
         }
+        if let Some(store) = &store {
+            store.put(number, &computed)?;
+        }
+        batch.samples.iter().zip(computed).for_each(|(sample, values)| cells[*sample] = Some(values));
     }
     progress.finish();
+    share::defer_if(is_missing)?;
 
     let mut grid = assemble(&sets, &cells, request, request.elements(model.config())?, plan)?;
     if !request.is_against_itself() {
@@ -76,22 +90,30 @@ pub fn compute(
     Ok(grid)
 }
 
-/// Runs one part, in halves if memory runs out.
+/// Runs a part of a batch and adds its samples' cells to `computed`; in halves if memory does not suffice.
 fn run_part(
     planner: &mut Planner,
     digests: &mut Digests,
     target: &Target,
     part: &Group,
     progress: &Progress,
-    keep: &mut impl FnMut(usize, Vec<Cell>) -> Result<()>,
+    computed: &mut Vec<Vec<Cell>>,
 ) -> Result<()> {
+    let mut in_halves = |planner: &mut Planner, digests: &mut Digests| {
+        part.halves().iter().try_for_each(|half| run_part(planner, digests, target, half, progress, computed))
+    };
+    let is_divisible = part.samples.len() > 1;
+    if is_divisible && !planner.fits(part) {
+        return in_halves(planner, digests);
+    }
     match run::run(planner, digests, target, part, progress) {
-        Ok(values) => part.samples.iter().zip(values).try_for_each(|(sample, values)| keep(*sample, values)),
-        Err(error) if error.is_out_of_memory() && part.samples.len() > 1 => {
-            part.halves().iter().try_for_each(|half| run_part(planner, digests, target, half, progress, keep))
+        Ok(values) => {
+            computed.extend(values);
+            Ok(())
         }
+        Err(error) if error.is_out_of_memory() && is_divisible => in_halves(planner, digests),
         Err(error) if error.is_out_of_memory() && planner.halve() => {
-            run_part(planner, digests, target, part, progress, keep)
+            run_part(planner, digests, target, part, progress, computed)
         }
         Err(error) => Err(error),
     }

@@ -13,16 +13,16 @@ use super::set;
 use super::store::Store;
 use super::target::{Closure, Target};
 use crate::error::{Error, Result};
-use crate::interrupt;
 use crate::linear::map::LinearMap;
 use crate::model::decoder::not_finite_hint;
 use crate::model::hook::Site;
 use crate::model::language_model::LanguageModel;
 use crate::parts::in_parts;
 use crate::progress::Progress;
+use crate::{interrupt, share};
 
 /// Changed whenever the numbers or what they depend on change: see [`Store`].
-const VERSION: &str = "lancet frozen cells 1";
+const VERSION: &str = "lancet frozen cells 2";
 
 /// The most logits held at once, in elements.
 const LOGITS: i64 = 1 << 26;
@@ -50,16 +50,24 @@ pub fn predicted(model: &Rc<LanguageModel>, request: &Request, closure: Option<&
     let named = request.sets(model.config())?;
     let sets: Vec<Vec<usize>> =
         named.iter().map(|set| set.iter().map(|element| element.layer as usize).collect()).collect();
-    let store = Store::open(VERSION, model, request, &samples, closure.is_some())?;
+    let numbers: Vec<usize> = (0..samples.len()).collect();
+    let each: Vec<&[usize]> = numbers.chunks(1).collect();
+    let store = Store::open(VERSION, model, request, &samples, &each, closure.is_some())?;
     let target = Target { closure, ..driver::measured_by(model, request, &samples)? };
     let mut digests = Digests::new(&model.decoder, request, &samples);
     let progress = Progress::new(samples.len() as u64, "frozen maps");
     let (mut patched, mut unpatched) = (Vec::new(), Vec::new());
+    let mut is_missing = false;
     for (number, sample) in samples.iter().enumerate() {
         interrupt::check()?;
-        let stored = store.as_ref().and_then(|store| store.get(number, sets.len() + 1));
+        let is_own = store.as_ref().is_none_or(|store| store.has_batch(number));
+        let stored = store.as_ref().and_then(|store| store.get(number, 1, sets.len() + 1)?.pop());
         let mut cells = match stored {
             Some(cells) => cells,
+            None if !is_own => {
+                is_missing = true;
+                continue;
+            }
             None => {
                 let vectors = digests.get(number)?;
                 let map = LinearMap::freeze(Rc::clone(model), &sample.prompt)?;
@@ -74,7 +82,7 @@ pub fn predicted(model: &Rc<LanguageModel>, request: &Request, closure: Option<&
                     .hint(not_finite_hint(model.decoder.kind)));
                 }
                 cells.push(run);
-                store.iter().try_for_each(|store| store.put(number, &cells))?;
+                store.iter().try_for_each(|store| store.put(number, std::slice::from_ref(&cells)))?;
                 cells
             }
         };
@@ -83,6 +91,7 @@ pub fn predicted(model: &Rc<LanguageModel>, request: &Request, closure: Option<&
         progress.tick(1);
     }
     progress.finish();
+    share::defer_if(is_missing)?;
     let cells: Vec<Cell> = (0..sets.len()).flat_map(|set| patched.iter().map(move |cells| cells[set])).collect();
     let shape = [sets.len() as i64, samples.len() as i64];
     Ok(Frozen { patched: Measured::of_cells(&cells)?.shaped(&shape)?, unpatched: Measured::of_cells(&unpatched)? })

@@ -36,10 +36,10 @@ impl Group {
     }
 }
 
-/// The samples that `wanted` selects, grouped by length and position.
-pub fn groups(request: &Request, samples: &[Sample], wanted: impl Fn(usize) -> bool) -> Vec<Group> {
+/// The samples grouped by length and position.
+pub fn groups(request: &Request, samples: &[Sample]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for (number, Sample { prompt, position, .. }) in samples.iter().enumerate().filter(|(number, _)| wanted(*number)) {
+    for (number, Sample { prompt, position, .. }) in samples.iter().enumerate() {
         let length = prompt.len() as i64;
         // Samples with a common column form a group of their own: one column then serves the whole group.
         let same = |group: &&mut Group| {

@@ -29,7 +29,10 @@ use crate::model::hook::Site;
 /// Tokens that pass through a block at once: enough for full speed, few enough to stay in the processor's caches.
 const TOKENS_AT_ONCE_CPU: i64 = 1024;
 const TOKENS_AT_ONCE_GPU: i64 = 1 << 16;
-/// The share of free memory that the suffixes of one part may take.
+/// Samples that are computed together. The number is fixed, since the last bits of a result depend on it: more samples
+/// later, or a machine with more memory, change no number of those before.
+const SAMPLES_AT_ONCE: usize = 16;
+/// The share of free memory that the suffixes of one batch may take.
 const MEMORY_SHARE: f64 = 0.3;
 /// Assumed free memory if the system does not report it, in bytes.
 const MEMORY_DEFAULT: u64 = 4 << 30;
@@ -52,7 +55,7 @@ pub struct Plan {
     pub passes: u64,
     /// Passes of one run per cell
     pub plain_passes: u64,
-    /// Largest memory for the activations of samples computed together
+    /// Largest memory for the activations of a batch
     pub bytes: u64,
 }
 
@@ -142,17 +145,24 @@ impl<'a> Planner<'a> {
         self.tree(group).size() as u64 * group.suffix().max(1) as u64 * self.decoder.config.d_model as u64 * element
     }
 
-    /// The group in parts whose nodes fit into memory together.
-    pub fn parts(&self, group: &Group) -> Vec<Group> {
-        let free = device::free_memory(self.decoder.device).unwrap_or(MEMORY_DEFAULT);
-        let fit = ((free as f64 * MEMORY_SHARE) as u64 / self.sample_bytes(group)).max(1) as usize;
+    /// The batches of a group: at most a fixed number of samples each.
+    pub fn batches(&self, group: &Group) -> Vec<Group> {
         let count = group.samples.len();
-        // Parts of one size: the store then grows evenly.
-        let size = count.div_ceil(count.div_ceil(fit));
-        (0..count).step_by(size).map(|start| group.slice(start..(start + size).min(count))).collect()
+        let batch = |start: usize| group.slice(start..(start + SAMPLES_AT_ONCE).min(count));
+        (0..count).step_by(SAMPLES_AT_ONCE).map(batch).collect()
     }
 
-    /// Passes that a group takes.
+    /// Whether the nodes of a batch fit into memory together.
+    pub fn fits(&self, batch: &Group) -> bool {
+        let free = device::free_memory(self.decoder.device).unwrap_or(MEMORY_DEFAULT);
+        self.bytes(batch) as f64 <= free as f64 * MEMORY_SHARE
+    }
+
+    fn bytes(&self, batch: &Group) -> u64 {
+        batch.samples.len() as u64 * self.sample_bytes(batch)
+    }
+
+    /// Passes that a batch takes.
     fn passes(&self, group: &Group) -> u64 {
         let samples = group.samples.len() as u64;
         let columns = if self.has_one_column(group) { 1 } else { samples };
@@ -166,21 +176,17 @@ impl<'a> Planner<'a> {
         passes
     }
 
-    /// The plan of the groups, beside `stored` samples that need no work.
-    pub fn plan(&self, groups: &[Group], stored: usize) -> Plan {
+    /// The plan of the batches, beside `stored` samples that need no work.
+    pub fn plan(&self, batches: &[&Group], stored: usize) -> Plan {
         let layers = self.decoder.config.n_layers as u64;
-        let plain = |group: &Group| (self.sets.len() * group.samples.len()) as u64 * group.length as u64 * layers;
-        let bytes = |group: &Group| {
-            let parts = self.parts(group);
-            parts.iter().map(|part| part.samples.len() as u64 * self.sample_bytes(group)).max()
-        };
+        let plain = |batch: &&Group| (self.sets.len() * batch.samples.len()) as u64 * batch.length as u64 * layers;
         Plan {
             sets: self.sets.len(),
-            samples: groups.iter().map(|group| group.samples.len()).sum(),
+            samples: batches.iter().map(|batch| batch.samples.len()).sum(),
             stored,
-            passes: groups.iter().map(|group| self.passes(group)).sum(),
-            plain_passes: groups.iter().map(plain).sum(),
-            bytes: groups.iter().filter_map(bytes).max().unwrap_or(0),
+            passes: batches.iter().map(|batch| self.passes(batch)).sum(),
+            plain_passes: batches.iter().map(plain).sum(),
+            bytes: batches.iter().map(|batch| self.bytes(batch)).max().unwrap_or(0),
         }
     }
 

@@ -137,7 +137,7 @@ pub struct Request {
     pub verify: usize,
     /// Largest number of prompt tokens computed at once; None: a number that suits the device
     pub tokens_at_once: Option<i64>,
-    /// Folder to store finished samples in; None: nowhere
+    /// Folder to store finished batches in; None: nowhere
     pub store: Option<PathBuf>,
 }
 

@@ -1,28 +1,33 @@
-//! Caches computed cells, one file per sample, so that an interrupted grid resumes where it stopped.
+//! Caches computed cells, one file per batch of samples, so that an interrupted grid resumes where it stopped.
 
 use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
 
 use super::measured::Cell;
 use super::request::{Origin, Request, Sizes};
 use super::sample::Sample;
 use super::set::{self, Element};
-use crate::access;
 use crate::error::Result;
-use crate::file;
 use crate::identity::Identity;
 use crate::model::language_model::LanguageModel;
-use crate::tensor::kind_name;
+use crate::tensor::{kind_name, raw};
+use crate::{access, file, share};
 
-/// A folder of finished samples. A file's name is the hash of everything its numbers depend on.
+/// Bytes of the hash before the cells.
+const HASH: usize = 32;
+
+/// A folder of finished batches. A file's name is the hash of everything its numbers depend on: also of the samples that
+/// are computed together, since the last bits of a number depend on them.
 pub struct Store {
-    /// One file per sample
+    /// One file per batch
     paths: Vec<PathBuf>,
 }
 
 impl Store {
-    /// The store of a request for its samples, where it asks for one and its numbers have a name: given vectors and
-    /// functions have none. The `version` names the kind of cells, and changes whenever their numbers, the fields below or
-    /// the layout of the files change.
+    /// The store of a request for batches of its samples, where it asks for one and its numbers have a name: functions
+    /// have none. The `version` names the kind of cells, and changes whenever their numbers, the fields below or the
+    /// layout of the files change.
     ///
     /// # Errors
     /// A folder that the running script may not write; the model's fingerprint cannot be computed.
@@ -31,10 +36,10 @@ impl Store {
         model: &LanguageModel,
         request: &Request,
         samples: &[Sample],
+        batches: &[&[usize]],
         has_closure: bool,
     ) -> Result<Option<Self>> {
-        let is_named = !matches!(request.origin, Origin::Vectors(_)) && !has_closure;
-        let Some(folder) = request.store.as_deref().filter(|_| is_named) else { return Ok(None) };
+        let Some(folder) = request.store.as_deref().filter(|_| !has_closure) else { return Ok(None) };
         access::check_write(folder)?;
         let mut common = Identity::new(version);
         common.field("model", model.fingerprint()?);
@@ -46,29 +51,47 @@ impl Store {
         }
         let names = |elements: &Vec<Element>| set::name(elements);
         common.optional("elements", request.elements.as_ref().map(names));
+        common.optional("tokens_at_once", request.tokens_at_once);
         common.field("origin", request.origin.name());
-        if matches!(request.origin, Origin::Mean) {
-            samples.iter().for_each(|sample| common.list("mean", &sample.source));
+        match &request.origin {
+            Origin::Mean => samples.iter().for_each(|sample| common.list("mean", &sample.source)),
+            Origin::Vectors(vectors) => {
+                for vector in vectors.iter() {
+                    let own = vector.f_to_kind(model.decoder.kind)?;
+                    common.list("shape", own.size());
+                    common.list("vector", raw::bit_sums(&own)?);
+                }
+            }
+            Origin::Source(_) | Origin::Zero | Origin::Resample(_) => {}
         }
-        let path = |(number, sample): (usize, &Sample)| {
+        let path = |batch: &&[usize]| {
             let mut identity = common.clone();
-            identity.list("source", &sample.source);
-            identity.list("prompt", &sample.prompt);
-            identity.field("position", sample.position);
-            identity.list("answer", &request.answers[number]);
-            identity.list("against", request.against.get(number).into_iter().flatten());
-            identity.list("reference", request.reference_run(number, sample));
+            for number in *batch {
+                let sample = &samples[*number];
+                identity.list("source", &sample.source);
+                identity.list("prompt", &sample.prompt);
+                identity.field("position", sample.position);
+                identity.list("answer", &request.answers[*number]);
+                identity.list("against", request.against.get(*number).into_iter().flatten());
+                identity.list("reference", request.reference_run(*number, sample));
+            }
             let name = identity.hex();
             folder.join(&name[..2]).join(format!("{name}.cells"))
         };
-        Ok(Some(Self { paths: samples.iter().enumerate().map(path).collect() }))
+        Ok(Some(Self { paths: batches.iter().map(path).collect() }))
     }
 
-    /// The sample's cells, `count` of them, if the file exists and is complete.
-    pub fn get(&self, sample: usize, count: usize) -> Option<Vec<Cell>> {
-        let bytes = file::read(&self.paths[sample]).ok()?;
-        let (words, rest) = bytes.as_chunks::<8>();
-        if words.len() != 6 * count || !rest.is_empty() {
+    /// Whether this process computes a batch. (What is not stored reaches no other shard, so each computes it.)
+    pub fn has_batch(&self, batch: usize) -> bool {
+        share::has_unit(batch, self.paths.len(), &self.paths[batch])
+    }
+
+    /// The batch's cells, `count` of them for each of `samples`, if the file exists and is whole.
+    pub fn get(&self, batch: usize, samples: usize, count: usize) -> Option<Vec<Vec<Cell>>> {
+        let bytes = file::read(&self.paths[batch]).ok()?;
+        let (hash, content) = bytes.split_at_checked(HASH)?;
+        let (words, rest) = content.as_chunks::<8>();
+        if words.len() != 6 * samples * count || !rest.is_empty() || hash != Sha256::digest(content).as_slice() {
             return None;
         }
         let (rows, _) = words.as_chunks::<6>();
@@ -83,23 +106,26 @@ impl Store {
             closure: 0.0,
         };
         let cells: Vec<Cell> = rows.iter().map(cell).collect();
-        cells.iter().all(|cell| cell.is_measured()).then_some(cells)
+        cells.iter().all(|cell| cell.is_measured()).then(|| cells.chunks(count).map(<[Cell]>::to_vec).collect())
     }
 
-    /// Stores the sample's cells: the numbers of each in order, but that of a function, 8 bytes each, little-endian.
+    /// Stores the batch's cells: the hash of the rest, then the numbers of each cell in order, but that of a function, 8
+    /// bytes each, little-endian.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn put(&self, sample: usize, cells: &[Cell]) -> Result<()> {
-        file::write_atomic(&self.paths[sample], |out| {
-            for Cell { logit, rank, log_sum_exp, mean, against, kl, closure: _ } in cells {
-                out.write_all(&logit.to_le_bytes())?;
-                out.write_all(&rank.to_le_bytes())?;
-                for number in [log_sum_exp, mean, against, kl] {
-                    out.write_all(&number.to_le_bytes())?;
-                }
+    pub fn put(&self, batch: usize, cells: &[Vec<Cell>]) -> Result<()> {
+        let mut content = Vec::new();
+        for Cell { logit, rank, log_sum_exp, mean, against, kl, closure: _ } in cells.iter().flatten() {
+            content.extend(logit.to_le_bytes());
+            content.extend(rank.to_le_bytes());
+            for number in [log_sum_exp, mean, against, kl] {
+                content.extend(number.to_le_bytes());
             }
-            Ok(())
+        }
+        file::write_atomic(&self.paths[batch], |out| {
+            out.write_all(&Sha256::digest(&content))?;
+            out.write_all(&content)
         })
     }
 }

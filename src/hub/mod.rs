@@ -36,6 +36,25 @@ pub enum Located {
 }
 
 impl Located {
+    /// The files that describe the model: weights, configuration, tokenizer.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        let folder = match self {
+            Self::Gguf(path) => return Ok(vec![path.clone()]),
+            Self::Directory(folder) => folder,
+        };
+        let is_part = |path: &PathBuf| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            path.is_file() && matches!(extension, Some("json" | "safetensors" | "model" | "txt" | "jinja"))
+        };
+        let entries = std::fs::read_dir(folder).map_err(|error| Error::io(folder, &error))?;
+        let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_part).collect();
+        files.sort();
+        Ok(files)
+    }
+
     fn lacks_tokenizer(&self) -> bool {
         matches!(self, Self::Directory(folder) if !folder.join("tokenizer.json").is_file())
     }

@@ -2,8 +2,6 @@
 
 use std::fmt::Display;
 
-use tch::{Kind, Tensor};
-
 use super::config::{
     Activation, ClampedGate, Config, Experts, LayerAttention, NormKind, NormPlacement, PositionEmbedding, QueryKeyNorm,
     Rope, RopeScaling,
@@ -12,7 +10,7 @@ use super::decoder::Decoder;
 use crate::error::Result;
 use crate::identity::Identity;
 use crate::interrupt;
-use crate::tensor::raw::range;
+use crate::tensor::raw::bit_sums;
 
 /// Changed whenever the fields below are.
 const VERSION: &str = "lancet model 3";
@@ -222,27 +220,4 @@ fn position_word(embedding: &PositionEmbedding) -> &'static str {
         PositionEmbedding::Learned => "learned",
         PositionEmbedding::Rotary => "rotary",
     }
-}
-
-/// Sums over a tensor's bits, plain and weighted by place. Integers, so that neither the device nor the order matters.
-fn bit_sums(tensor: &Tensor) -> Result<Vec<i64>> {
-    const CHUNK: i64 = 1 << 22;
-    let bits = match tensor.kind() {
-        Kind::Double => Kind::Int64,
-        Kind::Float => Kind::Int,
-        _ => Kind::Int16,
-    };
-    let flat = tensor.f_contiguous()?.f_view([-1])?.f_view_dtype(bits)?;
-    let count = flat.numel() as i64;
-    let places = range(1, CHUNK.min(count) + 1, tensor.device())?;
-    let mut sums = Vec::new();
-    let mut start = 0;
-    while start < count {
-        let length = CHUNK.min(count - start);
-        let chunk = flat.f_narrow(0, start, length)?.f_to_kind(Kind::Int64)?;
-        sums.push(chunk.f_sum(Kind::Int64)?.f_int64_value(&[])?);
-        sums.push(chunk.f_mul(&places.f_narrow(0, 0, length)?)?.f_sum(Kind::Int64)?.f_int64_value(&[])?);
-        start += length;
-    }
-    Ok(sums)
 }

@@ -1,7 +1,7 @@
 //! A model as users load it: a decoder, its tokenizer if there is one, and its name.
 
 use std::cell::OnceCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 use tch::{Device, Kind};
@@ -128,6 +128,22 @@ impl LanguageModel {
                 Self::build(id, (config, json), tokenizer, weights, options, device)
             }
         }
+    }
+
+    /// The files that [`LanguageModel::load`] reads; those missing from the hub's cache are downloaded.
+    ///
+    /// # Errors
+    /// No such model or adapter.
+    pub fn files(id: &str, options: &LoadOptions) -> Result<Vec<PathBuf>> {
+        let is_random = options.random_seed.is_some();
+        if is_random && built_in::config(id).is_some() {
+            return Ok(Vec::new());
+        }
+        let mut files = hub::locate(id, options.revision.as_deref(), options.offline, !is_random)?.files()?;
+        if let Some(adapter) = &options.adapter {
+            files.extend(Located::Directory(hub::adapter::locate(adapter, options.offline)?).files()?);
+        }
+        Ok(files)
     }
 
     fn build(

@@ -108,7 +108,8 @@ impl Repl {
             }
             Err(ScriptError::Exit(code)) => Some(Flow::Leave(code)),
             Err(ScriptError::Interrupted) if output::is_closed() => Some(Flow::Leave(0)),
-            Err(ScriptError::Interrupted) => {
+            // At the prompt there are no other shards.
+            Err(ScriptError::Interrupted | ScriptError::Deferred) => {
                 output::error_line("interrupted");
                 Some(Flow::Continue)
             }

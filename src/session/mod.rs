@@ -12,6 +12,7 @@ use std::rc::Rc;
 use rhai::{AST, Array, Dynamic, Engine, EvalAltResult, Module, Scope};
 
 use crate::access::{self, Access};
+use crate::bind::error::is_deferral;
 use crate::bind::script::ScriptContext;
 use crate::catalog::Catalog;
 use crate::diagnostics::{self, Diagnostic};
@@ -49,6 +50,8 @@ pub enum ScriptError {
     Failed(Box<Diagnostic>),
     /// Ctrl-C.
     Interrupted,
+    /// What follows needs results of other shards.
+    Deferred,
     /// The script ended itself with this exit code.
     Exit(u8),
 }
@@ -204,6 +207,9 @@ impl Session {
     fn explain(&self, name: &str, error: &EvalAltResult) -> ScriptError {
         if (interrupt::is_pending() && !interrupt::is_timed_out()) || output::is_closed() {
             return ScriptError::Interrupted;
+        }
+        if is_deferral(error) {
+            return ScriptError::Deferred;
         }
         let context = diagnostics::Context {
             sources: &self.sources.borrow(),

@@ -45,9 +45,9 @@ impl Target for Cells {
             ..Request::new(Origin::Source(vec![vec![1]]), vec![vec![2]], vec![vec![3]])
         };
         let sample = Sample { prompt: vec![2], position: 0, target: vec![2], source: vec![1] };
-        let store = Store::open("cells", &model, &request, &[sample], false).unwrap().unwrap();
+        let store = Store::open("cells", &model, &request, &[sample], &[&[0]], false).unwrap().unwrap();
         let cell = |logit, rank| Cell { logit, rank, log_sum_exp: 1.5, mean: 0.1, against: 0.2, kl: 0.3, closure: 0.0 };
-        store.put(0, &[cell(0.5, 1), cell(-2.0, 7)]).unwrap();
+        store.put(0, &[vec![cell(0.5, 1), cell(-2.0, 7)]]).unwrap();
         let path = only_file("cells");
         let mutator = Mutator::new(vec![fs::read(&path).unwrap()], &["\u{1}\0\0\0\0\0\0\0"]);
         Self { store, path, mutator }
@@ -59,7 +59,8 @@ impl Target for Cells {
 
     fn run(&mut self, input: &Input) {
         fs::write(&self.path, &input.bytes).unwrap();
-        if let Some(cells) = self.store.get(0, 2) {
+        if let Some(samples) = self.store.get(0, 1, 2) {
+            let cells = samples.concat();
             assert!(cells.len() == 2 && cells.iter().all(|cell| cell.is_measured()), "cells are numbers");
         }
     }

@@ -140,8 +140,8 @@ pub mod functions {
     /// - `filler`: a token put before every target
     /// - `rr`: `"exact"` (default), or `"released"`: a reciprocal rank is -1 beyond `max_rank`, 1000 by default
     /// - `verify`: the number of cells to compute again one by one, 0 by default
-    /// - `store`: `true` (default) caches finished samples, and an interrupted grid goes on there; a folder; or `false`.
-    ///   Grids of `vectors` or of a function as metric are not stored
+    /// - `store`: `true` (default) caches finished batches of samples, and an interrupted grid goes on there; a folder; or
+    ///   `false`. Grids of a function as metric are not stored
     /// - `tokens_at_once`: the largest number of tokens computed together; by default what memory allows
     /// - `quiet`: `true` prints no plan
     ///

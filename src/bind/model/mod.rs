@@ -45,6 +45,8 @@ use crate::catalog::topic::Topic;
 use crate::error::{Error, Result};
 use crate::model::hook;
 use crate::model::language_model::{LanguageModel, LoadOptions};
+use crate::noted;
+use crate::share::{self, Share};
 use crate::tensor::{kind_name, parse_kind};
 
 /// The script's handle of a loaded model.
@@ -127,6 +129,10 @@ pub fn complete_hook(receiver: &Dynamic, method: &str) -> Vec<String> {
 
 fn load(id: &str, options: Map) -> Result<Model> {
     let load = Options::read("load_model", options, load_options)?;
+    if share::current() == Share::Nothing {
+        LanguageModel::files(id, &load)?.iter().for_each(|path| noted::read(path));
+        return Err(Error::Deferred);
+    }
     Ok(Model(Rc::new(LanguageModel::load(id, &load)?)))
 }
 

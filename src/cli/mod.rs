@@ -1,7 +1,10 @@
 //! The command line: runs what it asks for and returns the exit code.
 
+mod cluster;
+mod submit_words;
+
 use std::io::{IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -34,23 +37,29 @@ struct Cli {
     interactive: Option<Vec<String>>,
     /// Let a script touch more: all, or a list such as read=PATH,write=PATH,net=HOST,env=NAME
     #[arg(long, value_name = "LIST", global = true, value_parser = permissions)]
-    allow: Vec<Permissions>,
+    allow: Vec<Typed<std::sync::Arc<[Permission]>>>,
     /// Limit each evaluation, such as memory=2GiB,time=10m,operations=1000000,depth=64
     #[arg(long, value_name = "LIST", global = true, value_parser = limits)]
-    limit: Option<Limits>,
+    limit: Option<Typed<Limits>>,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-/// What one `--allow` gives.
-type Permissions = std::sync::Arc<[Permission]>;
-
-fn permissions(text: &str) -> Result<Permissions, String> {
-    permission::parse(text).map(Into::into).map_err(|error| in_a_line(&error))
+/// What the value of an option means, with the value as it was typed.
+#[derive(Debug, Clone)]
+struct Typed<T> {
+    text: String,
+    meaning: T,
 }
 
-fn limits(text: &str) -> Result<Limits, String> {
-    Limits::parse(text).map_err(|error| in_a_line(&error))
+fn permissions(text: &str) -> Result<Typed<std::sync::Arc<[Permission]>>, String> {
+    let meaning = permission::parse(text).map(Into::into).map_err(|error| in_a_line(&error))?;
+    Ok(Typed { text: text.to_owned(), meaning })
+}
+
+fn limits(text: &str) -> Result<Typed<Limits>, String> {
+    let meaning = Limits::parse(text).map_err(|error| in_a_line(&error))?;
+    Ok(Typed { text: text.to_owned(), meaning })
 }
 
 fn in_a_line(error: &Error) -> String {
@@ -71,6 +80,25 @@ enum Command {
         /// The model, the task and the options; `lancet audit --help` explains them
         #[arg(value_names = ["MODEL", "TASK", "OPTIONS"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
         words: Vec<String>,
+    },
+    /// Divide SCRIPT's work into shards and hand them to Slurm, or run them here
+    #[command(disable_help_flag = true)]
+    Submit {
+        /// The script, its arguments and the options; `lancet submit --help` explains them
+        #[arg(value_names = ["SCRIPT", "OPTIONS"], num_args = 1.., required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Do one shard of a submitted run; schedulers call it
+    Shard {
+        /// The run's folder
+        run: PathBuf,
+        /// The number of the shard, or auto: the number that the scheduler's variable says
+        shard: String,
+    },
+    /// Write the results of a submitted run, once all its shards are done
+    Merge {
+        /// The run's folder
+        run: PathBuf,
     },
     /// Look for errors in a script without running it
     Check {
@@ -111,6 +139,16 @@ impl Code {
     const INTERRUPTED: u8 = 130;
 }
 
+impl Command {
+    /// The folder of the submitted run that it does a part of.
+    fn run_folder(&self) -> Option<&Path> {
+        match self {
+            Self::Shard { run, .. } | Self::Merge { run } => Some(run),
+            _ => None,
+        }
+    }
+}
+
 /// Reads the command line, does what it asks, and returns the exit code: 0 success, 1 the script failed, 2 the command
 /// line is wrong, 130 interrupted, otherwise the script's argument of `exit`.
 pub fn main() -> ExitCode {
@@ -135,9 +173,15 @@ pub fn main() -> ExitCode {
             return ExitCode::from(written(code));
         }
     };
-    if cli.offline {
+    let run_folder = cli.command.as_ref().and_then(Command::run_folder);
+    // The models of a submitted run are there since it was submitted.
+    if cli.offline || run_folder.is_some() {
         // SAFETY: no other thread has been started.
         unsafe { std::env::set_var("HF_HUB_OFFLINE", "1") };
+    }
+    if let Some(folder) = run_folder.and_then(|folder| std::path::absolute(folder).ok()) {
+        // SAFETY: no other thread has been started.
+        unsafe { std::env::set_var("LANCET_STORE", folder.join("store")) };
     }
     catch_interrupts();
     let thread = std::thread::Builder::new().name("script".into()).stack_size(session::engine::STACK_BYTES);
@@ -181,11 +225,15 @@ fn catch_interrupts() {
 struct Bounds {
     permissions: Vec<Permission>,
     limits: Limits,
+    /// What was typed after `--allow` and `--limit`
+    typed: (Vec<String>, Option<String>),
 }
 
 fn run(cli: Cli) -> u8 {
     let is_script = match (&cli.command, &cli.interactive) {
-        (Some(command), _) => matches!(command, Command::Run { .. } | Command::Audit { .. }),
+        (Some(command), _) => {
+            matches!(command, Command::Run { .. } | Command::Audit { .. } | Command::Submit { .. })
+        }
         (None, Some(words)) => !words.is_empty(),
         (None, None) => cli.execute.is_empty() && !std::io::stdin().is_terminal(),
     };
@@ -194,8 +242,12 @@ fn run(cli: Cli) -> u8 {
         return Code::USAGE;
     }
     let bounds = Bounds {
-        permissions: cli.allow.iter().flat_map(|permissions| permissions.iter().cloned()).collect(),
-        limits: cli.limit.unwrap_or_default(),
+        permissions: cli.allow.iter().flat_map(|allowed| allowed.meaning.iter().cloned()).collect(),
+        typed: (
+            cli.allow.iter().map(|allowed| allowed.text.clone()).collect(),
+            cli.limit.as_ref().map(|limit| limit.text.clone()),
+        ),
+        limits: cli.limit.map(|limit| limit.meaning).unwrap_or_default(),
     };
     let outcome = match (cli.command, cli.interactive, cli.execute) {
         (Some(command), ..) => run_command(command, bounds),
@@ -216,6 +268,9 @@ fn run_command(command: Command, bounds: Bounds) -> Result<u8, u8> {
             None => Err(Code::USAGE),
         },
         Command::Audit { words } => audit(words, bounds),
+        Command::Submit { words } => cluster::submit(words, bounds),
+        Command::Shard { run, shard } => cluster::shard(&run, &shard),
+        Command::Merge { run } => cluster::merge(&run),
         Command::Check { file } => {
             let script = Script::read(&file)?;
             let mut session = start(script.options(Vec::new(), bounds)?)?;
@@ -352,7 +407,8 @@ fn finish(session: &Session, result: Result<(), ScriptError>) -> Result<u8, u8> 
         Ok(()) => Ok(Code::SUCCESS),
         Err(ScriptError::Exit(code)) => Ok(code),
         Err(ScriptError::Interrupted) if output::is_closed() => Ok(Code::SUCCESS),
-        Err(ScriptError::Interrupted) => {
+        // Outside of shards nothing is left to others.
+        Err(ScriptError::Interrupted | ScriptError::Deferred) => {
             output::error_line("interrupted");
             Err(Code::INTERRUPTED)
         }
@@ -378,8 +434,8 @@ fn split_first(words: Vec<String>) -> Option<(String, Vec<String>)> {
 
 /// The folders of Lancet's own files and of the hub's models; without a home folder there are none.
 fn caches() -> Vec<PathBuf> {
-    let own = Cache::from_env().map(|cache| cache.folder().to_path_buf());
-    own.into_iter().chain(Hub::from_env().map(|hub| hub.cache)).collect()
+    let own = Cache::from_env().map(|cache| [cache.folder().to_path_buf(), cache.store().to_path_buf()]);
+    own.into_iter().flatten().chain(Hub::from_env().map(|hub| hub.cache)).collect()
 }
 
 /// A script's text and its name in errors.
