@@ -195,8 +195,7 @@ fn check(device: Device) -> Result<()> {
     if right {
         Ok(())
     } else {
-        Err(Error::new("a matrix product is wrong")
-            .hint("this libtorch does not work here: install another one"))
+        Err(Error::new("a matrix product is wrong").hint("this libtorch does not work here: install another one"))
     }
 }
 
