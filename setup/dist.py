@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -116,8 +117,11 @@ def stage(program, libtorch, folder, out):
     os.replace(folder / "bin/lancet.debug", out / "lancet.debug")
     make_relocatable(folder / "bin/lancet")
     for name, library in libraries(program, libtorch / "lib").items():
-        words = ["--strip-unneeded"] if name in STRIPPED else []
-        objcopy(*words, library.resolve(), folder / LIBRARIES / name)
+        target = folder / LIBRARIES / name
+        if name in STRIPPED:
+            objcopy("--strip-unneeded", library.resolve(), target)
+        else:
+            shutil.copy(library, target)
     (folder / LIBRARIES / "build-version").write_text(VERSION + "\n")
     (folder / "licenses/LICENSE").write_bytes((ROOT / "LICENSE").read_bytes())
     for licence in sorted((libtorch / "licenses").glob("*/*")):
