@@ -96,7 +96,7 @@ pub const BUILT_IN: &[BuiltIn] = &[
             bytes: 98_362_432,
             sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         },
-        summary: "SmolLM2 135M Instruct, 4-bit; fetched by `make setup`",
+        summary: "SmolLM2 135M Instruct, 4-bit; fetched by `lancet data smollm2` or `make setup`",
     },
     hub("olmo2-1b", "allenai/OLMo-2-0425-1B", "OLMo 2 1B, base"),
     hub("olmo2-1b-sft", "allenai/OLMo-2-0425-1B-SFT", "OLMo 2 1B after supervised fine-tuning"),

@@ -37,7 +37,7 @@ fn an_absent_checkpoint_is_told_but_is_no_failure() {
     assert!(healthy, "{text}");
     assert!(line(&text, "cpu").contains("computes correctly"), "{text}");
     assert!(line(&text, "smollm2").contains("is missing"), "{text}");
-    assert!(text.contains("make setup"), "{text}");
+    assert!(text.contains("lancet data smollm2"), "{text}");
     assert!(line(&text, "hub cache").contains("(0 models)"), "{text}");
 }
 

@@ -280,10 +280,10 @@ fn the_built_in_checkpoint_must_be_whole() {
     let server = Server::new(&[]);
     let hub = hub(&server, folder.path());
     let path = hub.models.join("smollm2-135m-instruct.gguf");
-    assert_error(hub.locate("smollm2", None, true).unwrap_err(), path.to_str().unwrap(), "make setup");
+    assert_error(hub.locate("smollm2", None, true).unwrap_err(), path.to_str().unwrap(), "lancet data smollm2");
     std::fs::create_dir_all(&hub.models).unwrap();
     std::fs::write(&path, "GGUF").unwrap();
-    assert_error(hub.locate("smollm2", None, true).unwrap_err(), "4 bytes instead of 98362432", "make setup");
+    assert_error(hub.locate("smollm2", None, true).unwrap_err(), "4 bytes instead of 98362432", "lancet data smollm2");
     std::fs::File::create(&path).unwrap().set_len(98_362_432).unwrap();
     assert_eq!(hub.locate("smollm2", None, true).unwrap(), Located::Gguf(path));
 }
